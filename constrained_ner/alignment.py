@@ -1,0 +1,146 @@
+"""From a surface that has no offset to its place in the text.
+
+The rule: the leftmost occurrence at word boundaries that is not yet taken by the same label, at
+or after the start of the item before it where there is one, else anywhere. A surface that stands
+nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence that begins or
+ends inside a word counts only where there is none at word boundaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from constrained_ner.words import Span, on_boundaries
+
+Fragments = tuple[Span, ...]
+
+# Bounds on the search for fragments, far above any annotated mention we know of (three fragments
+# in the published corpora), so that a long and foreign surface costs no time.
+MAX_FRAGMENTS = 8
+MAX_PARTS = 40
+
+
+def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
+    """Spans of `text` that read `surface`, from left to right, overlapping ones included."""
+    at = text.find(surface, start)
+    while surface and at >= 0:
+        yield at, at + len(surface)
+        at = text.find(surface, at + 1)
+
+
+class Aligner:
+    """Places one answer's surfaces, in the answer's order, and remembers what is taken."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.taken: set[tuple[str, Fragments]] = set()
+        self.previous_start = 0
+
+    def take(self, label: str, fragments: Fragments) -> bool:
+        """Claim a place; False where the same label has it already."""
+        if (label, fragments) in self.taken:
+            return False
+        self.taken.add((label, fragments))
+        self.previous_start = fragments[0][0]
+        return True
+
+    def leftmost(self, surface: str, label: str) -> Fragments | None:
+        """Align by the module's rule and take the place.
+
+        Returns None where the surface is not in the text, or is there but taken: `in_text` tells
+        the two apart.
+        """
+        candidates = self._candidates(surface)
+        ahead = [c for c in candidates if c[0][0] >= self.previous_start]
+        for fragments in ahead + candidates:
+            if self.take(label, fragments):
+                return fragments
+        return None
+
+    def nearest(self, surface: str, label: str, written: Fragments) -> Fragments | None:
+        """Take the occurrence nearest to the offsets written, and not yet taken.
+
+        The written offsets themselves come first where they do read the surface. Distance is
+        that of the starts, then that of the ends.
+        """
+        pieces = [self.text[start:end] for start, end in written]
+        if " ".join(pieces) == surface and self.take(label, written):
+            return written
+        candidates = self._candidates(surface, len(written))
+        target = written[0][0], written[-1][1]
+        candidates.sort(key=lambda c: (abs(c[0][0] - target[0]), abs(c[-1][1] - target[1])))
+        for fragments in candidates:
+            if self.take(label, fragments):
+                return fragments
+        return None
+
+    def in_text(self, surface: str) -> bool:
+        return bool(self._candidates(surface))
+
+    def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
+        """Every place that may be taken, the best first."""
+        whole = [(span,) for span in occurrences(surface, self.text)]
+        aligned = [c for c in whole if on_boundaries(*c[0], self.text)]
+        contiguous: list[Fragments] = [*(aligned or whole)]
+        if contiguous and fragments == 1:
+            return contiguous
+        return sorted(fragmented(surface, self.text), key=lambda f: f[-1][1]) + contiguous
+
+
+def fragmented(surface: str, text: str) -> list[Fragments]:
+    """The tightest alignments of a surface as several fragments, from left to right.
+
+    The surface's parts (it is split at single spaces) are found in text order, each at word
+    boundaries; parts that stand together in the text make one fragment. Of the alignments that
+    begin at one place the one that ends first counts, and of two where one lies inside the other
+    the inner one.
+    """
+    parts = surface.split(" ")
+    if not 2 <= len(parts) <= MAX_PARTS or any(part not in text for part in parts):
+        return []
+    found: dict[tuple[int, int, int], Fragments | None] = {}
+
+    def first_end(index: int, start: int, depth: int) -> Fragments | None:
+        """The alignment of parts[index:] at or after `start` that ends first."""
+        if index == len(parts):
+            return ()
+        if depth == MAX_FRAGMENTS:
+            return None
+        key = index, start, depth
+        if key not in found:
+            found[key] = best(
+                candidate
+                for last in range(len(parts), index, -1)
+                for span in nearest_piece(" ".join(parts[index:last]), start)
+                for candidate in extend(span, last, depth)
+            )
+        return found[key]
+
+    def nearest_piece(piece: str, start: int) -> Iterator[Span]:
+        if piece and not piece[0].isspace() and not piece[-1].isspace():
+            for span in occurrences(piece, text, start):
+                if on_boundaries(*span, text):
+                    yield span
+                    return
+
+    def extend(span: Span, index: int, depth: int) -> Iterator[Fragments]:
+        rest = first_end(index, span[1], depth + 1)
+        if rest is not None:
+            yield (span, *rest)
+
+    def best(candidates: Iterator[Fragments]) -> Fragments | None:
+        return min(candidates, key=lambda f: (f[-1][1], len(f), f), default=None)
+
+    alignments: list[Fragments] = []
+    for last in range(len(parts) - 1, 0, -1):
+        piece = " ".join(parts[:last])
+        for span in occurrences(piece, text):
+            if on_boundaries(*span, text):
+                alignments += extend(span, last, 1)
+    # Innermost windows only: for each end the latest start, fewest fragments first.
+    alignments.sort(key=lambda f: (-f[0][0], f[-1][1], len(f), f))
+    tight: list[Fragments] = []
+    for candidate in alignments:
+        if not tight or candidate[-1][1] < tight[-1][-1][1]:
+            tight.append(candidate)
+    return tight[::-1]

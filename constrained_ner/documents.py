@@ -1,0 +1,103 @@
+"""Entities, documents and text order.
+
+Offsets are Unicode code points, half-open, into the text exactly as it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from constrained_ner.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A label and one or more fragments.
+
+    Parameters
+    ----------
+    label: any non-empty string.
+    fragments: `(start, end)` pairs in text order, not overlapping; one is *contiguous*, several
+        are *discontinuous*.
+    """
+
+    label: str
+    fragments: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            raise InputError("an entity has an empty label")
+        if not self.fragments:
+            raise InputError(f"an entity {self.label!r} has no fragments")
+        last = 0
+        for start, end in self.fragments:
+            if not last <= start < end:
+                raise InputError(
+                    f"entity {self.label!r} has the fragments {list(self.fragments)}: expected "
+                    "0 <= start < end, in text order, without overlap"
+                )
+            last = end
+
+    @property
+    def start(self) -> int:
+        return self.fragments[0][0]
+
+    @property
+    def end(self) -> int:
+        return self.fragments[-1][1]
+
+    @property
+    def discontinuous(self) -> bool:
+        return len(self.fragments) > 1
+
+    def surface(self, text: str) -> str:
+        """The fragments' text, joined by one space."""
+        return " ".join(text[start:end] for start, end in self.fragments)
+
+    def describe(self, text: str) -> str:
+        """For messages: label, offsets, surface."""
+        offsets = ";".join(f"{start}-{end}" for start, end in self.fragments)
+        return f"{self.label} {offsets} {self.surface(text)!r}"
+
+
+def text_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """Sorted by start, then by descending end, then by label; each entity once."""
+    return tuple(sorted(set(entities), key=lambda e: (e.start, -e.end, e.label, e.fragments)))
+
+
+def paper_order(entities: Iterable[Entity], text: str) -> tuple[Entity, ...]:
+    """Case-insensitive alphabetical, the order in which the paper prints its answers."""
+    return tuple(
+        sorted(text_order(entities), key=lambda e: (e.surface(text).casefold(), e.label.casefold()))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and, if they are known, its entities (kept in text order, each once).
+
+    Raises
+    ------
+    InputError: the text cannot be encoded as UTF-8, or an entity lies outside it.
+    """
+
+    id: str
+    text: str
+    entities: tuple[Entity, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"document {self.id!r}: lone surrogate {self.text[error.start]!r} at offset "
+                f"{error.start}: expected text that can be encoded as UTF-8"
+            ) from None
+        for entity in self.entities:
+            if entity.end > len(self.text):
+                raise InputError(
+                    f"document {self.id!r}: {entity.label} {list(entity.fragments)} ends after "
+                    f"the text, which has {len(self.text)} characters"
+                )
+        object.__setattr__(self, "entities", text_order(self.entities))

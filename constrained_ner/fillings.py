@@ -1,0 +1,418 @@
+"""What fills the holes of the structures: five fillings made from the text, and the labels.
+
+Each function returns Lark definitions as text. Those for the faithful level use what only
+llguidance knows: `%regex`, `&` and `~` between terminals, `{m,n}`, and parametric rules, whose
+64-bit parameter carries a position, a counter or a stack of open tags (`rule::expression`,
+`%if condition`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from math import comb
+
+from constrained_ner.errors import GrammarError
+from constrained_ner.words import LINE_BREAKS, Span, one_line
+
+Escape = Callable[[str], str]
+
+# The definitions of `surface` nest as deep as the text has units, and the engine follows them on
+# its stack: with 4,000 of them it overflows, 2,000 are safe (measured with llguidance 1.9.1 on
+# threads of 2 MB). Contiguous surfaces have no such bound.
+MAX_NESTED_UNITS = 1500
+# A list longer than this is no answer to anything; it keeps the grammars of long texts small.
+MAX_ITEMS = 1000
+
+
+def quote(text: str) -> str:
+    """A Lark string literal that reads exactly `text`."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def json_body(text: str) -> str:
+    """`text` as the inside of a JSON string, or of a Python one: the two agree here."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def choice(name: str, options: Sequence[str]) -> str:
+    """A definition that is one of some strings.
+
+    The longest come first: lark's terminals are Python regular expressions, which take the first
+    alternative that fits.
+    """
+    ordered = sorted(options, key=lambda option: (-len(option), option))
+    return f"{name}: " + " | ".join(quote(option) for option in ordered)
+
+
+def at_most(items: int) -> str:
+    """A repetition of up to `items`, in llguidance's syntax."""
+    return f"{{0,{max(0, items)}}}"
+
+
+def item_bound(text_units: int, labels: int, fragments: int = 1) -> int:
+    """How many different entities a text of so many units has room for, at most `MAX_ITEMS`."""
+    places = sum(comb(text_units + 1, 2 * k) for k in range(1, fragments + 1))
+    return min(MAX_ITEMS, places * labels)
+
+
+# ---- surface ------------------------------------------------------------------------------------
+
+
+def surface(
+    name: str,
+    text: str,
+    pieces: Sequence[Span],
+    escape: Escape,
+    fragments: tuple[int, int] = (1, 1),
+) -> str:
+    """A terminal that matches any surface of the text.
+
+    Parameters
+    ----------
+    pieces: the text's units, which a surface is made of; it neither begins nor ends with a unit
+        of white space.
+    escape: how the format writes a piece of text.
+    fragments: the least and the most number of fragments; they stand in text order, joined by
+        one space.
+    """
+    if all(text[s:e].isspace() for s, e in pieces):
+        raise GrammarError("the text is empty or white space: there is nothing to point at")
+    if fragments == (1, 1):
+        return _contiguous(name, text, pieces, escape)
+    return _fragmented(name, text, pieces, escape, *fragments)
+
+
+def _contiguous(name: str, text: str, pieces: Sequence[Span], escape: Escape) -> str:
+    chunks = [escape(text[s:e]) for s, e in pieces]
+    spaces = {escape(character) for character in text if character.isspace()}
+    plain = "".join(re.escape(space) for space in sorted(spaces) if len(space) == 1)
+    inner = rf"[^{plain}]" if plain else "."
+    edges = [rf"/(?s:{inner}(.*{inner})?)/"]
+    if written := "|".join(re.escape(space) for space in sorted(spaces) if len(space) > 1):
+        # Escaped white space, such as \n in JSON; \\n, an escaped backslash and an n, is none.
+        edges.append(rf"~/(?s:({written}).*)/")
+        edges.append(rf"~/(?s:(.*[^\\])?)(\\\\)*({written})/")
+    return (
+        f'{name}: {name}_PIECE & {" & ".join(edges)}\n'
+        f'{name}_PIECE: %regex {{"substring_chunks": {quote_all(chunks)}}}'
+    )
+
+
+def quote_all(strings: Sequence[str]) -> str:
+    return json.dumps(list(strings), ensure_ascii=False)
+
+
+def _fragmented(
+    name: str, text: str, pieces: Sequence[Span], escape: Escape, least: int, most: int
+) -> str:
+    """Terminals `<name>_<k>_<p>`: what may follow from unit p on, k fragments being still open.
+
+    `<name>_ANY_<k>_<p>` begins a fragment at p or later. They refer to one another only from
+    left to right, so that the engine shares them: their number is linear in the text.
+    """
+    n = len(pieces)
+    if n * most > MAX_NESTED_UNITS:
+        raise GrammarError(
+            f"surfaces of {most} fragments need a shorter text: it has {n} units, and at most "
+            f"{MAX_NESTED_UNITS // most} fit; split the text or allow fewer fragments"
+        )
+    chunks = [text[s:e] for s, e in pieces]
+    lines: list[str] = []
+    dead: set[tuple[int, int]] = set()  # places from which no fragment can be finished
+    empty: set[tuple[int, int]] = set()  # places from which no fragment can begin
+    for k in range(most):
+        optional = most - 1 - k >= least - 1  # enough fragments stand before this one
+        for p in range(n - 1, -1, -1):
+            nexts: list[str] = []
+            if p + 1 < n and (k, p + 1) not in dead:
+                nexts.append(f"{name}_{k}_{p + 1}")
+            solid = not chunks[p].isspace()
+            if solid and k > 0 and p + 1 < n and (k - 1, p + 1) not in empty:
+                nexts.append(f'" " {name}_ANY_{k - 1}_{p + 1}')
+            may_end = solid and (optional if k > 0 else True)
+            tail = f" ({' | '.join(nexts)}){'?' if may_end else ''}" if nexts else ""
+            if nexts or may_end:
+                lines.append(f"{name}_{k}_{p}: {quote(escape(chunks[p]))}{tail}")
+            else:
+                dead.add((k, p))
+            starts: list[str] = []
+            if solid and (k, p) not in dead:
+                starts.append(f"{name}_{k}_{p}")
+            if p + 1 < n and (k, p + 1) not in empty:
+                starts.append(f"{name}_ANY_{k}_{p + 1}")
+            if starts:
+                lines.append(f"{name}_ANY_{k}_{p}: " + " | ".join(starts))
+            else:
+                empty.add((k, p))
+    if (most - 1, 0) in empty:
+        raise GrammarError(f"the text is too short for {least} fragments")
+    return "\n".join([f"{name}: {name}_ANY_{most - 1}_0", *lines])
+
+
+# ---- span ---------------------------------------------------------------------------------------
+
+
+def span_list(
+    opening: str,
+    middle: str,
+    closing: str,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    labels: Sequence[str],
+) -> str:
+    """`items`: a list of spans (and labels) in text order, none twice, start < end.
+
+    Parameters
+    ----------
+    opening, middle, closing: what the structure's `item` has before the offsets, between offsets
+        and label, and at the end.
+    starts, ends: the legal offsets, ascending.
+    labels: as written in the answer, ascending as the labels are; empty where the format has none.
+
+    The parameter holds the last item: the index of its start, the index of its end counted from
+    the right (text order has the longer entity first), and its label. Each item is greater than
+    the one before it.
+    """
+    n, m, count = len(starts), len(ends), max(1, len(labels))
+    s, e, t = n.bit_length(), (m + 1).bit_length(), count.bit_length()
+    if s + e + t > 64:
+        raise GrammarError("the text is too long for a list of spans")
+    start, end, label = f"[0:{s}]", f"[{s}:{s + e}]", f"[{s + e}:{s + e + t}]"
+    keep_start, keep_span = (1 << s) - 1, (1 << (s + e)) - 1
+
+    lines = [
+        "items: " + " | ".join(f"{quote(f'{opening}{x}, ')} end::{i}" for i, x in enumerate(starts))
+    ]
+    lines.append(
+        "next::_: "
+        + " | ".join(
+            f"{quote(f', {opening}{x}, ')} end::{i} %if lt({start}, {i})"
+            f" | {quote(f', {opening}{x}, ')} later_end::_ %if eq({start}, {i})"
+            for i, x in enumerate(starts)
+        )
+    )
+    # `end`: any end after the start. `later_end`: one that leaves the item after the last one.
+    from_right = [(m - j, x) for j, x in enumerate(ends)]
+    first_start = {x: sum(begin < x for begin in starts) for _, x in from_right}
+    lines.append(
+        "end::_: "
+        + " | ".join(
+            f"{quote(str(x))} label::bit_or({j << s}) %if lt({start}, {first_start[x]})"
+            for j, x in from_right
+        )
+    )
+    lines.append(
+        "later_end::_: "
+        + " | ".join(
+            f"{quote(str(x))} end_{j}::bit_and({keep_start})"
+            f" %if and(lt({start}, {first_start[x]}), lt({end}, {j}))"
+            + (f" | {quote(str(x))} later_label::_ %if eq({end}, {j})" if labels else "")
+            for j, x in from_right
+        )
+    )
+    lines += [f"end_{j}::_: label::bit_or({j << s})" for j, _ in from_right]
+    if labels:
+        lines.append(
+            "label::_: "
+            + " | ".join(
+                f"{quote(middle + x + closing)} after::bit_or({k << (s + e)})"
+                for k, x in enumerate(labels)
+            )
+        )
+        lines.append(
+            "later_label::_: "
+            + " | ".join(
+                f"{quote(middle + x + closing)} label_{k}::bit_and({keep_span}) %if lt({label}, {k})"
+                for k, x in enumerate(labels)
+            )
+        )
+        lines += [
+            f"label_{k}::_: after::bit_or({k << (s + e)})" for k in range(len(labels))
+        ]
+    else:
+        lines.append(f"label::_: {quote(closing)} after::_")
+    lines.append('after::_: "" | next::_')
+    return "\n".join(lines)
+
+
+# ---- mention: span and surface ------------------------------------------------------------------
+
+
+def number_up_to(largest: int) -> str:
+    """A regular expression for 0..largest without leading zeros."""
+    digits = str(largest)
+    options = [rf"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else []
+    options.append("0")
+    for i, digit in enumerate(digits):
+        low = 1 if i == 0 else 0
+        if low < int(digit):
+            tail = len(digits) - i - 1
+            options.append(f"{digits[:i]}[{low}-{int(digit) - 1}]" + f"[0-9]{{{tail}}}" * (tail > 0))
+    return "|".join([*options, digits])
+
+
+def mention_by_surface(text: str, pieces: Sequence[Span], fragments: int) -> str:
+    """`mention`: any offsets within the text, and a surface of as many fragments as they have."""
+    number = f"({number_up_to(len(text))})"
+    lines = []
+    for k in range(1, fragments + 1):
+        offsets = ";".join([f"{number} {number}"] * k)
+        lines.append(f"OFFSETS_{k}: /{offsets}/")
+        lines.append(surface(f"SURFACE_{k}", text, pieces, one_line, (k, k)))
+    options = " | ".join(f'OFFSETS_{k} " " SURFACE_{k}' for k in range(1, fragments + 1))
+    return "\n".join([f"mention: {options}", *lines])
+
+
+def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str:
+    """`mention`: legal offsets, and then the text that stands there.
+
+    The parameter holds, for each fragment, the index of its first unit and that of the unit
+    after its last; the copy counts the former up until it meets the latter.
+    """
+    bits = len(pieces).bit_length()
+    if 2 * bits * fragments > 64:
+        raise GrammarError(
+            f"offsets of {fragments} fragments, bound before the surface, need a shorter text: "
+            f"it has {len(pieces)} units, and fewer than {1 << (64 // (2 * fragments))} fit"
+        )
+    chunks = [one_line(text[s:e]) for s, e in pieces]
+    solid = [p for p, chunk in enumerate(chunks) if not chunk.isspace()]
+    lines = ["mention: start_0::0"]
+    for k in range(fragments):
+        low = 2 * bits * k
+        first, after = f"[{low}:{low + bits}]", f"[{low + bits}:{low + 2 * bits}]"
+        before = f"[{low - bits}:{low}]"
+        lines.append(
+            f"start_{k}::_: "
+            + " | ".join(
+                f"{quote(f'{pieces[p][0]} ')} end_{k}::bit_or({p << low})"
+                + (f" %if le({before}, {p})" if k else "")
+                for p in solid
+            )
+        )
+        lines.append(
+            f"end_{k}::_: "
+            + " | ".join(
+                f"{quote(str(pieces[p][1]))} after_{k}::bit_or({(p + 1) << (low + bits)})"
+                f" %if le({first}, {p})"
+                for p in solid
+            )
+        )
+        more = f' | ";" start_{k + 1}::_' if k + 1 < fragments else ""
+        lines.append(f'after_{k}::_: " " copy_0::_{more}')
+        lines.append(
+            f"copy_{k}::_: "
+            + " | ".join(
+                f"{quote(chunk)} copy_{k}::incr({first}) %if and(eq({first}, {p}), gt({after}, {p + 1}))"
+                f" | {quote(chunk)} copied_{k}::_ %if and(eq({first}, {p}), eq({after}, {p + 1}))"
+                for p, chunk in enumerate(chunks)
+            )
+        )
+        following = f"[{low + 3 * bits}:{low + 4 * bits}]"
+        lines.append(
+            f'copied_{k}::_: "" %if is_zeros({following}) | " " copy_{k + 1}::_ %if '
+            f"not(is_zeros({following}))"
+            if k + 1 < fragments
+            else f'copied_{k}::_: ""'
+        )
+    return "\n".join(lines)
+
+
+def numbered(rule: str, item: str, body: str, first: int, bound: int) -> str:
+    """`rule`: up to `bound` times `item`, whose NUMBER counts up from `first`."""
+    bits = max(1, bound.bit_length())
+    return "\n".join(
+        [
+            f"{rule}: {rule}_from::0",
+            f'{rule}_from::_: "" | {item}::_ {rule}_from::incr([0:{bits}]) %if lt([0:{bits}], {bound})',
+            f"{item}::_: " + body.replace("NUMBER", "number::_"),
+            "number::_: "
+            + " | ".join(f'"{first + i}" %if eq([0:{bits}], {i})' for i in range(max(1, bound))),
+        ]
+    )
+
+
+# ---- tagged text --------------------------------------------------------------------------------
+
+
+def tag_depth(text_units: int, markers: int, most: int = 16) -> int:
+    """How deep tags may nest: what fits into a 64-bit parameter beside the position."""
+    return min(most, (64 - text_units.bit_length()) // markers.bit_length())
+
+
+def tagged_text(
+    parts: Sequence[tuple[str, str]],
+    tail: str,
+    may_open: Sequence[bool],
+    may_close: Sequence[bool],
+    markers: Sequence[tuple[str, str]],
+) -> str:
+    """`copy`: exactly the text, with balanced markers, none empty, none next to white space.
+
+    Parameters
+    ----------
+    parts: for each unit that is not white space, the white space before it and the unit, as
+        written in the answer. `tail`: the white space at the end.
+    may_open, may_close: whether a marker may stand right before, right after the unit.
+    markers: opening and closing marker of each label.
+
+    The parameter holds the index of the unit to come, and above it the stack of open markers.
+    """
+    n, bits, slot = len(parts), len(parts).bit_length(), len(markers).bit_length()
+    depth = tag_depth(n, len(markers))
+    top = bits + depth * slot
+    at = f"[0:{bits}]"
+    closings, openings = [], []
+    for d in range(depth):
+        low, high = bits + d * slot, bits + (d + 1) * slot
+        last = f", is_zeros([{high}:{top}])" if high < top else ""
+        under = f"not(is_zeros([{low - slot}:{low}])), " if d else ""
+        for k, (opening, closing) in enumerate(markers, 1):
+            full = f"and(eq([{low}:{high}], {k}){last})" if last else f"eq([{low}:{high}], {k})"
+            pop = ((1 << 64) - 1) ^ (((1 << slot) - 1) << low)
+            closings.append(f"{quote(closing)} closing::bit_and({pop}) %if {full}")
+            free = f"is_zeros([{low}:{top}])"
+            push = f"and({under}{free})" if under else free
+            openings.append(f"{quote(opening)} opening::bit_or({k << low}) %if {push}")
+    gaps = [
+        (f"{quote(gap)} " if gap else "")
+        + ("opening" if may_open[p] else "unit")
+        + f"::_ %if eq({at}, {p})"
+        for p, (gap, _) in enumerate(parts)
+    ]
+    units = [
+        f"{quote(unit)} {'closing' if may_close[p] else 'moving'}::incr({at}) %if eq({at}, {p})"
+        for p, (_, unit) in enumerate(parts)
+    ]
+    return "\n".join(
+        [
+            "copy: closing::0",
+            "closing::_: moving::_ | " + " | ".join(closings),
+            "moving::_: " + " | ".join([*gaps, f"{quote(tail)} %if eq([0:{top}], {n})"]),
+            "opening::_: unit::_ | " + " | ".join(openings),
+            "unit::_: " + " | ".join(units),
+        ]
+    )
+
+
+# ---- layer --------------------------------------------------------------------------------------
+
+
+def bio_run(slugs: Sequence[str]) -> str:
+    """`RUN`: `O`, or one entity of one of the labels."""
+    ordered = sorted(slugs, key=lambda slug: (-len(slug), slug))
+    return 'RUN: "O" | ' + " | ".join(f'"B-{slug}" (" I-{slug}")*' for slug in ordered)
+
+
+def bio_layer(words: int) -> str:
+    """`LAYER`: one tag for each of so many words. `FULL`: the same, with an entity in it."""
+    return "\n".join(
+        [
+            "LAYER: SHAPE & COUNT",
+            'SHAPE: RUN (" " RUN)*',
+            rf"COUNT: /[^ \n]+( [^ \n]+){{{words - 1}}}/",
+            "FULL: LAYER & /.*B-.*/",
+        ]
+    )

@@ -1,0 +1,153 @@
+"""Shared by the formats that list surfaces without offsets: lists, code and triples."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lark import Token, Tree
+
+from constrained_ner.alignment import Aligner
+from constrained_ner.documents import Entity
+from constrained_ner.fillings import at_most, choice, item_bound, json_body, surface
+from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
+
+TERM_FEATURES = frozenset(
+    {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.DISCONTINUOUS}
+)
+
+
+class SurfaceFormat(Format):
+    """A format whose items are surfaces; their offsets come from aligning them to the text."""
+
+    def place(
+        self, items: Sequence[tuple[str, str]], reader: Reader, aligned_text: str | None = None
+    ) -> None:
+        """Align (label, surface) pairs, in the answer's order."""
+        aligner = Aligner(reader.text if aligned_text is None else aligned_text)
+        for label, text in items:
+            fragments = aligner.leftmost(text, label)
+            if fragments is not None:
+                reader.add(label, fragments)
+            elif aligner.in_text(text):
+                reader.problem(ProblemKind.DUPLICATE, f"{label} {text!r}: once more than the text")
+            else:
+                reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {text!r}")
+
+    def surface(self, text: str) -> str:
+        """The filling of SURFACE inside a JSON or Python string."""
+        fragments = 1, self.options.max_fragments
+        return surface("SURFACE", text, self.units(text), json_body, fragments)
+
+    def bound(self, text: str, labels: Sequence[str]) -> int:
+        return item_bound(len(self.units(text)), len(labels), self.options.max_fragments)
+
+
+class StringListFormat(SurfaceFormat):
+    """One label, a JSON list of strings."""
+
+    expresses = TERM_FEATURES
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        surfaces = [entity.surface(text) for entity in entities]
+        return f"Answer: {json.dumps(surfaces, ensure_ascii=False)}"
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        items = [(labels[0], unescape(item["SURFACE"])) for item in values(tree, "item")]
+        self.place(items, reader)
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        items = []
+        for value in salvage_list(answer, reader):
+            if isinstance(value, str) and value.strip():
+                items.append((labels[0], value.strip()))
+            else:
+                reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: expected a string")
+        self.place(items, reader)
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {}
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        bound = self.bound(text, labels)
+        return {
+            "more": f'more: (", " item){at_most(bound - 1)}',
+            "SURFACE": self.surface(text),
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Any:
+        return lambda partial: ("]", '"]')
+
+
+def label_strings(labels: Sequence[str]) -> str:
+    """`LABEL`: the labels as JSON strings."""
+    return choice("LABEL", [json.dumps(label, ensure_ascii=False) for label in labels])
+
+
+def shortest(labels: Sequence[str]) -> str:
+    return min(labels, key=len)
+
+
+def unescape(body: str) -> str:
+    """The string whose JSON spelling has this inside."""
+    value: str = json.loads(f'"{body}"')
+    return value
+
+
+def checked_label(label: Any, reader: Reader, labels: Sequence[str]) -> str | None:
+    """The label if it was asked for; else None, with a problem."""
+    if isinstance(label, str) and label.strip() in labels:
+        return label.strip()
+    reader.problem(ProblemKind.UNKNOWN_LABEL, f"{label!r}: expected {', '.join(labels)}")
+    return None
+
+
+def salvage_object(value: Any, reader: Reader, labels: Sequence[str]) -> tuple[str, str] | None:
+    """(label, surface) from an object such as a free model writes."""
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: expected text and type")
+        return None
+    label = checked_label(value.get("type"), reader, labels) if "type" in value else None
+    if "type" not in value:
+        if len(labels) != 1:
+            reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: expected text and type")
+            return None
+        label = labels[0]
+    text = value["text"].strip()
+    return (label, text) if label and text else None
+
+
+def salvage_list(answer: str, reader: Reader) -> Iterator[Any]:
+    """The values of a JSON list that may be broken, unclosed, or among other words."""
+    position = answer.find("[")
+    if position < 0:
+        if answer.strip() not in ("Answer:", ""):
+            reader.problem(ProblemKind.UNPARSABLE, f"{answer!r}: expected a list")
+        else:
+            reader.problem(ProblemKind.TRUNCATED, f"{answer!r}: expected a list")
+        return
+    decoder = json.JSONDecoder()
+    position += 1
+    while True:
+        while position < len(answer) and answer[position] in " \t\r\n,":
+            position += 1
+        if position == len(answer):
+            reader.problem(ProblemKind.TRUNCATED, "the list is not closed")
+            return
+        if answer[position] == "]":
+            if rest := answer[position + 1 :].strip():
+                reader.problem(ProblemKind.UNPARSABLE, f"{rest!r} after the list")
+            return
+        try:
+            value, position = decoder.raw_decode(answer, position)
+            yield value
+        except (json.JSONDecodeError, RecursionError):
+            # Go on at the next thing that may begin a value; what lies between is lost.
+            ahead = [answer.find(c, position + 1) for c in '{["]']
+            following = min((p for p in ahead if p >= 0), default=len(answer))
+            lost = answer[position:following]
+            kind = ProblemKind.TRUNCATED if following == len(answer) else ProblemKind.UNPARSABLE
+            reader.problem(kind, f"{lost!r}")
+            position = following

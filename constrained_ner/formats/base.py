@@ -1,0 +1,351 @@
+"""What a format is: the protocol that the twelve modules beside this one follow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, ClassVar, Self
+
+from lark import Token, Tree
+
+from constrained_ner.documents import Document, Entity, paper_order, text_order
+from constrained_ner.errors import GrammarError, InexpressibleError, LabelError, UnknownNameError
+from constrained_ner.grammar import Grammar, Level, load_structure, parse
+from constrained_ner.labels import check_labels
+from constrained_ner.words import Span, on_boundaries, units
+
+
+class Feature(StrEnum):
+    """What a format can write. Every format can write entities nested in one another."""
+
+    NESTED = "nested"
+    SAME_SPAN = "same span, two labels"
+    CROSSING = "crossing"
+    DISCONTINUOUS = "discontinuous"
+    OFFSETS = "carries offsets"
+    ALL_LABELS = "all labels at once"
+
+
+class ProblemKind(StrEnum):
+    """What can be wrong with an answer."""
+
+    UNPARSABLE = "unparsable"
+    UNKNOWN_LABEL = "unknown label"
+    NOT_IN_TEXT = "not in the text"
+    OFFSET = "offset out of range"
+    DUPLICATE = "duplicate"
+    TRUNCATED = "truncated"
+    COPY = "copy differs from the text"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with an answer, and an excerpt of it."""
+
+    kind: ProblemKind
+    detail: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The entities of an answer, in text order, each once, and what was wrong with it."""
+
+    entities: tuple[Entity, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A masked answer after settling: what `encode` writes for its entities."""
+
+    answer: str
+    entities: tuple[Entity, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may choose; a format ignores what does not concern it.
+
+    Parameters
+    ----------
+    boundaries: where surfaces and offsets may begin and end at the faithful level: `word` or
+        `character`.
+    max_fragments: the most fragments of a discontinuous entity at the faithful level.
+    anchor: what decides the offsets of a multi_brat line: its `surface` or its `offsets`.
+    words: what multi_bio tags: `space` (maximal runs of non-space) or `fine` (split at
+        punctuation, too).
+    order: `text`, or `paper` for reproduction: case-insensitive alphabetical.
+    """
+
+    boundaries: str = "word"
+    max_fragments: int = 1
+    anchor: str = "surface"
+    words: str = "space"
+    order: str = "text"
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "boundaries": ("word", "character"),
+        "anchor": ("surface", "offsets"),
+        "words": ("space", "fine"),
+        "order": ("text", "paper"),
+    }
+
+    def __post_init__(self) -> None:
+        for name, allowed in self.CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UnknownNameError(
+                    f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}"
+                )
+        if not 1 <= self.max_fragments <= 8:
+            raise UnknownNameError(f"max_fragments is {self.max_fragments}: expected 1 to 8")
+
+
+Dropped = list[tuple[Entity, str]]
+
+
+class Format(ABC):
+    """One way to write entities.
+
+    Subclasses set `name`, `example` and `expresses`, and write, read and salvage answers; what
+    follows from these is here.
+    """
+
+    name: ClassVar[str]
+    expresses: ClassVar[frozenset[Feature]]
+
+    def __init__(self, options: Options | None = None):
+        self.options = options or Options()
+
+    def with_options(self, **changes: Any) -> Self:
+        """The same format with other options."""
+        return type(self)(replace(self.options, **changes))
+
+    # ---- labels and prompts
+
+    @property
+    def one_label(self) -> bool:
+        """Whether the format asks for one label at a time."""
+        return Feature.ALL_LABELS not in self.expresses
+
+    def questions(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The label sets to ask for, one after the other."""
+        labels = check_labels(labels)
+        return [(label,) for label in labels] if self.one_label else [labels]
+
+    def check(self, labels: Sequence[str]) -> tuple[str, ...]:
+        labels = check_labels(labels)
+        if self.one_label and len(labels) != 1:
+            raise LabelError(f"{self.name} asks for one label at a time, got {len(labels)}")
+        return labels
+
+    @abstractmethod
+    def instruction(self, labels: Sequence[str]) -> str:
+        """One or two sentences for the prompt: how to answer, and the labels asked for."""
+
+    # ---- writing
+
+    def obstacle(self, entity: Entity, document: Document, level: Level) -> str | None:
+        """Why the entity cannot be written, taken by itself; None where it can."""
+        text = document.text
+        for start, end in entity.fragments:
+            if text[start].isspace() or text[end - 1].isspace():
+                return "begins or ends with white space"
+        if entity.discontinuous and Feature.DISCONTINUOUS not in self.expresses:
+            return "discontinuous"
+        if level is Level.FAITHFUL:
+            if len(entity.fragments) > self.options.max_fragments:
+                return f"more than {self.options.max_fragments} fragments"
+            for start, end in entity.fragments:
+                if not on_boundaries(start, end, text, self.options.boundaries):
+                    return "begins or ends inside a word"
+        return None
+
+    def expressible(
+        self, document: Document, labels: Sequence[str], level: Level = Level.FREE
+    ) -> tuple[tuple[Entity, ...], Dropped]:
+        """The entities with one of the labels that can be written, and the others with the cause.
+
+        Not all of it need be the format's fault: the faithful level has bounds of its own.
+        """
+        kept: list[Entity] = []
+        dropped: Dropped = []
+        for entity in document.entities:
+            if entity.label in labels:
+                cause = self.obstacle(entity, document, level) or self.conflict(entity, kept)
+                if cause:
+                    dropped.append((entity, cause))
+                else:
+                    kept.append(entity)
+        return tuple(kept), dropped
+
+    def conflict(self, entity: Entity, kept: Sequence[Entity]) -> str | None:
+        """Why the entity cannot be written beside those before it in text order."""
+        return None
+
+    def encode(
+        self, document: Document, labels: Sequence[str], level: Level = Level.FREE
+    ) -> str:
+        """The answer that holds the document's entities of these labels.
+
+        Raises
+        ------
+        InexpressibleError: the format cannot write one of them; drop those first, see
+            `expressible`.
+        """
+        labels = self.check(labels)
+        kept, dropped = self.expressible(document, labels, level)
+        if dropped:
+            entity, cause = dropped[0]
+            raise InexpressibleError(
+                f"document {document.id!r}: {self.name} cannot write "
+                f"{entity.describe(document.text)}: {cause}"
+                + (f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else "")
+            )
+        if self.options.order == "paper":
+            kept = paper_order(kept, document.text)
+        return self.write(document.text, kept, labels)
+
+    @abstractmethod
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        """The answer for entities that can be written, in the order given."""
+
+    # ---- reading
+
+    def decode(
+        self, answer: str, text: str, labels: Sequence[str], *, strict: bool = True
+    ) -> Decoded:
+        """The entities of an answer.
+
+        Parameters
+        ----------
+        strict: follow the format's grammar to the letter, or else salvage what can be.
+
+        Raises
+        ------
+        AnswerError: strict, and the answer does not follow the grammar.
+        """
+        labels = self.check(labels)
+        reader = Reader(text)
+        if strict:
+            self.read(parse(self.name, self.syntax(labels), answer), reader, labels)
+        else:
+            self.salvage(answer, reader, labels)
+        return Decoded(text_order(reader.entities), tuple(reader.problems))
+
+    @abstractmethod
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        """Hand the entities of a syntax tree to the reader."""
+
+    @abstractmethod
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        """Hand what can be made out in any string to the reader, and the problems with it."""
+
+    def settle(self, answer: str, text: str, labels: Sequence[str]) -> Settled:
+        """Read a masked answer strictly and write it anew: text order, each entity once."""
+        decoded = self.decode(answer, text, labels)
+        document = Document("", text, decoded.entities)
+        kept, dropped = self.expressible(document, labels)
+        problems = decoded.problems + tuple(
+            Problem(ProblemKind.DROPPED, f"{entity.describe(text)}: {cause}")
+            for entity, cause in dropped
+        )
+        return Settled(self.write(text, kept, labels), kept, problems)
+
+    # ---- grammars
+
+    def grammar(self, text: str, labels: Sequence[str], level: Level) -> Grammar:
+        """The grammar of an answer: a pure function of its arguments.
+
+        Raises
+        ------
+        GrammarError: the text has nothing to point at, or is too long for this format.
+        """
+        labels = self.check(labels)
+        if level is Level.FREE:
+            raise GrammarError("the free level has no grammar")
+        if level is Level.SYNTAX:
+            source = self.syntax(labels)
+        else:
+            source = load_structure(self.name).fill(self.faithful(text, labels))
+        return Grammar(
+            self.name, level, source, self.write(text, (), labels), self.closers(text, labels)
+        )
+
+    def syntax(self, labels: tuple[str, ...]) -> str:
+        """The source at the syntax level; it does not depend on the text."""
+        return _syntax(type(self), self.options, labels)
+
+    @abstractmethod
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        """The holes that the labels fill, at both levels."""
+
+    @abstractmethod
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        """The holes that the text fills, those of the labels included."""
+
+    @abstractmethod
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        """From an unfinished answer to strings that may finish it, the best first.
+
+        They need not fit: each is tried on the grammar.
+        """
+
+    def units(self, text: str) -> list[Span]:
+        return units(text, self.options.boundaries)
+
+
+Closers = Callable[[str], Iterable[str]]
+
+
+@lru_cache(maxsize=256)
+def _syntax(format: type[Format], options: Options, labels: tuple[str, ...]) -> str:
+    instance = format(options)
+    return load_structure(instance.name).fill(instance.label_fillings(labels))
+
+
+class Reader:
+    """Collects the entities of one answer, each once, and the problems with it."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.entities: list[Entity] = []
+        self.problems: list[Problem] = []
+        self._seen: set[Entity] = set()
+
+    def problem(self, kind: ProblemKind, detail: str) -> None:
+        self.problems.append(Problem(kind, detail if len(detail) <= 120 else detail[:117] + "..."))
+
+    def add(self, label: str, fragments: Sequence[Span]) -> bool:
+        """An entity by its offsets; False, with a problem, where they cannot be."""
+        merged = list(fragments)
+        last = 0
+        for start, end in merged:
+            if not last <= start < end <= len(self.text):
+                self.problem(
+                    ProblemKind.OFFSET,
+                    f"{label} {merged}: expected start < end <= {len(self.text)}, in text order",
+                )
+                return False
+            last = end
+        entity = Entity(label, tuple(merged))
+        if entity in self._seen:
+            self.problem(ProblemKind.DUPLICATE, entity.describe(self.text))
+            return False
+        self._seen.add(entity)
+        self.entities.append(entity)
+        return True
+
+
+def values(tree: Tree[Token], rule: str) -> list[dict[str, str]]:
+    """For each subtree of a rule, in the answer's order: its named tokens by their name."""
+    found = [
+        {token.type: str(token) for token in subtree.scan_values(lambda v: isinstance(v, Token))}
+        for subtree in tree.iter_subtrees_topdown()
+        if subtree.data == rule
+    ]
+    return found

@@ -1,0 +1,17 @@
+"""conv_term: a conversation that asks for one label a turn; each answer is a JSON list of surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from constrained_ner.formats._items import StringListFormat
+
+
+class ConvTerm(StringListFormat):
+    name = "conv_term"
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            "For each type that I name, list the mentions of that type in the text, in the order "
+            "in which they occur, as a JSON list of strings."
+        )

@@ -1,0 +1,121 @@
+"""multi_bio: one BIO tag a word, in as many layers as nesting needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from lark import Token, Tree
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import GrammarError
+from constrained_ner.fillings import bio_layer, bio_run, item_bound, numbered
+from constrained_ner.formats.base import Closers, Feature, Format, ProblemKind, Reader
+from constrained_ner.grammar import Level, load_structure
+from constrained_ner.labels import slug, unslug
+from constrained_ner.words import covering, tokens
+
+# Layers are as many as entities lie on one word; the corpora have at most five.
+MAX_LAYERS = 60
+
+
+class MultiBio(Format):
+    name = "multi_bio"
+    expresses = frozenset(
+        {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.OFFSETS, Feature.ALL_LABELS}
+    )
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            f"Tag each word of the text for mentions of {', '.join(map(slug, labels))} with B-, "
+            "I- or O (beginning, inside, outside). Use one layer, and one more for each level of "
+            "nesting."
+        )
+
+    def obstacle(self, entity: Entity, document: Document, level: Level) -> str | None:
+        cause = super().obstacle(entity, document, level)
+        if cause is None and not covering(self.tokens(document.text), entity.start, entity.end):
+            return "begins or ends inside a word"
+        return cause
+
+    def tokens(self, text: str) -> list[tuple[int, int]]:
+        return tokens(text, self.options.words)
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        words = self.tokens(text)
+        layers: list[list[str]] = [["O"] * len(words)]
+        for entity in entities:
+            place = covering(words, entity.start, entity.end)
+            assert place is not None  # `expressible` lets no other entity through
+            first, last = place
+            free = (layer for layer in layers if set(layer[first:last]) == {"O"})
+            layer = next(free, None)
+            if layer is None:
+                layers.append(layer := ["O"] * len(words))
+            name = slug(entity.label)
+            layer[first:last] = [f"B-{name}"] + [f"I-{name}"] * (last - first - 1)
+        return "\n".join(f"Layer {i}: {' '.join(layer)}" for i, layer in enumerate(layers, 1))
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        for token in tree.scan_values(lambda v: isinstance(v, Token) and v.type == "LAYER"):
+            self.place(token.split(" "), reader)
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        known = {"O"} | {f"{p}-{slug(label)}" for label in labels for p in "BI"}
+        for line in filter(None, map(str.strip, answer.splitlines())):
+            match = re.fullmatch(r"(?:Answer:\s*)?Layer\s*\d+\s*:\s*(.*)", line)
+            if not match:
+                reader.problem(ProblemKind.UNPARSABLE, f"{line!r}: expected 'Layer N: tags'")
+                continue
+            tags = match[1].split()
+            for i, tag in enumerate(tags):
+                if tag not in known:
+                    shape = re.fullmatch(r"[BI]-\S+", tag)
+                    kind = ProblemKind.UNKNOWN_LABEL if shape else ProblemKind.UNPARSABLE
+                    reader.problem(kind, f"tag {tag!r} of word {i + 1}")
+                    tags[i] = "O"
+                elif tag[0] == "I" and (i == 0 or tags[i - 1][1:] != tag[1:]):
+                    reader.problem(ProblemKind.UNPARSABLE, f"{tag!r} of word {i + 1} begins")
+                    tags[i] = "B" + tag[1:]
+            self.place(tags, reader)
+
+    def place(self, tags: Sequence[str], reader: Reader) -> None:
+        words = self.tokens(reader.text)
+        if len(tags) != len(words):
+            kind = ProblemKind.TRUNCATED if len(tags) < len(words) else ProblemKind.COPY
+            reader.problem(kind, f"{len(tags)} tags for {len(words)} words")
+        i = 0
+        while i < min(len(tags), len(words)):
+            last = i + 1
+            if tags[i] != "O":
+                while last < min(len(tags), len(words)) and tags[last] == "I" + tags[i][1:]:
+                    last += 1
+                reader.add(unslug(tags[i][2:]), [(words[i][0], words[last - 1][1])])
+            i = last
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {"RUN": bio_run([slug(label) for label in labels])}
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        words = self.tokens(text)
+        if not words:
+            raise GrammarError("the text is empty or white space: there is nothing to point at")
+        body = load_structure(self.name).body("layer").replace("LAYER", "FULL")
+        bound = min(MAX_LAYERS, item_bound(len(words), len(labels)))
+        return {
+            **self.label_fillings(labels),
+            "LAYER": bio_layer(len(words)),
+            "layers": numbered("layers", "layer", body, 2, bound - 1),
+            "layer": "",  # numbered, too
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        words = len(self.tokens(text))
+
+        def closers(partial: str) -> Iterator[str]:
+            _, _, layer = partial.rpartition("\n")[2].partition(": ")
+            done = len(layer.split())
+            rest = " ".join(["O"] * (words - done))
+            yield rest if layer.endswith(" ") or not layer else " " * bool(rest) + rest
+
+        return closers

@@ -1,0 +1,116 @@
+"""multi_brat: one line an entity, `T1 label start end surface`.
+
+Which of the two decides where an entity lies is an option. By `surface` (the default), the digits
+only say which occurrence is meant: they come before the surface, and a small model cannot count
+characters. By `offsets`, they are bound to the text's boundaries and the surface follows them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lark import Token, Tree
+
+from constrained_ner.alignment import Aligner
+from constrained_ner.documents import Entity
+from constrained_ner.errors import GrammarError
+from constrained_ner.fillings import (
+    choice,
+    item_bound,
+    mention_by_offsets,
+    mention_by_surface,
+    numbered,
+)
+from constrained_ner.formats._items import checked_label
+from constrained_ner.formats.base import Closers, Feature, Format, ProblemKind, Reader, values
+from constrained_ner.grammar import load_structure
+from constrained_ner.labels import slug, unslug
+from constrained_ner.words import Span, one_line
+
+_LINE = re.compile(
+    r"(?:T\d*\s+)?(?P<label>\S+)\s+(?P<offsets>\d+\s+\d+(?:\s*;\s*\d+\s+\d+)*)\s+(?P<surface>.+)"
+)
+
+
+class MultiBrat(Format):
+    name = "multi_brat"
+    expresses = frozenset(Feature)
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            f"Write one line for each mention of {', '.join(map(slug, labels))} in the text, in "
+            "brat's standoff format: T and a running number, type, start, end, mention."
+        )
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        return "Answer:" + "".join(
+            f"\nT{i} {slug(entity.label)} "
+            + ";".join(f"{start} {end}" for start, end in entity.fragments)
+            + f" {one_line(entity.surface(text))}"
+            for i, entity in enumerate(entities, 1)
+        )
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        self.place(
+            [
+                (unslug(item["LABEL"]), item["OFFSETS"], item["SURFACE"])
+                for item in values(tree, "line")
+            ],
+            reader,
+        )
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        items = []
+        for line in filter(None, map(str.strip, answer.removeprefix("Answer:").splitlines())):
+            match = _LINE.fullmatch(line)
+            if not match:
+                reader.problem(
+                    ProblemKind.UNPARSABLE, f"{line!r}: expected 'T1 type start end mention'"
+                )
+            elif label := checked_label(unslug(match["label"]), reader, labels):
+                items.append((label, match["offsets"], match["surface"]))
+        self.place(items, reader)
+
+    def place(self, items: Sequence[tuple[str, str, str]], reader: Reader) -> None:
+        """Offsets as written, or those of the surface's nearest occurrence."""
+        aligner = Aligner(one_line(reader.text))
+        for label, offsets, surface in items:
+            spans: list[Span] = []
+            for pair in offsets.split(";"):
+                start, end = pair.split()
+                spans.append((int(start), int(end)))
+            described = f"{label} {offsets} {surface!r}"
+            if self.options.anchor == "surface":
+                fragments = aligner.nearest(surface, label, tuple(spans))
+                if fragments is not None:
+                    reader.add(label, fragments)
+                else:
+                    known = aligner.in_text(surface)
+                    kind = ProblemKind.DUPLICATE if known else ProblemKind.NOT_IN_TEXT
+                    reader.problem(kind, described)
+            elif reader.add(label, spans):
+                there = " ".join(aligner.text[start:end] for start, end in spans)
+                if there != surface:
+                    reader.problem(ProblemKind.NOT_IN_TEXT, f"{described}: there is {there!r}")
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {"LABEL": choice("LABEL", [slug(label) for label in labels])}
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        pieces, fragments = self.units(text), self.options.max_fragments
+        if all(text[s:e].isspace() for s, e in pieces):
+            raise GrammarError("the text is empty or white space: there is nothing to point at")
+        mention = mention_by_surface if self.options.anchor == "surface" else mention_by_offsets
+        body = load_structure(self.name).body("line")
+        bound = item_bound(len(pieces), len(labels), fragments)
+        return {
+            **self.label_fillings(labels),
+            "lines": numbered("lines", "line", body, 1, bound),
+            "line": "",  # numbered, too
+            "mention": mention(text, pieces, fragments),
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        # Every state but the middle of a word is near an end; the words go on by themselves.
+        return lambda partial: ("",)

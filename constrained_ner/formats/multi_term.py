@@ -1,0 +1,60 @@
+"""multi_term: surfaces and labels, as a JSON list of objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from lark import Token, Tree
+
+from constrained_ner.documents import Entity
+from constrained_ner.fillings import at_most
+from constrained_ner.formats._items import (
+    TERM_FEATURES,
+    SurfaceFormat,
+    label_strings,
+    salvage_list,
+    salvage_object,
+    shortest,
+    unescape,
+)
+from constrained_ner.formats.base import Closers, Feature, Reader, values
+
+
+class MultiTerm(SurfaceFormat):
+    name = "multi_term"
+    expresses = TERM_FEATURES | {Feature.ALL_LABELS}
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            f"List the mentions of {', '.join(labels)} in the text, in the order in which they "
+            'occur, as a JSON list of objects with the keys "text" and "type".'
+        )
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        items = [{"text": entity.surface(text), "type": entity.label} for entity in entities]
+        return f"Answer: {json.dumps(items, ensure_ascii=False)}"
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        items = [
+            (json.loads(item["LABEL"]), unescape(item["SURFACE"])) for item in values(tree, "item")
+        ]
+        self.place(items, reader)
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        found = [salvage_object(value, reader, labels) for value in salvage_list(answer, reader)]
+        self.place([item for item in found if item], reader)
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {"LABEL": label_strings(labels)}
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        return {
+            "more": f'more: (", " item){at_most(self.bound(text, labels) - 1)}',
+            "SURFACE": self.surface(text),
+            "LABEL": label_strings(labels),
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        label = json.dumps(shortest(labels), ensure_ascii=False)
+        return lambda partial: ("]", "}]", '"}]', f'", "type": {label}}}]')

@@ -1,0 +1,69 @@
+"""multi_triple: one line an entity: `surface; is a; label`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lark import Token, Tree
+
+from constrained_ner.documents import Entity
+from constrained_ner.fillings import at_most, choice, surface
+from constrained_ner.formats._items import TERM_FEATURES, SurfaceFormat, checked_label, shortest
+from constrained_ner.formats.base import Closers, Feature, ProblemKind, Reader, values
+from constrained_ner.labels import slug, unslug
+from constrained_ner.words import one_line
+
+_LINE = re.compile(r"(?P<surface>.+?)\s*;\s*is an?\s*;\s*(?P<label>[^;]+)")
+
+
+class MultiTriple(SurfaceFormat):
+    name = "multi_triple"
+    expresses = TERM_FEATURES | {Feature.ALL_LABELS}
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            f"Write one line for each mention of {', '.join(map(slug, labels))} in the text, in "
+            "the order in which they occur: the mention; is a; its type."
+        )
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        return "Answer:" + "".join(
+            f"\n{one_line(entity.surface(text))}; is a; {slug(entity.label)}"
+            for entity in entities
+        )
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        items = []
+        for item in values(tree, "item"):
+            text, _, label = item["TRIPLE"].rpartition("; is a; ")
+            items.append((unslug(label), text))
+        self.place(items, reader, one_line(reader.text))
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        items = []
+        body = answer.removeprefix("Answer:")
+        for line in filter(None, map(str.strip, body.splitlines())):
+            match = _LINE.fullmatch(line)
+            if not match:
+                reader.problem(ProblemKind.UNPARSABLE, f"{line!r}: expected 'mention; is a; type'")
+            elif label := checked_label(unslug(match["label"].strip()), reader, labels):
+                items.append((label, match["surface"]))
+        self.place(items, reader, one_line(reader.text))
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {"LABEL": choice("LABEL", [slug(label) for label in labels])}
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        fragments = 1, self.options.max_fragments
+        return {
+            "more": f"more: item{at_most(self.bound(text, labels))}",
+            "SURFACE": surface("SURFACE", text, self.units(text), one_line, fragments),
+            **self.label_fillings(labels),
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        separator = "; is a; "
+        label = shortest([slug(label) for label in labels])
+        tails = [separator[i:] + label for i in range(len(separator), -1, -1)]
+        return lambda partial: tails

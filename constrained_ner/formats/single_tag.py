@@ -1,0 +1,25 @@
+"""single_tag: the text, with `@@` and `##` around the entities of one label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from constrained_ner.formats._tags import Marker, TagFormat
+from constrained_ner.formats.base import Feature
+
+
+class SingleTag(TagFormat):
+    name = "single_tag"
+    expresses = frozenset({Feature.NESTED})
+
+    def instruction(self, labels: Sequence[str]) -> str:
+        return (
+            f"Repeat the text and mark each {labels[0]} mention in it: put @@ before the mention "
+            "and ## after it."
+        )
+
+    def marker(self, label: str) -> Marker:
+        return "@@", "##"
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        return {}

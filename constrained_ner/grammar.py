@@ -1,0 +1,163 @@
+"""Grammars: a structure that a person can read, and the holes that an input fills.
+
+A structure is a file `grammars/<format>.lark` in the dialect that the `lark` package and
+llguidance share. Some of its definitions are *holes*: at the syntax level they keep what stands
+in the file, or what the labels make of it; at the faithful level a filling made from the very
+text takes their place, and may use llguidance's own syntax.
+
+The result is a source string. llguidance makes masks from it; lark reads answers with the
+syntax-level source, so that what one engine lets through is checked by another one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+
+from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
+
+_DEFINITION = re.compile(r"[?!]?(?P<name>[A-Za-z_]\w*)(?P<parameter>::_)?\s*:(?!:)\s?(?P<body>.*)")
+
+
+class Level(StrEnum):
+    """How much of an answer is constrained."""
+
+    FREE = "free"
+    SYNTAX = "syntax"
+    FAITHFUL = "faithful"
+
+    @classmethod
+    def parse(cls, name: str | Level) -> Level:
+        try:
+            return cls(name)
+        except ValueError:
+            raise UnknownNameError(
+                f"unknown level {name!r}: expected one of {', '.join(cls)}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The grammar of one answer: to one format, for one text, one label set and one level.
+
+    Attributes
+    ----------
+    format: name of the format.
+    level: SYNTAX or FAITHFUL.
+    source: the grammar in llguidance's dialect of Lark; it begins with the rule `start`.
+    empty: the answer that finds nothing.
+    closers: strings that bring an unfinished answer nearer to its end, the best first: what
+        decoding tries when the token budget runs out.
+    """
+
+    format: str
+    level: Level
+    source: str
+    empty: str
+    closers: tuple[str, ...] = ()
+
+
+class Structure:
+    """A grammar file: its definitions, in order, by name."""
+
+    def __init__(self, name: str, text: str):
+        self.name = name
+        self.definitions: dict[str, str] = {}
+        current = ""
+        for line in text.splitlines():
+            if not line.strip() or line.lstrip().startswith("//"):
+                continue
+            if match := _DEFINITION.match(line):
+                current = match["name"]
+                self.definitions[current] = line
+            elif current and line[0].isspace():
+                self.definitions[current] += "\n" + line
+            else:
+                raise GrammarError(f"{name}: not a definition: {line!r}")
+        if next(iter(self.definitions), None) != "start":
+            raise GrammarError(f"{name}: the first definition is not 'start'")
+
+    def body(self, name: str) -> str:
+        """What stands after `name:`."""
+        match = _DEFINITION.match(self.definitions[name])
+        assert match is not None
+        return match["body"] + self.definitions[name][match.end() :]
+
+    def fill(self, fillings: Mapping[str, str]) -> str:
+        """The source with the definitions of `fillings` in place of the file's own.
+
+        A filling is one or more lines of definitions, of which the first defines the hole.
+        """
+        for hole in fillings:
+            if hole not in self.definitions:
+                raise GrammarError(f"{self.name}: no definition {hole!r} to fill")
+        return "\n".join({**self.definitions, **fillings}.values()) + "\n"
+
+
+@lru_cache
+def load_structure(name: str) -> Structure:
+    """The structure `grammars/<name>.lark` as installed with the package."""
+    path = files("constrained_ner.grammars") / f"{name}.lark"
+    return Structure(f"grammars/{name}.lark", path.read_text(encoding="utf-8"))
+
+
+@lru_cache
+def load_schema(name: str) -> dict[str, Any]:
+    """The JSON schema `grammars/<name>.schema.json` as it stands in the file."""
+    path = files("constrained_ner.grammars") / f"{name}.schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+@lru_cache(maxsize=64)
+def _parser(source: str) -> Lark:
+    # All tokens are kept: the tag formats put the text together again from them.
+    return Lark(source, parser="lalr", lexer="contextual", keep_all_tokens=True)
+
+
+def parse(format: str, source: str, answer: str) -> Tree[Token]:
+    """The syntax tree of an answer under a syntax-level source.
+
+    Raises
+    ------
+    AnswerError: the answer does not follow the grammar; it says where, and what was expected.
+    """
+    parser = _parser(source)
+    try:
+        return parser.parse(answer)
+    except UnexpectedInput as error:
+        position = error.pos_in_stream
+        if position is None or position < 0 or isinstance(error, UnexpectedEOF):
+            position = len(answer)
+        if isinstance(error, UnexpectedCharacters):
+            names = error.allowed or set()
+        elif isinstance(error, UnexpectedToken):
+            names = error.accepts or error.expected
+            if error.token.type == "$END":
+                position = len(answer)
+        else:
+            names = set()
+        raise AnswerError(format, answer, position, _expected(parser, names)) from None
+
+
+def _expected(parser: Lark, names: set[str], most: int = 6) -> str:
+    """Terminal names as a reader knows them: literals quoted, the others by their name."""
+    shown: set[str] = set()
+    for name in names:
+        if name == "$END":
+            shown.add("the end")
+            continue
+        pattern = parser.get_terminal(name).pattern
+        shown.add(repr(pattern.value) if pattern.type == "str" else name)
+    listed = sorted(shown)
+    more = f" or {len(listed) - most} others" if len(listed) > most else ""
+    return " or ".join(listed[:most]) + more if listed else "nothing more"

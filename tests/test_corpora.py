@@ -1,0 +1,662 @@
+"""The readers: what we write ourselves, broken in many ways, and the real corpora if there are any.
+
+The corpora are read from the folder that the environment variable CNER_CORPORA names.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import logging
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from constrained_ner.corpora import INPUT_FORMATS, brat, detect_format, jsonl, read_documents
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
+
+Span = tuple[int, int]
+
+
+def read(path: Path, input_format: str | None = None) -> tuple[list[Document], list[InputError]]:
+    records = list(read_documents(path, input_format))
+    documents = [record for record in records if isinstance(record, Document)]
+    return documents, [record for record in records if isinstance(record, InputError)]
+
+
+def mentions(document: Document) -> list[tuple[str, str]]:
+    return [(entity.label, entity.surface(document.text)) for entity in document.entities]
+
+
+def texts(documents: list[Document]) -> list[tuple[str, str]]:
+    return [(document.id, document.text) for document in documents]
+
+
+# ---------------------------------------------------------------- recognising a format
+
+IOB2 = "Aspirin\tB-Chemical\nhelped\tO\n"
+NESTED = "colon\tB-Anatomy\tB-Disease\ncancer\tO\tI-Disease\n"
+POS = "Aspirin\tNN\tO\tB-Chemical\nhelped\tVB\tO\tO\n"
+RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("note.txt", "Aspirin helped.\n", "text"),
+        ("note.TXT", "one\ttab in a long text\nand\nthree\nmore lines\n", "text"),
+        ("table.txt", "drug\tdose\naspirin\t100 mg\n", "text"),
+        ("columns.txt", IOB2, "iob2"),
+        ("layers.txt", NESTED, "nested_iob"),
+        ("columns.tsv", IOB2, "iob2"),
+        ("columns.conll", IOB2.replace("\t", " "), "iob2"),
+        ("columns.iob", "\ufeff" + IOB2, "iob2"),
+        ("columns.bio", "helped\tO extra\tfoo\n" + IOB2 * 3, "iob2"),
+        ("columns.iob2", "-DOCSTART- -X- O O\n\n" + IOB2, "iob2"),
+        ("empty.tsv", "", "iob2"),
+        ("layers.iob2", NESTED, "nested_iob"),
+        ("records.jsonl", RECORD, "jsonl"),
+        ("records.json", RECORD, "jsonl"),
+        ("records.ndjson", RECORD, "jsonl"),
+        ("a.ann", "T1\tChemical 0 7\tAspirin\n", "brat"),
+        ("a.tar.gz", "not opened", "brat"),
+        ("pos.tsv", POS, None),
+        ("pos.txt", POS, None),
+        ("words.tsv", "Aspirin\nhelped\n", None),
+        ("pretty.json", '[\n{"text": "Aspirin"}\n]\n', None),
+        ("object.json", '{\n"text": "Aspirin"\n}\n', None),
+        ("corpus.xyz", "Aspirin", None),
+    ],
+)
+def test_detect_format(tmp_path: Path, name: str, content: str, expected: str | None) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    if expected is None:
+        with pytest.raises(InputError, match="format not recognised: name one of text, lines"):
+            detect_format(path)
+    else:
+        assert detect_format(path) == expected
+
+
+def test_a_text_with_annotations_beside_it_is_brat(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Aspirin helped")
+    assert detect_format(tmp_path / "a.txt") == "text"
+    (tmp_path / "a.ann").write_text("T1\tChemical 0 7\tAspirin\n")
+    assert detect_format(tmp_path / "a.txt") == "brat"
+    assert detect_format(tmp_path) == "brat"
+    for path in (tmp_path, tmp_path / "a.txt", tmp_path / "a.ann"):
+        assert read(path)[0] == [Document("a", "Aspirin helped", (Entity("Chemical", ((0, 7),)),))]
+
+
+@pytest.mark.parametrize("input_format", [None, *INPUT_FORMATS])
+def test_missing_file(tmp_path: Path, input_format: str | None) -> None:
+    with pytest.raises(InputError, match=r"absent\.tsv: "):
+        list(read_documents(tmp_path / "absent.tsv", input_format))
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown input format 'docx': there are text, lines"):
+        list(read_documents(tmp_path, "docx"))
+
+
+@pytest.mark.parametrize("input_format", [name for name in INPUT_FORMATS if name != "brat"])
+def test_a_folder_where_a_file_is_expected(tmp_path: Path, input_format: str) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        list(read_documents(tmp_path, input_format))
+
+
+@pytest.mark.parametrize("input_format", ["lines", "jsonl", "iob2", "nested_iob"])
+def test_utf_16_fails_as_a_whole(tmp_path: Path, input_format: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(IOB2, encoding="utf-16")
+    with pytest.raises(InputError, match="UTF-16"):
+        list(read_documents(path, input_format))
+
+
+# ---------------------------------------------------------------- text and lines
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"Aspirin helped.\n", "Aspirin helped.\n"),
+        (b"Two\r\nlines\r\n", "Two\r\nlines\r\n"),
+        (b"\xef\xbb\xbfAspirin", "Aspirin"),
+        ("TNF-α\u2028next".encode(), "TNF-α\u2028next"),
+    ],
+)
+def test_text(tmp_path: Path, data: bytes, expected: str) -> None:
+    path = tmp_path / "note.txt"
+    path.write_bytes(data)
+    assert read(path) == ([Document("note", expected)], [])
+
+
+@pytest.mark.parametrize("data", [b"", b" \r\n\t\n", b"\xef\xbb\xbf\n"])
+def test_empty_text_is_a_broken_record(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "note.txt"
+    path.write_bytes(data)
+    documents, errors = read(path)
+    assert documents == []
+    assert [str(error) for error in errors] == [f"{path}: empty text"]
+
+
+def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_bytes(b"one\ncaf\xe9\n")
+    with pytest.raises(InputError, match=r"note.txt:2: not UTF-8: byte 0xe9 at byte offset 7"):
+        read(path)
+
+
+def test_lines(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"\xef\xbb\xbfAspirin helped. \r\n\r\n \t\nx\xff\nIron\xe2\x80\xa8low")
+    documents, errors = read(path, "lines")
+    assert texts(documents) == [("notes:1", "Aspirin helped. "), ("notes:5", "Iron\u2028low")]
+    assert [str(error) for error in errors] == [
+        f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1}"
+    ]
+
+
+# ---------------------------------------------------------------- jsonl
+
+GOOD = {
+    "text": "left and right knee",
+    "entities": [{"label": "A", "fragments": [[0, 4], [15, 19]]}],
+}
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    lines = [json.dumps({"id": "x", "other": 1} | GOOD), "", json.dumps(GOOD), '{"text": "t"}']
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    entity = Entity("A", ((0, 4), (15, 19)))
+    assert read(path) == (
+        [
+            Document("x", "left and right knee", (entity,)),
+            Document("r:3", "left and right knee", (entity,)),
+            Document("r:4", "t"),
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("9" * 5000, "not JSON"),
+        ("[1]", "expected an object"),
+        ('{"id": 1, "text": "t"}', "the key 'id' is 1: expected a string"),
+        ('{"id": "a"}', "the key 'text' is None: expected a string"),
+        ('{"text": ["t"]}', "the key 'text' is"),
+        ('{"text": "\\ud800"}', "lone surrogate '\\ud800' at offset 0"),
+        ('{"text": "t", "entities": null}', "the key 'entities' is None: expected a list"),
+        ('{"text": "t", "entities": [1]}', "an entity is 1: expected an object"),
+        ('{"text": "t", "entities": [{"fragments": [[0, 1]]}]}', "label is None"),
+        ('{"text": "t", "entities": [{"label": "", "fragments": [[0, 1]]}]}', "empty label"),
+        ('{"text": "t", "entities": [{"label": "A"}]}', "'fragments' of an entity 'A' is None"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": []}]}', "has no fragments"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": [[0]]}]}', "two integers"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": [[0, 1.0]]}]}', "two integers"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": [[false, 1]]}]}', "two integers"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": [[0, 2]]}]}', "ends after"),
+        ('{"text": "t", "entities": [{"label": "A", "fragments": [[-1, 1]]}]}', "0 <= start"),
+        ('{"text": "tu", "entities": [{"label": "A", "fragments": [[1, 2], [0, 1]]}]}', "order"),
+    ],
+)
+def test_jsonl_broken_record_does_not_lose_the_others(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(f'{{"text": "before"}}\n{line}\n{{"text": "after"}}\n')
+    documents, errors = read(path)
+    assert texts(documents) == [("r:1", "before"), ("r:3", "after")]
+    assert len(errors) == 1
+    assert str(errors[0]).startswith(f"{path}:2: ")
+    assert reason in str(errors[0])
+
+
+def test_jsonl_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n{"text": "b"}\n')
+    documents, errors = read(path)
+    assert [document.text for document in documents] == ["a", "b"]
+    assert [(error.path, error.line) for error in errors] == [(path, 2)]
+
+
+def test_document_from_json_needs_an_id() -> None:
+    with pytest.raises(InputError, match="the key 'id' is None"):
+        jsonl.document_from_json({"text": "t"})
+
+
+@st.composite
+def random_documents(draw: st.DrawFn) -> Document:
+    text = draw(st.text(max_size=30))
+    entities = []
+    for _ in range(draw(st.integers(0, 4)) if text else 0):
+        cuts = draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=6))
+        edges = sorted(cuts)[: len(cuts) // 2 * 2]
+        label = draw(st.text(min_size=1, max_size=5))
+        fragments = tuple(zip(edges[::2], edges[1::2], strict=True))
+        entities.append(Entity(label, fragments))
+    return Document(draw(st.text(max_size=5)), text, tuple(entities))
+
+
+# the first draw of a text builds a table of all characters, which takes a second
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(random_documents(), max_size=4))
+def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, items: list[Document]) -> None:
+    path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
+    jsonl.write(items, path)
+    assert list(jsonl.read(path)) == items
+    for item in items:
+        assert jsonl.document_from_json(jsonl.document_to_json(item)) == item
+
+
+def test_jsonl_writes_an_id_that_utf_8_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    jsonl.write([Document("caf\udce9", "é\u2028")], path)
+    assert path.read_bytes().decode() == (
+        '{"id": "caf\\udce9", "text": "é\u2028", "entities": []}\n'
+    )
+
+
+# ---------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", " \n", "\t\r\n"])
+@pytest.mark.parametrize("separator", ["\t", " ", " \t ", "   "])
+@pytest.mark.parametrize("start", ["", "\ufeff", "-DOCSTART- O\n\n", "\n\n"])
+def test_iob2(tmp_path: Path, line_end: str, separator: str, start: str) -> None:
+    rows = "colon B-D|cancer I-D|, O|IL-2 B-G|p53 B-G|low O||iron B-C"
+    content = rows.replace(" ", separator).replace("|", line_end)
+    path = tmp_path / "train.tsv"
+    path.write_bytes((start + content).encode())
+    documents, errors = read(path)
+    assert errors == []
+    assert texts(documents) == [
+        ("train:1", "colon cancer , IL-2 p53 low"),
+        ("train:2", "iron"),
+    ]
+    assert mentions(documents[0]) == [("D", "colon cancer"), ("G", "IL-2"), ("G", "p53")]
+    assert mentions(documents[1]) == [("C", "iron")]
+
+
+def test_iob2_token_with_other_white_space(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("10\u00a0mg\tB-C\nNew York\tO\n", encoding="utf-8")
+    (document,), _ = read(path)
+    assert document == Document("a:1", "10\u00a0mg New York", (Entity("C", ((0, 5),)),))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"alone", "'alone' has 1 columns: expected 2"),
+        (b"a\tNN\tO", "has 3 columns: expected 2"),
+        (b"\tO", "has 1 columns: expected 2"),
+        (b"a\tX", "unknown tag 'X': expected O, B-label or I-label"),
+        (b"a\tB-", "unknown tag 'B-'"),
+        (b"a\tE-D", "unknown tag 'E-D'"),
+        (b"caf\xe9\tO", "not UTF-8: byte 0xe9 at byte offset 22"),
+    ],
+)
+def test_iob2_broken_sentence_does_not_lose_the_others(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"one\tO\n\ntwo\tB-D\nbad\tO\n" + line + b"\nworse\n\nthree\tB-D\n")
+    if b"\xe9" in line:
+        reason = f"not UTF-8: byte 0xe9 at byte offset {len(b'one.O..two.B-D.bad.O.caf')}"
+    documents, errors = read(path, "iob2")
+    assert texts(documents) == [("a:1", "one"), ("a:3", "three")]
+    assert len(errors) == 1
+    assert str(errors[0]).startswith(f"{path}:5: ")
+    assert reason in str(errors[0])
+
+
+def test_iob2_orphans_are_counted_once_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("x\tO\na\tI-D\nb\tI-D\nc\tI-G\nd\tB-G\ne\tI-D\n\nf\tI-D\n")
+    documents, _ = read(path)
+    assert mentions(documents[0]) == [("D", "a b"), ("G", "c"), ("G", "d"), ("D", "e")]
+    assert mentions(documents[1]) == [("D", "f")]
+    assert [(record.name, record.levelname) for record in caplog.records] == [
+        ("constrained_ner.corpora", "WARNING")
+    ]
+    assert f"{path}:2: 4 I- tags" in caplog.text
+
+
+def test_nested_iob(tmp_path: Path) -> None:
+    path = tmp_path / "a.iob2"
+    path.write_text(
+        "IL-2\tB-G\tB-G\tB-D\nreceptor\tO\tI-G\tI-D\ngene\tO\tO\tI-D\n\n"
+        # one mention on two layers is one entity; `B-` separates neighbours
+        "p53\tB-G\tB-G\tO\np63\tB-G\tO\tO\n\nbroken\tO\tO\n\nwrong\tO\tO\tNN\n"
+    )
+    documents, errors = read(path)
+    assert mentions(documents[0]) == [
+        ("D", "IL-2 receptor gene"),
+        ("G", "IL-2 receptor"),
+        ("G", "IL-2"),
+    ]
+    assert mentions(documents[1]) == [("G", "p53"), ("G", "p63")]
+    assert [(error.path, error.line) for error in errors] == [(path, 8), (path, 10)]
+
+
+def test_nested_iob_width_is_not_that_of_a_broken_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("broken\tO\n\n" + "a\tB-G\tO\nb\tO\tO\n\n" * 2)
+    documents, errors = read(path)
+    assert texts(documents) == [("a:2", "a b"), ("a:3", "a b")]
+    assert [error.line for error in errors] == [1]
+
+
+# ---------------------------------------------------------------- brat
+
+
+def write_pair(folder: Path, name: str, text: str | bytes, rows: str | bytes | None) -> None:
+    path = folder / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if rows is not None:
+        path.with_suffix(".ann").write_bytes(rows if isinstance(rows, bytes) else rows.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        ("Aspirin helped", "C 0 7\tAspirin", [(0, 7)]),
+        ("Aspirin helped", "C 0 7\tAspirin ", [(0, 7)]),
+        ("Aspirin helped", "C 0 8\tAspirin ", [(0, 7)]),
+        (" Aspirin\n", "C 0 9\tAspirin", [(1, 8)]),
+        ("α\r\nβ\r\nAspirin", "C 6 13\tAspirin", [(6, 13)]),
+        ("folic\r\nacid", "C 0 11\tfolic acid", [(0, 11)]),
+        ("left and right knee", "C 0 4;15 19\tleft knee", [(0, 4), (15, 19)]),
+        ("left and right knee", "C 15 19;0 4\tknee left", [(0, 4), (15, 19)]),
+        ("left and right knee", "C 15 19;0 4\tleft knee", [(0, 4), (15, 19)]),
+        ("left and right knee", "C 0 5;14 19\tleft knee", [(0, 4), (15, 19)]),
+        ("left knee", "C 0 4;4 5;5 9\tleft knee", [(0, 4), (5, 9)]),
+        ("hypokalaemia", "C 0 4;4 12\thypo kalaemia", [(0, 4), (4, 12)]),
+        ("left knee", "C 0 6;5 9\tleft k knee", [(0, 9)]),
+        ("left knee", "C 5 9;5 9\tknee knee", [(5, 9)]),
+        ("left knee", "C 0 9;5 7\tleft knee kn", [(0, 9)]),
+    ],
+)
+def test_brat_fragments(tmp_path: Path, text: str, row: str, expected: list[Span]) -> None:
+    write_pair(tmp_path, "a", text, f"T1\t{row}\r\n")
+    assert read(tmp_path) == ([Document("a", text, (Entity("C", tuple(expected)),))], [])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("T2\tC 0 7\tAspirins", "the surface 'Aspirins' is not what 0 7 give, 'Aspirin'"),
+        ("T2\tC 0 99\tAspirin", "0 99 lie outside the text, which has 14 characters"),
+        ("T2\tC 7 0\tAspirin", "the fragments 7 0 are not all start < end"),
+        ("T2\tC 7 7\t", "the fragments 7 7 are not all"),
+        ("T2\tC 7 8\t ", "the offsets 7 8 have a blank surface"),
+        ("T2\tC 0 7", "expected T<number>"),
+        ("T2\tC 0,7\tAspirin", "expected T<number>"),
+        ("T2 C 0 7 Aspirin", "expected T<number>"),
+        (f"T2\tC 0 {'9' * 5000}\tAspirin", "an offset is too large"),
+        ("what is this", "expected T<number>"),
+    ],
+)
+def test_brat_bad_annotation_is_skipped_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, row: str, reason: str
+) -> None:
+    others = (
+        "R1\tr Arg1:T1 Arg2:T2\t\n#1\tNote T1\tx\nE1\tT1:x\nA1\tn T1\n*\tEquiv T1 T2\nN1\tx\n\n"
+    )
+    write_pair(tmp_path, "a", "Aspirin helped", f"{others}{row}\nT1\tC 0 7\tAspirin\n")
+    (document,), errors = read(tmp_path)
+    assert mentions(document) == [("C", "Aspirin")]
+    assert errors == []
+    assert [(record.name, record.levelname) for record in caplog.records] == [
+        ("constrained_ner.corpora", "WARNING")
+    ]
+    message = caplog.records[0].getMessage()
+    assert message.startswith(f"{tmp_path}/a.ann:8: skipped")
+    assert reason in message
+
+
+def test_brat_white_space_is_summed_up_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pair(tmp_path, "a", "Aspirin helped", "T1\tC 0 8\tAspirin \nT2\tC 7 14\t helped\n")
+    write_pair(tmp_path, "b", "Aspirin helped", "T1\tC 0 7\tAspirin \nT2\tD 0 7\tAspirin\n")
+    with caplog.at_level(logging.INFO):
+        documents, _ = read(tmp_path)
+    assert [len(document.entities) for document in documents] == [2, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: stripped white space at the edges of 3 mentions"
+    ]
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_brat_byte_order_mark(tmp_path: Path, counted: int) -> None:
+    rows = f"\ufeffT1\tC {counted} {7 + counted}\tAspirin\n"
+    write_pair(tmp_path, "a", "\ufeffAspirin helped", rows)
+    document = Document("a", "Aspirin helped", (Entity("C", ((0, 7),)),))
+    assert read(tmp_path) == ([document], [])
+
+
+def test_brat_repeated_annotation_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pair(tmp_path, "a", "Aspirin", "T1\tC 0 7\tAspirin\nT2\tC 0 7\tAspirin\n")
+    with caplog.at_level(logging.INFO):
+        (document,), _ = read(tmp_path)
+    assert mentions(document) == [("C", "Aspirin")]
+    assert "a.ann: 1 annotations say the same as another one" in caplog.text
+
+
+@pytest.fixture
+def brat_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    write_pair(folder, "b", "Aspirin\r\nhelped", "T1\tC 0 7\tAspirin\n")
+    write_pair(folder, "a/x.1", "TNF-α low", "T1\tG 0 5\tTNF-α\n")
+    write_pair(folder, "c", "no annotations", None)
+    write_pair(folder, "d", b"caf\xe9", "T1\tC 0 4\tcaf\n")
+    write_pair(folder, "e", "good", b"T1\tC 0 4\tgo\xffd\n")
+    write_pair(folder, "f", " \n", "")
+    (folder / "g.ann").write_text("T1\tC 0 7\tAspirin\n")
+    (folder / "._b.txt").write_bytes(b"\x00\xff")
+    (folder / "README").write_bytes(b"\xff")
+    return folder
+
+
+def pack(folder: Path, path: Path) -> Path:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(folder).as_posix())
+    else:
+        # with `./` before each name, and not sorted, as tar itself does it
+        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as tar:
+            for file in reversed(files):
+                tar.add(file, f"./{file.relative_to(folder).as_posix()}")
+    return path
+
+
+@pytest.mark.parametrize("name", [None, "c.tar", "c.tar.gz", "c.tgz", "c.zip"])
+def test_brat_folder_and_archives_agree(
+    tmp_path: Path, brat_folder: Path, name: str | None
+) -> None:
+    path = pack(brat_folder, tmp_path / name) if name else brat_folder
+    before = sorted(tmp_path.rglob("*"))
+    documents, errors = read(path)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert documents == [
+        Document("a/x.1", "TNF-α low", (Entity("G", ((0, 5),)),)),
+        Document("b", "Aspirin\r\nhelped", (Entity("C", ((0, 7),)),)),
+        Document("c", "no annotations"),
+    ]
+    assert [str(error) for error in errors] == [
+        f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3",
+        f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11",
+        f"{path}/f.txt: empty text",
+        f"{path}/g.ann: there is no .txt file beside it",
+    ]
+
+
+@pytest.mark.parametrize("name", ["c.tar", "c.tgz", "c.zip"])
+def test_brat_member_too_large(
+    tmp_path: Path, brat_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brat, "MEMBER_LIMIT", len(b"T1\tC 0 7\tAspirin\n"))
+    write_pair(brat_folder, "b", "Aspirin helped a lot", "T1\tC 0 7\tAspirin\n")
+    documents, errors = read(pack(brat_folder, tmp_path / name))
+    assert [document.id for document in documents] == ["a/x.1", "c"]
+    assert str(errors[0]) == f"{tmp_path / name}/b.txt: larger than 17 bytes"
+
+
+def test_brat_tar_too_large(
+    tmp_path: Path, brat_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brat, "ARCHIVE_LIMIT", 20)
+    with pytest.raises(InputError, match=r"c.tar: .* larger than 20 bytes"):
+        read(pack(brat_folder, tmp_path / "c.tar"))
+
+
+def test_brat_tar_links_are_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        link = tarfile.TarInfo("a.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+        tar.addfile(link)
+        member = tarfile.TarInfo("../b.txt")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"text"))
+    assert texts(read(tmp_path / "c.tar")[0]) == [("../b", "text")]
+    assert "c.tar: skipped a.txt, which is a link" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["c.tar", "c.tar.gz", "c.zip"])
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", gzip.compress(b"x")[:-4]])
+def test_brat_broken_archive(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("position", "byte"),
+    [(6, 99), (8, 99), (-22 - 40, 1), (30, 0xFF)],
+    ids=["version", "flags", "central directory", "name"],
+)
+def test_brat_broken_zip(tmp_path: Path, position: int, byte: int) -> None:
+    path = tmp_path / "c.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "Aspirin helped")
+    data = bytearray(path.read_bytes())
+    data[position] = byte
+    path.write_bytes(data)
+    try:
+        records = list(read_documents(path))
+    except InputError as error:
+        records = [error]
+    assert all(isinstance(record, Document | InputError) for record in records)
+
+
+def test_brat_truncated_archive(tmp_path: Path, brat_folder: Path) -> None:
+    path = pack(brat_folder, tmp_path / "c.tgz")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"c\.tgz: cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["folder", "other.xyz"])
+def test_brat_without_pairs(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix:
+        path.write_text("x")
+    else:
+        path.mkdir()
+    with pytest.raises(InputError, match=f"{name}: holds no .ann or .txt file"):
+        read(path, "brat")
+
+
+# ---------------------------------------------------------------- real corpora
+
+
+@pytest.fixture(scope="module")
+def corpora() -> Path:
+    folder = os.environ.get("CNER_CORPORA")
+    if not folder:
+        pytest.skip("CNER_CORPORA is not set: it names the folder of the real corpora")
+    return Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "input_format", "sentences", "count"),
+    [
+        ("anatem/iob_tsv/train.tsv", "iob2", 5861, 6946),
+        ("anatem/iob_tsv/devel.tsv", "iob2", 2118, 2139),
+        ("anatem/iob_tsv/test.tsv", "iob2", 3830, 4616),
+        ("bc2gm/conll/train.tsv", "iob2", 12500, 15197),
+        ("bc2gm/conll/devel.tsv", "iob2", 2500, 3061),
+        ("bc2gm/conll/test.tsv", "iob2", 5000, 6325),
+        ("bc5cdr/iob_tsv/train.tsv", "iob2", 4560, 9385),
+        ("bc5cdr/iob_tsv/devel.tsv", "iob2", 4581, 9593),
+        ("bc5cdr/iob_tsv/test.tsv", "iob2", 4797, 9809),
+        ("ncbi_disease/conll/train.tsv", "iob2", 5432, 5145),
+        ("ncbi_disease/iob_tsv/devel.tsv", "iob2", 923, 787),
+        ("ncbi_disease/iob_tsv/test.tsv", "iob2", 940, 960),
+        # The original XML has 4379 and 5515 mentions in these sentences. The files lack 42 and 41
+        # of them: those with the very extent of another mention, and mentions without any mention
+        # inside but with a <cons> of no `sem` there. The files hold 4337 and 5474 `B-` tags.
+        ("genia/nested_iob2/genia.dev.iob2", "nested_iob", 1669, 4337),
+        ("genia/nested_iob2/genia.test.iob2", "nested_iob", 1854, 5474),
+        ("pgxcorpus/PGxCorpus.tar", "brat", 945, 6761),
+        ("ncbi_disease/ncbi-disease-standoff.tar.gz", "brat", 793, 6892),
+    ],
+)
+def test_corpus_counts(
+    corpora: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    input_format: str,
+    sentences: int,
+    count: int,
+) -> None:
+    assert detect_format(corpora / name) == input_format
+    documents, errors = read(corpora / name)
+    assert errors == []
+    assert len(documents) == sentences
+    assert sum(len(document.entities) for document in documents) == count
+    assert caplog.records == []
+
+
+def nested(document: Document) -> int:
+    """Mentions whose extent lies strictly inside that of another one."""
+    extents = [(entity.start, entity.end) for entity in document.entities]
+    return sum(
+        any(s <= start and end <= e and (s, e) != (start, end) for s, e in extents)
+        for start, end in extents
+    )
+
+
+def test_pgxcorpus(corpora: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        documents, _ = read(corpora / "pgxcorpus" / "PGxCorpus.tar")
+    entities = [entity for document in documents for entity in document.entities]
+    assert sum(entity.discontinuous for entity in entities) == 409
+    assert sum(len(entity.fragments) == 3 for entity in entities) == 17
+    assert sum(map(nested, documents)) == 2951
+    assert len({entity.label for entity in entities}) == 10
+    assert "stripped white space at the edges of 3423 mentions" in caplog.text
