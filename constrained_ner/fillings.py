@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from math import comb
 
 from constrained_ner.errors import GrammarError
-from constrained_ner.words import LINE_BREAKS, Span, one_line
+from constrained_ner.words import Span, one_line
 
 Escape = Callable[[str], str]
 
@@ -22,8 +22,12 @@ Escape = Callable[[str], str]
 # its stack: with 4,000 of them it overflows, 2,000 are safe (measured with llguidance 1.9.1 on
 # threads of 2 MB). Contiguous surfaces have no such bound.
 MAX_NESTED_UNITS = 1500
-# A list longer than this is no answer to anything; it keeps the grammars of long texts small.
+# No annotated text we know of comes near these, and grammars grow with them: items in an answer,
+# for each unit of the text (short texts may have more), and items that begin at one place.
+MAX_ITEMS_PER_UNIT = 3
+MAX_ITEMS_SHORT = 60
 MAX_ITEMS = 1000
+MAX_SAME_START = 12
 
 
 def quote(text: str) -> str:
@@ -46,15 +50,17 @@ def choice(name: str, options: Sequence[str]) -> str:
     return f"{name}: " + " | ".join(quote(option) for option in ordered)
 
 
-def at_most(items: int) -> str:
-    """A repetition of up to `items`, in llguidance's syntax."""
-    return f"{{0,{max(0, items)}}}"
+def up_to(times: int, expression: str) -> str:
+    """The expression, repeated at most so many times, in llguidance's syntax."""
+    return f"({expression}){{0,{times}}}" if times > 0 else '""'
 
 
 def item_bound(text_units: int, labels: int, fragments: int = 1) -> int:
-    """How many different entities a text of so many units has room for, at most `MAX_ITEMS`."""
+    """The most items in an answer: as many different entities as the text has room for, but no
+    more than annotated texts come near."""
     places = sum(comb(text_units + 1, 2 * k) for k in range(1, fragments + 1))
-    return min(MAX_ITEMS, places * labels)
+    likely = min(MAX_ITEMS, max(MAX_ITEMS_SHORT, MAX_ITEMS_PER_UNIT * text_units))
+    return min(places * labels, likely)
 
 
 # ---- surface ------------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ def _contiguous(name: str, text: str, pieces: Sequence[Span], escape: Escape) ->
         edges.append(rf"~/(?s:({written}).*)/")
         edges.append(rf"~/(?s:(.*[^\\])?)(\\\\)*({written})/")
     return (
-        f'{name}: {name}_PIECE & {" & ".join(edges)}\n'
+        f"{name}: {name}_PIECE & {' & '.join(edges)}\n"
         f'{name}_PIECE: %regex {{"substring_chunks": {quote_all(chunks)}}}'
     )
 
@@ -160,80 +166,34 @@ def span_list(
     closing: str,
     starts: Sequence[int],
     ends: Sequence[int],
-    labels: Sequence[str],
+    labels: int,
 ) -> str:
-    """`items`: a list of spans (and labels) in text order, none twice, start < end.
+    """`items`: a list of spans, with start < end, ordered by their starts.
 
     Parameters
     ----------
-    opening, middle, closing: what the structure's `item` has before the offsets, between offsets
-        and label, and at the end.
-    starts, ends: the legal offsets, ascending.
-    labels: as written in the answer, ascending as the labels are; empty where the format has none.
+    opening, middle, closing: what an item has before its offsets, between them and its LABEL,
+        and at its end; an empty `middle` where it has no label.
+    starts, ends: the legal offsets of each unit that a span may begin or end with, ascending.
+    labels: how many labels there are.
 
-    The parameter holds the last item: the index of its start, the index of its end counted from
-    the right (text order has the longer entity first), and its label. Each item is greater than
-    the one before it.
+    A chain of rules, three for each start: `from_<i>` is the list from start i on, `group_<i>` its
+    items with start i (bounded by how many different ones there are, in any order), `end_<i>` the
+    ends from unit i on. Exact text order within a group would take rules quadratic in the text.
     """
-    n, m, count = len(starts), len(ends), max(1, len(labels))
-    s, e, t = n.bit_length(), (m + 1).bit_length(), count.bit_length()
-    if s + e + t > 64:
-        raise GrammarError("the text is too long for a list of spans")
-    start, end, label = f"[0:{s}]", f"[{s}:{s + e}]", f"[{s + e}:{s + e + t}]"
-    keep_start, keep_span = (1 << s) - 1, (1 << (s + e)) - 1
-
-    lines = [
-        "items: " + " | ".join(f"{quote(f'{opening}{x}, ')} end::{i}" for i, x in enumerate(starts))
-    ]
-    lines.append(
-        "next::_: "
-        + " | ".join(
-            f"{quote(f', {opening}{x}, ')} end::{i} %if lt({start}, {i})"
-            f" | {quote(f', {opening}{x}, ')} later_end::_ %if eq({start}, {i})"
-            for i, x in enumerate(starts)
-        )
-    )
-    # `end`: any end after the start. `later_end`: one that leaves the item after the last one.
-    from_right = [(m - j, x) for j, x in enumerate(ends)]
-    first_start = {x: sum(begin < x for begin in starts) for _, x in from_right}
-    lines.append(
-        "end::_: "
-        + " | ".join(
-            f"{quote(str(x))} label::bit_or({j << s}) %if lt({start}, {first_start[x]})"
-            for j, x in from_right
-        )
-    )
-    lines.append(
-        "later_end::_: "
-        + " | ".join(
-            f"{quote(str(x))} end_{j}::bit_and({keep_start})"
-            f" %if and(lt({start}, {first_start[x]}), lt({end}, {j}))"
-            + (f" | {quote(str(x))} later_label::_ %if eq({end}, {j})" if labels else "")
-            for j, x in from_right
-        )
-    )
-    lines += [f"end_{j}::_: label::bit_or({j << s})" for j, _ in from_right]
-    if labels:
-        lines.append(
-            "label::_: "
-            + " | ".join(
-                f"{quote(middle + x + closing)} after::bit_or({k << (s + e)})"
-                for k, x in enumerate(labels)
-            )
-        )
-        lines.append(
-            "later_label::_: "
-            + " | ".join(
-                f"{quote(middle + x + closing)} label_{k}::bit_and({keep_span}) %if lt({label}, {k})"
-                for k, x in enumerate(labels)
-            )
-        )
+    n = len(starts)
+    label = f"{quote(middle)} LABEL " if middle else ""
+    lines = ["items: from_0"]
+    for i in range(n):
+        item = f"{quote(f'{opening}{starts[i]}, ')} end_{i} {label}{quote(closing)}"
+        later = f' (", " from_{i + 1})? | from_{i + 1}' if i + 1 < n else ""
         lines += [
-            f"label_{k}::_: after::bit_or({k << (s + e)})" for k in range(len(labels))
+            f"from_{i}: group_{i}{later}",
+            f"group_{i}: item_{i} "
+            + up_to(min((n - i) * labels, MAX_SAME_START) - 1, f'", " item_{i}'),
+            f"item_{i}: {item}",
+            f'end_{i}: "{ends[i]}"' + (f" | end_{i + 1}" if i + 1 < n else ""),
         ]
-    else:
-        lines.append(f"label::_: {quote(closing)} after::_")
-    lines.append('after::_: "" | next::_')
     return "\n".join(lines)
 
 
@@ -249,7 +209,9 @@ def number_up_to(largest: int) -> str:
         low = 1 if i == 0 else 0
         if low < int(digit):
             tail = len(digits) - i - 1
-            options.append(f"{digits[:i]}[{low}-{int(digit) - 1}]" + f"[0-9]{{{tail}}}" * (tail > 0))
+            options.append(
+                f"{digits[:i]}[{low}-{int(digit) - 1}]" + f"[0-9]{{{tail}}}" * (tail > 0)
+            )
     return "|".join([*options, digits])
 
 
@@ -302,21 +264,23 @@ def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str
         )
         more = f' | ";" start_{k + 1}::_' if k + 1 < fragments else ""
         lines.append(f'after_{k}::_: " " copy_0::_{more}')
+        last = k + 1 == fragments
         lines.append(
             f"copy_{k}::_: "
             + " | ".join(
-                f"{quote(chunk)} copy_{k}::incr({first}) %if and(eq({first}, {p}), gt({after}, {p + 1}))"
-                f" | {quote(chunk)} copied_{k}::_ %if and(eq({first}, {p}), eq({after}, {p + 1}))"
+                f"{quote(chunk)} copy_{k}::incr({first})"
+                f" %if and(eq({first}, {p}), gt({after}, {p + 1}))"
+                f" | {quote(chunk)} {'' if last else f'copied_{k}::_ '}"
+                f"%if and(eq({first}, {p}), eq({after}, {p + 1}))"
                 for p, chunk in enumerate(chunks)
             )
         )
-        following = f"[{low + 3 * bits}:{low + 4 * bits}]"
-        lines.append(
-            f'copied_{k}::_: "" %if is_zeros({following}) | " " copy_{k + 1}::_ %if '
-            f"not(is_zeros({following}))"
-            if k + 1 < fragments
-            else f'copied_{k}::_: ""'
-        )
+        if not last:
+            following = f"[{low + 3 * bits}:{low + 4 * bits}]"
+            lines.append(
+                f'copied_{k}::_: "" %if is_zeros({following})'
+                f' | " " copy_{k + 1}::_ %if not(is_zeros({following}))'
+            )
     return "\n".join(lines)
 
 

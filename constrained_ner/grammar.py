@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
@@ -161,3 +161,65 @@ def _expected(parser: Lark, names: set[str], most: int = 6) -> str:
     listed = sorted(shown)
     more = f" or {len(listed) - most} others" if len(listed) > most else ""
     return " or ".join(listed[:most]) + more if listed else "nothing more"
+
+
+# ---- accepting a string ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Where a string leaves a grammar.
+
+    Attributes
+    ----------
+    position: offset, in code points, of the first character that no answer has there; the length
+        of the string where it only ends too early.
+    """
+
+    position: int
+
+
+class _Bytes:
+    """A vocabulary of the 256 bytes and an end, as llguidance wants a tokenizer to look."""
+
+    eos_token_id = 256
+    bos_token_id = None
+    tokens: ClassVar[list[bytes]] = [bytes([i]) for i in range(256)] + [b"<end>"]
+    special_token_ids: ClassVar[list[int]] = [256]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+@lru_cache
+def byte_tokenizer() -> Any:
+    """An `LLTokenizer` whose tokens are bytes: grammars without any model's tokenizer."""
+    from llguidance import LLTokenizer
+    from llguidance._tokenizer import TokenizerWrapper
+
+    return LLTokenizer(TokenizerWrapper(_Bytes()))
+
+
+def byte_matcher(source: str) -> Any:
+    """A matcher over bytes.
+
+    Raises
+    ------
+    GrammarError: llguidance refuses the grammar.
+    """
+    from llguidance import LLMatcher
+
+    matcher = LLMatcher(byte_tokenizer(), source)
+    if matcher.is_error():
+        raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+    return matcher
+
+
+def reject(grammar: Grammar, answer: str) -> Rejection | None:
+    """None where llguidance accepts the answer; else where it goes wrong."""
+    matcher = byte_matcher(grammar.source)
+    data = answer.encode()
+    good = matcher.try_consume_tokens(list(data))
+    if good < len(data):
+        return Rejection(len(data[:good].decode(errors="ignore")))
+    return None if matcher.is_accepting() else Rejection(len(answer))

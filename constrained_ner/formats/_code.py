@@ -13,7 +13,7 @@ from typing import ClassVar
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import at_most, json_body, quote
+from constrained_ner.fillings import json_body, quote, up_to
 from constrained_ner.formats._items import (
     SurfaceFormat,
     label_strings,
@@ -100,7 +100,7 @@ class CodeFormat(SurfaceFormat):
         return {
             **self.label_fillings(labels),
             "input": f"input: {quote(json_body(text))}",
-            "more": f"more: item{at_most(self.bound(text, labels))}",
+            "more": "more: " + up_to(self.bound(text, labels), "item"),
             "SURFACE": self.surface(text),
         }
 
@@ -108,6 +108,8 @@ class CodeFormat(SurfaceFormat):
         label = json.dumps(shortest(labels), ensure_ascii=False)
         after_text = f'", "type": {label}' if self.with_type else '"'
         about = self.about(labels)
-        after_echo = f'"\n    entity_list = []\n    # extracted entities for {about} {self.noun}.\n```'
+        after_echo = (
+            f'"\n    entity_list = []\n    # extracted entities for {about} {self.noun}.\n```'
+        )
         tails = ("```", "\n```", "})\n```", '"})\n```', f"{after_text}}})\n```", after_echo)
         return lambda partial: tails

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from lark import Token, Tree
 
 from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import at_most, choice, item_bound, json_body, surface
+from constrained_ner.fillings import choice, item_bound, json_body, surface, up_to
 from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
 
 TERM_FEATURES = frozenset(
@@ -73,7 +72,7 @@ class StringListFormat(SurfaceFormat):
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         bound = self.bound(text, labels)
         return {
-            "more": f'more: (", " item){at_most(bound - 1)}',
+            "more": "more: " + up_to(bound - 1, '", " item'),
             "SURFACE": self.surface(text),
         }
 

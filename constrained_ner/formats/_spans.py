@@ -69,20 +69,17 @@ class SpanFormat(Format):
         solid = [(start, end) for start, end in self.units(text) if not text[start:end].isspace()]
         if not solid:
             raise GrammarError("the text is empty or white space: there is nothing to point at")
-        fillings = self.label_fillings(labels)
-        fillings["items"] = span_list(
+        items = span_list(
             self.opening,
             self.middle,
             self.closing,
             [start for start, _ in solid],
             [end for _, end in solid],
-            [self.written(label) for label in sorted(labels)],
+            len(labels),
         )
-        return fillings
+        return {**self.label_fillings(labels), "items": items}
 
     def closers(self, text: str, labels: Sequence[str]) -> Closers:
         label = min((self.written(label) for label in labels), key=len)
         tail = f"{self.middle}{label}{self.closing}]"
         return lambda partial: [tail[i:] for i in range(len(tail) - 1, -1, -1)]
-
-

@@ -187,9 +187,7 @@ class Format(ABC):
         """Why the entity cannot be written beside those before it in text order."""
         return None
 
-    def encode(
-        self, document: Document, labels: Sequence[str], level: Level = Level.FREE
-    ) -> str:
+    def encode(self, document: Document, labels: Sequence[str], level: Level = Level.FREE) -> str:
         """The answer that holds the document's entities of these labels.
 
         Raises

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import at_most
+from constrained_ner.fillings import up_to
 from constrained_ner.formats._items import (
     TERM_FEATURES,
     SurfaceFormat,
@@ -50,7 +50,7 @@ class MultiTerm(SurfaceFormat):
 
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         return {
-            "more": f'more: (", " item){at_most(self.bound(text, labels) - 1)}',
+            "more": "more: " + up_to(self.bound(text, labels) - 1, '", " item'),
             "SURFACE": self.surface(text),
             "LABEL": label_strings(labels),
         }

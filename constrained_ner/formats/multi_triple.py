@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import at_most, choice, surface
+from constrained_ner.fillings import choice, surface, up_to
 from constrained_ner.formats._items import TERM_FEATURES, SurfaceFormat, checked_label, shortest
 from constrained_ner.formats.base import Closers, Feature, ProblemKind, Reader, values
 from constrained_ner.labels import slug, unslug
@@ -29,8 +29,7 @@ class MultiTriple(SurfaceFormat):
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
         return "Answer:" + "".join(
-            f"\n{one_line(entity.surface(text))}; is a; {slug(entity.label)}"
-            for entity in entities
+            f"\n{one_line(entity.surface(text))}; is a; {slug(entity.label)}" for entity in entities
         )
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
@@ -57,7 +56,7 @@ class MultiTriple(SurfaceFormat):
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         fragments = 1, self.options.max_fragments
         return {
-            "more": f"more: item{at_most(self.bound(text, labels))}",
+            "more": "more: " + up_to(self.bound(text, labels), "item"),
             "SURFACE": surface("SURFACE", text, self.units(text), one_line, fragments),
             **self.label_fillings(labels),
         }
