@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
@@ -26,6 +26,9 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
 
 _DEFINITION = re.compile(r"[?!]?(?P<name>[A-Za-z_]\w*)(?P<parameter>::_)?\s*:(?!:)\s?(?P<body>.*)")
+
+
+Closers = Callable[[str], Iterable[str]]
 
 
 class Level(StrEnum):
@@ -55,15 +58,18 @@ class Grammar:
     level: SYNTAX or FAITHFUL.
     source: the grammar in llguidance's dialect of Lark; it begins with the rule `start`.
     empty: the answer that finds nothing.
-    closers: strings that bring an unfinished answer nearer to its end, the best first: what
-        decoding tries when the token budget runs out.
+    closers: from an unfinished answer to strings that may finish it, the best first. They need
+        not fit: decoding tries them on the grammar when the token budget runs out.
+    detour: how many bytes longer than before, at most, the way to an end can become by one token:
+        to finish an item just begun, say.
     """
 
     format: str
     level: Level
     source: str
     empty: str
-    closers: tuple[str, ...] = ()
+    closers: Closers = field(compare=False)
+    detour: int
 
 
 class Structure:

@@ -21,7 +21,8 @@ from constrained_ner.formats._items import (
     shortest,
     unescape,
 )
-from constrained_ner.formats.base import Closers, ProblemKind, Reader, values
+from constrained_ner.formats.base import ProblemKind, Reader, values
+from constrained_ner.grammar import Closers
 
 _APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)\s*$", re.MULTILINE)
 _ECHO = re.compile(r"^\s*input_text = (?P<text>\".*\")\s*$", re.MULTILINE)

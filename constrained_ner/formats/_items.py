@@ -12,6 +12,7 @@ from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Entity
 from constrained_ner.fillings import choice, item_bound, json_body, surface, up_to
 from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
+from constrained_ner.grammar import Closers
 
 TERM_FEATURES = frozenset(
     {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.DISCONTINUOUS}
@@ -76,7 +77,7 @@ class StringListFormat(SurfaceFormat):
             "SURFACE": self.surface(text),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Any:
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
         return lambda partial: ("]", '"]')
 
 

@@ -12,13 +12,13 @@ from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import span_list
 from constrained_ner.formats._items import salvage_list
 from constrained_ner.formats.base import (
-    Closers,
     Feature,
     Format,
     ProblemKind,
     Reader,
     values,
 )
+from constrained_ner.grammar import Closers
 
 SPAN_FEATURES = frozenset({Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.OFFSETS})
 

@@ -20,8 +20,8 @@ from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import tag_depth, tagged_text
-from constrained_ner.formats.base import Closers, Format, ProblemKind, Reader
-from constrained_ner.grammar import Level
+from constrained_ner.formats.base import Format, ProblemKind, Reader
+from constrained_ner.grammar import Closers, Level
 from constrained_ner.words import Span, units
 
 Marker = tuple[str, str]  # opening, closing
@@ -231,7 +231,7 @@ class TagFormat(Format):
         for written in marked.written:
             ends.append(ends[-1] + len(written))
         whole = "".join(marked.written)
-        closing = {opening: after for opening, after in markers}
+        closing = dict(markers)
         scan = re.compile(rf"\\?({pattern_of(markers)})")
 
         def closers(partial: str) -> Iterator[str]:
@@ -253,6 +253,12 @@ class TagFormat(Format):
                 yield whole[copied:end] + close + whole[end:]
 
         return closers
+
+    def detour(self, text: str, labels: Sequence[str]) -> int:
+        # Every marker that may be open has to be closed.
+        depth = tag_depth(len(self.units(text)), len(labels))
+        longest = max(len(closing.encode()) for _, closing in self.markers(labels))
+        return super().detour(text, labels) + depth * longest
 
 
 def describe_difference(copied: str, text: str) -> str:

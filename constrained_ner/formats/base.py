@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -13,7 +13,7 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import GrammarError, InexpressibleError, LabelError, UnknownNameError
-from constrained_ner.grammar import Grammar, Level, load_structure, parse
+from constrained_ner.grammar import Closers, Grammar, Level, load_structure, parse
 from constrained_ner.labels import check_labels
 from constrained_ner.words import Span, on_boundaries, units
 
@@ -271,7 +271,12 @@ class Format(ABC):
         else:
             source = load_structure(self.name).fill(self.faithful(text, labels))
         return Grammar(
-            self.name, level, source, self.write(text, (), labels), self.closers(text, labels)
+            self.name,
+            level,
+            source,
+            empty=self.write(text, (), labels),
+            closers=self.closers(text, labels),
+            detour=self.detour(text, labels),
         )
 
     def syntax(self, labels: tuple[str, ...]) -> str:
@@ -293,11 +298,18 @@ class Format(ABC):
         They need not fit: each is tried on the grammar.
         """
 
+    def detour(self, text: str, labels: Sequence[str]) -> int:
+        """Bytes of the longest item that a token can begin; see `Grammar.detour`.
+
+        The fixed part of an item (60 bytes in code), its longest label, and the rest of one unit
+        of the text for each fragment. JSON and slugs take up to six bytes a character.
+        """
+        unit = max(end - start for start, end in self.units(text))
+        label = max(len(label) for label in labels)
+        return 100 + 6 * (label + unit * self.options.max_fragments)
+
     def units(self, text: str) -> list[Span]:
         return units(text, self.options.boundaries)
-
-
-Closers = Callable[[str], Iterable[str]]
 
 
 @lru_cache(maxsize=256)
@@ -341,9 +353,7 @@ class Reader:
 
 def values(tree: Tree[Token], rule: str) -> list[dict[str, str]]:
     """For each subtree of a rule, in the answer's order: its named tokens by their name."""
-    found = [
+    return [
         {token.type: str(token) for token in subtree.scan_values(lambda v: isinstance(v, Token))}
-        for subtree in tree.iter_subtrees_topdown()
-        if subtree.data == rule
-    ]
-    return found
+        for subtree in tree.find_data(rule)
+    ][::-1]

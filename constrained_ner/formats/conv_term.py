@@ -1,4 +1,4 @@
-"""conv_term: a conversation that asks for one label a turn; each answer is a JSON list of surfaces."""
+"""conv_term: a conversation that asks for one label a turn; the answers are lists of surfaces."""
 
 from __future__ import annotations
 

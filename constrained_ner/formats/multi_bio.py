@@ -10,8 +10,8 @@ from lark import Token, Tree
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import bio_layer, bio_run, item_bound, numbered
-from constrained_ner.formats.base import Closers, Feature, Format, ProblemKind, Reader
-from constrained_ner.grammar import Level, load_structure
+from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader
+from constrained_ner.grammar import Closers, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import covering, tokens
 
@@ -119,3 +119,7 @@ class MultiBio(Format):
             yield rest if layer.endswith(" ") or not layer else " " * bool(rest) + rest
 
         return closers
+
+    def detour(self, text: str, labels: Sequence[str]) -> int:
+        # A new layer has to be filled.
+        return super().detour(text, labels) + 2 * len(self.tokens(text))

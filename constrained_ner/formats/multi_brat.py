@@ -23,8 +23,8 @@ from constrained_ner.fillings import (
     numbered,
 )
 from constrained_ner.formats._items import checked_label
-from constrained_ner.formats.base import Closers, Feature, Format, ProblemKind, Reader, values
-from constrained_ner.grammar import load_structure
+from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
+from constrained_ner.grammar import Closers, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 
@@ -114,3 +114,8 @@ class MultiBrat(Format):
     def closers(self, text: str, labels: Sequence[str]) -> Closers:
         # Every state but the middle of a word is near an end; the words go on by themselves.
         return lambda partial: ("",)
+
+    def detour(self, text: str, labels: Sequence[str]) -> int:
+        # Offsets that come first may ask for a surface as long as the text.
+        bound = len(text.encode()) if self.options.anchor == "offsets" else 0
+        return super().detour(text, labels) + bound

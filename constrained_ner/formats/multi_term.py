@@ -18,7 +18,8 @@ from constrained_ner.formats._items import (
     shortest,
     unescape,
 )
-from constrained_ner.formats.base import Closers, Feature, Reader, values
+from constrained_ner.formats.base import Feature, Reader, values
+from constrained_ner.grammar import Closers
 
 
 class MultiTerm(SurfaceFormat):
