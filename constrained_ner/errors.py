@@ -6,7 +6,14 @@ from pathlib import Path
 
 
 class CnerError(Exception):
-    """Base class: catching it catches all of ours and none of anybody else's."""
+    """Base class: catching it catches all of ours and none of anybody else's.
+
+    Attributes
+    ----------
+    row: index of the prompt of a batch that the error is about, where it is about one.
+    """
+
+    row: int | None = None
 
 
 class InputError(CnerError):
@@ -65,16 +72,11 @@ class BudgetError(CnerError):
 
 
 class DecodingError(CnerError):
-    """Constrained decoding of one row failed.
-
-    Attributes
-    ----------
-    row: index of the row in the batch.
-    """
+    """Constrained decoding of one row failed; `row` says which."""
 
     def __init__(self, reason: str, row: int):
-        self.row = row
         super().__init__(reason)
+        self.row = row
 
 
 class ModelError(CnerError):

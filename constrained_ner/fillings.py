@@ -287,13 +287,14 @@ def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str
 def numbered(rule: str, item: str, body: str, first: int, bound: int) -> str:
     """`rule`: up to `bound` times `item`, whose NUMBER counts up from `first`."""
     bits = max(1, bound.bit_length())
+    counter, again = f"[0:{bits}]", f"{item}::_ {rule}_from::incr([0:{bits}])"
     return "\n".join(
         [
             f"{rule}: {rule}_from::0",
-            f'{rule}_from::_: "" | {item}::_ {rule}_from::incr([0:{bits}]) %if lt([0:{bits}], {bound})',
+            f'{rule}_from::_: "" | {again} %if lt({counter}, {bound})',
             f"{item}::_: " + body.replace("NUMBER", "number::_"),
             "number::_: "
-            + " | ".join(f'"{first + i}" %if eq([0:{bits}], {i})' for i in range(max(1, bound))),
+            + " | ".join(f'"{first + i}" %if eq({counter}, {i})' for i in range(max(1, bound))),
         ]
     )
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.lexer import TerminalDef
 
 from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
 
@@ -127,7 +128,23 @@ def load_schema(name: str) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _parser(source: str) -> Lark:
     # All tokens are kept: the tag formats put the text together again from them.
-    return Lark(source, parser="lalr", lexer="contextual", keep_all_tokens=True)
+    return Lark(
+        source,
+        parser="lalr",
+        lexer="contextual",
+        keep_all_tokens=True,
+        edit_terminals=_literals_first,
+    )
+
+
+def _literals_first(terminal: TerminalDef) -> TerminalDef | None:
+    """Where a literal and a regular expression both fit, lark takes the literal.
+
+    llguidance takes the longer one; the structures are such that this is the literal.
+    """
+    if terminal.pattern.type == "str":
+        terminal.priority = 1
+    return None  # edited in place
 
 
 def parse(format: str, source: str, answer: str) -> Tree[Token]:

@@ -352,8 +352,16 @@ class Reader:
 
 
 def values(tree: Tree[Token], rule: str) -> list[dict[str, str]]:
-    """For each subtree of a rule, in the answer's order: its named tokens by their name."""
-    return [
-        {token.type: str(token) for token in subtree.scan_values(lambda v: isinstance(v, Token))}
-        for subtree in tree.find_data(rule)
-    ][::-1]
+    """For each subtree of a rule, in the answer's order: its tokens by their name."""
+    found = []
+    todo: list[Tree[Token] | Token] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Token):
+            continue
+        if node.data == rule:
+            tokens = node.scan_values(lambda value: isinstance(value, Token))
+            found.append({token.type: str(token) for token in tokens})
+        else:
+            todo += reversed(node.children)
+    return found

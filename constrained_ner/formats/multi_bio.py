@@ -113,10 +113,10 @@ class MultiBio(Format):
         words = len(self.tokens(text))
 
         def closers(partial: str) -> Iterator[str]:
-            _, _, layer = partial.rpartition("\n")[2].partition(": ")
-            done = len(layer.split())
-            rest = " ".join(["O"] * (words - done))
-            yield rest if layer.endswith(" ") or not layer else " " * bool(rest) + rest
+            _, colon, layer = partial.rpartition("\n")[2].partition(":")
+            rest = " O" * (words - len(layer.split()))
+            yield rest if colon else f":{rest}"
+            yield rest.removeprefix(" ")
 
         return closers
 

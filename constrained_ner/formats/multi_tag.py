@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from constrained_ner.fillings import choice, quote
 from constrained_ner.formats._tags import Marker, TagFormat
@@ -26,16 +27,22 @@ class MultiTag(TagFormat):
         return f"<{name}>", f"</{name}>"
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        markers = self.markers(labels)
-        tags = [tag for pair in markers for tag in pair]
-        # Each beginning of a tag is a token of its own: neither engine backtracks in its lexer.
-        beginnings = {tag[:i] for tag in tags for i in range(1, len(tag))}
-        half = {closing[:-1] for _, closing in markers}
-        escaped = {"\\" + beginning for beginning in beginnings} | {"\\"}
-        elements = [f"{quote(opening)} marked {quote(closing)}" for opening, closing in markers]
+        slugs = sorted(map(slug, labels), key=lambda name: (-len(name), name))
+        tags = [tag for pair in self.markers(labels) for tag in pair]
+        # Neither engine backtracks in its lexer, so that each beginning of a tag is a text, too.
+        beginnings = {name[:i] for name in slugs for i in range(1, len(name) + 1)}
+        some, unfinished = optional(beginnings), optional(beginnings - set(slugs))
+        near = rf"\\(<\/?{some})?|<{some}|<\/{unfinished}"
+        elements = [f"{quote(f'<{name}>')} marked {quote(f'</{name}>')}" for name in slugs]
         return {
             "element": "element: " + " | ".join(elements),
             "literal": choice("literal", ["\\" + tag for tag in tags]),
-            "near": choice("near", sorted((beginnings | escaped) - half)),
-            "half": choice("half", sorted(half)),
+            "half": choice("half", [f"</{name}" for name in slugs]),
+            "TEXT": rf"TEXT: /[^<>\\]+|{near}/",
         }
+
+
+def optional(words: Iterable[str]) -> str:
+    """A regular expression for one of the words or none, the longest first."""
+    ordered = sorted(words, key=lambda word: (-len(word), word))
+    return f"({'|'.join(map(re.escape, ordered))})?" if ordered else ""

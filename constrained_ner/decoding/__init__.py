@@ -1,0 +1,1 @@
+"""Decoding under a grammar: vocabulary, shortest completion, logits processor, generation."""

@@ -1,0 +1,105 @@
+"""Generation: batches of prompts to answers, through `outlines.Generator(model, processor=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import outlines
+
+from constrained_ner.decoding.processor import GrammarLogitsProcessor, Step
+from constrained_ner.errors import DecodingError
+from constrained_ner.grammar import Grammar
+from constrained_ner.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote.
+
+    Attributes
+    ----------
+    text: the answer, without the token that ends it.
+    tokens: its token ids, the one that ends it included where there is one.
+    ended: whether it came to its end, and was not cut off by the budget.
+    forced: whether the budget made a masked answer end where the model would have gone on.
+    steps: log-probabilities and kept mass, a token each, where they were asked for.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    ended: bool
+    forced: bool = False
+    steps: tuple[Step, ...] = ()
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    budgets: Sequence[int],
+    grammars: Sequence[Grammar] | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    record: bool = False,
+    processor: Any = None,
+    **options: Any,
+) -> list[Answer]:
+    """Answers to a batch of prompts, by default greedy.
+
+    Parameters
+    ----------
+    prompts: token ids.
+    budgets: the most tokens of each answer, its end included.
+    grammars: one for each prompt; None to decode freely.
+    names: what to call the prompts in messages.
+    record: keep log-probabilities and kept mass of masked answers.
+    processor: another outlines processor in place of ours; it must be good for all prompts.
+    options: for `generate` of transformers, such as `num_beams` or `do_sample`.
+
+    Raises
+    ------
+    BudgetError, GrammarError, DecodingError: see `GrammarLogitsProcessor`.
+    """
+    wide = options.get("do_sample") or options.get("num_beams", 1) > 1
+    masking = None
+    if grammars is not None and processor is None:
+        processor = masking = GrammarLogitsProcessor(
+            model.vocabulary,
+            grammars,
+            budgets,
+            names,
+            record=record,
+            candidates=8 if wide else 1,
+        )
+    sequences: Any = outlines.Generator(model.steerable, processor=processor).batch(
+        list(prompts),
+        max_new_tokens=max(budgets),
+        eos_token_id=list(model.vocabulary.ends),
+        **{"do_sample": False, **options},
+    )
+    if masking is not None:
+        outcomes = masking.outcomes(sequences)
+    copies = len(sequences) // len(prompts)
+    answers = []
+    for i, sequence in enumerate(sequences):
+        budget = budgets[i // copies]
+        end = next(
+            (k for k, token in enumerate(sequence) if token in model.vocabulary.ends), len(sequence)
+        )
+        tokens = tuple(sequence[: min(end + 1, budget)])
+        answers.append(
+            Answer(
+                model.vocabulary.text_of(tokens),
+                tokens,
+                ended=end < len(tokens),
+                forced=masking is not None and outcomes[i].forced,
+                steps=outcomes[i].steps if masking is not None else (),
+            )
+        )
+        if masking is not None and not answers[-1].ended:
+            raise DecodingError(
+                f"{masking.names[i // copies]}: the answer did not end within {budget} tokens",
+                i // copies,
+            )
+    return answers

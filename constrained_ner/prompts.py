@@ -1,0 +1,79 @@
+"""From a text, labels and a format to chat messages.
+
+The wording is the paper's (listing 1): the task and the data set whose guidelines hold, how to
+answer, the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from constrained_ner.formats import Format
+from constrained_ner.words import tokens
+
+Message = dict[str, str]
+
+DEFAULT_DATASET = "biomedical"
+
+
+def indexed(text: str) -> str:
+    """Every word with the offset at which it starts: what span formats can point at."""
+    return " ".join(f"{start}:{text[start:end]}" for start, end in tokens(text))
+
+
+def prompt(
+    format: Format,
+    text: str,
+    labels: Sequence[str],
+    dataset: str = DEFAULT_DATASET,
+    *,
+    index: bool = False,
+) -> str:
+    """The task, in one message.
+
+    Parameters
+    ----------
+    labels: those asked for, in the order in which they are named.
+    index: show every word with its offset.
+    """
+    return (
+        "The task you need to complete is named entity recognition. "
+        f"Follow {dataset} guidelines.\n"
+        f"{format.instruction(labels)}\n"
+        f"Text: {indexed(text) if index else text}"
+    )
+
+
+def messages(
+    format: Format,
+    text: str,
+    labels: Sequence[str],
+    dataset: str = DEFAULT_DATASET,
+    *,
+    index: bool = False,
+    answers: Sequence[str] = (),
+) -> list[Message]:
+    """The messages up to the one that the model is to answer.
+
+    Parameters
+    ----------
+    labels: those of the question. For conv_term all labels of the conversation: turn k asks for
+        the k-th.
+    answers: for conv_term the answers to the turns before.
+    """
+    if format.name != "conv_term":
+        return [{"role": "user", "content": prompt(format, text, labels, dataset, index=index)}]
+    opening = prompt(format, text, labels, dataset, index=index)
+    found: list[Message] = []
+    for turn, label in enumerate(labels[: len(answers) + 1]):
+        asked = f"Type: {label}"
+        found.append({"role": "user", "content": asked if turn else f"{opening}\n{asked}"})
+        if turn < len(answers):
+            found.append({"role": "assistant", "content": answers[turn]})
+    return found
+
+
+def plain_template(chat: Sequence[Message]) -> str:
+    """Messages as plain text, for a model that has no chat template."""
+    parts = [f"{message['content']}\n" for message in chat]
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,108 @@
+"""A model's tokenizer as the grammar engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import llguidance.hf
+import numpy as np
+from llguidance import LLMatcher
+
+from constrained_ner.errors import GrammarError, ModelError
+from constrained_ner.grammar import Grammar
+
+_cache: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Vocabulary]] = WeakKeyDictionary()
+
+
+class Vocabulary:
+    """Tokens, their bytes, and those that end an answer.
+
+    Building one takes about half a second: use `of`, which keeps it.
+
+    Attributes
+    ----------
+    size: width of the model's logits, which may be larger than the tokenizer.
+    ends: ids of the tokens that end an answer; the first one is what we write ourselves.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ends: Sequence[int]):
+        if not ends:
+            raise ModelError("the tokenizer has no end-of-turn token: nothing could end an answer")
+        try:
+            self.engine = llguidance.hf.from_tokenizer(
+                tokenizer, n_vocab=max(size, len(tokenizer)), eos_token=list(ends)
+            )
+        except ValueError as error:
+            raise ModelError(f"the tokenizer cannot be used for masks: {error}") from None
+        self.size = size
+        self.ends = tuple(ends)
+        self._pieces: dict[str, list[int]] = {}
+
+    @classmethod
+    def of(cls, tokenizer: Any, size: int, ends: Sequence[int]) -> Vocabulary:
+        """The vocabulary of a tokenizer, built once per process."""
+        known = _cache.setdefault(tokenizer, {})
+        key = size, tuple(ends)
+        if key not in known:
+            known[key] = cls(tokenizer, size, ends)
+        return known[key]
+
+    def matcher(self, grammar: Grammar) -> LLMatcher:
+        """A matcher at the beginning of an answer.
+
+        Raises
+        ------
+        GrammarError: the engine refuses the grammar.
+        """
+        matcher = LLMatcher(self.engine, grammar.source, log_level=0)
+        if matcher.is_error():
+            raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+        return matcher
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokenizer's own tokens for a text."""
+        if len(text) > 80:
+            tokens: list[int] = self.engine.tokenize_str(text)
+            return tokens
+        if text not in self._pieces:
+            self._pieces[text] = self.engine.tokenize_str(text)
+        return self._pieces[text]
+
+    def bytes_of(self, tokens: Sequence[int]) -> bytes:
+        data: bytes = self.engine.decode_bytes(list(tokens))
+        return data
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens, without the one that ends it."""
+        return self.bytes_of([t for t in tokens if t not in self.ends]).decode(errors="replace")
+
+    def can_write(self, text: str) -> int | None:
+        """Offset of the first character that the tokens cannot spell; None where they can."""
+        data = text.encode()
+        written = self.bytes_of(self.tokenize(text))
+        if written == data:
+            return None
+        good = next((i for i, (a, b) in enumerate(zip(written, data, strict=False)) if a != b), 0)
+        return len(data[:good].decode(errors="ignore"))
+
+    def allowed(self, matcher: LLMatcher) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Ids of the tokens that may come next."""
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+
+    @cached_property
+    def towards_the_end(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """A rank for each token, the lower the more likely it brings an answer to its end.
+
+        What opens markup comes last, a bare space (which ends a number) first, and long tokens
+        before short ones.
+        """
+        rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
+        for token in range(self.engine.vocab_size):
+            data = self.bytes_of([token])
+            opens = data[:1] in (b"<", b"@", b"#", b"\\")
+            rank[token] = 1000 * opens - min(len(data), 100) - 500 * (data == b" ")
+        return rank
