@@ -1,15 +1,18 @@
 """From a surface that has no offset to its place in the text.
 
-The rule: the leftmost occurrence at word boundaries that is not yet taken by the same label, at
-or after the start of the item before it where there is one, else anywhere. A surface that stands
-nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence that begins or
-ends inside a word counts only where there is none at word boundaries.
+The rule: the leftmost occurrence at word boundaries that is not yet taken by the same label, after
+the item before it where there is one, else anywhere. *After* is text order: an item that starts
+where the one before it does comes after it if it ends earlier, or ends there and has the greater
+label; so the answer for a document, which is in text order, is aligned in text order. A surface
+that stands nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence, or
+a fragment, that begins or ends inside a word counts only where there is none at word boundaries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from constrained_ner.documents import Entity
 from constrained_ner.words import Span, on_boundaries
 
 Fragments = tuple[Span, ...]
@@ -34,14 +37,14 @@ class Aligner:
     def __init__(self, text: str):
         self.text = text
         self.taken: set[tuple[str, Fragments]] = set()
-        self.previous_start = 0
+        self.previous: Entity | None = None
 
     def take(self, label: str, fragments: Fragments) -> bool:
         """Claim a place; False where the same label has it already."""
         if (label, fragments) in self.taken:
             return False
         self.taken.add((label, fragments))
-        self.previous_start = fragments[0][0]
+        self.previous = Entity(label, fragments)
         return True
 
     def leftmost(self, surface: str, label: str) -> Fragments | None:
@@ -51,7 +54,10 @@ class Aligner:
         the two apart.
         """
         candidates = self._candidates(surface)
-        ahead = [c for c in candidates if c[0][0] >= self.previous_start]
+        ahead = candidates
+        if self.previous is not None:
+            key = self.previous.key
+            ahead = [c for c in candidates if Entity(label, c).key > key]
         for fragments in ahead + candidates:
             if self.take(label, fragments):
                 return fragments
@@ -84,14 +90,15 @@ class Aligner:
         contiguous: list[Fragments] = [*(aligned or whole)]
         if contiguous and fragments == 1:
             return contiguous
-        return sorted(fragmented(surface, self.text), key=lambda f: f[-1][1]) + contiguous
+        pieces = fragmented(surface, self.text) or fragmented(surface, self.text, "character")
+        return pieces + contiguous
 
 
-def fragmented(surface: str, text: str) -> list[Fragments]:
+def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragments]:
     """The tightest alignments of a surface as several fragments, from left to right.
 
-    The surface's parts (it is split at single spaces) are found in text order, each at word
-    boundaries; parts that stand together in the text make one fragment. Of the alignments that
+    The surface's parts (it is split at single spaces) are found in text order, each at the
+    boundaries asked for; parts that stand together in the text make one fragment. Of the alignments that
     begin at one place the one that ends first counts, and of two where one lies inside the other
     the inner one.
     """
@@ -119,7 +126,7 @@ def fragmented(surface: str, text: str) -> list[Fragments]:
     def nearest_piece(piece: str, start: int) -> Iterator[Span]:
         if piece and not piece[0].isspace() and not piece[-1].isspace():
             for span in occurrences(piece, text, start):
-                if on_boundaries(*span, text):
+                if on_boundaries(*span, text, boundaries):
                     yield span
                     return
 
@@ -135,7 +142,7 @@ def fragmented(surface: str, text: str) -> list[Fragments]:
     for last in range(len(parts) - 1, 0, -1):
         piece = " ".join(parts[:last])
         for span in occurrences(piece, text):
-            if on_boundaries(*span, text):
+            if on_boundaries(*span, text, boundaries):
                 alignments += extend(span, last, 1)
     # Innermost windows only: for each end the latest start, fewest fragments first.
     alignments.sort(key=lambda f: (-f[0][0], f[-1][1], len(f), f))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from constrained_ner.errors import InputError
 
@@ -48,6 +49,11 @@ class Entity:
         return self.fragments[-1][1]
 
     @property
+    def key(self) -> tuple[int, int, str, tuple[tuple[int, int], ...]]:
+        """What text order sorts by: start, then descending end, then label."""
+        return self.start, -self.end, self.label, self.fragments
+
+    @property
     def discontinuous(self) -> bool:
         return len(self.fragments) > 1
 
@@ -63,7 +69,7 @@ class Entity:
 
 def text_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     """Sorted by start, then by descending end, then by label; each entity once."""
-    return tuple(sorted(set(entities), key=lambda e: (e.start, -e.end, e.label, e.fragments)))
+    return tuple(sorted(set(entities), key=attrgetter("key")))
 
 
 def paper_order(entities: Iterable[Entity], text: str) -> tuple[Entity, ...]:

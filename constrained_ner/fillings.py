@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import comb
 
 from constrained_ner.errors import GrammarError
@@ -32,7 +32,8 @@ MAX_SAME_START = 12
 
 def quote(text: str) -> str:
     """A Lark string literal that reads exactly `text`."""
-    return json.dumps(text, ensure_ascii=False)
+    # DEL is the one character that llguidance does not take as it is.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def json_body(text: str) -> str:
@@ -58,7 +59,8 @@ def up_to(times: int, expression: str) -> str:
 def item_bound(text_units: int, labels: int, fragments: int = 1) -> int:
     """The most items in an answer: as many different entities as the text has room for, but no
     more than annotated texts come near."""
-    places = sum(comb(text_units + 1, 2 * k) for k in range(1, fragments + 1))
+    # A fragment may begin where the one before it ends.
+    places = sum(comb(text_units + k, 2 * k) for k in range(1, fragments + 1))
     likely = min(MAX_ITEMS, max(MAX_ITEMS_SHORT, MAX_ITEMS_PER_UNIT * text_units))
     return min(places * labels, likely)
 
@@ -262,7 +264,9 @@ def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str
                 for p in solid
             )
         )
-        more = f' | ";" start_{k + 1}::_' if k + 1 < fragments else ""
+        # Another fragment only where there is something left for it.
+        left = f"%if le({after}, {solid[-1]})"
+        more = f' | ";" start_{k + 1}::_ {left}' if k + 1 < fragments else ""
         lines.append(f'after_{k}::_: " " copy_0::_{more}')
         last = k + 1 == fragments
         lines.append(
@@ -341,15 +345,35 @@ def tagged_text(
             free = f"is_zeros([{low}:{top}])"
             push = f"and({under}{free})" if under else free
             openings.append(f"{quote(opening)} opening::bit_or({k << low}) %if {push}")
+    # After the last unit that a closing marker may follow, none may be open.
+    last_close = max((p for p in range(n) if may_close[p]), default=-1)
+
+    def here(p: int, last: int) -> str:
+        """The condition for going from unit p to behind unit `last`."""
+        all_closed = f", is_zeros([{bits}:{top}])" if last > last_close else ""
+        return f"%if and(eq({at}, {p}){all_closed})" if all_closed else f"%if eq({at}, {p})"
+
     gaps = [
         (f"{quote(gap)} " if gap else "")
-        + ("opening" if may_open[p] else "unit")
-        + f"::_ %if eq({at}, {p})"
+        + f"{'opening' if may_open[p] and p <= last_close else 'unit'}::_ {here(p, p)}"
         for p, (gap, _) in enumerate(parts)
     ]
     units = [
         f"{quote(unit)} {'closing' if may_close[p] else 'moving'}::incr({at}) %if eq({at}, {p})"
         for p, (_, unit) in enumerate(parts)
+    ]
+    # The engine's lexer goes back by one byte at most, so that units which begin like a marker
+    # are a token together, too.
+    others, reached = ((1 << top) - 1) >> bits << bits, set()
+    for first, last, run in beginnings(parts, markers):
+        units.append(f"{quote(run)} behind_{last}::bit_and({others}) {here(first, last)}")
+        reached.add(last)
+    # `closing` alone would do, but llguidance 1.9.1 loses the expression of a rule that only
+    # passes on to one other, or panics.
+    behind = [
+        f"behind_{p}::_: closing::bit_or({p + 1}) %if is_zeros({at})"
+        f" | moving::bit_or({p + 1}) %if is_zeros({at})"
+        for p in sorted(reached)
     ]
     return "\n".join(
         [
@@ -358,8 +382,24 @@ def tagged_text(
             "moving::_: " + " | ".join([*gaps, f"{quote(tail)} %if eq([0:{top}], {n})"]),
             "opening::_: unit::_ | " + " | ".join(openings),
             "unit::_: " + " | ".join(units),
+            *behind,
         ]
     )
+
+
+def beginnings(
+    parts: Sequence[tuple[str, str]], markers: Sequence[tuple[str, str]]
+) -> Iterator[tuple[int, int, str]]:
+    """Two or more units of a text, from the first to the last, that begin like a marker does."""
+    heads = {marker[:i] for pair in markers for marker in pair for i in range(2, len(marker))}
+    for first in range(len(parts)):
+        run = parts[first][1]
+        for last in range(first + 1, len(parts)):
+            gap, unit = parts[last]
+            if gap or run + unit[0] not in heads:
+                break
+            run += unit
+            yield first, last, run
 
 
 # ---- layer --------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _parser(source: str) -> Lark:
     # All tokens are kept: the tag formats put the text together again from them.
     return Lark(
@@ -176,7 +176,7 @@ def _expected(parser: Lark, names: set[str], most: int = 6) -> str:
     """Terminal names as a reader knows them: literals quoted, the others by their name."""
     shown: set[str] = set()
     for name in names:
-        if name == "$END":
+        if name in ("$END", "<END-OF-FILE>"):
             shown.add("the end")
             continue
         pattern = parser.get_terminal(name).pattern

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -36,17 +35,21 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def slug(label: str) -> str:
-    """The label as one bare word: letters, digits, `_`, `.` and `-` stay, the rest is %XX.
+    """The label as one bare word: ASCII letters, digits, `_`, `.` and `-` stay, the rest is %XX.
 
     Percent-encoding of the UTF-8 bytes, so that no two labels share a slug; `unslug` is its
-    inverse.
+    inverse. ASCII, because llguidance's lexer, which goes back by one byte at most, must be able
+    to stop at any character of a tag.
     """
     return "".join(
-        c if c.isalnum() or c in "_.-" else "".join(f"%{byte:02X}" for byte in c.encode())
+        c if c.isascii() and (c.isalnum() or c in "_.-") else "".join(f"%{byte:02X}" for byte in c.encode())
         for c in label
     )
 
 
 def unslug(word: str) -> str:
-    """The label whose slug is `word`."""
-    return unquote(word, errors="strict") if re.search("%[0-9A-F]{2}", word) else word
+    """The label whose slug is `word`; the word itself where it is no slug."""
+    try:
+        return unquote(word, errors="strict")
+    except UnicodeDecodeError:
+        return word

@@ -18,8 +18,14 @@ from typing import Any
 
 import torch
 from outlines.models import Transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
-from transformers.utils.logging import disable_progress_bar
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+)
+from transformers.utils import logging as transformers_logging
 
 from constrained_ner.errors import ModelError
 from constrained_ner.prompts import Message, plain_template
@@ -115,7 +121,6 @@ def load_model(
     ------
     ModelError: it cannot be found, read or used; the message says which.
     """
-    disable_progress_bar()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
@@ -123,25 +128,20 @@ def load_model(
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
 
-    source = str(packaged_model()) if str(name) == DEFAULT_MODEL else str(name)
+    source = _source(str(name))
     if Path(source).is_dir() and (Path(source) / "adapter_config.json").is_file():
         if adapter is not None:
             raise ModelError(f"{source} is an adapter itself: give it, or a base and an adapter")
         return load_model(_base_of(source), source, device=device, dtype=dtype)
-    if not Path(source).is_dir() and (os.sep in source and Path(source).is_absolute()):
-        raise ModelError(f"no model {source!r}: there is no such folder")
 
+    tokenizer = _load_tokenizer(source)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
         model: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, dtype), use_safetensors=True
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"cannot load model {str(name)!r}: {reason} (expected a folder with a model, "
-            f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
-        ) from error
+        raise _cannot_load(str(name), error) from error
     if adapter is not None:
         model = _with_adapter(model, str(adapter))
     try:
@@ -159,25 +159,65 @@ def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
     ModelError: they do not fit together, or nothing ends an answer.
     """
     config = model.config.get_text_config()
-    if len(tokenizer) > config.vocab_size:
-        raise ModelError(
-            f"model {name!r}: the tokenizer has {len(tokenizer)} tokens, the model "
-            f"{config.vocab_size}"
-        )
-    ends = model.generation_config.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    # The chat template's own end of turn comes first: it is what training wrote.
-    if tokenizer.eos_token_id is not None:
-        ends = [tokenizer.eos_token_id, *(end for end in ends if end != tokenizer.eos_token_id)]
-    if tokenizer.pad_token_id is None and ends:
-        tokenizer.pad_token_id = ends[0]
-    vocabulary = Vocabulary.of(tokenizer, config.vocab_size, ends)
+    vocabulary = _vocabulary(name, tokenizer, config.vocab_size, model.generation_config)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = vocabulary.ends[0]
     return LanguageModel(
         name,
         TokenTransformers(model, tokenizer),
         tokenizer,
         vocabulary,
         getattr(config, "max_position_embeddings", None),
+    )
+
+
+def load_vocabulary(name: str | Path = DEFAULT_MODEL) -> Vocabulary:
+    """The vocabulary of a model, without its weights; see `load_model`."""
+    source = _source(str(name))
+    tokenizer = _load_tokenizer(source)
+    try:
+        config = AutoConfig.from_pretrained(source).get_text_config()
+        generation = GenerationConfig.from_model_config(config)
+        if (Path(source) / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(str(name), error) from error
+    return _vocabulary(str(name), tokenizer, config.vocab_size, generation)
+
+
+def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabulary:
+    if len(tokenizer) > size:
+        raise ModelError(
+            f"model {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}"
+        )
+    ends = generation.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    # The tokenizer's own end of turn comes first: it is what training writes.
+    if tokenizer.eos_token_id is not None:
+        ends = [tokenizer.eos_token_id, *(end for end in ends if end != tokenizer.eos_token_id)]
+    return Vocabulary.of(tokenizer, size, ends)
+
+
+def _source(name: str) -> str:
+    """What transformers is to load for a name: a folder or a hub id."""
+    source = str(packaged_model()) if name == DEFAULT_MODEL else name
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise ModelError(f"no model {source!r}: there is no such folder")
+    return source
+
+
+def _load_tokenizer(source: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(source, error) from error
+
+
+def _cannot_load(name: str, error: Exception) -> ModelError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"cannot load model {name!r}: {reason} (expected a folder with a model, "
+        f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
     )
 
 
@@ -246,6 +286,7 @@ def packaged_model() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file as an ordinary float32 checkpoint."""
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32

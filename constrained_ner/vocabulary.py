@@ -14,6 +14,11 @@ from llguidance import LLMatcher
 from constrained_ner.errors import GrammarError, ModelError
 from constrained_ner.grammar import Grammar
 
+# Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
+# begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
+# `pharmacogenetic`, and the gold answer's own tokens would be refused.
+_NO_FORCING = '%llguidance {"no_forcing": true}\n'
+
 _cache: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Vocabulary]] = WeakKeyDictionary()
 
 
@@ -57,7 +62,7 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        matcher = LLMatcher(self.engine, grammar.source, log_level=0)
+        matcher = LLMatcher(self.engine, _NO_FORCING + grammar.source, log_level=0)
         if matcher.is_error():
             raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
         return matcher
@@ -97,12 +102,12 @@ class Vocabulary:
     def towards_the_end(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """A rank for each token, the lower the more likely it brings an answer to its end.
 
-        What opens markup comes last, a bare space (which ends a number) first, and long tokens
-        before short ones.
+        Long tokens come before short ones, then digits, since a number may go on for ever, and
+        last what opens markup.
         """
         rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
         for token in range(self.engine.vocab_size):
             data = self.bytes_of([token])
             opens = data[:1] in (b"<", b"@", b"#", b"\\")
-            rank[token] = 1000 * opens - min(len(data), 100) - 500 * (data == b" ")
+            rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
         return rank

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
 
 Span = tuple[int, int]
 
@@ -25,7 +27,8 @@ def is_word_character(character: str) -> bool:
     )
 
 
-def units(text: str, boundaries: str = "word") -> list[Span]:
+@lru_cache(maxsize=256)
+def units(text: str, boundaries: str = "word") -> Sequence[Span]:
     """The smallest pieces that a surface is made of, in order, covering the whole text.
 
     `word`: maximal runs of word characters, and every other character by itself.
@@ -55,7 +58,7 @@ def on_boundaries(start: int, end: int, text: str, boundaries: str = "word") -> 
     )
 
 
-def tokens(text: str, words: str = "space") -> list[Span]:
+def tokens(text: str, words: str = "space") -> Sequence[Span]:
     """The words that multi_bio tags, one tag each.
 
     `space`: maximal runs of non-space. `fine`: runs of word characters and every other
@@ -66,7 +69,7 @@ def tokens(text: str, words: str = "space") -> list[Span]:
     return [(s, e) for s, e in units(text) if not text[s:e].isspace()]
 
 
-def covering(tokens: list[Span], start: int, end: int) -> tuple[int, int] | None:
+def covering(tokens: Sequence[Span], start: int, end: int) -> tuple[int, int] | None:
     """Indices [first, last) of the tokens that make up exactly the span, or None."""
     first = bisect_left(tokens, (start, start))
     last = bisect_left(tokens, (end, end))

@@ -46,8 +46,9 @@ def complete(
                 finished.consume_tokens(tokens)
                 if finished.is_accepting():
                     return [*path, *tokens, end]
-        step = state.compute_ff_tokens()
-        if not step:
+        forced = state.compute_ff_bytes().decode(errors="ignore")
+        step = vocabulary.tokenize(forced) if forced else []
+        if not step or state.validate_tokens(step) < len(step):
             allowed = vocabulary.allowed(state)
             if not allowed.size:
                 break
@@ -56,7 +57,7 @@ def complete(
             break
         path += step
     raise GrammarError(
-        f"{grammar.format}: no way to the end of the answer was found after {answer[-40:]!r}"
+        f"{grammar.format}: no way to the end of the answer was found after {written[-60:]!r}"
         + (f": {state.get_error()}" if state.is_error() else "")
     )
 

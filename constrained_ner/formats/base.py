@@ -308,7 +308,7 @@ class Format(ABC):
         label = max(len(label) for label in labels)
         return 100 + 6 * (label + unit * self.options.max_fragments)
 
-    def units(self, text: str) -> list[Span]:
+    def units(self, text: str) -> Sequence[Span]:
         return units(text, self.options.boundaries)
 
 

@@ -38,7 +38,7 @@ class MultiBio(Format):
             return "begins or ends inside a word"
         return cause
 
-    def tokens(self, text: str) -> list[tuple[int, int]]:
+    def tokens(self, text: str) -> Sequence[tuple[int, int]]:
         return tokens(text, self.options.words)
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Questions about this package, as scripts; their answers are in `results/`."""

@@ -1,0 +1,346 @@
+"""Do masked answers always parse, whatever the model prefers and whatever the budget?
+
+    python -m benchmarks.always_parses --decodes 100000 -o benchmarks/results/always_parses.json
+
+Each decode draws a text, labels, a format, a level, options, a budget (from the shortest answer up
+to twenty tokens more, now and then up to 300 more) and a *mind*: a source of logits that knows no
+language and wishes the grammar ill. A decode passes where the answer
+
+- was ended by the grammar, within its budget,
+- is read strictly by lark, while llguidance made the masks,
+- uses only labels asked for, and, at the faithful level, only pieces of the text,
+- holds, once settled, each entity once, in text order, and settles to itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from constrained_ner.decoding.completion import shortest_answer
+from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.documents import text_order
+from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
+from constrained_ner.grammar import Grammar, Level
+from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.words import on_boundaries, one_line
+
+# ---- a small vocabulary -------------------------------------------------------------------------
+
+CORPUS = [
+    "Answer: [] [{ } ] \n ```py def named_entity_recognition(input_text): entity_list = []",
+    'Answer: [{"text": "left knee pain", "type": "finding"}, {"span": [0, 14], "type": "gene"}]',
+    "Layer 1: O O O B-gene I-gene O\nLayer 2: O O B-finding",
+    "<gene>CD28</gene> @@left ##right #### @@@@ is a; gene\nT1 finding 0 4;15 24 left knee pain",
+    "the left and right knee pain of alpha and beta cells in the colon cancer patients",
+]
+
+
+def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabulary]:
+    """A byte-level tokenizer with few merges, and an end token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        CORPUS * 4,
+        trainers.BpeTrainer(
+            vocab_size=tokens,
+            special_tokens=["<end>", "<pad>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
+    # Wider than the tokenizer, as the vocabularies of real models are.
+    return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
+
+
+# ---- what is drawn ------------------------------------------------------------------------------
+
+PIECES = [
+    *("left", "right", "knee", "pain", "CD28", "IL-2", "colon", "cancer", "a", "B6", "x"),
+    *(" ", " ", " ", " ", "-", "/", ".", ",", ";", "(", ")", "  ", "\n", "\r\n", "\t", "\u2028"),
+    *('"', "\\", "'", "`", "```", "[", "]", "{", "}", "<", ">", "@", "#", "@@", "##", "; is a; "),
+    *("<gene>", "</gene>", "\\<gene>", "\\@@", "é", "e\u0301", "İ", "α", "β", "😀", "👩\u200d🔬"),
+    *("\u200b", "\u202e", "שלום", "مرحبا", "\x07", "\x1f", "0", "1", "42", "Layer 1: O", "T1 gene"),
+]
+LABELS = [
+    *("gene", "finding", "gene_product", "cell type", "a/b", 'say "x"', "50%", "%20", "O", "B-x"),
+    *("<gene>", "Größe", "蛋白", "a;b", "back\\slash", "#", "@@", "]"),
+]
+
+
+# Few sets, since lark builds a parser for each.
+LABEL_SETS = [(label,) for label in LABELS] + [
+    tuple(random.Random(i).sample(LABELS, 2 + i % 4)) for i in range(16)
+]
+
+
+def draw_text(rng: random.Random) -> str:
+    while True:
+        text = "".join(rng.choice(PIECES) for _ in range(rng.randint(1, 14)))
+        if text.strip():
+            return text
+
+
+@dataclass(frozen=True)
+class Task:
+    """One answer to decode."""
+
+    format: Format
+    level: Level
+    text: str
+    labels: tuple[str, ...]
+    grammar: Grammar
+
+
+def draw_task(rng: random.Random, name: str) -> Task:
+    level = rng.choice([Level.SYNTAX, Level.FAITHFUL])
+    sets = LABEL_SETS[: len(LABELS)] if FORMATS[name].one_label else LABEL_SETS[12:]
+    labels = rng.choice(sets)
+    fragments = rng.choice([1, 1, 1, 2, 3])
+    while True:
+        text = draw_text(rng)
+        solid = len([unit for unit in text.split() if unit])
+        options = Options(
+            boundaries=rng.choice(["word", "word", "character"]),
+            max_fragments=fragments if name != "multi_brat" or solid >= 3 else 1,
+            anchor=rng.choice(["surface", "offsets"]),
+            words=rng.choice(["space", "fine"]),
+        )
+        format = get_format(name, options)
+        return Task(format, level, text, labels, format.grammar(text, labels, level))
+
+
+# ---- minds --------------------------------------------------------------------------------------
+
+Mind = Callable[[torch.Generator, int], torch.Tensor]
+
+
+def minds(vocabulary: Vocabulary) -> dict[str, Mind]:
+    """Sources of logits, [vocabulary], for one step of one row."""
+    pieces = [vocabulary.bytes_of([i]) for i in range(vocabulary.engine.vocab_size)]
+
+    def bias(wanted: Callable[[bytes], bool], strength: float) -> torch.Tensor:
+        found = torch.tensor([strength * wanted(piece) for piece in pieces])
+        return found[: vocabulary.size]
+
+    opens = bias(lambda p: any(c in p for c in b"{[,<@B\n;") and b"</" not in p, 6.0)
+    closes = bias(lambda p: any(c in p for c in b']}"#`>') or b"</" in p or p == b"\n", -8.0)
+    ends = torch.zeros(vocabulary.size)
+    ends[list(vocabulary.ends)] = -30.0
+    digits = bias(lambda p: p.isdigit(), 6.0)
+    long = torch.tensor([float(len(piece)) for piece in pieces])[: vocabulary.size]
+
+    def noise(rng: torch.Generator) -> torch.Tensor:
+        return torch.randn(vocabulary.size, generator=rng)
+
+    return {
+        "uniform": lambda rng, step: torch.rand(vocabulary.size, generator=rng) * 1e-3,
+        "opens": lambda rng, step: noise(rng) + opens + ends,
+        "never closes": lambda rng, step: noise(rng) + closes + ends,
+        "digits": lambda rng, step: noise(rng) + digits + ends,
+        "long tokens": lambda rng, step: noise(rng) + long + ends,
+        "eager to end": lambda rng, step: noise(rng) - ends,
+    }
+
+
+# ---- decoding and judging -----------------------------------------------------------------------
+
+
+def decode(
+    vocabulary: Vocabulary,
+    grammars: list[Grammar],
+    budgets: list[int],
+    mind: Mind,
+    rng: torch.Generator,
+    sample: bool,
+) -> list[list[int]]:
+    """Answers' tokens, decoded in one batch by the logits of a mind."""
+    processor = GrammarLogitsProcessor(vocabulary, grammars, budgets, candidates=4 if sample else 1)
+    rows = len(grammars)
+    ids = torch.randint(vocabulary.size, (rows, 3), generator=rng)  # a prompt of three tokens
+    finished = torch.zeros(rows, dtype=torch.bool)
+    for step in range(max(budgets)):
+        logits = torch.stack([mind(rng, step) for _ in range(rows)])
+        scores = processor(ids, logits)
+        if sample:
+            token = torch.multinomial(scores.softmax(-1), 1, generator=rng)[:, 0]
+        else:
+            token = scores.argmax(-1)
+        token = torch.where(finished, 1, token)  # padding, as transformers does it
+        ids = torch.cat([ids, token.unsqueeze(1)], dim=1)
+        finished |= torch.isin(token, torch.tensor(vocabulary.ends))
+        if finished.all():
+            break
+    answers = ids[:, 3:].tolist()
+    ends = [next((k for k, t in enumerate(a) if t in vocabulary.ends), len(a)) for a in answers]
+    return [answer[: end + 1] for answer, end in zip(answers, ends, strict=True)]
+
+
+def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) -> str | None:
+    """What is wrong with an answer; None where it keeps every promise."""
+    if len(tokens) > budget:
+        return f"{len(tokens)} tokens with a budget of {budget}"
+    if tokens[-1] not in vocabulary.ends:
+        return "not ended by the grammar"
+    answer = vocabulary.text_of(tokens)
+    try:
+        decoded = task.format.decode(answer, task.text, task.labels)
+        settled = task.format.settle(answer, task.text, task.labels)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if any(entity.label not in task.labels for entity in decoded.entities):
+        return "a label that was not asked for"
+    if settled.entities != text_order(settled.entities):
+        return "settled, but not in text order or not once each"
+    again = task.format.settle(settled.answer, task.text, task.labels)
+    if again.answer != settled.answer:
+        return f"settles to something else: {again.answer!r}"
+    if task.level is Level.FAITHFUL:
+        bad = [p for p in decoded.problems if p.kind is not ProblemKind.DUPLICATE]
+        if bad:
+            return f"unfaithful: {bad[0].kind}: {bad[0].detail}"
+        for entity in decoded.entities:
+            if not all(
+                on_boundaries(s, e, task.text, task.format.options.boundaries)
+                for s, e in entity.fragments
+            ):
+                return f"off the boundaries: {entity}"
+            if len(entity.fragments) > task.format.options.max_fragments:
+                return f"too many fragments: {entity}"
+            surface = one_line(entity.surface(task.text))
+            if surface != surface.strip():
+                return f"white space at the edge of {surface!r}"
+    return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One decode, judged."""
+
+    task: Task
+    mind: str
+    budget: int
+    shortest: int
+    answer: str
+    fault: str | None
+
+
+def run(decodes: int, seed: int, names: list[str], batch: int = 8) -> Iterator[Result]:
+    """Decode and judge, in batches of one format and one mind."""
+    rng, torch_rng = random.Random(seed), torch.Generator().manual_seed(seed)
+    _, vocabulary = small_vocabulary()
+    sources = minds(vocabulary)
+    done = 0
+    while done < decodes:
+        name = names[done // batch % len(names)]
+        mind = rng.choice(list(sources))
+        tasks = [draw_task(rng, name) for _ in range(min(batch, decodes - done))]
+        shortest = [
+            len(shortest_answer(vocabulary.matcher(t.grammar), t.grammar, vocabulary))
+            for t in tasks
+        ]
+        extra = [rng.randint(0, 20) if rng.random() < 0.85 else rng.randint(20, 300) for _ in tasks]
+        budgets = [s + x for s, x in zip(shortest, extra, strict=True)]
+        answers = decode(
+            vocabulary,
+            [task.grammar for task in tasks],
+            budgets,
+            sources[mind],
+            torch_rng,
+            sample=rng.random() < 0.5,
+        )
+        for task, tokens, budget, least in zip(tasks, answers, budgets, shortest, strict=True):
+            fault = judge(task, tokens, budget, vocabulary)
+            yield Result(task, mind, budget, least, vocabulary.text_of(tokens), fault)
+        done += len(tasks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--decodes", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--format", choices=list(FORMATS), action="append")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+
+    counts: Counter[tuple[str, str, str]] = Counter()
+    faults: list[dict[str, Any]] = []
+    started = perf_counter()
+    names = arguments.format or list(FORMATS)
+    for i, result in enumerate(run(arguments.decodes, arguments.seed, names), 1):
+        verdict = "passed" if result.fault is None else "failed"
+        counts[result.task.format.name, str(result.task.level), verdict] += 1
+        if result.fault:
+            faults.append(
+                {
+                    "format": result.task.format.name,
+                    "level": str(result.task.level),
+                    "options": str(result.task.format.options),
+                    "mind": result.mind,
+                    "text": result.task.text,
+                    "labels": result.task.labels,
+                    "budget": result.budget,
+                    "shortest": result.shortest,
+                    "answer": result.answer,
+                    "fault": result.fault,
+                }
+            )
+            print(json.dumps(faults[-1], ensure_ascii=False), file=sys.stderr)
+        if i % 1000 == 0:
+            print(
+                f"{i} decodes, {len(faults)} failed, {perf_counter() - started:.0f} s", flush=True
+            )
+    rows = [
+        {
+            "format": name,
+            "level": str(level),
+            "decodes": counts[name, level, "passed"] + counts[name, level, "failed"],
+            "failed": counts[name, level, "failed"],
+        }
+        for name in names
+        for level in (Level.SYNTAX, Level.FAITHFUL)
+    ]
+    for row in rows:
+        print(
+            f"{row['format']:<13} {row['level']:<9} {row['decodes']:>7} decodes, {row['failed']} failed"
+        )
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch")
+        arguments.output.write_text(
+            json.dumps(
+                {
+                    "decodes": arguments.decodes,
+                    "seed": arguments.seed,
+                    "versions": {name: version(name) for name in packages},
+                    "python": platform.python_version(),
+                    "seconds": round(perf_counter() - started),
+                    "rows": rows,
+                    "faults": faults,
+                },
+                ensure_ascii=False,
+                indent=1,
+            )
+            + "\n"
+        )
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
