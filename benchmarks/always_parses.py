@@ -64,7 +64,9 @@ def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabu
             show_progress=False,
         ),
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
+    fast: Any = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>"
+    )
     # Wider than the tokenizer, as the vocabularies of real models are.
     return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
 

@@ -69,8 +69,10 @@ class Aligner:
         The written offsets themselves come first where they do read the surface. Distance is
         that of the starts, then that of the ends.
         """
+        offsets = [offset for span in written for offset in span]
         pieces = [self.text[start:end] for start, end in written]
-        if " ".join(pieces) == surface and self.take(label, written):
+        possible = offsets == sorted(offsets) and offsets[-1] <= len(self.text) and all(pieces)
+        if possible and " ".join(pieces) == surface and self.take(label, written):
             return written
         candidates = self._candidates(surface, len(written))
         target = written[0][0], written[-1][1]

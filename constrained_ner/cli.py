@@ -31,6 +31,9 @@ EXAMPLE = Document(
 )
 
 
+MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
+
+
 class Failure(click.ClickException):
     """One of our errors, as a message and exit status 1."""
 
@@ -137,7 +140,7 @@ def main() -> None:
 )
 @click.option(
     "--level",
-    type=click.Choice([Level.SYNTAX, Level.FAITHFUL]),
+    type=click.Choice(MASKED_LEVELS),
     default=None,
     help="How much of the answer is constrained.  [default: faithful]",
 )
@@ -164,6 +167,12 @@ def main() -> None:
     help="The data set whose guidelines the prompt names.",
 )
 @click.option("--index", is_flag=True, help="Show the offset of every word in the prompt.")
+@click.option(
+    "--examples",
+    type=click.Path(exists=True, path_type=Path),
+    default=None,
+    help="Annotated documents to show to a model that was not trained for the task.",
+)
 @click.option(
     "--backend",
     type=click.Choice(["llguidance", "outlines_core", "xgrammar"]),
@@ -194,6 +203,7 @@ def predict(
     max_new_tokens: int | None,
     dataset: str,
     index: bool,
+    examples: Path | None,
     backend: str,
     output: Path | None,
     input_format: str | None,
@@ -223,6 +233,7 @@ def predict(
         dataset=dataset,
         index=index,
         backend=backend,
+        examples=_examples(examples),
     )
     summary = Summary()
     readable = output is None
@@ -243,6 +254,13 @@ def predict(
         click.echo(f"left out: {error}", err=True)
     if summary.failed:
         sys.exit(1)
+
+
+def _examples(path: Path | None) -> tuple[Document, ...]:
+    documents, broken = _read_all(path, None, None) if path else ([], [])
+    if broken:
+        raise broken[0]
+    return tuple(documents)
 
 
 def _options(options: dict[str, Any]) -> Options:
@@ -292,8 +310,8 @@ def _progress(items: Iterable[Any], unit: str) -> Iterator[Any]:
 @click.option("--labels", default="Chemical,Disease,Anatomy", show_default=True, callback=_labels)
 @click.option(
     "--level",
-    type=click.Choice([Level.SYNTAX, Level.FAITHFUL]),
-    default=Level.SYNTAX,
+    type=click.Choice(MASKED_LEVELS),
+    default="syntax",
     show_default=True,
     help="The level of the grammar to print.",
 )
@@ -381,7 +399,7 @@ def _table(formats: Iterable[Format]) -> str:
 )
 @click.option(
     "--level",
-    type=click.Choice([Level.SYNTAX, Level.FAITHFUL, "both"]),
+    type=click.Choice([*MASKED_LEVELS, "both"]),
     default="both",
     show_default=True,
 )
@@ -427,8 +445,9 @@ def check(
     vocabulary = load_vocabulary(model)
     reports: list[Report] = []
     for chosen in FORMATS if name == "all" else [name]:
-        for each in [Level.SYNTAX, Level.FAITHFUL] if level == "both" else [Level.parse(level)]:
-            checker = Checker(get_format(chosen, _options(options)), labels, each, vocabulary)
+        for each in MASKED_LEVELS if level == "both" else [level]:
+            format = get_format(chosen, _options(options))
+            checker = Checker(format, labels, Level.parse(each), vocabulary)
             report = checker.check(_progress(documents, f"documents, {chosen}, {each}"))
             reports.append(report)
             click.echo(_report_line(report))

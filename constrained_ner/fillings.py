@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 
 from constrained_ner.errors import GrammarError
@@ -22,6 +22,10 @@ Escape = Callable[[str], str]
 # its stack: with 4,000 of them it overflows, 2,000 are safe (measured with llguidance 1.9.1 on
 # threads of 2 MB). Contiguous surfaces have no such bound.
 MAX_NESTED_UNITS = 1500
+# The same for rules, which take more of the stack: 100 are safe, 500 are not.
+MAX_NESTED_RULES = 50
+# The engine counts symbols with 16 bits; spans take about ten for each unit.
+MAX_SPAN_UNITS = 4000
 # No annotated text we know of comes near these, and grammars grow with them: items in an answer,
 # for each unit of the text (short texts may have more), and items that begin at one place.
 MAX_ITEMS_PER_UNIT = 3
@@ -184,8 +188,15 @@ def span_list(
     ends from unit i on. Exact text order within a group would take rules quadratic in the text.
     """
     n = len(starts)
+    if n > MAX_SPAN_UNITS:
+        raise GrammarError(
+            f"offsets in text order need a shorter text: it has {n} units, and at most "
+            f"{MAX_SPAN_UNITS} fit; split the text"
+        )
     label = f"{quote(middle)} LABEL " if middle else ""
-    lines = ["items: from_0"]
+    # Any of these lists is one from start 0 on, too; but the engine follows definitions on its
+    # stack, and this way it has seen the later ones when it comes to the earlier ones.
+    lines = ["items: " + " | ".join(f"from_{i}" for i in reversed(range(0, n, MAX_NESTED_RULES)))]
     for i in range(n):
         item = f"{quote(f'{opening}{starts[i]}, ')} end_{i} {label}{quote(closing)}"
         later = f' (", " from_{i + 1})? | from_{i + 1}' if i + 1 < n else ""
@@ -316,7 +327,7 @@ def tagged_text(
     tail: str,
     may_open: Sequence[bool],
     may_close: Sequence[bool],
-    markers: Sequence[tuple[str, str]],
+    markers: Sequence[tuple[Sequence[str], Sequence[str]]],
 ) -> str:
     """`copy`: exactly the text, with balanced markers, none empty, none next to white space.
 
@@ -325,7 +336,8 @@ def tagged_text(
     parts: for each unit that is not white space, the white space before it and the unit, as
         written in the answer. `tail`: the white space at the end.
     may_open, may_close: whether a marker may stand right before, right after the unit.
-    markers: opening and closing marker of each label.
+    markers: opening and closing marker of each label, each in units as the text is: the engine's
+        lexer goes back by one byte at most, and a text may begin like a marker does.
 
     The parameter holds the index of the unit to come, and above it the stack of open markers.
     """
@@ -333,73 +345,53 @@ def tagged_text(
     depth = tag_depth(n, len(markers))
     top = bits + depth * slot
     at = f"[0:{bits}]"
+    spelled = [
+        f"{side}_{k}: {' '.join(map(quote, marker))}"
+        for k, pair in enumerate(markers, 1)
+        for side, marker in zip(("open", "close"), pair, strict=True)
+    ]
     closings, openings = [], []
     for d in range(depth):
         low, high = bits + d * slot, bits + (d + 1) * slot
         last = f", is_zeros([{high}:{top}])" if high < top else ""
         under = f"not(is_zeros([{low - slot}:{low}])), " if d else ""
-        for k, (opening, closing) in enumerate(markers, 1):
+        for k in range(1, len(markers) + 1):
             full = f"and(eq([{low}:{high}], {k}){last})" if last else f"eq([{low}:{high}], {k})"
             pop = ((1 << 64) - 1) ^ (((1 << slot) - 1) << low)
-            closings.append(f"{quote(closing)} closing::bit_and({pop}) %if {full}")
+            closings.append(f"close_{k} closing::bit_and({pop}) %if {full}")
             free = f"is_zeros([{low}:{top}])"
             push = f"and({under}{free})" if under else free
-            openings.append(f"{quote(opening)} opening::bit_or({k << low}) %if {push}")
+            openings.append(f"open_{k} opening::bit_or({k << low}) %if {push}")
     # After the last unit that a closing marker may follow, none may be open.
     last_close = max((p for p in range(n) if may_close[p]), default=-1)
 
-    def here(p: int, last: int) -> str:
-        """The condition for going from unit p to behind unit `last`."""
-        all_closed = f", is_zeros([{bits}:{top}])" if last > last_close else ""
-        return f"%if and(eq({at}, {p}){all_closed})" if all_closed else f"%if eq({at}, {p})"
+    def here(p: int) -> str:
+        all_closed = f", is_zeros([{bits}:{top}])"
+        return f"%if eq({at}, {p})" if p <= last_close else f"%if and(eq({at}, {p}){all_closed})"
 
+    opens = [may_open[p] and p <= last_close for p in range(n)]
     gaps = [
-        (f"{quote(gap)} " if gap else "")
-        + f"{'opening' if may_open[p] and p <= last_close else 'unit'}::_ {here(p, p)}"
+        (f"{quote(gap)} " if gap else "") + f"{'opening' if opens[p] else 'unit'}::_ {here(p)}"
         for p, (gap, _) in enumerate(parts)
     ]
     units = [
         f"{quote(unit)} {'closing' if may_close[p] else 'moving'}::incr({at}) %if eq({at}, {p})"
         for p, (_, unit) in enumerate(parts)
     ]
-    # The engine's lexer goes back by one byte at most, so that units which begin like a marker
-    # are a token together, too.
-    others, reached = ((1 << top) - 1) >> bits << bits, set()
-    for first, last, run in beginnings(parts, markers):
-        units.append(f"{quote(run)} behind_{last}::bit_and({others}) {here(first, last)}")
-        reached.add(last)
-    # `closing` alone would do, but llguidance 1.9.1 loses the expression of a rule that only
-    # passes on to one other, or panics.
-    behind = [
-        f"behind_{p}::_: closing::bit_or({p + 1}) %if is_zeros({at})"
-        f" | moving::bit_or({p + 1}) %if is_zeros({at})"
-        for p in sorted(reached)
+    gaps.append(f"{quote(tail)} %if eq([0:{top}], {n})")
+    # Each rule that a unit passes through is an item more in the engine's last row: so `closing`
+    # and `opening` repeat the alternatives of `moving` and `unit`, instead of passing on to them.
+    lines = [
+        "copy: closing::0",
+        "closing::_: " + " | ".join(gaps + closings),
+        "opening::_: " + " | ".join(units + openings),
+        *spelled,
     ]
-    return "\n".join(
-        [
-            "copy: closing::0",
-            "closing::_: moving::_ | " + " | ".join(closings),
-            "moving::_: " + " | ".join([*gaps, f"{quote(tail)} %if eq([0:{top}], {n})"]),
-            "opening::_: unit::_ | " + " | ".join(openings),
-            "unit::_: " + " | ".join(units),
-            *behind,
-        ]
-    )
-
-
-def beginnings(
-    parts: Sequence[tuple[str, str]], markers: Sequence[tuple[str, str]]
-) -> Iterator[tuple[int, int, str]]:
-    """Two or more units of a text, from the first to the last, that begin like a marker does."""
-    heads = {marker[:i] for pair in markers for marker in pair for i in range(2, len(marker))}
-    for first in range(len(parts)):
-        run = parts[first][1]
-        for last in range(first + 1, len(parts)):
-            gap, unit = parts[last]
-            if gap or run + unit[0] not in heads:
-                break
-            run += unit
-            yield first, last, run
+    if not all(may_close):
+        lines.append("moving::_: " + " | ".join(gaps))
+    if not all(opens):
+        lines.append("unit::_: " + " | ".join(units))
+    return "\n".join(lines)
 
 
 # ---- layer --------------------------------------------------------------------------------------

@@ -118,9 +118,11 @@ def load_structure(name: str) -> Structure:
 
 
 @lru_cache
-def load_schema(name: str) -> dict[str, Any]:
-    """The JSON schema `grammars/<name>.schema.json` as it stands in the file."""
+def load_schema(name: str) -> dict[str, Any] | None:
+    """The JSON schema `grammars/<name>.schema.json` as it stands in the file; None without one."""
     path = files("constrained_ner.grammars") / f"{name}.schema.json"
+    if not path.is_file():
+        return None
     schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return schema
 
@@ -223,6 +225,17 @@ def byte_tokenizer() -> Any:
     return LLTokenizer(TokenizerWrapper(_Bytes()))
 
 
+@lru_cache
+def engine_limits() -> Any:
+    """`LLParserLimits` for long texts: by default the engine stops at 2,000 items in a row.
+
+    That is a text of 900 words for the tag formats, 600 for the span formats.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(max_items_in_row=100_000, initial_lexer_fuel=10_000_000)
+
+
 def byte_matcher(source: str) -> Any:
     """A matcher over bytes.
 
@@ -232,7 +245,7 @@ def byte_matcher(source: str) -> Any:
     """
     from llguidance import LLMatcher
 
-    matcher = LLMatcher(byte_tokenizer(), source)
+    matcher = LLMatcher(byte_tokenizer(), source, log_level=0, limits=engine_limits())
     if matcher.is_error():
         raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
     return matcher

@@ -7,8 +7,10 @@ from safetensors only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -274,7 +276,11 @@ def packaged_model() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f"{DEFAULT_MODEL}-", dir=folder.parent))
         try:
-            _convert(files[0], made)
+            with contextlib.ExitStack() as quiet:
+                if not sys.stderr.isatty():  # a progress bar is for a terminal
+                    null = quiet.enter_context(open(os.devnull, "w"))
+                    quiet.enter_context(contextlib.redirect_stderr(null))
+                _convert(files[0], made)
             made.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process was faster
@@ -286,7 +292,6 @@ def packaged_model() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file as an ordinary float32 checkpoint."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32

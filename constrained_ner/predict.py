@@ -18,7 +18,7 @@ from constrained_ner.formats import Format, Problem, ProblemKind
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.labels import check_labels
 from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import DEFAULT_DATASET, messages
+from constrained_ner.prompts import DEFAULT_DATASET, demonstrations, messages
 
 BACKENDS = ("llguidance", "outlines_core", "xgrammar")
 _PREFIX = "Answer: "
@@ -155,6 +155,7 @@ class Predictor:
     dataset: whose guidelines the prompt names. `index`: show every word's offset in the prompt.
     backend: `llguidance`, or an engine of outlines' own for what a JSON schema can say: the
         syntax level of the JSON formats, without the budget's guarantee.
+    examples: annotated documents to show to the model before each question.
     """
 
     model: LanguageModel
@@ -166,6 +167,7 @@ class Predictor:
     dataset: str = DEFAULT_DATASET
     index: bool = False
     backend: str = "llguidance"
+    examples: tuple[Document, ...] = ()
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -179,7 +181,7 @@ class Predictor:
                     f"backend {self.backend} knows the syntax level only: a grammar made from "
                     "each text needs llguidance"
                 )
-            if self.format.schema(self.labels) is None:
+            if self.format.schema(self.format.questions(self.labels)[0]) is None:
                 raise UnknownNameError(
                     f"backend {self.backend} takes JSON schemas, and {self.format.name} has none"
                 )
@@ -261,7 +263,9 @@ class Predictor:
         place = f"document {job.document.id!r}"
         labels = job.labels if self.format.name != "conv_term" else self.labels
         answers = [reply.settled or reply.answer for reply in job.conversation]
-        chat = messages(self.format, text, labels, self.dataset, index=self.index, answers=answers)
+        chat = demonstrations(
+            self.format, self.examples, labels, self.dataset, index=self.index
+        ) + messages(self.format, text, labels, self.dataset, index=self.index, answers=answers)
         prompt = model.encode(chat)
         if self.backend != "llguidance":
             prompt += model.vocabulary.tokenize(_PREFIX)
@@ -311,9 +315,7 @@ class Predictor:
             return None
         from outlines.backends import get_json_schema_logits_processor
 
-        schema = json.dumps(
-            self.format.schema(self.labels[:1] if self.format.one_label else self.labels)
-        )
+        schema = json.dumps(self.format.schema(self.format.questions(self.labels)[0]))
         try:
             return get_json_schema_logits_processor(self.backend, self.model.steerable, schema)
         except ImportError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from constrained_ner.documents import Document
 from constrained_ner.formats import Format
 from constrained_ner.words import tokens
 
@@ -70,6 +71,34 @@ def messages(
         found.append({"role": "user", "content": asked if turn else f"{opening}\n{asked}"})
         if turn < len(answers):
             found.append({"role": "assistant", "content": answers[turn]})
+    return found
+
+
+def demonstrations(
+    format: Format,
+    examples: Sequence[Document],
+    labels: Sequence[str],
+    dataset: str = DEFAULT_DATASET,
+    *,
+    index: bool = False,
+) -> list[Message]:
+    """Annotated documents as question and answer, for a model that was not trained for the task.
+
+    Parameters
+    ----------
+    labels: those of the question to come; for conv_term all labels of the conversation.
+
+    What the format cannot write of an example is left out of its answer.
+    """
+    found: list[Message] = []
+    for example in examples:
+        questions = format.questions(labels) if format.name == "conv_term" else [tuple(labels)]
+        answers = [
+            format.write(example.text, format.expressible(example, question)[0], question)
+            for question in questions
+        ]
+        found += messages(format, example.text, labels, dataset, index=index, answers=answers[:-1])
+        found.append({"role": "assistant", "content": answers[-1]})
     return found
 
 

@@ -182,7 +182,9 @@ def raw_cases(draw: st.DrawFn, format: Format) -> Case:
     """A document and labels that the format may be asked for; not all entities need fit."""
     label_set = draw(label_sets(1 if format.one_label else 4))
     others = (*label_set, "not asked for")
-    return draw(documents(others, boundaries=draw(st.sampled_from(["word", "character"])))), label_set
+    return draw(
+        documents(others, boundaries=draw(st.sampled_from(["word", "character"])))
+    ), label_set
 
 
 @st.composite

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import llguidance.torch
+import numpy as np
 import torch
 from llguidance import LLExecutor, LLMatcher
 from outlines.processors import OutlinesLogitsProcessor
@@ -94,7 +95,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
     budgets: for each prompt the most tokens of its answer, the end token included; None for no
         bound.
     names: what to call the prompts in messages.
-    record: keep `Step`s; it costs a copy of the logits and two softmaxes a step.
+    record: keep `Step`s; it costs two softmaxes a step.
     candidates: how many of the likeliest tokens are tried in each step near the end of a budget.
         One is right for greedy decoding; sampling and beams profit from more.
 
@@ -129,8 +130,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 error.row = i
                 error.args = (f"{self.names[i]}: {error}",)
                 raise
-        # For each byte of a mask its eight bits, the lowest first.
-        self._bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1 == 1  # [256, 8]
+        # For each byte of a mask the tokens that it forbids, the lowest bit first.
+        self._forbidden = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1 == 0  # [256, 8]
         self.reset()
 
     def _start(self, grammar: Grammar, budget: int | None) -> Row:
@@ -151,7 +152,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self._rows: list[Row] = []
         self._prompt_length = -1
         self._length = -1
-        self._pending: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._written = torch.empty(0, 0, dtype=torch.long)  # [rows, generated]
+        # Log-probabilities by the model alone and under the mask, [rows, model's vocabulary].
+        self._pending: tuple[torch.Tensor, torch.Tensor] | None = None
         self._mask = torch.empty(0, 0, dtype=torch.int32)
 
     # ---- one step
@@ -168,7 +171,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         ------
         DecodingError: a matcher failed; it names the prompt and the position.
         """
-        generated = self._advance(input_ids)
+        self._advance(input_ids)
         active = [i for i, row in enumerate(self._rows) if not row.ended and not row.dead]
         dead = [i for i, row in enumerate(self._rows) if row.dead]
         # Before the mask, since a plan may hold a token that the mask does not: where bytes are
@@ -176,40 +179,34 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         closing = {
             i: logits[i].clone()
             for i in active
-            if self._rows[i].budget >= 0 and self._near_the_end(i, generated[i])
+            if self._rows[i].budget >= 0 and self._near_the_end(i)
         }
-        raw = logits.clone() if self.record else None
+        # Two log-softmaxes, since logsumexp takes eight times as long over what is mostly -inf.
+        raw = logits.float().log_softmax(-1) if self.record else None
         if active:
             self._fill(active)
-            words = self._mask[active].to(logits.device, non_blocking=True)
-            allowed = self._bits.to(logits.device)[words.view(torch.uint8).long()]
-            allowed = allowed.flatten(1)[:, : logits.shape[1]]  # [active, vocabulary]
-            if len(active) == len(self._rows):
-                logits.masked_fill_(~allowed, -torch.inf)
-            else:
-                logits[active] = logits[active].masked_fill(~allowed, -torch.inf)
+            self._apply(active, logits)
         for i, before in closing.items():
             self._close(i, before, logits[i])
         if dead:
             logits[dead] = -torch.inf
         if raw is not None:
-            self._pending = (
-                raw,
-                raw.float().logsumexp(-1),
-                logits.float().logsumexp(-1),
-            )
+            self._pending = raw, logits.float().log_softmax(-1)
         return logits
 
-    def _advance(self, input_ids: torch.Tensor) -> list[list[int]]:
-        """Bring the rows up to date; what was generated so far, [rows][tokens]."""
+    def _advance(self, input_ids: torch.Tensor) -> None:
+        """Bring the rows up to date."""
         length = input_ids.shape[1]
         if length == self._length + 1 and len(self._rows) == input_ids.shape[0]:
-            generated: list[list[int]] = input_ids[:, self._prompt_length :].tolist()
-            parents = self._parents(generated)
+            written = input_ids[:, self._prompt_length :]
+            # Mostly each row goes on from itself; then all but the last tokens can stay a tensor.
+            same = torch.equal(written[:, :-1], self._written)
+            parents = list(range(len(self._rows))) if same else self._parents(written.tolist())
             if parents is not None:
-                self._follow(parents, generated)
+                self._follow(parents, input_ids[:, -1].tolist())
+                self._written = written.clone()
                 self._length = length
-                return generated
+                return
         # Not a continuation of what we know: a new run.
         self.reset()
         copies, rest = divmod(input_ids.shape[0], max(1, len(self.grammars)))
@@ -221,7 +218,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             )
         self._rows = [row.copy() for row in self._starts for _ in range(copies)]
         self._prompt_length = self._length = length
-        return [[] for _ in self._rows]
+        self._written = input_ids[:, length:].clone()
 
     def _parents(self, generated: list[list[int]]) -> list[int] | None:
         """For each row the row that it goes on from; None where one goes on from none."""
@@ -239,33 +236,34 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 return None
         return found
 
-    def _follow(self, parents: list[int], generated: list[list[int]]) -> None:
+    def _follow(self, parents: list[int], last: list[int]) -> None:
         old = self._rows
         last_use = {parent: i for i, parent in enumerate(parents)}
         self._rows = [
             old[parent] if last_use[parent] == i else old[parent].copy()
             for i, parent in enumerate(parents)
         ]
-        for i, parent in enumerate(parents):
-            self._take(i, parent, generated[i][-1])
+        for i, step in enumerate(self._recorded(parents, last)):
+            self._take(i, last[i], step)
 
-    def _take(self, i: int, parent: int, token: int) -> None:
-        """Row i, which went on from row `parent`, has got one more token."""
+    def _recorded(self, parents: list[int], tokens: list[int]) -> list[Step | None]:
+        """What there is to record of tokens that were chosen for these rows of the last step."""
+        if self._pending is None:
+            return [None for _ in tokens]
+        before, after = (scores[parents, tokens].tolist() for scores in self._pending)
+        return [
+            Step(token, b, a, math.exp(min(0.0, b - a)))
+            for token, b, a in zip(tokens, before, after, strict=True)
+        ]
+
+    def _take(self, i: int, token: int, step: Step | None) -> None:
+        """Row i has got one more token."""
         row = self._rows[i]
         row.tokens.append(token)
         if row.ended or row.dead:
             return
-        if self.record and self._pending is not None:
-            raw, total, masked = self._pending
-            logit = raw[parent, token].float()
-            row.steps.append(
-                Step(
-                    token,
-                    (logit - total[parent]).item(),
-                    (logit - masked[parent]).item(),
-                    min(1.0, (masked[parent] - total[parent]).exp().item()),
-                )
-            )
+        if step is not None:
+            row.steps.append(step)
         if row.choices is not None:
             row.plan, row.choices = row.choices.get(token), None
         else:
@@ -285,12 +283,35 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             self._mask = torch.zeros(
                 len(self._rows), width, dtype=torch.int32, pin_memory=torch.cuda.is_available()
             )
-        llguidance.torch.fill_next_token_bitmask_par(
-            self._executor, [(self._rows[i].matcher, i) for i in active], self._mask
+        # Not through `llguidance.torch`, whose import alone sets up torch.compile.
+        self._executor.unsafe_compute_mask_ptr(
+            [(self._rows[i].matcher, i) for i in active],
+            self._mask.data_ptr(),
+            4 * self._mask.shape[1],
+            self._mask.shape[0],
         )
         for i in active:
             if self._rows[i].matcher.is_error():
                 raise self._error(i, self._rows[i].matcher.get_error())
+
+    def _apply(self, active: list[int], logits: torch.Tensor) -> None:
+        """Put the masks of the active rows on the logits."""
+        if logits.is_cpu and logits.dtype is not torch.bfloat16:
+            # A row fits into the cache, and numpy starts no threads: torch would, for an operation
+            # that takes microseconds, and wait for them where the cores are busy.
+            words, rows = self._mask.numpy(), logits.detach().numpy()
+            for i in active:
+                _forbid(rows[i], words[i])
+            return
+        mask = self._mask if len(active) == len(self._rows) else self._mask[active]
+        forbidden = self._forbidden.to(logits.device)[
+            mask.to(logits.device, non_blocking=True).view(torch.uint8).long()
+        ]
+        forbidden = forbidden.flatten(1)[:, : logits.shape[1]]  # [active, vocabulary]
+        if len(active) == len(self._rows):
+            logits.masked_fill_(forbidden, -torch.inf)
+        else:
+            logits[active] = logits[active].masked_fill(forbidden, -torch.inf)
 
     def _error(self, i: int, reason: str) -> DecodingError:
         prompt = i * len(self.grammars) // len(self._rows)
@@ -303,10 +324,10 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
 
     # ---- the budget
 
-    def _near_the_end(self, i: int, generated: list[int]) -> bool:
+    def _near_the_end(self, i: int) -> bool:
         """Whether some token could leave too few for an answer that ends."""
         row = self._rows[i]
-        left = row.budget - len(generated)
+        left = row.budget - len(row.tokens)
         if left > row.reach:
             return False
         if row.plan is None:
@@ -372,9 +393,30 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     and (row.tokens[: len(tokens)] == tokens[: len(row.tokens)])
                 ):
                     if not row.ended and len(tokens) == len(row.tokens) + 1:
-                        self._take(j, j, tokens[-1])
+                        self._take(j, tokens[-1], *self._recorded([j], tokens[-1:]))
                     found.append(Outcome(row.forced, tuple(row.steps)))
                     break
             else:
                 found.append(Outcome(False, ()))
         return found
+
+
+def _forbid(logits: np.ndarray[Any, Any], words: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+    """Mask one row in place.
+
+    Parameters
+    ----------
+    logits: [model's vocabulary].
+    words: one bit a token, set where it is allowed.
+    """
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: logits.size].view(bool)
+    # A mask lets nearly all tokens through, inside a free string, or a few: whichever are fewer
+    # are addressed one by one.
+    if 2 * np.count_nonzero(bits) > bits.size:
+        logits[np.flatnonzero(~bits)] = -np.inf
+        logits[bits.size :] = -np.inf  # none, if the vocabulary is this model's
+    else:
+        allowed = np.flatnonzero(bits)
+        kept = logits[allowed]
+        logits.fill(-np.inf)
+        logits[allowed] = kept

@@ -24,8 +24,8 @@ from constrained_ner.formats._items import (
 from constrained_ner.formats.base import ProblemKind, Reader, values
 from constrained_ner.grammar import Closers
 
-_APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)\s*$", re.MULTILINE)
-_ECHO = re.compile(r"^\s*input_text = (?P<text>\".*\")\s*$", re.MULTILINE)
+_APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTILINE)
+_ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
 
 
 class CodeFormat(SurfaceFormat):
@@ -84,7 +84,7 @@ class CodeFormat(SurfaceFormat):
         for match in _APPEND.finditer(answer):
             try:
                 value = json.loads(match["item"])
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):  # a number may be too long, too
                 reader.problem(ProblemKind.UNPARSABLE, match["item"])
                 continue
             if item := salvage_object(value, reader, labels):

@@ -9,9 +9,9 @@ from typing import Any
 from lark import Token, Tree
 
 from constrained_ner.alignment import Aligner
-from constrained_ner.documents import Entity
+from constrained_ner.documents import Document, Entity
 from constrained_ner.fillings import choice, item_bound, json_body, surface, up_to
-from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
+from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, offset, values
 from constrained_ner.grammar import Closers
 
 TERM_FEATURES = frozenset(
@@ -40,6 +40,12 @@ class SurfaceFormat(Format):
         """The filling of SURFACE inside a JSON or Python string."""
         fragments = 1, self.options.max_fragments
         return surface("SURFACE", text, self.units(text), json_body, fragments)
+
+    def excess(
+        self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
+    ) -> str | None:
+        most = self.bound(document.text, labels)
+        return f"more than {most} items" if len(kept) >= most else None
 
     def bound(self, text: str, labels: Sequence[str]) -> int:
         return item_bound(len(self.units(text)), len(labels), self.options.max_fragments)
@@ -128,7 +134,7 @@ def salvage_list(answer: str, reader: Reader) -> Iterator[Any]:
         else:
             reader.problem(ProblemKind.TRUNCATED, f"{answer!r}: expected a list")
         return
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=offset)
     position += 1
     while True:
         while position < len(answer) and answer[position] in " \t\r\n,":
@@ -143,7 +149,13 @@ def salvage_list(answer: str, reader: Reader) -> Iterator[Any]:
         try:
             value, position = decoder.raw_decode(answer, position)
             yield value
-        except (json.JSONDecodeError, RecursionError):
+        except RecursionError:  # brackets, over and over: no use in trying each of them
+            reader.problem(ProblemKind.UNPARSABLE, f"{answer[position:]!r}")
+            return
+        except json.JSONDecodeError as error:
+            if error.pos >= len(answer.rstrip()) or error.msg.startswith("Unterminated string"):
+                reader.problem(ProblemKind.TRUNCATED, f"{answer[position:]!r}")
+                return
             # Go on at the next thing that may begin a value; what lies between is lost.
             ahead = [answer.find(c, position + 1) for c in '{["]']
             following = min((p for p in ahead if p >= 0), default=len(answer))

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 
 from lark import Token, Tree
 
-from constrained_ner.documents import Entity
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
-from constrained_ner.fillings import span_list
+from constrained_ner.fillings import MAX_SAME_START, span_list
 from constrained_ner.formats._items import salvage_list
 from constrained_ner.formats.base import (
     Feature,
     Format,
     ProblemKind,
     Reader,
+    offset,
     values,
 )
 from constrained_ner.grammar import Closers
@@ -45,7 +46,7 @@ class SpanFormat(Format):
         by_spelling = {self.written(label): label for label in labels}
         for item in values(tree, "item"):
             label = by_spelling[item.get("LABEL", "")]
-            reader.add(label, [(int(item["START"]), int(item["END"]))])
+            reader.add(label, [(offset(item["START"]), offset(item["END"]))])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         for value in salvage_list(answer, reader):
@@ -64,6 +65,13 @@ class SpanFormat(Format):
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {}
+
+    def excess(
+        self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
+    ) -> str | None:
+        if sum(other.start == entity.start for other in kept) < MAX_SAME_START:
+            return None
+        return f"more than {MAX_SAME_START} begin at one place"
 
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         solid = [(start, end) for start, end in self.units(text) if not text[start:end].isspace()]

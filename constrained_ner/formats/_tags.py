@@ -214,12 +214,16 @@ class TagFormat(Format):
         gaps = [
             "".join(marked.written[a + 1 : b]) for a, b in zip([-1, *solid], solid, strict=False)
         ]
+
+        def spelled(marker: str) -> list[str]:
+            return [marker[s:e] for s, e in units(marker, self.options.boundaries)]
+
         copy = tagged_text(
             [(gap, marked.written[i]) for gap, i in zip(gaps, solid, strict=True)],
             "".join(marked.written[solid[-1] + 1 :]),
             [marked.may_open[i] for i in solid],
             [marked.may_close[i] for i in solid],
-            markers,
+            [(spelled(opening), spelled(closing)) for opening, closing in markers],
         )
         return {**self.label_fillings(labels), "copy": copy}
 

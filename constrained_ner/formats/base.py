@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -13,7 +15,7 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import GrammarError, InexpressibleError, LabelError, UnknownNameError
-from constrained_ner.grammar import Closers, Grammar, Level, load_structure, parse
+from constrained_ner.grammar import Closers, Grammar, Level, load_schema, load_structure, parse
 from constrained_ner.labels import check_labels
 from constrained_ner.words import Span, on_boundaries, units
 
@@ -177,6 +179,8 @@ class Format(ABC):
         for entity in document.entities:
             if entity.label in labels:
                 cause = self.obstacle(entity, document, level) or self.conflict(entity, kept)
+                if cause is None and level is Level.FAITHFUL:
+                    cause = self.excess(entity, kept, document, labels)
                 if cause:
                     dropped.append((entity, cause))
                 else:
@@ -185,6 +189,12 @@ class Format(ABC):
 
     def conflict(self, entity: Entity, kept: Sequence[Entity]) -> str | None:
         """Why the entity cannot be written beside those before it in text order."""
+        return None
+
+    def excess(
+        self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
+    ) -> str | None:
+        """Why the faithful level, whose answers are bounded, has no room for the entity, too."""
         return None
 
     def encode(self, document: Document, labels: Sequence[str], level: Level = Level.FREE) -> str:
@@ -283,6 +293,18 @@ class Format(ABC):
         """The source at the syntax level; it does not depend on the text."""
         return _syntax(type(self), self.options, labels)
 
+    def schema(self, labels: Sequence[str]) -> dict[str, Any] | None:
+        """The JSON schema of the list that follows `Answer: `; None for formats without one.
+
+        A schema says nothing of the order of keys, the spacing and the escapes: the structure
+        does.
+        """
+        labels = self.check(labels)
+        schema = deepcopy(load_schema(self.name))
+        if schema is not None and Feature.ALL_LABELS in self.expresses:
+            schema["items"]["properties"]["type"]["enum"] = list(labels)
+        return schema
+
     @abstractmethod
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         """The holes that the labels fill, at both levels."""
@@ -349,6 +371,11 @@ class Reader:
         self._seen.add(entity)
         self.entities.append(entity)
         return True
+
+
+def offset(digits: str) -> int:
+    """An offset as written. Python refuses to read very many digits: they are as far out."""
+    return int(digits) if len(digits) < 19 else sys.maxsize
 
 
 def values(tree: Tree[Token], rule: str) -> list[dict[str, str]]:

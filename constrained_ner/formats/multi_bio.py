@@ -38,6 +38,17 @@ class MultiBio(Format):
             return "begins or ends inside a word"
         return cause
 
+    def excess(
+        self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
+    ) -> str | None:
+        # In text order, the layers in use are those of the entities that go on here.
+        layers = sum(other.end > entity.start for other in kept)
+        most = self.bound(document.text, labels)
+        return f"needs more than {most} layers" if layers >= most else None
+
+    def bound(self, text: str, labels: Sequence[str]) -> int:
+        return min(MAX_LAYERS, item_bound(len(self.tokens(text)), len(labels)))
+
     def tokens(self, text: str) -> Sequence[tuple[int, int]]:
         return tokens(text, self.options.words)
 
@@ -101,11 +112,10 @@ class MultiBio(Format):
         if not words:
             raise GrammarError("the text is empty or white space: there is nothing to point at")
         body = load_structure(self.name).body("layer").replace("LAYER", "FULL")
-        bound = min(MAX_LAYERS, item_bound(len(words), len(labels)))
         return {
             **self.label_fillings(labels),
             "LAYER": bio_layer(len(words)),
-            "layers": numbered("layers", "layer", body, 2, bound - 1),
+            "layers": numbered("layers", "layer", body, 2, self.bound(text, labels) - 1),
             "layer": "",  # numbered, too
         }
 

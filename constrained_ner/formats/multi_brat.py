@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.alignment import Aligner
-from constrained_ner.documents import Entity
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import (
     choice,
@@ -23,13 +23,13 @@ from constrained_ner.fillings import (
     numbered,
 )
 from constrained_ner.formats._items import checked_label
-from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, values
+from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, offset, values
 from constrained_ner.grammar import Closers, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 
 _LINE = re.compile(
-    r"(?:T\d*\s+)?(?P<label>\S+)\s+(?P<offsets>\d+\s+\d+(?:\s*;\s*\d+\s+\d+)*)\s+(?P<surface>.+)"
+    r"(?:T\d*\s+)?(?P<label>\S+)\s+(?P<offsets>\d+\s+\d+(?:;\s*\d+\s+\d+)*)\s+(?P<surface>.+)"
 )
 
 
@@ -79,7 +79,7 @@ class MultiBrat(Format):
             spans: list[Span] = []
             for pair in offsets.split(";"):
                 start, end = pair.split()
-                spans.append((int(start), int(end)))
+                spans.append((offset(start), offset(end)))
             described = f"{label} {offsets} {surface!r}"
             if self.options.anchor == "surface":
                 fragments = aligner.nearest(surface, label, tuple(spans))
@@ -97,16 +97,24 @@ class MultiBrat(Format):
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {"LABEL": choice("LABEL", [slug(label) for label in labels])}
 
+    def excess(
+        self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
+    ) -> str | None:
+        most = self.bound(document.text, labels)
+        return f"more than {most} lines" if len(kept) >= most else None
+
+    def bound(self, text: str, labels: Sequence[str]) -> int:
+        return item_bound(len(self.units(text)), len(labels), self.options.max_fragments)
+
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         pieces, fragments = self.units(text), self.options.max_fragments
         if all(text[s:e].isspace() for s, e in pieces):
             raise GrammarError("the text is empty or white space: there is nothing to point at")
         mention = mention_by_surface if self.options.anchor == "surface" else mention_by_offsets
         body = load_structure(self.name).body("line")
-        bound = item_bound(len(pieces), len(labels), fragments)
         return {
             **self.label_fillings(labels),
-            "lines": numbered("lines", "line", body, 1, bound),
+            "lines": numbered("lines", "line", body, 1, self.bound(text, labels)),
             "line": "",  # numbered, too
             "mention": mention(text, pieces, fragments),
         }

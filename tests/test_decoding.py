@@ -1,0 +1,309 @@
+"""The processor: masks, budgets, rows; with a tiny random model and with hostile logits."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from transformers import LogitsProcessorList
+
+from benchmarks.always_parses import CORPUS, draw_task, judge, run
+from constrained_ner.decoding.completion import complete, shortest_answer
+from constrained_ner.decoding.generation import generate
+from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.documents import Document
+from constrained_ner.errors import BudgetError, DecodingError
+from constrained_ner.formats import FORMATS, Format
+from constrained_ner.grammar import Grammar, Level
+from constrained_ner.models import LanguageModel
+from constrained_ner.prompts import messages
+from constrained_ner.vocabulary import Vocabulary
+
+TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
+LABELS = ("finding", "gene")
+
+
+def grammar_of(format: Format, level: Level = Level.FAITHFUL, text: str = TEXT) -> Grammar:
+    return format.grammar(text, format.questions(LABELS)[0], level)
+
+
+def anything() -> Grammar:
+    """A grammar that lets everything through."""
+    return Grammar("anything", Level.SYNTAX, "start: /(?s:.*)/\n", "", lambda partial: (), 0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_answer_parses_whatever_the_model_prefers(name: str) -> None:
+    faults = [result for result in run(500, seed=len(name), names=[name]) if result.fault]
+    assert not faults, faults[0]
+
+
+@pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
+def test_a_batch_of_all_formats_on_a_random_model(
+    tiny_model: LanguageModel, level: Level, samples: list[Document]
+) -> None:
+    rng = random.Random(1)
+    jobs: list[tuple[Format, Document, tuple[str, ...]]] = [
+        (format, rng.choice(samples), format.questions(("Disease", "Anatomy"))[0])
+        for format in FORMATS.values()
+    ]
+    grammars = [f.grammar(d.text, labels, level) for f, d, labels in jobs]
+    starts = [tiny_model.vocabulary.matcher(g) for g in grammars]
+    shortest = [
+        len(shortest_answer(m, g, tiny_model.vocabulary))
+        for m, g in zip(starts, grammars, strict=True)
+    ]
+    for extra in (0, 1, 7, 40):
+        answers = generate(
+            tiny_model,
+            [tiny_model.encode(messages(f, d.text, labels)) for f, d, labels in jobs],
+            [length + extra for length in shortest],
+            grammars,
+        )
+        for (format, document, labels), answer in zip(jobs, answers, strict=True):
+            assert answer.ended
+            settled = format.settle(answer.text, document.text, labels)
+            assert len(set(settled.entities)) == len(settled.entities)
+
+
+def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -> None:
+    for name, format in FORMATS.items():
+        labels = format.questions(LABELS)[0]
+        grammars = [grammar_of(format), grammar_of(format, text=CORPUS[-1])]
+        texts = [TEXT, CORPUS[-1]]
+        prompts = [tiny_model.encode(messages(format, text, labels)) for text in texts]
+        budgets = [len(tiny_model.vocabulary.tokenize(g.empty)) + 30 for g in grammars]
+        for options in (
+            {"num_beams": 3, "num_return_sequences": 3},
+            {"do_sample": True, "temperature": 2.0, "num_return_sequences": 2},
+        ):
+            torch.manual_seed(0)
+            answers = generate(tiny_model, prompts, budgets, grammars, **options)
+            copies = options["num_return_sequences"]
+            assert len(answers) == 2 * copies, name
+            for i, answer in enumerate(answers):
+                format.decode(answer.text, texts[int(i // copies)], labels)
+
+
+def test_beams_under_a_mask_can_beat_greedy(tiny_model: LanguageModel) -> None:
+    """Were the rows mixed up, the scores would be those of other answers."""
+    format = FORMATS["multi_term"]
+    grammar = Grammar("letters", Level.SYNTAX, 'start: "x" /[a-d]{5}/\n', "xaaaa", lambda p: (), 0)
+    prompt = tiny_model.encode(messages(format, TEXT, LABELS))
+    model = tiny_model.steerable.model
+
+    def score(tokens: tuple[int, ...]) -> float:
+        """Log-probability under the mask, from scratch."""
+        processor = GrammarLogitsProcessor(tiny_model.vocabulary, [grammar])
+        total, ids = 0.0, list(prompt)
+        for token in tokens:
+            with torch.inference_mode():
+                logits = model(torch.tensor([ids])).logits[:, -1].float()
+            # Beam search masks log-probabilities, not logits.
+            masked = processor(torch.tensor([ids]), logits.log_softmax(-1))
+            total += masked[0, token].item()
+            ids.append(token)
+        return total
+
+    greedy = generate(tiny_model, [prompt], [20], [grammar])[0]
+    beams = generate(tiny_model, [prompt], [20], [grammar], num_beams=6, length_penalty=0.0)[0]
+    assert len(beams.text) == 6
+    assert set(beams.text[1:]) <= set("abcd")
+    assert score(beams.tokens) >= score(greedy.tokens) - 1e-4
+
+
+def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel) -> None:
+    vocabulary, steer = tiny_model.vocabulary, tiny_model.steerable
+    prompts = [tiny_model.encode([{"role": "user", "content": text}]) for text in CORPUS]
+    # A random model writes halves of characters, which no grammar allows: it may not here.
+    foreign = [
+        token
+        for token in range(vocabulary.size)
+        if token not in vocabulary.ends
+        and (token >= len(tiny_model.tokenizer) or not vocabulary.bytes_of([token]).isascii())
+    ]
+    options: dict[str, Any] = {
+        "max_new_tokens": 40,
+        "do_sample": False,
+        "eos_token_id": 0,
+        "suppress_tokens": [1, *foreign],
+    }
+    free = steer.generate_batch(prompts, None, **options)
+    processor = GrammarLogitsProcessor(vocabulary, [anything()] * len(prompts))
+    masked = steer.generate_batch(prompts, processor, **options)
+    assert free == masked
+    assert len({tuple(answer) for answer in free}) > 1
+
+
+@pytest.mark.model
+def test_the_same_on_a_real_model(smollm2: LanguageModel, samples: list[Document]) -> None:
+    format = FORMATS["multi_term"]
+    prompts = [smollm2.encode(messages(format, d.text, LABELS)) for d in samples[:4]]
+    free = generate(smollm2, prompts, [24] * 4)
+    processor = GrammarLogitsProcessor(smollm2.vocabulary, [anything()] * 4)
+    masked = generate(smollm2, prompts, [24] * 4, processor=processor)
+    assert [a.tokens for a in free] == [a.tokens for a in masked]
+    assert any(len(answer.tokens) > 3 for answer in free)
+
+
+def test_a_processor_can_be_used_twice(tiny_model: LanguageModel) -> None:
+    grammars = [grammar_of(FORMATS["multi_triple"]), grammar_of(FORMATS["multi_bio"])]
+    processor = GrammarLogitsProcessor(tiny_model.vocabulary, grammars, [60, 60])
+    prompts = [[5, 6, 7], [8, 9]]
+    steer = tiny_model.steerable
+    first = steer.generate_batch(prompts, processor, max_new_tokens=60, eos_token_id=0)
+    second = steer.generate_batch(prompts, processor, max_new_tokens=60, eos_token_id=0)
+    assert first == second
+    # And without outlines, straight from transformers.
+    third = steer.model.generate(  # type: ignore[operator]
+        torch.tensor([[5, 6, 7]] * 2),
+        attention_mask=torch.ones(2, 3, dtype=torch.long),
+        logits_processor=LogitsProcessorList([processor]),
+        max_new_tokens=60,
+        eos_token_id=0,
+        pad_token_id=1,
+        do_sample=False,
+    )
+    assert third.shape[0] == 2
+
+
+def step(processor: GrammarLogitsProcessor, ids: list[list[int]]) -> torch.Tensor:
+    logits = torch.zeros(len(ids), processor.vocabulary.size)
+    masked: torch.Tensor = processor(torch.tensor(ids), logits)
+    return masked
+
+
+def test_rows_may_be_reordered(vocabulary: Vocabulary) -> None:
+    grammar = Grammar("ab", Level.SYNTAX, 'start: "ab" "c" | "xy" "z"\n', "abc", lambda p: (), 0)
+    a, b, x, y, c, z = (vocabulary.tokenize(char)[0] for char in "abxycz")
+    processor = GrammarLogitsProcessor(vocabulary, [grammar])
+    prompt = [[7, 7]]
+    step(processor, prompt * 3)
+    step(processor, [[7, 7, a], [7, 7, x], [7, 7, a]])
+    step(processor, [[7, 7, x, y], [7, 7, x, y], [7, 7, a, b]])
+    masked = step(processor, [[7, 7, a, b, c], [7, 7, x, y, z], [7, 7, x, y, z]])
+    assert all((row > -torch.inf).nonzero().flatten().tolist() == [0] for row in masked)
+
+
+def test_a_finished_row_is_left_alone(vocabulary: Vocabulary) -> None:
+    short = Grammar("a", Level.SYNTAX, 'start: "a"\n', "a", lambda p: (), 0)
+    long = Grammar("aaa", Level.SYNTAX, 'start: "a" "b" "c"\n', "abc", lambda p: (), 0)
+    a, b, c = (vocabulary.tokenize(char)[0] for char in "abc")
+    processor = GrammarLogitsProcessor(vocabulary, [short, long], [9, 9])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(processor, [[5], [5]])
+        step(processor, [[5, a], [5, a]])
+        masked = step(processor, [[5, a, 0], [5, a, b]])
+        assert (masked[0] == 0).all()
+        masked = step(processor, [[5, a, 0, 1], [5, a, b, c]])
+    assert (masked[0] == 0).all()
+    assert (masked[1] > -torch.inf).nonzero().flatten().tolist() == [0]
+
+
+def test_tokens_that_the_tokenizer_lacks_are_never_allowed(vocabulary: Vocabulary) -> None:
+    assert vocabulary.size > vocabulary.engine.vocab_size - 64
+    processor = GrammarLogitsProcessor(vocabulary, [anything()])
+    masked = step(processor, [[5]])
+    assert (masked[0, -37:] == -torch.inf).all()
+
+
+def test_a_token_that_does_not_fit_is_an_error_with_its_place(vocabulary: Vocabulary) -> None:
+    processor = GrammarLogitsProcessor(
+        vocabulary, [grammar_of(FORMATS["multi_term"])], names=["document 'd1'"]
+    )
+    step(processor, [[5]])
+    with pytest.raises(DecodingError, match=r"document 'd1': multi_term: at token 1"):
+        step(processor, [[5, vocabulary.tokenize("z")[0]]])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_budget_below_the_shortest_answer_is_refused(name: str, vocabulary: Vocabulary) -> None:
+    grammar = grammar_of(FORMATS[name])
+    shortest = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    GrammarLogitsProcessor(vocabulary, [grammar], [shortest])
+    with pytest.raises(BudgetError, match=f"shortest {name} answer, which takes {shortest}"):
+        GrammarLogitsProcessor(vocabulary, [grammar], [shortest - 1], ["document 'd'"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_shortest_faithful_answer_finds_nothing(name: str, vocabulary: Vocabulary) -> None:
+    grammar = grammar_of(FORMATS[name])
+    tokens = shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary)
+    assert vocabulary.text_of(tokens) == grammar.empty
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
+def test_every_unfinished_answer_can_be_finished(
+    name: str, level: Level, vocabulary: Vocabulary
+) -> None:
+    """And by no more tokens than `Grammar.detour` says the way can grow."""
+    rng = random.Random(name)
+    for _ in range(12):
+        task = draw_task(rng, name)
+        grammar = task.format.grammar(task.text, task.labels, level)
+        matcher = vocabulary.matcher(grammar)
+        least = len(shortest_answer(matcher, grammar, vocabulary))
+        path: list[int] = []
+        for _ in range(rng.randrange(40)):
+            options = [t for t in vocabulary.allowed(matcher) if t not in vocabulary.ends]
+            if not options:
+                break
+            path.append(int(rng.choice(options)))
+            assert matcher.consume_token(path[-1])
+        rest = complete(matcher, vocabulary.text_of(path), grammar, vocabulary)
+        assert len(rest) <= least + grammar.detour
+        task.format.decode(vocabulary.text_of([*path, *rest]), task.text, task.labels)
+
+
+def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:
+    grammar = grammar_of(FORMATS["multi_triple"])
+    prompt = tiny_model.encode(messages(FORMATS["multi_triple"], TEXT, LABELS))
+    # Far from its end the budget takes no part in the mask.
+    answer = generate(tiny_model, [prompt], [600], [grammar], record=True)[0]
+    assert len(answer.steps) == len(answer.tokens)
+    matcher = tiny_model.vocabulary.matcher(grammar)
+    model: Any = tiny_model.steerable.model
+    for i, recorded in enumerate(answer.steps[:10]):
+        ids = [*prompt, *answer.tokens[:i]]
+        with torch.inference_mode():
+            log_probability = model(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
+        allowed = torch.from_numpy(tiny_model.vocabulary.allowed(matcher))
+        kept = log_probability[allowed].exp().sum().item()
+        assert recorded.token == answer.tokens[i]
+        assert recorded.before == pytest.approx(log_probability[recorded.token].item(), abs=1e-3)
+        assert recorded.kept == pytest.approx(kept, abs=1e-3)
+        assert recorded.after >= recorded.before
+        matcher.consume_token(recorded.token)
+
+
+def test_recording_changes_no_answer(tiny_model: LanguageModel) -> None:
+    grammars = [grammar_of(format) for format in FORMATS.values()]
+    prompts = [[5 + i, 9, 11] for i in range(len(grammars))]
+    budgets = [100 + len(tiny_model.vocabulary.tokenize(g.empty)) for g in grammars]
+    plain = generate(tiny_model, prompts, budgets, grammars)
+    recorded = generate(tiny_model, prompts, budgets, grammars, record=True)
+    assert [a.tokens for a in plain] == [a.tokens for a in recorded]
+    assert all(0 < s.kept <= 1 for a in recorded for s in a.steps)
+
+
+def test_judge_sees_faults(vocabulary: Vocabulary) -> None:
+    """The judge of `always_parses` is no rubber stamp."""
+    rng = random.Random(3)
+    while (task := draw_task(rng, "multi_term")).level is not Level.FAITHFUL:
+        pass
+    end = vocabulary.ends[0]
+    good = [*vocabulary.tokenize("Answer: []"), end]
+    assert judge(task, good, len(good), vocabulary) is None
+    assert judge(task, good, len(good) - 1, vocabulary)
+    assert judge(task, good[:-1], 99, vocabulary)
+    assert judge(task, [*vocabulary.tokenize("Answer: ["), end], 99, vocabulary)
+    label = task.labels[0].replace("\\", "\\\\").replace('"', '\\"')
+    foreign = f'Answer: [{{"text": "zebra", "type": "{label}"}}]'
+    assert "not in the text" in str(
+        judge(task, [*vocabulary.tokenize(foreign), end], 99, vocabulary)
+    )

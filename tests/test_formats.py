@@ -1,0 +1,346 @@
+"""The laws of the twelve formats, and the cases in `cases/`: golden answers and broken ones."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import constrained_ner
+from constrained_ner.alignment import Aligner
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import AnswerError, InexpressibleError, LabelError, UnknownNameError
+from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKind, get_format
+from constrained_ner.grammar import Level, reject
+from constrained_ner.words import one_line
+from tests.strategies import cases, labels, mutations, raw_cases, strings
+
+CASES = Path(__file__).parent / "cases"
+ROOT = Path(constrained_ner.__file__).parent
+BY_POSITION = ("single_span", "multi_span", "single_tag", "multi_tag", "multi_bio", "multi_brat")
+BY_SURFACE = tuple(name for name in FORMATS if name not in BY_POSITION)
+
+Case = dict[str, Any]
+
+every_format = pytest.mark.parametrize("name", list(FORMATS))
+
+
+def load(kind: str) -> list[Any]:
+    """The cases of one kind, of all formats, for `parametrize`."""
+    return [
+        pytest.param(path.stem, case, id=f"{path.stem}-{i}")
+        for path in sorted(CASES.glob("*.json"))
+        for i, case in enumerate(json.loads(path.read_text(encoding="utf-8"))[kind], 1)
+    ]
+
+
+def format_of(name: str, case: Case) -> Format:
+    return get_format(name, Options(**case.get("options", {})))
+
+
+def entities_of(case: Case) -> tuple[Entity, ...]:
+    return tuple(
+        Entity(label, tuple((start, end) for start, end in fragments))
+        for label, fragments in case["entities"]
+    )
+
+
+# ---- what belongs together
+
+
+def test_each_format_has_a_module_a_structure_and_cases() -> None:
+    modules = {path.stem for path in (ROOT / "formats").glob("[a-z]*.py")} - {"base"}
+    structures = {path.stem for path in (ROOT.parent / "grammars").glob("*.lark")}
+    tested = {path.stem for path in CASES.glob("*.json")}
+    assert modules == structures == tested == set(FORMATS)
+    assert all(format.name == name for name, format in FORMATS.items())
+
+
+def test_each_format_has_enough_cases() -> None:
+    for path in CASES.glob("*.json"):
+        kinds = json.loads(path.read_text(encoding="utf-8"))
+        assert len(kinds["golden"]) >= 3, path.stem
+        assert len(kinds["accepted"]) >= 4, path.stem
+        assert len(kinds["rejected"]) >= 6, path.stem
+        assert len(kinds["lenient"]) >= 5, path.stem
+
+
+# ---- cases
+
+
+@pytest.mark.parametrize(("name", "case"), load("golden"))
+def test_golden_bytes(name: str, case: Case) -> None:
+    format, text, labels = format_of(name, case), case["text"], case["labels"]
+    document = Document("golden", text, entities_of(case))
+    assert format.encode(document, labels) == case["answer"]
+    for strict in (True, False):
+        decoded = format.decode(case["answer"], text, labels, strict=strict)
+        assert decoded.entities == document.entities
+        assert decoded.problems == ()
+    for level in (Level.SYNTAX, Level.FAITHFUL):
+        assert reject(format.grammar(text, labels, level), case["answer"]) is None
+
+
+@pytest.mark.parametrize(("name", "case"), load("accepted"))
+def test_accepted(name: str, case: Case) -> None:
+    format, text, labels = format_of(name, case), case["text"], case["labels"]
+    for level in (Level.SYNTAX, Level.FAITHFUL):
+        assert reject(format.grammar(text, labels, level), case["answer"]) is None
+    assert set(kinds(format.decode(case["answer"], text, labels).problems)) <= {"duplicate"}
+
+
+@pytest.mark.parametrize(("name", "case"), load("rejected"))
+def test_rejected(name: str, case: Case) -> None:
+    format, text, labels = format_of(name, case), case["text"], case["labels"]
+    faithful = reject(format.grammar(text, labels, Level.FAITHFUL), case["answer"])
+    assert faithful is not None
+    assert faithful.position == case["faithful"]
+    syntax = reject(format.grammar(text, labels, Level.SYNTAX), case["answer"])
+    assert (None if syntax is None else syntax.position) == case["syntax"]
+    if syntax is None:
+        format.decode(case["answer"], text, labels)
+    else:
+        with pytest.raises(AnswerError) as error:
+            format.decode(case["answer"], text, labels)
+        assert error.value.format == name
+        assert 0 <= error.value.position <= syntax.position
+        assert f"at offset {error.value.position}," in str(error.value)
+        assert error.value.expected
+
+
+@pytest.mark.parametrize(("name", "case"), load("lenient"))
+def test_lenient(name: str, case: Case) -> None:
+    format = format_of(name, case)
+    decoded = format.decode(case["answer"], case["text"], case["labels"], strict=False)
+    assert decoded.entities == entities_of(case)
+    assert kinds(decoded.problems) == sorted(case["problems"])
+
+
+def kinds(problems: Any) -> list[str]:
+    return sorted(problem.kind for problem in problems)
+
+
+# ---- writing and reading
+
+
+@pytest.mark.parametrize("name", BY_POSITION)
+@given(data=st.data())
+def test_round_trip_by_position(name: str, data: st.DataObject) -> None:
+    format = FORMATS[name]
+    document, labels = data.draw(cases(format))
+    answer = format.encode(document, labels)
+    decoded = format.decode(answer, document.text, labels)
+    assert decoded.entities == document.entities
+    assert decoded.problems == ()
+    assert format.decode(answer, document.text, labels, strict=False) == decoded
+
+
+@pytest.mark.parametrize("name", BY_SURFACE)
+@given(data=st.data())
+def test_round_trip_by_surface(name: str, data: st.DataObject) -> None:
+    """Where each surface names one place, the document comes back; where each entity is one that
+    its surface may name, the same answer comes back, and else from the second time on."""
+    format = FORMATS[name]
+    document, labels = data.draw(cases(format))
+    text = document.text
+    answer = format.encode(document, labels)
+    decoded = format.decode(answer, text, labels)
+    assert format.decode(answer, text, labels, strict=False) == decoded
+
+    # Only multi_triple writes line breaks as spaces, and aligns so.
+    seen = one_line(text) if name == "multi_triple" else text
+    nameable = [places(entity.surface(seen), seen) for entity in document.entities]
+    pairs = list(zip(document.entities, nameable, strict=True))
+    if all(found == [entity.fragments] for entity, found in pairs):
+        assert decoded.entities == document.entities
+    again = format.encode(Document("again", text, decoded.entities), labels)
+    if all(entity.fragments in found for entity, found in pairs):
+        assert decoded.problems == ()
+        assert again == answer
+    thrice = format.decode(again, text, labels)
+    assert thrice.problems == ()
+    assert format.encode(Document("thrice", text, thrice.entities), labels) == again
+
+
+def places(surface: str, text: str) -> list[tuple[tuple[int, int], ...]]:
+    """All that one surface may name: what it is aligned to when it is repeated."""
+    aligner = Aligner(text)
+    found = []
+    while fragments := aligner.leftmost(surface, "label"):
+        found.append(fragments)
+    return found
+
+
+@every_format
+@given(data=st.data())
+def test_settling_is_a_fixed_point(name: str, data: st.DataObject) -> None:
+    format = FORMATS[name]
+    document, labels = data.draw(cases(format))
+    answer = data.draw(mutations(format.encode(document, labels), labels))
+    try:
+        settled = format.settle(answer, document.text, labels)
+    except AnswerError:
+        return
+    again = format.settle(settled.answer, document.text, labels)
+    assert again.answer == settled.answer
+    assert again.problems == ()
+
+
+@every_format
+@given(data=st.data())
+def test_what_cannot_be_written_is_named_and_counted(name: str, data: st.DataObject) -> None:
+    format = FORMATS[name]
+    document, labels = data.draw(raw_cases(format))
+    asked = [entity for entity in document.entities if entity.label in labels]
+    kept, dropped = format.expressible(document, labels)
+    assert sorted([*kept, *(entity for entity, _ in dropped)], key=lambda e: e.key) == asked
+    if dropped:
+        with pytest.raises(InexpressibleError) as error:
+            format.encode(document, labels)
+        assert format.name in str(error.value)
+        assert dropped[0][0].describe(document.text) in str(error.value)
+    else:
+        format.encode(document, labels)
+    format.encode(Document("kept", document.text, kept), labels)
+
+
+@pytest.mark.parametrize(
+    ("feature", "entities", "label_set"),
+    [
+        (Feature.NESTED, [("x", [(0, 5)]), ("x", [(2, 3)])], ["x"]),
+        (Feature.SAME_SPAN, [("x", [(0, 1)]), ("y", [(0, 1)])], ["x", "y"]),
+        (Feature.CROSSING, [("x", [(0, 3)]), ("x", [(2, 5)])], ["x"]),
+        (Feature.DISCONTINUOUS, [("x", [(0, 1), (4, 5)])], ["x"]),
+    ],
+)
+@every_format
+def test_what_each_format_can_write(
+    name: str, feature: Feature, entities: list[Any], label_set: list[str]
+) -> None:
+    format = FORMATS[name]
+    document = Document("d", "a b c", tuple(Entity(a, tuple(b)) for a, b in entities))
+    dropped = [
+        d for question in format.questions(label_set) for d in _dropped(format, question, document)
+    ]
+    # A format for one label at a time writes two labels in two answers.
+    separate = feature is Feature.SAME_SPAN and format.one_label
+    assert (not dropped) == (feature in format.expresses or separate)
+
+
+def _dropped(format: Format, question: tuple[str, ...], document: Document) -> Any:
+    return format.expressible(document, question)[1]
+
+
+# ---- any string
+
+
+@every_format
+@given(data=st.data())
+def test_any_string_is_read(name: str, data: st.DataObject) -> None:
+    """Lenient reading raises on none, strict reading nothing but an `AnswerError`."""
+    format = FORMATS[name]
+    document, labels = data.draw(cases(format))
+    answer = data.draw(
+        st.one_of(mutations(format.encode(document, labels), labels), strings()), label="answer"
+    )
+    readings = [format.decode(answer, document.text, labels, strict=False)]
+    with suppress(AnswerError):
+        readings.append(format.decode(answer, document.text, labels))
+    for decoded in readings:
+        for entity in decoded.entities:
+            assert entity.label in labels
+            assert entity.end <= len(document.text)
+        assert list(decoded.entities) == sorted(set(decoded.entities), key=lambda e: e.key)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("single_span", "Answer: [[{digits}, 1]]"),
+        ("single_span", "Answer: [[0, {digits}]]"),
+        ("multi_span", 'Answer: [{{"span": [0, {digits}], "type": "x"}}]'),
+        ("multi_brat", "Answer:\nT1 x {digits} {digits} b"),
+        ("multi_brat", "Answer:\nT{digits} x 0 1;{digits} {digits} b"),
+        ("multi_bio", "Layer 1: O\nLayer {digits}: O"),
+    ],
+)
+def test_more_digits_than_python_reads(name: str, answer: str, strict: bool) -> None:
+    format = FORMATS[name]
+    decoded = format.decode(answer.format(digits="9" * 5000), "a", ["x"], strict=strict)
+    assert decoded.entities == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("single_term", "Answer: [" + "[" * 100_000),
+        ("single_span", "Answer: [" + "9" * 5000 + "]"),
+        ("multi_term", "Answer: [" + '{"text": ' * 20_000),
+        ("single_code", "entity_list.append(" + "[" * 100_000 + ")"),
+        ("single_code", "entity_list.append([" + "9" * 5000 + "])"),
+        ("multi_tag", "Answer: " + "<x>" * 5000 + "a" + "</x>" * 5000),
+    ],
+)
+def test_hostile_answers_are_survived(name: str, answer: str) -> None:
+    FORMATS[name].decode(answer, "a", ["x"], strict=False)
+
+
+@pytest.mark.parametrize("name", ["single_tag", "multi_tag"])
+def test_deep_nesting_is_read_strictly(name: str) -> None:
+    format = FORMATS[name]
+    opening, closing = ("@@", "##") if name == "single_tag" else ("<x>", "</x>")
+    decoded = format.decode(f"Answer: {opening * 3000}a{closing * 3000}", "a", ["x"])
+    assert decoded.entities == (Entity("x", ((0, 1),)),)
+    assert {problem.kind for problem in decoded.problems} == {ProblemKind.DUPLICATE}
+
+
+# ---- labels and options
+
+
+@every_format
+def test_labels_are_checked(name: str) -> None:
+    format = FORMATS[name]
+    document = Document("d", "a")
+    bad: list[list[str]] = [[], [""], [" "], ["x", "x"], ["\ud800"], [" x"]]
+    if format.one_label:
+        bad.append(["x", "y"])
+    for label_set in bad:
+        with pytest.raises(LabelError):
+            format.encode(document, label_set)
+        with pytest.raises(LabelError):
+            format.decode("Answer:", "a", label_set)
+        with pytest.raises(LabelError):
+            format.grammar("a", label_set, Level.SYNTAX)
+    assert format.questions(["x", "y"]) == ([("x",), ("y",)] if format.one_label else [("x", "y")])
+
+
+@every_format
+@given(label=labels())
+def test_instructions_name_the_labels(name: str, label: str) -> None:
+    instruction = FORMATS[name].instruction([label])
+    assert instruction.endswith(".")
+    assert "\n" not in instruction or "\n" in label
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"single_tag.*single_term"):
+        get_format("xml")
+    with pytest.raises(UnknownNameError, match="word, character"):
+        Options(boundaries="byte")
+    with pytest.raises(UnknownNameError, match="max_fragments"):
+        Options(max_fragments=9)
+
+
+def test_paper_order() -> None:
+    text = "b A a"
+    entities = [Entity("x", ((0, 1),)), Entity("x", ((2, 3),)), Entity("x", ((4, 5),))]
+    document = Document("d", text, tuple(entities))
+    assert FORMATS["single_term"].encode(document, ["x"]) == 'Answer: ["b", "A", "a"]'
+    paper = get_format("single_term", Options(order="paper"))
+    assert paper.encode(document, ["x"]) == 'Answer: ["A", "a", "b"]'

@@ -1,0 +1,108 @@
+"""Loading models: folders, adapters, the packaged default, and what cannot be loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from constrained_ner.errors import ModelError
+from constrained_ner.models import (
+    DEFAULT_MODEL,
+    LanguageModel,
+    load_model,
+    load_vocabulary,
+    packaged_model,
+    wrap,
+)
+from tests.conftest import tiny
+
+
+def test_a_folder(tiny_folder: Path, tiny_model: LanguageModel) -> None:
+    loaded = load_model(tiny_folder)
+    prompt = [[5, 6, 7]]
+    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": 0}
+    assert loaded.context == 2048
+    assert loaded.steerable.generate_batch(prompt, **options) == (
+        tiny_model.steerable.generate_batch(prompt, **options)
+    )
+
+
+def test_a_vocabulary_without_weights(tiny_folder: Path) -> None:
+    vocabulary = load_vocabulary(tiny_folder)
+    assert vocabulary.ends == (0,)
+    assert vocabulary.text_of(vocabulary.tokenize("left knee pain")) == "left knee pain"
+
+
+def test_an_adapter_by_itself_and_on_its_base(tiny_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = load_model(tiny_folder)
+    torch.manual_seed(1)
+    adapted: Any = get_peft_model(
+        base.steerable.model,  # type: ignore[arg-type]
+        LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
+    )
+    adapted.save_pretrained(tmp_path)
+    alone, on_base = load_model(tmp_path), load_model(tiny_folder, tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    logits = [m.steerable.model(ids).logits for m in (alone, on_base)]  # type: ignore[operator]
+    assert torch.equal(*logits)
+    plain = load_model(tiny_folder).steerable.model(ids).logits  # type: ignore[operator]
+    assert not torch.allclose(logits[0], plain)
+    with pytest.raises(ModelError, match="is an adapter itself"):
+        load_model(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/nowhere/model", "no such folder"),
+        ("no such model", "cannot load model 'no such model'"),
+    ],
+)
+def test_unknown_models(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=message):
+        load_model(name)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot load model"):
+        load_model(tmp_path)
+
+
+def test_a_dtype_that_is_none(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="unknown dtype"):
+        load_model(tiny_folder, dtype="nn")
+
+
+def test_a_tokenizer_that_is_too_large() -> None:
+    model, tokenizer = tiny()
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
+    with pytest.raises(ModelError, match="the tokenizer has"):
+        wrap("tiny", model, tokenizer)
+
+
+def test_special_tokens_stand_once(smollm2: LanguageModel) -> None:
+    ids = smollm2.encode([{"role": "user", "content": "Hello"}])
+    text = smollm2.tokenizer.decode(ids)
+    assert text.count("<|im_start|>") == 3  # system, user, assistant
+    assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_a_model_without_a_chat_template(tiny_model: LanguageModel) -> None:
+    ids = tiny_model.encode([{"role": "user", "content": "left knee"}])
+    assert tiny_model.vocabulary.text_of(ids) == "left knee\n\n"
+
+
+@pytest.mark.model
+def test_the_packaged_model(smollm2: LanguageModel) -> None:
+    assert smollm2.vocabulary.size == 49152
+    assert smollm2.tokenizer.pad_token_id not in smollm2.vocabulary.ends
+    folder = packaged_model()
+    assert (folder / "model.safetensors").is_file()
+    assert packaged_model() == folder
+    assert smollm2.name == DEFAULT_MODEL
