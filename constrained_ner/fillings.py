@@ -231,6 +231,7 @@ def number_up_to(largest: int) -> str:
 def mention_by_surface(text: str, pieces: Sequence[Span], fragments: int) -> str:
     """`mention`: any offsets within the text, and a surface of as many fragments as they have."""
     number = f"({number_up_to(len(text))})"
+    fragments = min(fragments, sum(not text[s:e].isspace() for s, e in pieces))
     lines = []
     for k in range(1, fragments + 1):
         offsets = ";".join([f"{number} {number}"] * k)

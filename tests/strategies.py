@@ -20,7 +20,7 @@ from constrained_ner.words import Span, tokens, units
 
 settings.register_profile(
     "suite",
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

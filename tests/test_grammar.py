@@ -60,7 +60,7 @@ def sample_labels(count: int) -> list[str]:
 
 
 @every_format
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_lark_and_llguidance_agree(name: str, data: st.DataObject) -> None:
     format = FORMATS[name]
@@ -146,7 +146,7 @@ def test_gold_is_allowed(name: str, options: dict[str, Any], data: st.DataObject
 
 
 @every_faithful
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(data=st.data(), random=st.randoms(use_true_random=False))
 def test_faithful_answers(
     name: str, options: dict[str, Any], data: st.DataObject, random: Random
@@ -185,9 +185,9 @@ def faithful(format: Format, text: str, labels: tuple[str, ...]) -> Grammar | No
     try:
         return format.grammar(text, labels, Level.FAITHFUL)
     except GrammarError as error:
-        assert "shorter text" in str(error)
-        assert format.options.anchor == "offsets"
-        return None
+        if format.options.anchor == "offsets" and "shorter text" in str(error):
+            return None
+        raise
 
 
 def random_walk(grammar: Grammar, random: Random, most: int = 300) -> str | None:
@@ -301,9 +301,15 @@ def test_item_bound(units: int, labels: int, fragments: int, expected: int) -> N
     assert item_bound(units, labels, fragments) == expected
 
 
+def no_closers(partial: str) -> tuple[str, ...]:
+    return ()
+
+
 @pytest.mark.parametrize("largest", [0, 1, 9, 10, 19, 97, 100, 109, 1000, 2345])
 def test_number_up_to(largest: int) -> None:
-    grammar = Grammar("number", Level.FAITHFUL, f"start: N\nN: /{number_up_to(largest)}/\n", "0")
+    grammar = Grammar(
+        "number", Level.FAITHFUL, f"start: N\nN: /{number_up_to(largest)}/\n", "0", no_closers, 0
+    )
     near = {0, 1, largest - 1, largest, largest + 1, largest + 10, largest * 10, largest // 2}
     for number in sorted(n for n in near if n >= 0):
         assert (reject(grammar, str(number)) is None) == (number <= largest)
@@ -366,11 +372,14 @@ def items(name: str, labels: tuple[str, ...]) -> st.SearchStrategy[Any]:
     )
     whole = st.fixed_dictionaries({key: value, "type": label})
     part = st.fixed_dictionaries({}, optional={key: value, "type": label, "more": scalars})
-    return st.one_of(whole, whole, whole, part, scalars)
+    # Of the order of the keys a schema says nothing.
+    item = st.one_of(whole, whole, whole, part)
+    ordered = item.map(lambda d: {k: d[k] for k in (key, "type", "more") if k in d})
+    return st.one_of(ordered, ordered, ordered, scalars)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_schema_and_structure_agree(name: str, data: st.DataObject) -> None:
     format = FORMATS[name]

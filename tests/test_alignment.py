@@ -1,0 +1,156 @@
+"""From surfaces to places in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constrained_ner.alignment import Aligner, Fragments, fragmented, occurrences
+from constrained_ner.documents import Entity
+from constrained_ner.words import on_boundaries
+from tests.strategies import strings, texts
+
+Item = tuple[str, str]
+
+
+@pytest.mark.parametrize(
+    ("text", "items", "expected"),
+    [
+        # The k-th copy of a string is its k-th mention.
+        ("a b a", [("x", "a"), ("x", "a")], [((0, 1),), ((4, 5),)]),
+        # At or after the item before it.
+        ("a b a", [("x", "b"), ("x", "a")], [((2, 3),), ((4, 5),)]),
+        # Else anywhere.
+        ("a b", [("x", "b"), ("x", "a")], [((2, 3),), ((0, 1),)]),
+        # Taken is taken by a label.
+        ("a", [("x", "a"), ("y", "a"), ("x", "a")], [((0, 1),), ((0, 1),), None]),
+        # Whole words first, and the inside of words where there is none.
+        ("CD28 D28", [("x", "D28")], [((5, 8),)]),
+        ("CD28", [("x", "D28")], [((1, 4),)]),
+        ("CD28-mediated", [("x", "CD28")], [((0, 4),)]),
+        # Overlapping occurrences.
+        ("a-a-a", [("x", "a-a"), ("x", "a-a")], [((0, 3),), ((2, 5),)]),
+        # An item that starts where the one before it does follows it in text order.
+        ("a b x a b", [("x", "a"), ("x", "a b")], [((0, 1),), ((6, 9),)]),
+        ("a b x a b", [("x", "a b"), ("x", "a")], [((0, 3),), ((0, 1),)]),
+        ("a x a", [("y", "a"), ("x", "a")], [((0, 1),), ((4, 5),)]),
+        ("a x", [("y", "a"), ("x", "a")], [((0, 1),), ((0, 1),)]),
+        # Fragments: leftmost and tightest.
+        ("left and right knee pain", [("x", "left knee pain")], [((0, 4), (15, 24))]),
+        ("a b a c", [("x", "a c b")], [None]),
+        ("a x a y b", [("x", "a b")], [((4, 5), (8, 9))]),
+        ("a x b a y b", [("x", "a b"), ("x", "a b")], [((0, 1), (4, 5)), ((6, 7), (10, 11))]),
+        ("a x b a b", [("x", "a b")], [((6, 9),)]),
+        ("a b x c", [("x", "a b c")], [((0, 3), (6, 7))]),
+        ("00", [("x", "0 0")], [((0, 1), (1, 2))]),
+        ("a", [("x", ""), ("x", " "), ("x", "b"), ("x", "a a")], [None, None, None, None]),
+        # The text is searched as it is.
+        ("İ i", [("x", "i")], [((2, 3),)]),
+        ("e\u0301", [("x", "\u00e9")], [None]),
+    ],
+)
+def test_leftmost(text: str, items: list[Item], expected: list[Fragments | None]) -> None:
+    aligner = Aligner(text)
+    assert [aligner.leftmost(surface, label) for label, surface in items] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "surface", "written", "expected"),
+    [
+        ("a b a b a", "a", ((4, 5),), ((4, 5),)),
+        ("a b a b a", "a", ((5, 9),), ((4, 5),)),
+        ("a b a b a", "a", ((7, 9),), ((8, 9),)),
+        ("a b a b a", "a", ((90, 91),), ((8, 9),)),
+        ("a b a b a", "a", ((2, 2),), ((0, 1),)),
+        ("abc", "b", ((1, 2),), ((1, 2),)),
+        ("abc", "abc", ((0, 99),), ((0, 3),)),
+        ("a b", "c", ((0, 1),), None),
+        ("a b c", "a c", ((0, 1), (4, 5)), ((0, 1), (4, 5))),
+        ("a b c", "a c", ((0, 5),), ((0, 1), (4, 5))),
+        ("a b", "a b", ((0, 1), (2, 3)), ((0, 1), (2, 3))),
+        ("a b", "a b", ((0, 2),), ((0, 3),)),
+        ("b a b", "b a", ((4, 5), (2, 3)), ((0, 1), (2, 3))),
+    ],
+)
+def test_nearest(text: str, surface: str, written: Fragments, expected: Fragments | None) -> None:
+    assert Aligner(text).nearest(surface, "x", written) == expected
+
+
+def test_nearest_not_taken() -> None:
+    aligner = Aligner("a b a b a")
+    assert aligner.nearest("a", "x", ((4, 5),)) == ((4, 5),)
+    assert aligner.nearest("a", "y", ((4, 5),)) == ((4, 5),)
+    assert aligner.nearest("a", "x", ((4, 5),)) == ((0, 1),)
+    assert aligner.nearest("a", "x", ((4, 5),)) == ((8, 9),)
+    assert aligner.nearest("a", "x", ((4, 5),)) is None
+    assert aligner.in_text("a")
+    assert not aligner.in_text("c")
+
+
+@given(text=texts(), data=st.data())
+def test_what_is_placed_reads_the_surface(text: str, data: st.DataObject) -> None:
+    piece = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(
+        lambda ends: text[min(ends) : max(ends)]
+    )
+    surfaces = st.one_of(piece, st.lists(piece, max_size=3).map(" ".join), strings())
+    items = data.draw(st.lists(st.tuples(st.sampled_from("xy"), surfaces), max_size=6))
+    one, two = Aligner(text), Aligner(text)
+    placed: set[tuple[str, Fragments]] = set()
+    for label, surface in items:
+        fragments = one.leftmost(surface, label)
+        assert fragments == two.leftmost(surface, label)
+        if fragments is None:
+            continue
+        assert Entity(label, fragments).surface(text) == surface
+        assert fragments[-1][1] <= len(text)
+        assert (label, fragments) not in placed
+        placed.add((label, fragments))
+
+
+@given(text=texts(), surface=strings())
+def test_occurrences(text: str, surface: str) -> None:
+    naive = [
+        (i, i + len(surface)) for i in range(len(text)) if surface and text.startswith(surface, i)
+    ]
+    assert list(occurrences(surface, text)) == naive
+
+
+words = st.lists(st.sampled_from(["a", "b", "c", "a-b", "bb"]), min_size=1, max_size=8)
+
+
+@given(text=words.map(" ".join), surface=words.filter(lambda w: len(w) < 5).map(" ".join))
+def test_fragments_are_the_innermost_windows(text: str, surface: str) -> None:
+    """Against all alignments there are."""
+    every = list(alignments(surface, text, 0))
+    split = {(f[0][0], f[-1][1]) for f in every if len(f) > 1}
+    innermost = sorted(
+        (start, end)
+        for start, end in split
+        if not any(start <= s and e <= end and (s, e) != (start, end) for s, e in split)
+    )
+    found = fragmented(surface, text)
+    assert [(f[0][0], f[-1][1]) for f in found] == innermost
+    assert set(found) <= set(every)
+
+
+def alignments(surface: str, text: str, start: int) -> Iterator[Fragments]:
+    parts = surface.split(" ")
+    for last in range(1, len(parts) + 1):
+        piece, rest = " ".join(parts[:last]), " ".join(parts[last:])
+        for span in occurrences(piece, text, start):
+            if not on_boundaries(*span, text):
+                continue
+            if last == len(parts):
+                yield (span,)
+            else:
+                yield from ((span, *others) for others in alignments(rest, text, span[1]))
+
+
+def test_a_long_and_foreign_surface_is_given_up() -> None:
+    text = "a b " * 200
+    assert fragmented("a a b " * 20, text) == []
+    assert fragmented("a b c " * 10, text) == []
+    assert Aligner(text).leftmost("b " * 9 + "x", "x") is None
