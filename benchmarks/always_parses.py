@@ -64,9 +64,8 @@ def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabu
             show_progress=False,
         ),
     )
-    fast: Any = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>"
-    )
+    wrapper: Any = PreTrainedTokenizerFast
+    fast = wrapper(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
     # Wider than the tokenizer, as the vocabularies of real models are.
     return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
 
@@ -320,7 +319,8 @@ def main() -> None:
     ]
     for row in rows:
         print(
-            f"{row['format']:<13} {row['level']:<9} {row['decodes']:>7} decodes, {row['failed']} failed"
+            f"{row['format']:<13} {row['level']:<9} {row['decodes']:>7} decodes, "
+            f"{row['failed']} failed"
         )
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -100,9 +100,9 @@ def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragme
     """The tightest alignments of a surface as several fragments, from left to right.
 
     The surface's parts (it is split at single spaces) are found in text order, each at the
-    boundaries asked for; parts that stand together in the text make one fragment. Of the alignments that
-    begin at one place the one that ends first counts, and of two where one lies inside the other
-    the inner one.
+    boundaries asked for; parts that stand together in the text make one fragment. Of the
+    alignments that begin at one place the one that ends first counts, and of two where one lies
+    inside the other the inner one.
     """
     parts = surface.split(" ")
     if not 2 <= len(parts) <= MAX_PARTS or any(part not in text for part in parts):

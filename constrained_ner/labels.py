@@ -42,7 +42,9 @@ def slug(label: str) -> str:
     to stop at any character of a tag.
     """
     return "".join(
-        c if c.isascii() and (c.isalnum() or c in "_.-") else "".join(f"%{byte:02X}" for byte in c.encode())
+        c
+        if c.isascii() and (c.isalnum() or c in "_.-")
+        else "".join(f"%{byte:02X}" for byte in c.encode())
         for c in label
     )
 

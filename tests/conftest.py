@@ -24,7 +24,7 @@ def tiny(seed: int = 0, context: int = 2048) -> tuple[Any, Any]:
     """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
     tokenizer, vocabulary = small_vocabulary()
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
+    model: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary.size,
             hidden_size=32,

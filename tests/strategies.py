@@ -8,28 +8,33 @@ ones instead.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.formats import FORMATS, Feature, Format
+from constrained_ner.formats import Feature, Format
 from constrained_ner.grammar import Level
 from constrained_ner.words import Span, tokens, units
 
+EXPLORE = os.environ.get("CNER_HYPOTHESIS") == "explore"
+
+
+def examples(count: int) -> settings:
+    """For tests that want more or fewer examples than the profile has."""
+    return settings(max_examples=20 * count if EXPLORE else count)
+
+
 settings.register_profile(
-    "suite",
-    max_examples=40,
+    "constrained_ner",
+    max_examples=800 if EXPLORE else 40,
     deadline=None,
-    derandomize=True,
+    derandomize=not EXPLORE,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-settings.register_profile(
-    "explore", settings.get_profile("suite"), max_examples=2000, derandomize=False
-)
-settings.load_profile(os.environ.get("CNER_HYPOTHESIS", "suite"))
+settings.load_profile("constrained_ner")
 
 Case = tuple[Document, tuple[str, ...]]
 
@@ -244,6 +249,3 @@ def mutations(draw: st.DrawFn, answer: str, pieces: Sequence[str] = ()) -> str:
 def strings() -> st.SearchStrategy[str]:
     """Any string at all, lone surrogates included."""
     return st.one_of(st.text(max_size=40), hostile_texts())
-
-
-ALL: dict[str, Callable[[], Format]] = {name: type(format) for name, format in FORMATS.items()}

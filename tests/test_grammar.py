@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -27,7 +27,7 @@ from constrained_ner.grammar import (
     reject,
 )
 from constrained_ner.words import on_boundaries, tokens
-from tests.strategies import cases, label_sets, mutations, texts
+from tests.strategies import cases, examples, label_sets, mutations, texts
 
 every_format = pytest.mark.parametrize("name", list(FORMATS))
 
@@ -36,7 +36,7 @@ WITH_FRAGMENTS = (
     *("conv_term", "single_term", "multi_term"),
     *("single_code", "multi_code", "multi_triple", "multi_brat"),
 )
-FAITHFUL = [
+FAITHFUL: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in FORMATS),
     *((name, {"boundaries": "character"}) for name in FORMATS if name != "multi_bio"),
     *((name, {"max_fragments": 3}) for name in WITH_FRAGMENTS),
@@ -60,7 +60,7 @@ def sample_labels(count: int) -> list[str]:
 
 
 @every_format
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_lark_and_llguidance_agree(name: str, data: st.DataObject) -> None:
     format = FORMATS[name]
@@ -146,7 +146,7 @@ def test_gold_is_allowed(name: str, options: dict[str, Any], data: st.DataObject
 
 
 @every_faithful
-@settings(max_examples=30)
+@examples(30)
 @given(data=st.data(), random=st.randoms(use_true_random=False))
 def test_faithful_answers(
     name: str, options: dict[str, Any], data: st.DataObject, random: Random
@@ -379,7 +379,7 @@ def items(name: str, labels: tuple[str, ...]) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-@settings(max_examples=200)
+@examples(200)
 @given(data=st.data())
 def test_schema_and_structure_agree(name: str, data: st.DataObject) -> None:
     format = FORMATS[name]

@@ -42,15 +42,15 @@ def test_an_adapter_by_itself_and_on_its_base(tiny_folder: Path, tmp_path: Path)
     base = load_model(tiny_folder)
     torch.manual_seed(1)
     adapted: Any = get_peft_model(
-        base.steerable.model,  # type: ignore[arg-type]
+        base.steerable.model,
         LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
     )
     adapted.save_pretrained(tmp_path)
     alone, on_base = load_model(tmp_path), load_model(tiny_folder, tmp_path)
     ids = torch.tensor([[5, 6, 7]])
-    logits = [m.steerable.model(ids).logits for m in (alone, on_base)]  # type: ignore[operator]
+    logits = [m.steerable.model(ids).logits for m in (alone, on_base)]
     assert torch.equal(*logits)
-    plain = load_model(tiny_folder).steerable.model(ids).logits  # type: ignore[operator]
+    plain = load_model(tiny_folder).steerable.model(ids).logits
     assert not torch.allclose(logits[0], plain)
     with pytest.raises(ModelError, match="is an adapter itself"):
         load_model(tmp_path, tmp_path)

@@ -78,10 +78,9 @@ def test_a_conversation_shows_the_answers_before(
     tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    original = predict_module.messages
 
     def spy(*arguments: Any, **options: Any) -> Any:
-        seen.append(original(*arguments, **options))
+        seen.append(messages(*arguments, **options))
         return seen[-1]
 
     monkeypatch.setattr(predict_module, "messages", spy)
@@ -98,7 +97,7 @@ def test_a_conversation_shows_the_answers_before(
 def test_one_bad_document_never_loses_the_others(samples: list[Document]) -> None:
     small = wrap("small", *tiny(context=700))
     long = Document("long", "knee pain " * 400)
-    documents = [
+    documents: list[Document | InputError] = [
         samples[0],
         InputError("broken record", "data.jsonl", 7),
         Document("blank", " \n "),
