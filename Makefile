@@ -11,7 +11,7 @@ SAMPLES = constrained_ner/samples
 
 demo: install
 	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS) \
-	  --format multi_triple --examples $(SAMPLES)/examples.jsonl --max-new-tokens 96
+	  --format multi_triple --examples $(SAMPLES)/examples.jsonl --max-new-tokens 64
 
 test: install
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,7 +122,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self.names = list(names or (f"prompt {i}" for i in range(len(self.grammars))))
         self.record = record
         self.candidates = candidates
-        self._executor = LLExecutor()
+        # On two cores it has one thread, to which handing a mask over takes longer than making it.
+        self._executor = LLExecutor() if (os.cpu_count() or 1) > 2 else None
         self._starts: list[Row] = []
         for i, grammar in enumerate(self.grammars):
             try:
@@ -284,12 +286,13 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 len(self._rows), width, dtype=torch.int32, pin_memory=torch.cuda.is_available()
             )
         # Not through `llguidance.torch`, whose import alone sets up torch.compile.
-        self._executor.unsafe_compute_mask_ptr(
-            [(self._rows[i].matcher, i) for i in active],
-            self._mask.data_ptr(),
-            4 * self._mask.shape[1],
-            self._mask.shape[0],
-        )
+        place, size = self._mask.data_ptr(), 4 * width
+        if self._executor is None or len(active) == 1:
+            for i in active:
+                self._rows[i].matcher.unsafe_compute_mask_ptr(place + i * size, size)
+        else:
+            matchers = [(self._rows[i].matcher, i) for i in active]
+            self._executor.unsafe_compute_mask_ptr(matchers, place, size, self._mask.shape[0])
         for i in active:
             if self._rows[i].matcher.is_error():
                 raise self._error(i, self._rows[i].matcher.get_error())
