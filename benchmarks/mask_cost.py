@@ -30,6 +30,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -268,7 +269,7 @@ label ::= {labels}
 def lm_format_enforcer(tokenizer: Any, vocabulary: Vocabulary) -> Peer:
     # The integration imports a name from where transformers 4 had it.
     place = "transformers.tokenization_utils"
-    if find_spec(place) is None:
+    if not hasattr(import_module(place), "PreTrainedTokenizerBase"):
         stand_in: Any = types.ModuleType(place)
         stand_in.PreTrainedTokenizerBase = transformers.PreTrainedTokenizerBase
         sys.modules[place] = stand_in
