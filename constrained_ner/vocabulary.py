@@ -12,7 +12,7 @@ import numpy as np
 from llguidance import LLMatcher
 
 from constrained_ner.errors import GrammarError, ModelError
-from constrained_ner.grammar import Grammar
+from constrained_ner.grammar import Grammar, engine_limits
 
 # Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
 # begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
@@ -62,7 +62,8 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        matcher = LLMatcher(self.engine, _NO_FORCING + grammar.source, log_level=0)
+        source = _NO_FORCING + grammar.source
+        matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
         if matcher.is_error():
             raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
         return matcher

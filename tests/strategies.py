@@ -23,12 +23,12 @@ EXPLORE = os.environ.get("CNER_HYPOTHESIS") == "explore"
 
 def examples(count: int) -> settings:
     """For tests that want more or fewer examples than the profile has."""
-    return settings(max_examples=20 * count if EXPLORE else count)
+    return settings(max_examples=10 * count if EXPLORE else count)
 
 
 settings.register_profile(
     "constrained_ner",
-    max_examples=800 if EXPLORE else 40,
+    max_examples=400 if EXPLORE else 40,
     deadline=None,
     derandomize=not EXPLORE,
     database=None,

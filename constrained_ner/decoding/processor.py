@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.errors import BudgetError, CnerError, DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.vocabulary import Vocabulary
+
+
+@cache
+def _executor() -> LLExecutor | None:
+    """Threads to make masks on, the same for all batches.
+
+    On two cores it would be one thread, and handing a mask over takes longer than making it.
+    """
+    return LLExecutor() if (os.cpu_count() or 1) > 2 else None
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self.names = list(names or (f"prompt {i}" for i in range(len(self.grammars))))
         self.record = record
         self.candidates = candidates
-        # On two cores it has one thread, to which handing a mask over takes longer than making it.
-        self._executor = LLExecutor() if (os.cpu_count() or 1) > 2 else None
+        self._executor = _executor()
+        # Grammars at the syntax level are often the same for the whole batch: a copy is faster.
+        self._matchers: dict[str, LLMatcher] = {}
         self._starts: list[Row] = []
         for i, grammar in enumerate(self.grammars):
             try:
@@ -138,7 +149,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
 
     def _start(self, grammar: Grammar, budget: int | None) -> Row:
         """A row before its first token."""
-        matcher = self.vocabulary.matcher(grammar)
+        matcher = self._matchers.get(grammar.source)
+        if matcher is None:
+            matcher = self._matchers[grammar.source] = self.vocabulary.matcher(grammar)
         if budget is None:
             return Row(matcher, budget=-1)
         plan = shortest_answer(matcher, grammar, self.vocabulary)
