@@ -287,14 +287,19 @@ def lm_format_enforcer(tokenizer: Any, vocabulary: Vocabulary) -> Peer:
 
     data = integration.build_token_enforcer_tokenizer_data(tokenizer, vocab_size=vocabulary.size)
     schema = get_format("multi_term").schema(LABELS)
-    # Kept for all batches, since it remembers the tokens allowed in each state; that it remembers
-    # whole answers, too, does it no good: prompts are new in each round.
+    # Kept for all batches, since it remembers the tokens allowed in each state.
     allowed = integration.build_transformers_prefix_allowed_tokens_fn(
         data, JsonSchemaParser(schema)
     )
+
+    def start(batch: int) -> Any:
+        # It remembers whole answers, too, which would be replayed from memory, and fills gigabytes.
+        allowed.token_enforcer.prefix_states.clear()
+        return PrefixConstrainedLogitsProcessor(allowed, 1)
+
     return Peer(
         "lm-format-enforcer",
-        lambda batch: PrefixConstrainedLogitsProcessor(allowed, 1),
+        start,
         "JSON schema, free white space and order of keys; the answer without `Answer: `, and `)` "
         'as a token of its own, since it masks `)",`; its integration needs transformers 4 and was '
         "imported with a stand-in for a name",
@@ -361,8 +366,8 @@ def measure_peers(
         written = [format.encode(document, LABELS) for document in documents]
         times: dict[str, Times] = {}
         for turn in range(rounds + 1):
-            # Each row its own prompt, and a new one each round: nothing is remembered.
-            prompts = [[turn + 1, row + 1, batch] for row in range(batch)]
+            # Each row its own prompt: none profits from what was remembered of another.
+            prompts = [[1, row + 1] for row in range(batch)]
             for peer in [*peers[turn % len(peers) :], *peers[: turn % len(peers)]]:
                 answers = [peer.tokens(answer, vocabulary) for answer in written]
                 started = perf_counter()
@@ -698,6 +703,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.simplefilter("ignore")
             peers = list(available_peers(tokenizer, vocabulary, model))
             result["peers"] = list(measure_peers(peers, vocabulary, batches, rounds, options.seed))
+            del peers
         print(report_peers(result["peers"]), flush=True)
     finally:
         torch.set_num_threads(threads)
