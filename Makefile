@@ -13,13 +13,14 @@ demo: install
 	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS) \
 	  --format multi_triple --examples $(SAMPLES)/examples.jsonl --max-new-tokens 64
 
+# One thread for each of the two test processes: with two each they get in one another's way.
 test: install
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 install: $(VENV)/installed
 

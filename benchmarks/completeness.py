@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from constrained_ner.check import Checker
-from constrained_ner.corpora import read_documents
+from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Level
@@ -50,7 +50,7 @@ FILES = [
 def check_file(path: Path, limit: int | None) -> dict[str, Any]:
     """All formats and levels on one file."""
     started = perf_counter()
-    records = list(islice(read_documents(path), limit))
+    records = list(islice(read(path), limit))
     documents = [r for r in records if isinstance(r, Document) and r.text.strip()]
     labels = sorted({entity.label for d in documents for entity in d.entities})
     most = max(len(entity.fragments) for d in documents for entity in d.entities)

@@ -5,7 +5,8 @@ the item before it where there is one, else anywhere. *After* is text order: an 
 where the one before it does comes after it if it ends earlier, or ends there and has the greater
 label; so the answer for a document, which is in text order, is aligned in text order. A surface
 that stands nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence, or
-a fragment, that begins or ends inside a word counts only where there is none at word boundaries.
+a fragment, that begins or ends inside a word counts only where there is neither one piece nor
+fragments at word boundaries: what a mask makes of whole words is read as whole words.
 """
 
 from __future__ import annotations
@@ -87,13 +88,18 @@ class Aligner:
 
     def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
         """Every place that may be taken, the best first."""
-        whole = [(span,) for span in occurrences(surface, self.text)]
+        whole: list[Fragments] = [(span,) for span in occurrences(surface, self.text)]
         aligned = [c for c in whole if on_boundaries(*c[0], self.text)]
-        contiguous: list[Fragments] = [*(aligned or whole)]
-        if contiguous and fragments == 1:
-            return contiguous
-        pieces = fragmented(surface, self.text) or fragmented(surface, self.text, "character")
-        return pieces + contiguous
+        if fragments == 1:
+            return (
+                aligned
+                or fragmented(surface, self.text)
+                or whole
+                or fragmented(surface, self.text, "character")
+            )
+        return (fragmented(surface, self.text) + aligned) or (
+            fragmented(surface, self.text, "character") + whole
+        )
 
 
 def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragments]:

@@ -23,6 +23,28 @@ from constrained_ner.grammar import Grammar, Level
 from constrained_ner.vocabulary import Vocabulary
 
 
+def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:
+    """How many of an answer's tokens the masks let through, one after the other.
+
+    Parameters
+    ----------
+    matcher: at the beginning of the answer.
+    tokens: token ids, the one that ends the answer included.
+    """
+    # one mask for each token, and one behind the last: [tokens + 1, vocabulary / 32]
+    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.uint32)
+    _EXECUTOR.unsafe_compute_mask_ptr_with_draft_token(
+        [(matcher, 0, list(tokens))], masks.ctypes.data, masks.shape[1] * 4, len(masks)
+    )
+    ids = np.array(tokens)
+    words = masks[np.arange(len(tokens)), ids // 32]
+    refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)
+    return int(refused[0]) if refused.size else len(tokens)
+
+
+_EXECUTOR = LLExecutor(1)
+
+
 @dataclass
 class Report:
     """What checking one format at one level found.
@@ -97,9 +119,7 @@ class Checker:
     def __init__(self, format: Format, labels: Sequence[str], level: Level, vocabulary: Vocabulary):
         self.format, self.labels, self.level, self.vocabulary = format, labels, level, vocabulary
         self.report = Report(format.name, level)
-        self._executor = LLExecutor(1)
         self._syntax: dict[tuple[str, ...], Any] = {}
-        self._masks = np.zeros((0, 0), dtype=np.uint32)
 
     def check(self, documents: Iterable[Document]) -> Report:
         for document in documents:
@@ -125,7 +145,7 @@ class Checker:
         report.longest = max(report.longest, len(tokens))
         budget = derived_budget(text, grammar.empty, self.vocabulary)
         report.share = max(report.share, len(tokens) / budget)
-        good = self._replay(grammar, labels, tokens)
+        good = replay(self.vocabulary, self._matcher(grammar, labels), tokens)
         if good == len(tokens):
             report.accepted += 1
         else:
@@ -145,24 +165,6 @@ class Checker:
         if labels not in self._syntax:
             self._syntax[labels] = self.vocabulary.matcher(grammar)
         return self._syntax[labels].deep_copy()
-
-    def _replay(self, grammar: Grammar, labels: tuple[str, ...], tokens: list[int]) -> int:
-        """How many of the tokens the masks let through, one after the other."""
-        width = (self.vocabulary.engine.vocab_size + 31) // 32
-        if self._masks.shape[0] <= len(tokens):
-            self._masks = np.zeros((2 * len(tokens) + 2, width), dtype=np.uint32)
-        masks = self._masks[: len(tokens) + 1]  # one for each token, and one behind the last
-        masks[:] = 0
-        self._executor.unsafe_compute_mask_ptr_with_draft_token(
-            [(self._matcher(grammar, labels), 0, tokens)],
-            masks.ctypes.data,
-            width * 4,
-            len(masks),
-        )
-        ids = np.array(tokens)
-        words = masks[np.arange(len(tokens)), ids // 32]
-        refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)
-        return int(refused[0]) if refused.size else len(tokens)
 
     def _cause(self, entity: Entity, text: str) -> str:
         if entity.discontinuous:

@@ -80,17 +80,31 @@ def paper_order(entities: Iterable[Entity], text: str) -> tuple[Entity, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a text, such as its title: `type` names it, the offsets are half-open."""
+
+    type: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text and, if they are known, its entities (kept in text order, each once).
 
+    Parameters
+    ----------
+    passages: named parts of the text, in text order, not overlapping; they need not cover it.
+
     Raises
     ------
-    InputError: the text cannot be encoded as UTF-8, or an entity lies outside it.
+    InputError: the text cannot be encoded as UTF-8, or an entity or a passage lies outside it.
     """
 
     id: str
     text: str
     entities: tuple[Entity, ...] = ()
+    passages: tuple[Passage, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -106,4 +120,13 @@ class Document:
                     f"document {self.id!r}: {entity.label} {list(entity.fragments)} ends after "
                     f"the text, which has {len(self.text)} characters"
                 )
+        last = 0
+        for passage in self.passages:
+            if not last <= passage.start < passage.end <= len(self.text):
+                raise InputError(
+                    f"document {self.id!r}: passage {passage.type!r} {passage.start}-{passage.end} "
+                    f"of {len(self.text)} characters: expected passages in text order, without "
+                    "overlap, inside the text"
+                )
+            last = passage.end
         object.__setattr__(self, "entities", text_order(self.entities))

@@ -27,9 +27,18 @@ class InputError(CnerError):
     """
 
     def __init__(self, reason: str, path: str | Path | None = None, line: int | None = None):
-        self.reason, self.path, self.line = reason, path, line
+        self.reason, self.line = reason, line
+        self.path = None if path is None else str(path)
         place = "" if path is None else f"{path}:" if line is None else f"{path}:{line}:"
         super().__init__(f"{place} {reason}".strip())
+
+
+class MissingExtraError(CnerError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    def __init__(self, what: str, extra: str):
+        self.extra = extra
+        super().__init__(f"{what}: pip install 'constrained_ner[{extra}]'")
 
 
 class LabelError(CnerError):
@@ -81,3 +90,7 @@ class DecodingError(CnerError):
 
 class ModelError(CnerError):
     """A model or tokenizer cannot be loaded or cannot be used."""
+
+
+class TrainingError(CnerError):
+    """Training cannot begin or go on; the message says why and what to change."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -58,14 +59,22 @@ class Prediction:
     entities: tuple[Entity, ...] = ()
     replies: tuple[Reply, ...] = ()
     error: str | None = None
+    format: Format = field(kw_only=True)
+    level: Level = field(kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
-        """One line of the output: entities with offsets and surfaces, and the answers."""
+        """One line of the output: entities with offsets and surfaces, the answers, their format."""
+        made_by = {
+            "format": self.format.name,
+            "level": self.level,
+            "options": asdict(self.format.options),
+        }
         if self.error is not None:
-            return {"id": self.id, "error": self.error}
+            return {"id": self.id, "error": self.error, **made_by}
         return {
             "id": self.id,
             "text": self.text,
+            **made_by,
             "entities": [
                 {
                     "label": entity.label,
@@ -152,7 +161,8 @@ class Predictor:
     ----------
     level: FREE decodes without a mask and reads leniently.
     max_new_tokens: the budget of each answer; None derives it from the text.
-    dataset: whose guidelines the prompt names. `index`: show every word's offset in the prompt.
+    dataset: whose guidelines the prompt names. `guideline`: what they say, for the prompt.
+    index: show every word's offset in the prompt.
     backend: `llguidance`, or an engine of outlines' own for what a JSON schema can say: the
         syntax level of the JSON formats, without the budget's guarantee.
     examples: annotated documents to show to the model before each question.
@@ -168,6 +178,7 @@ class Predictor:
     index: bool = False
     backend: str = "llguidance"
     examples: tuple[Document, ...] = ()
+    guideline: str = ""
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -192,6 +203,7 @@ class Predictor:
         A document that cannot be read or answered becomes a prediction with an `error`.
         """
         source = iter(documents)
+        prediction = partial(Prediction, format=self.format, level=self.level)
         while batch := list(islice(source, self.batch_size)):
             replies: dict[int, list[Reply]] = {}
             errors: dict[int, str] = {}
@@ -215,12 +227,12 @@ class Predictor:
                         errors.setdefault(i, str(reply))
             for i, document in enumerate(batch):
                 if isinstance(document, InputError):
-                    yield Prediction("", "", error=errors[i])
+                    yield prediction("", "", error=errors[i])
                 elif i in errors:
-                    yield Prediction(document.id, document.text, error=errors[i])
+                    yield prediction(document.id, document.text, error=errors[i])
                 else:
                     entities = text_order(e for reply in replies[i] for e in reply.entities)
-                    yield Prediction(document.id, document.text, entities, tuple(replies[i]))
+                    yield prediction(document.id, document.text, entities, tuple(replies[i]))
 
     def _waves(self, jobs: list[tuple[int, _Job]]) -> Iterator[list[tuple[int, _Job]]]:
         """Jobs that can be answered together; a conversation's turns wait for one another."""
@@ -265,7 +277,15 @@ class Predictor:
         answers = [reply.settled or reply.answer for reply in job.conversation]
         chat = demonstrations(
             self.format, self.examples, labels, self.dataset, index=self.index
-        ) + messages(self.format, text, labels, self.dataset, index=self.index, answers=answers)
+        ) + messages(
+            self.format,
+            text,
+            labels,
+            self.dataset,
+            index=self.index,
+            answers=answers,
+            guideline=self.guideline,
+        )
         prompt = model.encode(chat)
         if self.backend != "llguidance":
             prompt += model.vocabulary.tokenize(_PREFIX)

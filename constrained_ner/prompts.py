@@ -6,7 +6,7 @@ answer, the text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from constrained_ner.documents import Document
 from constrained_ner.formats import Format
@@ -22,6 +22,12 @@ def indexed(text: str) -> str:
     return " ".join(f"{start}:{text[start:end]}" for start, end in tokens(text))
 
 
+def guideline_text(guideline: str, by_label: Mapping[str, str], labels: Sequence[str]) -> str:
+    """Annotation guidelines for a prompt that asks for these labels; empty where there are none."""
+    lines = [f"{label}: {by_label[label]}" for label in labels if label in by_label]
+    return "\n".join([guideline, *lines] if guideline else lines)
+
+
 def prompt(
     format: Format,
     text: str,
@@ -29,6 +35,7 @@ def prompt(
     dataset: str = DEFAULT_DATASET,
     *,
     index: bool = False,
+    guideline: str = "",
 ) -> str:
     """The task, in one message.
 
@@ -36,11 +43,14 @@ def prompt(
     ----------
     labels: those asked for, in the order in which they are named.
     index: show every word with its offset.
+    guideline: annotation guidelines, on lines of their own after the task: `d_i` of the paper's
+        equation 2.
     """
     return (
         "The task you need to complete is named entity recognition. "
         f"Follow {dataset} guidelines.\n"
-        f"{format.instruction(labels)}\n"
+        + (f"{guideline}\n" if guideline else "")
+        + f"{format.instruction(labels)}\n"
         f"Text: {indexed(text) if index else text}"
     )
 
@@ -53,6 +63,7 @@ def messages(
     *,
     index: bool = False,
     answers: Sequence[str] = (),
+    guideline: str = "",
 ) -> list[Message]:
     """The messages up to the one that the model is to answer.
 
@@ -62,9 +73,9 @@ def messages(
         the k-th.
     answers: for conv_term the answers to the turns before.
     """
+    opening = prompt(format, text, labels, dataset, index=index, guideline=guideline)
     if format.name != "conv_term":
-        return [{"role": "user", "content": prompt(format, text, labels, dataset, index=index)}]
-    opening = prompt(format, text, labels, dataset, index=index)
+        return [{"role": "user", "content": opening}]
     found: list[Message] = []
     for turn, label in enumerate(labels[: len(answers) + 1]):
         asked = f"Type: {label}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import constrained_ner
 from benchmarks.always_parses import small_vocabulary
-from constrained_ner.corpora import read_documents
+from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.models import LanguageModel, load_model, wrap
 from constrained_ner.vocabulary import Vocabulary
@@ -71,4 +72,13 @@ def smollm2() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def samples() -> list[Document]:
-    return [d for d in read_documents(SAMPLES / "sentences.jsonl") if isinstance(d, Document)]
+    return [d for d in read(SAMPLES / "sentences.jsonl") if isinstance(d, Document)]
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """The folder of the published corpora, which are no part of the project."""
+    folder = os.environ.get("CNER_CORPORA")
+    if not folder:
+        pytest.skip("CNER_CORPORA is not set: it names the folder of the published corpora")
+    return Path(folder)

@@ -46,6 +46,9 @@ Item = tuple[str, str]
         ("a x b a b", [("x", "a b")], [((6, 9),)]),
         ("a b x c", [("x", "a b c")], [((0, 3), (6, 7))]),
         ("00", [("x", "0 0")], [((0, 1), (1, 2))]),
+        # Fragments at word boundaries before one piece that begins or ends inside a word.
+        ("1 is T1 x", [("x", "1 x"), ("x", "1 x")], [((0, 1), (8, 9)), None]),
+        ("T1 x", [("x", "1 x")], [((1, 4),)]),
         ("a", [("x", ""), ("x", " "), ("x", "b"), ("x", "a a")], [None, None, None, None]),
         # The text is searched as it is.
         ("İ i", [("x", "i")], [((2, 3),)]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from constrained_ner.check import Checker, Report
-from constrained_ner.corpora import read_documents
+from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Grammar, Level
@@ -85,16 +84,15 @@ CORPORA = [
 
 
 @pytest.mark.parametrize("path", CORPORA)
-def test_the_beginning_of_every_corpus_passes(path: str, smollm2: LanguageModel) -> None:
+def test_the_beginning_of_every_corpus_passes(
+    path: str, published: Path, smollm2: LanguageModel
+) -> None:
     """All of it is for `cner check`; the committed results are in `benchmarks/results`."""
-    root = os.environ.get("CNER_CORPORA")
-    if not root:
-        pytest.skip("CNER_CORPORA is not set: the corpora are not at hand")
     count = 4 if "standoff" in path else 12
     # An archive may begin with a text that is no document of the corpus.
     annotated = (
         record
-        for record in read_documents(Path(root) / path)
+        for record in read(published / path)
         if isinstance(record, Document) and record.entities
     )
     documents = list(islice(annotated, count))

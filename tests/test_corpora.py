@@ -1,7 +1,4 @@
-"""The readers: what we write ourselves, broken in many ways, and the real corpora if there are any.
-
-The corpora are read from the folder that the environment variable CNER_CORPORA names.
-"""
+"""The readers of text, JSON lines, columns and brat: what we write, broken in many ways."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import gzip
 import io
 import json
 import logging
-import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from constrained_ner.corpora import INPUT_FORMATS, brat, detect_format, jsonl, read_documents
+from constrained_ner.corpora import INPUT_FORMATS, detect_format, files, jsonl
+from constrained_ner.corpora import read as read_corpus
+from constrained_ner.corpora import write as write_corpus
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 
@@ -26,7 +24,7 @@ Span = tuple[int, int]
 
 
 def read(path: Path, input_format: str | None = None) -> tuple[list[Document], list[InputError]]:
-    records = list(read_documents(path, input_format))
+    records = list(read_corpus(path, input_format))
     documents = [record for record in records if isinstance(record, Document)]
     return documents, [record for record in records if isinstance(record, InputError)]
 
@@ -53,22 +51,33 @@ RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
         ("note.txt", "Aspirin helped.\n", "text"),
         ("note.TXT", "one\ttab in a long text\nand\nthree\nmore lines\n", "text"),
         ("table.txt", "drug\tdose\naspirin\t100 mg\n", "text"),
-        ("columns.txt", IOB2, "iob2"),
+        ("columns.txt", IOB2, "conll"),
         ("layers.txt", NESTED, "nested_iob"),
-        ("columns.tsv", IOB2, "iob2"),
-        ("columns.conll", IOB2.replace("\t", " "), "iob2"),
-        ("columns.iob", "\ufeff" + IOB2, "iob2"),
-        ("columns.bio", "helped\tO extra\tfoo\n" + IOB2 * 3, "iob2"),
-        ("columns.iob2", "-DOCSTART- -X- O O\n\n" + IOB2, "iob2"),
-        ("empty.tsv", "", "iob2"),
+        ("columns.tsv", IOB2, "conll"),
+        ("columns.conll", IOB2.replace("\t", " "), "conll"),
+        ("columns.iob", "\ufeff" + IOB2, "conll"),
+        ("columns.bio", "helped\tO extra\tfoo\n" + IOB2 * 3, "conll"),
+        ("columns.iob2", "-DOCSTART- -X- O O\n\n" + IOB2, "conll"),
+        ("empty.tsv", "", "conll"),
         ("layers.iob2", NESTED, "nested_iob"),
         ("records.jsonl", RECORD, "jsonl"),
         ("records.json", RECORD, "jsonl"),
         ("records.ndjson", RECORD, "jsonl"),
         ("a.ann", "T1\tChemical 0 7\tAspirin\n", "brat"),
-        ("a.tar.gz", "not opened", "brat"),
-        ("pos.tsv", POS, None),
-        ("pos.txt", POS, None),
+        ("pos.tsv", POS, "conll"),
+        ("pos.txt", POS, "conll"),
+        ("iobes.tsv", "colon\tB-D\ncancer\tE-D\nAspirin\tS-C\n", "conll"),
+        ("a.PubTator.txt", "1|t|A title\n1|a|Text\n", "pubtator"),
+        ("a.pubtator", "\n\n1|t|A title\n1|a|Text\n", "pubtator"),
+        ("a.xml", "<?xml version='1.0'?><collection></collection>", "bioc_xml"),
+        ("a.xml", "<set><article></article></set>", "genia"),
+        ("a.json", '{"documents": [{"id": "1", "infons": {}, "passages": []}]}', "bioc_json"),
+        ("a.json", '[{"id": "1", "passages": [], "entities": [{"offsets": []}]}]', "bigbio"),
+        ("a.jsonl", '{"id": "1", "passages": [], "entities": [{"offsets": []}]}', "bigbio"),
+        ("a.parquet", "PAR1", "bigbio"),
+        ("train.in", "P1T0 Aspirin helped\n", "bc2gm"),
+        ("x.abstracts.txt", "1\tA title\tText\n", "chemdner"),
+        ("other.xml", "<html></html>", None),
         ("words.tsv", "Aspirin\nhelped\n", None),
         ("pretty.json", '[\n{"text": "Aspirin"}\n]\n', None),
         ("object.json", '{\n"text": "Aspirin"\n}\n', None),
@@ -79,7 +88,7 @@ def test_detect_format(tmp_path: Path, name: str, content: str, expected: str | 
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     if expected is None:
-        with pytest.raises(InputError, match="format not recognised: name one of text, lines"):
+        with pytest.raises(InputError, match="format not recognised: name one of bc2gm, bigbio"):
             detect_format(path)
     else:
         assert detect_format(path) == expected
@@ -98,26 +107,71 @@ def test_a_text_with_annotations_beside_it_is_brat(tmp_path: Path) -> None:
 @pytest.mark.parametrize("input_format", [None, *INPUT_FORMATS])
 def test_missing_file(tmp_path: Path, input_format: str | None) -> None:
     with pytest.raises(InputError, match=r"absent\.tsv: "):
-        list(read_documents(tmp_path / "absent.tsv", input_format))
+        list(read_corpus(tmp_path / "absent.tsv", input_format))
 
 
 def test_unknown_format(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown input format 'docx': there are text, lines"):
-        list(read_documents(tmp_path, "docx"))
+    with pytest.raises(InputError, match="unknown input format 'docx': there are bc2gm, bigbio"):
+        list(read_corpus(tmp_path, "docx"))
 
 
-@pytest.mark.parametrize("input_format", [name for name in INPUT_FORMATS if name != "brat"])
-def test_a_folder_where_a_file_is_expected(tmp_path: Path, input_format: str) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        list(read_documents(tmp_path, input_format))
+@pytest.mark.parametrize("input_format", [None, *(n for n in INPUT_FORMATS if n != "lines")])
+def test_a_folder_without_a_file_of_the_format(tmp_path: Path, input_format: str | None) -> None:
+    (tmp_path / "README").write_text("nothing of the kind")
+    with pytest.raises(InputError, match=r"holds no|format not recognised"):
+        list(read_corpus(tmp_path, input_format))
 
 
-@pytest.mark.parametrize("input_format", ["lines", "jsonl", "iob2", "nested_iob"])
+def test_a_folder_of_files_that_are_read_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.tsv").write_text(IOB2)
+    (tmp_path / "sub" / "a.tsv").write_text(IOB2 + "\n" + IOB2)
+    (tmp_path / "c.tsv").write_bytes(IOB2.encode("utf-16"))
+    (tmp_path / "README.txt").write_text("Two files.")
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(tmp_path, "conll")
+    assert [document.id for document in documents] == ["b:1", "sub/a:1", "sub/a:2"]
+    assert f"{tmp_path}: 2 other files passed over" in caplog.text
+    assert errors == []
+    assert detect_format(tmp_path) == "conll"
+    (tmp_path / "d.xml").write_text("<collection></collection>")
+    with pytest.raises(InputError, match=r"several formats, conll \(b.tsv\), bioc_xml \(d.xml\)"):
+        detect_format(tmp_path)
+
+
+def test_one_broken_file_of_a_folder_does_not_lose_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(RECORD.encode("utf-16"))
+    (tmp_path / "b.jsonl").write_text(RECORD)
+    documents, errors = read(tmp_path)
+    assert texts(documents) == [("a", "Aspirin helped")]
+    assert "UTF-16" in str(errors[0])
+
+
+def test_a_compressed_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv.gz"
+    path.write_bytes(gzip.compress(IOB2.encode()))
+    assert detect_format(path) == "conll"
+    assert texts(read(path)[0]) == [("train:1", "Aspirin helped")]
+    path.write_bytes(gzip.compress(IOB2.encode())[:-9])
+    with pytest.raises(InputError, match=r"train\.tsv\.gz: cannot be read"):
+        read(path, "conll")
+
+
+def test_an_id_that_comes_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(RECORD * 3)
+    assert [document.id for document in read(path)[0]] == ["a", "a", "a"]
+    assert f"{path}: 2 ids come again, 'a' the first" in caplog.text
+
+
+@pytest.mark.parametrize("input_format", ["lines", "jsonl", "conll", "nested_iob"])
 def test_utf_16_fails_as_a_whole(tmp_path: Path, input_format: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(IOB2, encoding="utf-16")
     with pytest.raises(InputError, match="UTF-16"):
-        list(read_documents(path, input_format))
+        list(read_corpus(path, input_format))
 
 
 # ---------------------------------------------------------------- text and lines
@@ -229,7 +283,7 @@ def test_jsonl_not_utf_8(tmp_path: Path) -> None:
     path.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n{"text": "b"}\n')
     documents, errors = read(path)
     assert [document.text for document in documents] == ["a", "b"]
-    assert [(error.path, error.line) for error in errors] == [(path, 2)]
+    assert [(error.path, error.line) for error in errors] == [(str(path), 2)]
 
 
 def test_document_from_json_needs_an_id() -> None:
@@ -255,15 +309,15 @@ def random_documents(draw: st.DrawFn) -> Document:
 @given(st.lists(random_documents(), max_size=4))
 def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, items: list[Document]) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.jsonl"
-    jsonl.write(items, path)
-    assert list(jsonl.read(path)) == items
+    assert write_corpus(items, path).lines() == []
+    assert list(read_corpus(path)) == items
     for item in items:
         assert jsonl.document_from_json(jsonl.document_to_json(item)) == item
 
 
 def test_jsonl_writes_an_id_that_utf_8_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    jsonl.write([Document("caf\udce9", "é\u2028")], path)
+    write_corpus([Document("caf\udce9", "é\u2028")], path)
     assert path.read_bytes().decode() == (
         '{"id": "caf\\udce9", "text": "é\u2028", "entities": []}\n'
     )
@@ -303,9 +357,9 @@ def test_iob2_token_with_other_white_space(tmp_path: Path) -> None:
         (b"alone", "'alone' has 1 columns: expected 2"),
         (b"a\tNN\tO", "has 3 columns: expected 2"),
         (b"\tO", "has 1 columns: expected 2"),
-        (b"a\tX", "unknown tag 'X': expected O, B-label or I-label"),
+        (b"a\tX", "unknown tag 'X': expected O, or B-, I-, E-, S-, L- or U- and a label"),
         (b"a\tB-", "unknown tag 'B-'"),
-        (b"a\tE-D", "unknown tag 'E-D'"),
+        (b"a\tM-D", "unknown tag 'M-D'"),
         (b"caf\xe9\tO", "not UTF-8: byte 0xe9 at byte offset 22"),
     ],
 )
@@ -316,7 +370,7 @@ def test_iob2_broken_sentence_does_not_lose_the_others(
     path.write_bytes(b"one\tO\n\ntwo\tB-D\nbad\tO\n" + line + b"\nworse\n\nthree\tB-D\n")
     if b"\xe9" in line:
         reason = f"not UTF-8: byte 0xe9 at byte offset {len(b'one.O..two.B-D.bad.O.caf')}"
-    documents, errors = read(path, "iob2")
+    documents, errors = read(path, "conll")
     assert texts(documents) == [("a:1", "one"), ("a:3", "three")]
     assert len(errors) == 1
     assert str(errors[0]).startswith(f"{path}:5: ")
@@ -334,7 +388,7 @@ def test_iob2_orphans_are_counted_once_a_file(
     assert [(record.name, record.levelname) for record in caplog.records] == [
         ("constrained_ner.corpora", "WARNING")
     ]
-    assert f"{path}:2: 4 I- tags" in caplog.text
+    assert f"{path}:2: 4 tags without a mention" in caplog.text
 
 
 def test_nested_iob(tmp_path: Path) -> None:
@@ -351,7 +405,7 @@ def test_nested_iob(tmp_path: Path) -> None:
         ("G", "IL-2"),
     ]
     assert mentions(documents[1]) == [("G", "p53"), ("G", "p63")]
-    assert [(error.path, error.line) for error in errors] == [(path, 8), (path, 10)]
+    assert [(error.path, error.line) for error in errors] == [(str(path), 8), (str(path), 10)]
 
 
 def test_nested_iob_width_is_not_that_of_a_broken_first_line(tmp_path: Path) -> None:
@@ -403,9 +457,10 @@ def test_brat_fragments(tmp_path: Path, text: str, row: str, expected: list[Span
     [
         ("T2\tC 0 7\tAspirins", "the surface 'Aspirins' is not what 0 7 give, 'Aspirin'"),
         ("T2\tC 0 99\tAspirin", "0 99 lie outside the text, which has 14 characters"),
-        ("T2\tC 7 0\tAspirin", "the fragments 7 0 are not all start < end"),
+        ("T2\tC 7 0\tAspirin", "the fragments 7 0 are not all 0 <= start < end"),
         ("T2\tC 7 7\t", "the fragments 7 7 are not all"),
-        ("T2\tC 7 8\t ", "the offsets 7 8 have a blank surface"),
+        ("T2\tC 7 8\t ", "the text at the offsets 7 8 is white space"),
+        ("T2\tC 0 7\t ", "the offsets 0 7 have a blank surface"),
         ("T2\tC 0 7", "expected T<number>"),
         ("T2\tC 0,7\tAspirin", "expected T<number>"),
         ("T2 C 0 7 Aspirin", "expected T<number>"),
@@ -440,7 +495,7 @@ def test_brat_white_space_is_summed_up_in_one_line(
         documents, _ = read(tmp_path)
     assert [len(document.entities) for document in documents] == [2, 2]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: stripped white space at the edges of 3 mentions"
+        f"{tmp_path}: 3 mentions with white space at their edges, which was stripped"
     ]
 
 
@@ -459,7 +514,7 @@ def test_brat_repeated_annotation_is_logged(
     with caplog.at_level(logging.INFO):
         (document,), _ = read(tmp_path)
     assert mentions(document) == [("C", "Aspirin")]
-    assert "a.ann: 1 annotations say the same as another one" in caplog.text
+    assert f"{tmp_path}: 1 annotations that say the same as another one" in caplog.text
 
 
 @pytest.fixture
@@ -516,7 +571,7 @@ def test_brat_folder_and_archives_agree(
 def test_brat_member_too_large(
     tmp_path: Path, brat_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(brat, "MEMBER_LIMIT", len(b"T1\tC 0 7\tAspirin\n"))
+    monkeypatch.setattr(files, "MEMBER_LIMIT", len(b"T1\tC 0 7\tAspirin\n"))
     write_pair(brat_folder, "b", "Aspirin helped a lot", "T1\tC 0 7\tAspirin\n")
     documents, errors = read(pack(brat_folder, tmp_path / name))
     assert [document.id for document in documents] == ["a/x.1", "c"]
@@ -526,7 +581,7 @@ def test_brat_member_too_large(
 def test_brat_tar_too_large(
     tmp_path: Path, brat_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(brat, "ARCHIVE_LIMIT", 20)
+    monkeypatch.setattr(files, "ARCHIVE_LIMIT", 20)
     with pytest.raises(InputError, match=r"c.tar: .* larger than 20 bytes"):
         read(pack(brat_folder, tmp_path / "c.tar"))
 
@@ -567,7 +622,7 @@ def test_brat_broken_zip(tmp_path: Path, position: int, byte: int) -> None:
     data[position] = byte
     path.write_bytes(data)
     try:
-        records = list(read_documents(path))
+        records = list(read_corpus(path))
     except InputError as error:
         records = [error]
     assert all(isinstance(record, Document | InputError) for record in records)
@@ -589,74 +644,3 @@ def test_brat_without_pairs(tmp_path: Path, name: str) -> None:
         path.mkdir()
     with pytest.raises(InputError, match=f"{name}: holds no .ann or .txt file"):
         read(path, "brat")
-
-
-# ---------------------------------------------------------------- real corpora
-
-
-@pytest.fixture(scope="module")
-def corpora() -> Path:
-    folder = os.environ.get("CNER_CORPORA")
-    if not folder:
-        pytest.skip("CNER_CORPORA is not set: it names the folder of the real corpora")
-    return Path(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "input_format", "sentences", "count"),
-    [
-        ("anatem/iob_tsv/train.tsv", "iob2", 5861, 6946),
-        ("anatem/iob_tsv/devel.tsv", "iob2", 2118, 2139),
-        ("anatem/iob_tsv/test.tsv", "iob2", 3830, 4616),
-        ("bc2gm/conll/train.tsv", "iob2", 12500, 15197),
-        ("bc2gm/conll/devel.tsv", "iob2", 2500, 3061),
-        ("bc2gm/conll/test.tsv", "iob2", 5000, 6325),
-        ("bc5cdr/iob_tsv/train.tsv", "iob2", 4560, 9385),
-        ("bc5cdr/iob_tsv/devel.tsv", "iob2", 4581, 9593),
-        ("bc5cdr/iob_tsv/test.tsv", "iob2", 4797, 9809),
-        ("ncbi_disease/conll/train.tsv", "iob2", 5432, 5145),
-        ("ncbi_disease/iob_tsv/devel.tsv", "iob2", 923, 787),
-        ("ncbi_disease/iob_tsv/test.tsv", "iob2", 940, 960),
-        # The original XML has 4379 and 5515 mentions in these sentences. The files lack 42 and 41
-        # of them: those with the very extent of another mention, and mentions without any mention
-        # inside but with a <cons> of no `sem` there. The files hold 4337 and 5474 `B-` tags.
-        ("genia/nested_iob2/genia.dev.iob2", "nested_iob", 1669, 4337),
-        ("genia/nested_iob2/genia.test.iob2", "nested_iob", 1854, 5474),
-        ("pgxcorpus/PGxCorpus.tar", "brat", 945, 6761),
-        ("ncbi_disease/ncbi-disease-standoff.tar.gz", "brat", 793, 6892),
-    ],
-)
-def test_corpus_counts(
-    corpora: Path,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-    input_format: str,
-    sentences: int,
-    count: int,
-) -> None:
-    assert detect_format(corpora / name) == input_format
-    documents, errors = read(corpora / name)
-    assert errors == []
-    assert len(documents) == sentences
-    assert sum(len(document.entities) for document in documents) == count
-    assert caplog.records == []
-
-
-def nested(document: Document) -> int:
-    """Mentions whose extent lies strictly inside that of another one."""
-    extents = [(entity.start, entity.end) for entity in document.entities]
-    return sum(
-        any(s <= start and end <= e and (s, e) != (start, end) for s, e in extents)
-        for start, end in extents
-    )
-
-
-def test_pgxcorpus(corpora: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        documents, _ = read(corpora / "pgxcorpus" / "PGxCorpus.tar")
-    entities = [entity for document in documents for entity in document.entities]
-    assert sum(entity.discontinuous for entity in entities) == 409
-    assert sum(len(entity.fragments) == 3 for entity in entities) == 17
-    assert sum(map(nested, documents)) == 2951
-    assert len({entity.label for entity in entities}) == 10
-    assert "stripped white space at the edges of 3423 mentions" in caplog.text

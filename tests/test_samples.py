@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import constrained_ner
-from constrained_ner.corpora import read_documents
+from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples"
@@ -16,7 +16,7 @@ SAMPLES = Path(constrained_ner.__file__).parent / "samples"
 
 @pytest.fixture(scope="module")
 def documents() -> list[Document]:
-    records = list(read_documents(SAMPLES / "sentences.jsonl"))
+    records = list(read(SAMPLES / "sentences.jsonl"))
     documents = [record for record in records if isinstance(record, Document)]
     assert len(documents) == len(records)
     return documents

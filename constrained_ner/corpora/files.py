@@ -1,15 +1,36 @@
-"""What the readers share: bytes to text, numbered lines, the log channel."""
+"""What the formats share: files on disk and in archives, bytes to text, lines, the log channel."""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import logging
-from collections.abc import Iterator
-from pathlib import Path
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from constrained_ner.errors import InputError
 
 LOGGER = logging.getLogger("constrained_ner.corpora")
 BOM = "\ufeff"
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+LINE_LIMIT = 64 * 2**20  # bytes
+MEMBER_LIMIT = 256 * 2**20  # bytes, uncompressed, of a file in an archive or one read whole
+ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
+HEAD = 2**16  # bytes of a file that are looked at to recognise its format
+
+_CANNOT_READ = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+# Of a zip; RuntimeError: it needs a password, or a method that is unknown; ValueError: a name
+# cannot be decoded.
+_CANNOT_OPEN = (*_CANNOT_READ, RuntimeError, ValueError)
 
 
 def clean_name(name: str) -> str:
@@ -23,10 +44,16 @@ def failure(error: BaseException, path: str | Path) -> InputError:
     return InputError(f"cannot be read: {reason or type(error).__name__}", path)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Raises `InputError` if the file cannot be read."""
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, in hexadecimal digits.
+
+    Raises
+    ------
+    InputError: it cannot be read.
+    """
     try:
-        return Path(path).read_bytes()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise failure(error, path) from None
 
@@ -54,29 +81,241 @@ def decode(data: bytes, path: str | Path, line: int | None = None, start: int = 
         ) from None
 
 
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | InputError]]:
-    r"""Each line's 1-based number, and its text or, if it is not UTF-8, an `InputError`.
+@dataclass(frozen=True)
+class File:
+    """A file on disk or in an archive.
 
-    Lines end at `\n` only (a text may hold U+2028); the line end `\n` or `\r\n` and a byte order
-    mark are dropped.
-
-    Raises
-    ------
-    InputError: the file cannot be opened, or begins with a UTF-16 byte order mark.
+    Attributes
+    ----------
+    name: its path below the folder or in the archive that was read; a file's own name.
+    place: where it is, for messages.
+    opener: opens it for reading.
     """
-    offset = 0
-    try:
-        with open(path, "rb") as file:
-            for number, data in enumerate(file, 1):
+
+    name: str
+    place: str
+    opener: Callable[[], BinaryIO]
+
+    @classmethod
+    def on_disk(cls, path: Path, name: str | None = None) -> File:
+        return cls(name or path.name, str(path), lambda: path.open("rb"))
+
+    @property
+    def path(self) -> PurePosixPath:
+        return PurePosixPath(self.name)
+
+    @property
+    def id(self) -> str:
+        """The name without its suffixes of compression and format."""
+        return clean_name(str(self._unpacked.with_suffix("")))
+
+    @property
+    def suffix(self) -> str:
+        """Of the format, in lower case: `.tsv` also of `a.tsv.gz`."""
+        return self._unpacked.suffix.lower()
+
+    @property
+    def _unpacked(self) -> PurePosixPath:
+        return self.path.with_suffix("") if self.path.suffix.lower() == ".gz" else self.path
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Raises `InputError` if the file cannot be opened or read on."""
+        try:
+            file = self.opener()
+        except _CANNOT_OPEN as error:
+            raise failure(error, self.place) from None
+        try:
+            with file:
+                packed = self.path.suffix.lower() == ".gz"
+                yield io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+        except _CANNOT_READ as error:
+            raise failure(error, self.place) from None
+
+    def read(self) -> bytes:
+        """The whole file, of `MEMBER_LIMIT` bytes at most."""
+        with self.open() as file:
+            data = file.read(MEMBER_LIMIT + 1)
+        if len(data) > MEMBER_LIMIT:
+            raise InputError(f"larger than {MEMBER_LIMIT} bytes", self.place)
+        return data
+
+    def text(self) -> str:
+        """The whole file as UTF-8, nothing translated; a byte order mark is dropped."""
+        return decode(self.read(), self.place).removeprefix(BOM)
+
+    @cached_property
+    def head(self) -> str:
+        """Its beginning, for recognising it; empty where it cannot be read."""
+        try:
+            with self.open() as file:
+                return file.read(HEAD).decode(errors="replace").removeprefix(BOM)
+        except InputError:
+            return ""
+
+    @property
+    def head_lines(self) -> list[str]:
+        """The lines of its beginning that are whole and not blank."""
+        lines = self.head.split("\n")
+        if len(self.head) > HEAD // 4 and len(lines) > 1:
+            lines.pop()
+        return [line.removesuffix("\r") for line in lines if line.strip()]
+
+    def lines(self) -> Iterator[tuple[int, str | InputError]]:
+        r"""Each line's 1-based number, and its text or, if it is not UTF-8, an `InputError`.
+
+        Lines end at `\n` only (a text may hold U+2028); the line end `\n` or `\r\n` and a byte
+        order mark are dropped.
+
+        Raises
+        ------
+        InputError: the file cannot be read, begins with a UTF-16 byte order mark, or has a line of
+            more than `LINE_LIMIT` bytes.
+        """
+        offset = number = 0
+        with self.open() as file:
+            while data := file.readline(LINE_LIMIT + 1):
+                number += 1
                 if number == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise InputError("not UTF-8: it begins with a UTF-16 byte order mark", path)
+                    raise InputError(
+                        "not UTF-8: it begins with a UTF-16 byte order mark", self.place
+                    )
+                if len(data) > LINE_LIMIT:
+                    raise InputError(f"a line of over {LINE_LIMIT} bytes", self.place, number)
                 try:
-                    line = decode(data, path, number, offset)
+                    line = decode(data, self.place, number, offset)
                 except InputError as error:
                     yield number, error
                 else:
                     line = line.removeprefix(BOM) if number == 1 else line
                     yield number, line.removesuffix("\n").removesuffix("\r")
                 offset += len(data)
-    except OSError as error:
+
+
+@dataclass
+class Source:
+    """What a path names: one file, a folder with its subfolders, or an archive.
+
+    Attributes
+    ----------
+    files: by name, sorted; hidden ones and links in archives are left out.
+    beside: the files of a single file's folder, where formats of several files find the others.
+    """
+
+    path: Path
+    files: dict[str, File]
+    beside: dict[str, File] = field(default_factory=dict)
+
+    @property
+    def is_file(self) -> bool:
+        return bool(self.beside)
+
+    def find(self, name: str) -> File | None:
+        """A file by its name, also beside a single file."""
+        return self.files.get(name) or self.beside.get(name)
+
+
+def is_archive(path: str | Path) -> bool:
+    return str(path).lower().endswith(ARCHIVE_SUFFIXES)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Source]:
+    """The files that a path names. Archives are read where they are, never unpacked.
+
+    Raises
+    ------
+    InputError: the path is missing, or an archive is broken or too large.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        yield Source(path, _by_name(File.on_disk(path / name, name) for name in names))
+    elif not path.exists():
+        raise InputError("no such file or folder", path)
+    elif not is_archive(path):
+        folder = path.absolute().parent
+        neighbours = {file.name: File.on_disk(path.parent / file.name) for file in _files(folder)}
+        yield Source(path, {path.name: File.on_disk(path)}, neighbours)
+    elif path.suffix.lower() == ".zip":
+        yield from _zip(path)
+    else:
+        yield Source(path, _tar(path))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from (file for file in folder.iterdir() if file.is_file())
+    except OSError:  # a folder that may not be listed: the file itself may still be read
+        return
+
+
+def _by_name(files: Iterator[File]) -> dict[str, File]:
+    # hidden files are no documents: archives made on a Mac hold a `._NAME.txt` for each
+    visible = [file for file in files if not file.path.name.startswith(".")]
+    return {file.name: file for file in sorted(visible, key=lambda file: file.name)}
+
+
+def _too_large(place: str) -> Callable[[], BinaryIO]:
+    def fail() -> BinaryIO:
+        raise InputError(f"larger than {MEMBER_LIMIT} bytes", place)
+
+    return fail
+
+
+def _tar(path: Path) -> dict[str, File]:
+    # One pass, because each step back in a compressed tar begins again at its start.
+    files: list[File] = []
+    total = 0
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = str(PurePosixPath(member.name.lstrip("/")))
+                place = f"{path}/{name}"
+                if member.islnk() or member.issym():
+                    LOGGER.warning("%s: skipped %s, which is a link", path, name)
+                if not member.isreg():
+                    continue
+                if member.size > MEMBER_LIMIT:
+                    files.append(File(name, place, _too_large(place)))
+                    continue
+                total += member.size
+                if total > ARCHIVE_LIMIT:
+                    raise InputError(
+                        f"its files are larger than {ARCHIVE_LIMIT} bytes: unpack it and read the "
+                        "folder",
+                        path,
+                    )
+                file = archive.extractfile(member)
+                data = file.read() if file else b""
+                files.append(File(name, place, partial(io.BytesIO, data)))
+    except _CANNOT_READ as error:
         raise failure(error, path) from None
+    return _by_name(iter(files))
+
+
+def _zip(path: Path) -> Iterator[Source]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except _CANNOT_OPEN as error:
+        raise failure(error, path) from None
+
+    def opener(name: str, place: str) -> Callable[[], BinaryIO]:
+        def open_member() -> BinaryIO:
+            with archive.open(name) as file:  # the size that the archive states may be wrong
+                data = file.read(MEMBER_LIMIT + 1)
+            if len(data) > MEMBER_LIMIT:
+                raise InputError(f"larger than {MEMBER_LIMIT} bytes", place)
+            return io.BytesIO(data)
+
+        return open_member
+
+    with archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        yield Source(
+            path,
+            _by_name(
+                File(name.lstrip("/"), f"{path}/{name}", opener(name, f"{path}/{name}"))
+                for name in names
+            ),
+        )

@@ -1,17 +1,19 @@
 """JSON Lines: `{"id": ..., "text": ..., "entities": [{"label": ..., "fragments": [[s, e]]}]}`.
 
-Offsets are code points into `text`, half-open. `entities` may be missing; other keys are ignored.
+Offsets are code points into `text`, half-open. `entities` may be missing, and so may `passages`,
+`[{"type": ..., "start": ..., "end": ...}]`; other keys are ignored.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TextIO
 
-from constrained_ner.corpora.files import clean_name, numbered_lines
-from constrained_ner.documents import Document, Entity
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.losses import Losses
+from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
 
@@ -20,11 +22,14 @@ def entity_to_json(entity: Entity) -> dict[str, Any]:
 
 
 def document_to_json(document: Document) -> dict[str, Any]:
-    return {
+    record = {
         "id": document.id,
         "text": document.text,
         "entities": [entity_to_json(entity) for entity in document.entities],
     }
+    if document.passages:
+        record["passages"] = [asdict(passage) for passage in document.passages]
+    return record
 
 
 def _string(value: object, what: str) -> str:
@@ -61,6 +66,15 @@ def _entity(value: object) -> Entity:
     return Entity(label, tuple(_fragment(fragment) for fragment in fragments))
 
 
+def _passage(value: object) -> Passage:
+    if not isinstance(value, dict):
+        raise InputError(f"a passage is {value!r:.80}: expected an object")
+    start, end = value.get("start"), value.get("end")
+    if type(start) is not int or type(end) is not int:
+        raise InputError(f"a passage is {value!r:.80}: expected integers 'start' and 'end'")
+    return Passage(_string(value.get("type"), "a passage's type"), start, end)
+
+
 def document_from_json(obj: object, default_id: str | None = None) -> Document:
     """The document that a parsed record describes.
 
@@ -78,32 +92,30 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
         _string(obj.get("id", default_id), "the key 'id'"),
         _string(obj.get("text"), "the key 'text'"),
         tuple(_entity(entity) for entity in _list(obj.get("entities", []), "the key 'entities'")),
+        tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
     )
 
 
-def read(path: str | Path) -> Iterator[Document | InputError]:
-    """One document for each line that is not blank; a missing id becomes `STEM:LINE`.
+def read(file: File) -> Iterator[Document | InputError]:
+    """One document for each line that is not blank; a missing id becomes `NAME:LINE`.
 
     Raises
     ------
     InputError: the file is missing.
     """
-    stem = clean_name(Path(path).stem)
-    for number, line in numbered_lines(path):
+    for number, line in file.lines():
         if isinstance(line, InputError):
             yield line
         elif line.strip():
             try:
-                yield document_from_json(json.loads(line), f"{stem}:{number}")
+                yield document_from_json(json.loads(line), f"{file.id}:{number}")
             except InputError as error:
-                yield InputError(error.reason, path, number)
+                yield InputError(error.reason, file.place, number)
             except (ValueError, RecursionError) as error:
-                yield InputError(f"not JSON: {error}", path, number)
+                yield InputError(f"not JSON: {error}", file.place, number)
 
 
-def write(documents: Iterable[Document], path: str | Path) -> None:
-    """One record a line, UTF-8, lines ending in a line feed."""
-    # a lone surrogate (in an id) is written as backslash, u, four digits, which is JSON's escape
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        for document in documents:
-            file.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")
+def write(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+    """One record a line: everything is kept."""
+    for document in documents:
+        file.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from constrained_ner.corpora.files import BOM, clean_name, decode, numbered_lines, read_bytes
+from constrained_ner.corpora.files import BOM, File, decode
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 
-def text_of(data: bytes, path: str | Path) -> str:
+def text_of(data: bytes, place: str) -> str:
     r"""A whole file as a document's text: `\r\n` stays, a byte order mark is dropped.
 
     Raises
     ------
     InputError: not UTF-8, or nothing but white space.
     """
-    text = decode(data, path).removeprefix(BOM)
+    text = decode(data, place).removeprefix(BOM)
     if not text.strip():
-        raise InputError("empty text", path)
+        raise InputError("empty text", place)
     return text
 
 
-def read(path: str | Path) -> Iterator[Document | InputError]:
-    r"""One document, its id the file's stem; `\r\n` stays, a byte order mark is dropped.
+def read(file: File) -> Iterator[Document | InputError]:
+    r"""One document, its id the file's name; `\r\n` stays, a byte order mark is dropped.
 
     A file of white space only is a broken record.
 
@@ -32,16 +31,16 @@ def read(path: str | Path) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing or is not UTF-8.
     """
-    data = read_bytes(path)
-    decode(data, path)  # not UTF-8 is the whole file's failure: raise it, do not yield it
+    data = file.read()
+    decode(data, file.place)  # not UTF-8 is the whole file's failure: raise it, do not yield it
     try:
-        yield Document(clean_name(Path(path).stem), text_of(data, path))
+        yield Document(file.id, text_of(data, file.place))
     except InputError as error:
         yield error
 
 
-def read_lines(path: str | Path) -> Iterator[Document | InputError]:
-    """One document for each line that is not blank, its id `STEM:LINE`.
+def read_lines(file: File) -> Iterator[Document | InputError]:
+    """One document for each line that is not blank, its id `NAME:LINE`.
 
     The text is the line without its line end; a byte order mark is dropped.
 
@@ -49,9 +48,8 @@ def read_lines(path: str | Path) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing.
     """
-    stem = clean_name(Path(path).stem)
-    for number, line in numbered_lines(path):
+    for number, line in file.lines():
         if isinstance(line, InputError):
             yield line
         elif line.strip():
-            yield Document(f"{stem}:{number}", line)
+            yield Document(f"{file.id}:{number}", line)

@@ -1,0 +1,127 @@
+"""`cner check`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constrained_ner.cli.options import (
+    MASKED_LEVELS,
+    format_options,
+    input_options,
+    labels_option,
+    progress,
+    read_all,
+    to_options,
+)
+from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.grammar import Level
+from constrained_ner.labels import check_labels
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice([*FORMATS, "all"]),
+    default="all",
+    show_default=True,
+)
+@click.option(
+    "--level",
+    type=click.Choice([*MASKED_LEVELS, "both"]),
+    default="both",
+    show_default=True,
+)
+@labels_option()
+@click.option(
+    "--model",
+    default="smollm2-135m",
+    show_default=True,
+    help="The model whose tokenizer writes the answers.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the full report here, as JSON.",
+)
+@format_options
+@input_options
+def check(
+    data: Path,
+    name: str,
+    level: str,
+    labels: tuple[str, ...] | None,
+    model: str,
+    output: Path | None,
+    input_format: str | None,
+    limit: int | None,
+    **options: Any,
+) -> None:
+    """Replay the gold answers of DATA through the masks.
+
+    The exit status is 1 where an answer that the format can write is refused.
+    """
+    documents, broken = read_all(data, input_format, limit)
+    labels = labels or check_labels(sorted({e.label for d in documents for e in d.entities}))
+    if options["max_fragments"] is None:
+        most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
+        options["max_fragments"] = min(8, most)
+
+    from constrained_ner.check import Checker, Report
+    from constrained_ner.models import load_vocabulary
+
+    vocabulary = load_vocabulary(model)
+    reports: list[Report] = []
+    for chosen in FORMATS if name == "all" else [name]:
+        for each in MASKED_LEVELS if level == "both" else [level]:
+            format = get_format(chosen, to_options(options))
+            checker = Checker(format, labels, Level.parse(each), vocabulary)
+            report = checker.check(progress(documents, f"documents, {chosen}, {each}"))
+            reports.append(report)
+            click.echo(_report_line(report))
+    if output is not None:
+        output.write_text(
+            json.dumps(
+                {
+                    "data": data.name,
+                    "documents": len(documents),
+                    "labels": labels,
+                    "options": options,
+                    "reports": [report.to_json() for report in reports],
+                },
+                ensure_ascii=False,
+                indent=1,
+            )
+            + "\n",
+            encoding="utf-8",
+        )
+    for error in broken:
+        click.echo(f"left out: {error}", err=True)
+    if broken or not all(report.passed for report in reports):
+        sys.exit(1)
+
+
+def _report_line(report: Any) -> str:
+    counted = [f"{n} {cause}" for cause, n in sorted(report.dropped.items())]
+    lost = [f"{n} {cause}" for cause, n in sorted(report.lost.items())]
+    lines = [
+        f"{report.format} {report.level}: {report.accepted} of {report.answers} answers accepted; "
+        f"{report.expressible} of {report.entities} mentions expressible; longest answer "
+        f"{report.longest} tokens, at most {report.share:.0%} of its budget"
+    ]
+    if counted:
+        lines.append(f"  not expressible: {', '.join(counted)}")
+    if lost:
+        lines.append(f"  lost in reading back: {', '.join(lost)}")
+    lines += [f"  refused: {rejection}" for rejection in report.rejections[:5]]
+    if len(report.rejections) > 5:
+        lines.append(f"  and {len(report.rejections) - 5} more")
+    lines += [f"  failed: {failure}" for failure in report.failed[:5]]
+    return "\n".join(lines)

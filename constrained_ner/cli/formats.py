@@ -1,0 +1,100 @@
+"""`cner formats`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from constrained_ner.cli.options import MASKED_LEVELS, format_options, labels_option, to_options
+from constrained_ner.documents import Document, Entity
+from constrained_ner.formats import FORMATS, Feature, Format, get_format
+from constrained_ner.grammar import Level
+from constrained_ner.prompts import messages
+
+EXAMPLE = Document(
+    "example",
+    "Aspirin eased her left and right knee pain, but not the colon cancer.",
+)
+
+
+@click.command()
+@click.argument("name", required=False, type=click.Choice(list(FORMATS)), metavar="[NAME]")
+@click.option("--text", default=EXAMPLE.text, help="The text to make them for.")
+@labels_option(default="Chemical,Disease,Anatomy")
+@click.option(
+    "--level",
+    type=click.Choice(MASKED_LEVELS),
+    default="syntax",
+    show_default=True,
+    help="The level of the grammar to print.",
+)
+@click.option("--index", is_flag=True, help="Show the offset of every word in the prompt.")
+@format_options
+def formats(
+    name: str | None, text: str, labels: tuple[str, ...], level: str, index: bool, **options: Any
+) -> None:
+    """List the formats; or show the prompt, answers, schema and grammar of one."""
+    if name is None:
+        click.echo(_table(FORMATS.values()))
+        return
+    format = get_format(name, to_options(options))
+    question = format.questions(labels)[0]
+    asked = labels if name == "conv_term" else question
+    chat = messages(format, text, asked, index=index)
+    sections = {
+        "prompt": "\n".join(message["content"] for message in chat),
+        "answer that finds nothing": format.write(text, (), question),
+    }
+    if text == EXAMPLE.text:
+        sections["example answer"] = _example(format, labels)
+    schema = format.schema(question)
+    if schema is not None:
+        sections["schema of the list"] = json.dumps(schema, ensure_ascii=False, indent=2)
+    grammar = format.grammar(text, question, Level.parse(level))
+    sections[f"grammar, {level} level"] = grammar.source.strip()
+    click.echo("\n\n".join(f"# {title}\n{body}" for title, body in sections.items()))
+
+
+def _example(format: Format, labels: tuple[str, ...]) -> str:
+    """The answer for what the example text holds of the labels and the format can write."""
+
+    def find(label: str, *surfaces: str) -> Entity:
+        starts = [EXAMPLE.text.index(surface) for surface in surfaces]
+        return Entity(label, tuple((s, s + len(x)) for s, x in zip(starts, surfaces, strict=True)))
+
+    gold = Document(
+        EXAMPLE.id,
+        EXAMPLE.text,
+        (
+            find("Chemical", "Aspirin"),
+            find("Disease", "left", "knee pain"),
+            find("Disease", "right knee pain"),
+            find("Disease", "colon cancer"),
+            find("Anatomy", "colon"),
+        ),
+    )
+    present = [entity.label for entity in gold.entities if entity.label in labels]
+    question = (present[1:2] or present[:1] or labels[:1]) if format.one_label else labels
+    kept, dropped = format.expressible(gold, tuple(question))
+    answer = format.write(gold.text, kept, tuple(question))
+    missing = "".join(f"\n(not written: {e.describe(gold.text)}: {why})" for e, why in dropped)
+    return answer + missing
+
+
+def _table(formats: Iterable[Format]) -> str:
+    """What each format can express, as a Markdown table."""
+    features = list(Feature)
+    rows = [
+        [format.name, *("yes" if feature in format.expresses else "no" for feature in features)]
+        for format in formats
+    ]
+    header = ["format", *features]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    line = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, line, *rows]
+    )

@@ -1,0 +1,110 @@
+"""`cner train`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constrained_ner.cli.options import labels_option, progress
+from constrained_ner.grammar import Level
+
+# Options that change one value of the recipe: the option, its table, its key, and its type.
+_VALUES: tuple[tuple[str, str, str, Any], ...] = (
+    ("--epochs", "training", "epochs", float),
+    ("--learning-rate", "training", "learning_rate", float),
+    ("--batch-size", "training", "batch_size", click.IntRange(1)),
+    ("--accumulation", "training", "accumulation", click.IntRange(1)),
+    ("--examples", "examples", "train", click.IntRange(1)),
+    ("--dev-examples", "examples", "dev", click.IntRange(1)),
+    ("--test-examples", "examples", "test", click.IntRange(1)),
+    ("--index", "examples", "index", click.FloatRange(0, 1)),
+    ("--level", "evaluation", "level", click.Choice([level.value for level in Level])),
+)
+
+
+def _value_options(command: Any) -> Any:
+    for option, table, key, kind in reversed(_VALUES):
+        command = click.option(option, f"{table}_{key}", type=kind, help=f"{table}.{key}.")(command)
+    return command
+
+
+_FILE = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("recipe", required=False, type=_FILE)
+@click.option("--model", help="A folder, the packaged default, or a hub id.")
+@click.option("--train", "train_file", type=_FILE, help="Annotated documents to train on.")
+@click.option("--dev", type=_FILE, help="Those that choose the checkpoint.")
+@click.option("--test", type=_FILE, help="Those that the model card reports on.")
+@labels_option()
+@click.option("--format", "formats", help="Formats or configurations, separated by commas.")
+@click.option("--rank", type=click.IntRange(0), help="Of a LoRA adapter; 0 trains all weights.")
+@click.option("--seed", type=int, help="Of the draw and of the training.")
+@_value_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The folder of the run. A run that was stopped goes on where its last checkpoint is.",
+)
+def train(
+    recipe: Path | None,
+    model: str | None,
+    train_file: Path | None,
+    dev: Path | None,
+    test: Path | None,
+    labels: tuple[str, ...] | None,
+    formats: str | None,
+    rank: int | None,
+    seed: int | None,
+    output: Path,
+    **values: Any,
+) -> None:
+    """Fine-tune a model by RECIPE, a TOML file, or on the data given.
+
+    Options take precedence over the recipe. What is written to the folder is what
+    `cner predict --model` takes.
+    """
+    if (recipe is None) == (train_file is None):
+        raise click.UsageError("expected either a RECIPE or --train DATA")
+
+    from constrained_ner.training.recipe import Data, Lora, Recipe, load_recipe
+
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+        if dev or test or labels:
+            raise click.UsageError("--dev, --test and --labels go with --train")
+    else:
+        assert train_file is not None
+        chosen = Recipe((Data(train_file, dev, test, labels=labels or ()),))
+    if model:
+        chosen = replace(chosen, model=model)
+    if seed is not None:
+        chosen = replace(chosen, seed=seed)
+    if rank is not None:
+        lora = replace(chosen.lora or Lora(), rank=rank, alpha=2 * rank) if rank else None
+        chosen = replace(chosen, lora=lora)
+    if formats:
+        names = tuple(name.strip() for name in formats.split(","))
+        chosen = replace(chosen, examples=replace(chosen.examples, formats=names))
+    for _, table, key, _ in _VALUES:
+        value = values[f"{table}_{key}"]
+        if value is not None:
+            changed = replace(getattr(chosen, table), **{key: value})
+            chosen = replace(chosen, **{table: changed})
+
+    from constrained_ner.training.run import run
+
+    outcome = run(chosen, output, progress)
+    for line in outcome.lines():
+        click.echo(line)
+    for error in outcome.drawn.broken:
+        click.echo(f"left out: {error}", err=True)
+    if outcome.drawn.broken:
+        sys.exit(1)

@@ -1,0 +1,298 @@
+"""BioC, as XML and as JSON: documents of passages, passages of text and annotations.
+
+Offsets count from the beginning of the document. An annotation with several locations is a
+discontinuous entity; its label is its infon `type`. Relations and the other infons are passed
+over. The XML names an external DTD, which is not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+from xml.sax.saxutils import escape, quoteattr
+
+from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.layout import cover, lay_out
+from constrained_ner.corpora.losses import Losses
+from constrained_ner.corpora.xml import Node, subtrees
+from constrained_ner.documents import Document, Entity, Passage
+from constrained_ner.errors import InputError
+
+Record = dict[str, Any]
+
+
+def recognises_xml(file: File) -> bool:
+    return file.suffix == ".xml" and "<collection" in file.head
+
+
+def recognises_json(file: File) -> bool:
+    head = file.head
+    return file.suffix == ".json" and '"passages"' in head and '"infons"' in head
+
+
+# ---- from the parsed record to the document -----------------------------------------------------
+
+
+def _items(value: object, what: str) -> list[Record]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InputError(f"{what} is {value!r:.80}: expected a list of objects")
+    return value
+
+
+def _integer(value: object, what: str) -> int:
+    """A number of JSON, or the digits that XML has for one; 1.5 and true are none."""
+    if type(value) is int:
+        return value
+    try:
+        return int(value if isinstance(value, str) else "")
+    except ValueError:
+        raise InputError(f"{what} is {value!r:.80}: expected an integer") from None
+
+
+def _string(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {value!r:.80}: expected a string")
+    return value
+
+
+def _type(record: Record) -> str:
+    infons = record.get("infons")
+    found = infons.get("type") if isinstance(infons, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _annotation(record: Record, place: str, default_line: int | None) -> Annotation:
+    fragments = []
+    for location in _items(record.get("locations", []), "an annotation's locations"):
+        start = _integer(location.get("offset"), "a location's offset")
+        fragments.append((start, start + _integer(location.get("length"), "a location's length")))
+    surface = record.get("text")
+    line = record.get("line", default_line)
+    return Annotation(
+        place, line, _type(record), tuple(fragments), surface if isinstance(surface, str) else None
+    )
+
+
+def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
+    id = _string(record.get("id"), "a document's id")
+    place_of = place if "line" in record else f"{place}: document {id}"
+    pieces: list[tuple[int, str]] = []
+    passages: list[Passage] = []
+    holders = [record]
+    for passage in _items(record.get("passages", []), "the passages"):
+        sentences = _items(passage.get("sentences") or [], "the sentences")
+        holders += [passage, *sentences]
+        # a passage has its text itself or in its sentences
+        found = [
+            (_integer(part.get("offset"), "a passage's offset"), _text(part))
+            for part in ([passage] if passage.get("text") else sentences)
+            if _text(part)
+        ]
+        pieces += found
+        if found and _type(passage):
+            end = max(offset + len(text) for offset, text in found)
+            passages.append(Passage(_type(passage), min(found)[0], end))
+    text = lay_out(pieces)
+    annotations = [
+        _annotation(item, place_of, record.get("line"))
+        for holder in holders
+        for item in _items(holder.get("annotations") or [], "the annotations")
+    ]
+    repairs["relations, passed over"] += sum(len(h.get("relations") or []) for h in holders)
+    passages.sort(key=lambda passage: passage.start)
+    return Document(id, text, tuple(entities_of(annotations, text, repairs)), tuple(passages))
+
+
+def _text(part: Record) -> str:
+    return _string(part.get("text") or "", "a passage's text")
+
+
+# ---- XML ----------------------------------------------------------------------------------------
+
+
+def _record(node: Node) -> Record:
+    """An element as the JSON form writes it, with its line."""
+    record: Record = {"line": node.line}
+    for name in ("id", "offset", "text"):
+        found = node.child(name)
+        if found is not None:
+            record[name] = found.text
+    record["infons"] = {
+        infon.attributes.get("key", ""): infon.text for infon in node.children("infon")
+    }
+    for many, one in (
+        ("passages", "passage"),
+        ("sentences", "sentence"),
+        ("annotations", "annotation"),
+        ("relations", "relation"),
+    ):
+        record[many] = [_record(child) for child in node.children(one)]
+    record["locations"] = [location.attributes for location in node.children("location")]
+    return record
+
+
+def read_xml(file: File) -> Iterator[Document | InputError]:
+    """A document for each `<document>`, as a stream.
+
+    An annotation that lies outside the text or does not match its own text is logged and skipped.
+    """
+    repairs: Counter[str] = Counter()
+    try:
+        for node in subtrees(file, "document"):
+            if isinstance(node, InputError):
+                yield node
+                continue
+            try:
+                yield _document(_record(node), file.place, repairs)
+            except InputError as error:
+                yield InputError(error.reason, file.place, node.line)
+    finally:  # also when the caller stops early
+        log_repairs(repairs, file.place)
+
+
+# ---- JSON ---------------------------------------------------------------------------------------
+
+
+def read_json(file: File) -> Iterator[Document | InputError]:
+    """The documents of a collection, of a list of documents, or one document.
+
+    Raises
+    ------
+    InputError: the file cannot be read or is not JSON.
+    """
+    try:
+        content = json.loads(file.text())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}", file.place) from None
+    if isinstance(content, dict) and "documents" not in content:
+        # PubTator's own service calls the list by its name
+        content = {"documents": content.get("PubTator3", [content])}
+    documents = content["documents"] if isinstance(content, dict) else content
+    repairs: Counter[str] = Counter()
+    try:
+        for number, record in enumerate(_items(documents, "the documents"), 1):
+            try:
+                yield _document(record, file.place, repairs)
+            except InputError as error:
+                yield InputError(f"document {number}: {error.reason}", file.place)
+    finally:  # also when the caller stops early
+        log_repairs(repairs, file.place)
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+SOURCE = "constrained_ner"
+
+
+def _records(documents: Iterable[Document], losses: Losses) -> Iterator[Record]:
+    for document in documents:
+        passages = cover(document, losses) or [Passage("", 0, 0)]
+        yield {
+            "id": document.id,
+            "infons": {},
+            "passages": [_passage(document, *pair) for pair in _assigned(document, passages)],
+            "annotations": [],
+            "relations": [],
+        }
+
+
+def _assigned(
+    document: Document, passages: list[Passage]
+) -> Iterator[tuple[Passage, list[tuple[int, Entity]]]]:
+    """Each passage with the numbered entities that begin in it, the first also with the others."""
+    starts = [passage.start for passage in passages]
+    for index, passage in enumerate(passages):
+        after = starts[index + 1] if index + 1 < len(starts) else len(document.text) + 1
+        before = passage.start if index else 0
+        numbered = enumerate(document.entities)
+        yield passage, [(n, entity) for n, entity in numbered if before <= entity.start < after]
+
+
+def _passage(document: Document, passage: Passage, entities: list[tuple[int, Entity]]) -> Record:
+    return {
+        "offset": passage.start,
+        "infons": {"type": passage.type} if passage.type else {},
+        "text": document.text[passage.start : passage.end],
+        "sentences": [],
+        "annotations": [
+            {
+                "id": str(number),
+                "infons": {"type": entity.label},
+                "text": entity.surface(document.text),
+                "locations": [
+                    {"offset": start, "length": end - start} for start, end in entity.fragments
+                ],
+            }
+            for number, entity in entities
+        ],
+        "relations": [],
+    }
+
+
+def write_json(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+    """One collection, a document a line."""
+    head = json.dumps({"source": SOURCE, "date": "", "key": "", "version": "1.0", "infons": {}})
+    file.write(head[:-1] + ', "documents": [')
+    for number, record in enumerate(_records(documents, losses)):
+        file.write(",\n" if number else "\n")
+        file.write(json.dumps(record, ensure_ascii=False))
+    file.write("\n]}\n")
+
+
+def write_xml(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+    """One collection. Characters that XML cannot hold are written as U+FFFD."""
+
+    def clean(text: str, document: Document) -> str:
+        kept = "".join(c if _in_xml(c) else "\ufffd" for c in text)
+        if kept != text:
+            losses.add("texts, labels or ids with characters that XML cannot hold", document)
+        return kept
+
+    def element(tag: str, text: str) -> str:
+        # a bare carriage return would be read back as a line feed
+        return f"<{tag}>{escape(text, {chr(13): '&#13;'})}</{tag}>"
+
+    def infons(record: Record) -> str:
+        return "".join(
+            f"<infon key={quoteattr(key)}>{escape(value, {chr(13): '&#13;'})}</infon>"
+            for key, value in record["infons"].items()
+        )
+
+    file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
+    file.write('<!DOCTYPE collection SYSTEM "BioC.dtd">\n')
+    file.write(f"<collection><source>{SOURCE}</source><date></date><key></key>\n")
+    for document in documents:
+        cleaned = Document(
+            clean(document.id.encode(errors="replace").decode(), document),
+            clean(document.text, document),
+            tuple(Entity(clean(e.label, document), e.fragments) for e in document.entities),
+            tuple(Passage(clean(p.type, document), p.start, p.end) for p in document.passages),
+        )
+        (record,) = _records([cleaned], losses)
+        file.write(f"<document>{element('id', record['id'])}\n")
+        for passage in record["passages"]:
+            file.write(f"<passage>{infons(passage)}{element('offset', str(passage['offset']))}")
+            file.write(element("text", passage["text"]) + "\n")
+            for annotation in passage["annotations"]:
+                file.write(f'<annotation id="{annotation["id"]}">{infons(annotation)}')
+                for location in annotation["locations"]:
+                    offset, length = location["offset"], location["length"]
+                    file.write(f'<location offset="{offset}" length="{length}"/>')
+                file.write(element("text", annotation["text"]) + "</annotation>\n")
+            file.write("</passage>\n")
+        file.write("</document>\n")
+    file.write("</collection>\n")
+
+
+def _in_xml(character: str) -> bool:
+    """Whether it is a Char of XML 1.0 (section 2.2)."""
+    code = ord(character)
+    return (
+        code in (0x9, 0xA, 0xD)
+        or 0x20 <= code <= 0xD7FF
+        or 0xE000 <= code <= 0xFFFD
+        or code >= 0x10000
+    )

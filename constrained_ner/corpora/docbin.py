@@ -1,0 +1,55 @@
+"""spaCy's `DocBin`, for `spacy train` (extra `spacy`); written only.
+
+All mentions are in the span group `sc`; those that do not overlap are `doc.ents`, too. Tokens are
+those of spaCy's English tokenizer, split further where a mention begins or ends inside one, so
+that no mention is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.corpora.losses import Losses
+from constrained_ner.documents import Document
+from constrained_ner.errors import MissingExtraError
+
+SPAN_GROUP = "sc"
+
+
+def write(documents: Iterable[Document], path: Path, losses: Losses) -> None:
+    """Raises `MissingExtraError` without spaCy."""
+    try:
+        import spacy
+        from spacy.tokens import DocBin
+        from spacy.util import filter_spans
+    except ImportError:
+        raise MissingExtraError("spaCy's DocBin", "spacy") from None
+    nlp = spacy.blank("en")
+    nlp.max_length = 2**31 - 1
+    store = DocBin(store_user_data=True)
+    for document in documents:
+        losses.passages(document)
+        doc = nlp.make_doc(document.text)
+        entities = losses.contiguous(document)
+        _split(doc, {offset for entity in entities for offset in (entity.start, entity.end)})
+        found = (doc.char_span(e.start, e.end, label=e.label) for e in entities)
+        spans = [span for span in found if span is not None]
+        doc.spans[SPAN_GROUP] = spans
+        doc.ents = filter_spans(spans)
+        doc.user_data["id"] = document.id
+        store.add(doc)
+    store.to_disk(path)
+
+
+def _split(doc: Any, offsets: set[int]) -> None:
+    """Split the tokens that hold one of the offsets inside."""
+    with doc.retokenize() as retokenizer:
+        for token in doc:
+            start, end = token.idx, token.idx + len(token)
+            cuts = [start, *sorted(o for o in offsets if start < o < end), end]
+            if len(cuts) > 2:
+                pieces = [doc.text[a:b] for a, b in pairwise(cuts)]
+                retokenizer.split(token, pieces, heads=[(token, 0)] * len(pieces))

@@ -1,0 +1,97 @@
+"""What a file format cannot hold of the documents written: counted and named, never silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.words import one_line
+
+
+@dataclass
+class Losses:
+    """Counts by kind, and the first case of each.
+
+    Attributes
+    ----------
+    documents, entities: how many were given.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    documents: int = 0
+    entities: int = 0
+
+    def add(self, kind: str, document: Document, detail: str = "") -> None:
+        self.counts[kind] += 1
+        self.first.setdefault(kind, f"document {document.id!r}{': ' if detail else ''}{detail}")
+
+    def drop(self, kind: str, document: Document, entity: Entity) -> None:
+        self.add(f"{kind}, left out", document, entity.describe(document.text))
+
+    def counting(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            self.documents += 1
+            self.entities += len(document.entities)
+            yield document
+
+    def lines(self) -> list[str]:
+        return [
+            f"{count} {kind} (the first: {self.first[kind]})"
+            for kind, count in sorted(self.counts.items())
+        ]
+
+    # ---- what several formats cannot hold
+
+    def contiguous(self, document: Document) -> list[Entity]:
+        """The entities of one fragment."""
+        kept = []
+        for entity in document.entities:
+            if entity.discontinuous:
+                self.drop("discontinuous mentions", document, entity)
+            else:
+                kept.append(entity)
+        return kept
+
+    def passages(self, document: Document) -> None:
+        if document.passages:
+            self.add("documents whose passages are not kept", document)
+
+    def one_line(self, text: str, what: str, document: Document) -> str:
+        """`text` with line breaks and TABs as spaces: offsets hold."""
+        written = one_line(text).replace("\t", " ")
+        if written != text:
+            self.add(f"{what} with line breaks or TABs, written as spaces", document)
+        return written
+
+
+class Names:
+    """Labels or ids as a format can write them, each a name of its own.
+
+    Where two would be written alike, the later one gets `~2`, `~3` and so on.
+    """
+
+    def __init__(self, what: str, losses: Losses):
+        self.what, self.losses = what, losses
+        self.written: dict[str, str] = {}
+        self.used: Counter[str] = Counter()
+
+    def name(self, original: str, allowed: str, document: Document) -> str:
+        """`allowed`, or a variant of it if another name is written so already."""
+        if original not in self.written:
+            self.written[original] = self.fresh(original, allowed, document)
+        return self.written[original]
+
+    def fresh(self, original: str, allowed: str, document: Document) -> str:
+        """A name not used yet, also where `original` comes again."""
+        name = allowed
+        while name in self.used:
+            self.used[allowed] += 1
+            name = f"{allowed}~{self.used[allowed]}"
+        self.used[name] += 1
+        if name != original:
+            detail = f"{original!r} is written {name!r}"
+            self.losses.add(f"{self.what} written otherwise", document, detail)
+        return name

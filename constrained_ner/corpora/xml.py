@@ -1,0 +1,137 @@
+"""XML, read as a stream of subtrees with line numbers.
+
+The parser is Python's own expat, which opens no other file: an external DTD is never fetched, and
+a document that declares entities of its own, or uses one that no DTD declares here, is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from constrained_ner.corpora.files import File
+from constrained_ner.errors import InputError
+
+CHUNK = 2**16  # bytes
+DEPTH_LIMIT = 200  # elements inside one another
+SUBTREE_LIMIT = 64 * 2**20  # characters of one subtree
+
+
+@dataclass(slots=True)
+class Node:
+    """An element: its children and, between them, its text."""
+
+    tag: str
+    attributes: dict[str, str]
+    line: int
+    content: list[Node | str] = field(default_factory=list)
+
+    def children(self, tag: str) -> Iterator[Node]:
+        return (part for part in self.content if isinstance(part, Node) and part.tag == tag)
+
+    def child(self, tag: str) -> Node | None:
+        return next(self.children(tag), None)
+
+    @property
+    def text(self) -> str:
+        """All of it, that of the children included."""
+        return "".join(part if isinstance(part, str) else part.text for part in self.content)
+
+    def text_of(self, tag: str) -> str:
+        """The text of the first such child; empty where there is none."""
+        found = self.child(tag)
+        return found.text if found else ""
+
+
+class _RefusedError(Exception):
+    """Well-formed XML that is not read, and why."""
+
+
+class _Builder:
+    """Collects the subtrees of one tag, from expat's events."""
+
+    def __init__(self, tag: str):
+        self.tag = tag
+        self.done: list[Node] = []
+        self.open: list[Node] = []
+        self.depth = self.size = 0
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self.start
+        self.parser.EndElementHandler = self.end
+        self.parser.CharacterDataHandler = self.characters
+        self.parser.EntityDeclHandler = self.declared
+        self.parser.SkippedEntityHandler = self.skipped
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise _RefusedError(f"elements more than {DEPTH_LIMIT} deep")
+        if self.open or tag == self.tag:
+            node = Node(tag, attributes, self.parser.CurrentLineNumber)
+            if self.open:
+                self.open[-1].content.append(node)
+            else:
+                self.size = 0
+            self.open.append(node)
+            self.grow(100)
+
+    def end(self, tag: str) -> None:
+        self.depth -= 1
+        if self.open:
+            node = self.open.pop()
+            if not self.open:
+                self.done.append(node)
+
+    def characters(self, data: str) -> None:
+        if self.open:
+            self.grow(len(data))
+            self.open[-1].content.append(data)
+
+    def grow(self, size: int) -> None:
+        self.size += size
+        if self.size > SUBTREE_LIMIT:
+            raise _RefusedError(f"an element <{self.tag}> of over {SUBTREE_LIMIT} characters")
+
+    def declared(self, name: str, *_: object) -> None:
+        raise _RefusedError(f"it declares the entity {name!r:.80}, which is refused")
+
+    def skipped(self, name: str, is_parameter: bool) -> None:
+        if not is_parameter:
+            raise _RefusedError(f"the entity &{name:.80}; is declared nowhere")
+
+
+def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
+    """The outermost elements `tag` of a file, one at a time.
+
+    Where the file breaks off or is not well-formed, the last item is an `InputError` with the
+    line; what comes after it is not read.
+
+    Raises
+    ------
+    InputError: the file cannot be read.
+    """
+    builder = _Builder(tag)
+    with file.open() as stream:
+        while True:
+            chunk = stream.read(CHUNK)
+            error = None
+            try:
+                builder.parser.Parse(chunk, not chunk)
+            except expat.ExpatError as failure:
+                reason = f"not well-formed XML: {expat.errors.messages[failure.code]}"
+                error = InputError(
+                    f"{reason}; nothing after it is read", file.place, failure.lineno
+                )
+            except _RefusedError as failure:
+                line = builder.parser.CurrentLineNumber
+                error = InputError(f"{failure}; nothing after it is read", file.place, line)
+            except ValueError as failure:  # an encoding that Python does not know
+                error = InputError(f"not readable XML: {failure}", file.place)
+            yield from builder.done
+            builder.done.clear()
+            if error:
+                yield error
+            if error or not chunk:
+                return

@@ -1,0 +1,91 @@
+"""`cner convert`."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from constrained_ner.cli import main
+from constrained_ner.corpora import OUTPUT_FORMATS, read, write
+from constrained_ner.documents import Document, Entity
+from tests.test_writers import CORPUS, READABLE, SUFFIXES
+
+
+def convert(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(("source", "target"), list(product(READABLE, OUTPUT_FORMATS)))
+def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
+    before, after = tmp_path / f"a{SUFFIXES[source]}", tmp_path / f"b{SUFFIXES[target]}"
+    write(CORPUS, before, source)
+    documents = [record for record in read(before) if isinstance(record, Document)]
+    result = convert(before, after)
+    assert result.exit_code == 0, result.output
+    count = sum(len(document.entities) for document in documents)
+    assert f"{len(documents)} documents, {count} mentions: {source} to {target}" in result.stderr
+    assert result.stdout == ""
+    assert after.exists()
+    if target != "docbin":
+        again = [record for record in read(after) if isinstance(record, Document)]
+        labels = {"drug", "disease"}
+        for a, b in zip(documents, again, strict=True):
+            kept = [(e.label, e.surface(a.text)) for e in a.entities if e.label in labels]
+            assert [(e.label, e.surface(b.text)) for e in b.entities if e.label in labels] == kept
+
+
+def test_what_is_not_kept_and_what_was_passed_over_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.pubtator"
+    path.write_text("1|t|Aspirin\n1|a|helped\n1\t0\t7\tAspirin\tDrug\tD1\n1\t0\t9\tx\tDrug\n")
+    result = convert(path, tmp_path / "b.tsv")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        f"warning: {path}:4: skipped Drug: the surface 'x' is not what 0 9 give, 'Aspirin h'",
+        f"note: {path}: 1 concept identifiers, passed over",
+        "1 documents, 1 mentions: pubtator to conll",
+        "not kept: 1 documents whose passages are not kept (the first: document '1')",
+        "not kept: 1 documents without their ids (the first: document '1')",
+        "not kept: 1 texts whose white space is not kept (the first: document '1')",
+    ]
+
+
+def test_a_broken_record_is_reported_and_the_rest_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n{"text": 2}\n{"text": "three"}\n')
+    result = convert(path, tmp_path / "b.json")
+    assert result.exit_code == 1
+    assert f"left out: {path}:2: the key 'text' is 2: expected a string" in result.stderr
+    again = list(read(tmp_path / "b.json"))
+    assert [record.text for record in again if isinstance(record, Document)] == ["one", "three"]
+
+
+def test_words(tmp_path: Path) -> None:
+    """Tokens stay what they are where the input has columns; else punctuation is cut off."""
+    text = "CD28-mediated signals."
+    write([Document("a:1", text, (Entity("x", ((0, 4),)),))], tmp_path / "a.jsonl")
+    assert convert(tmp_path / "a.jsonl", tmp_path / "fine.tsv").exit_code == 0
+    assert (tmp_path / "fine.tsv").read_text().split() == (
+        ["CD28", "B-x", "-", "O", "mediated", "O", "signals", "O", ".", "O"]
+    )
+    result = convert(tmp_path / "a.jsonl", tmp_path / "space.tsv", "--words", "space")
+    assert "1 mentions that begin or end inside a token, left out" in result.stderr
+    assert (tmp_path / "space.tsv").read_text().split() == ["CD28-mediated", "O", "signals.", "O"]
+    assert convert(tmp_path / "space.tsv", tmp_path / "again.tsv").exit_code == 0
+    assert (tmp_path / "again.tsv").read_text() == (tmp_path / "space.tsv").read_text()
+    result = convert(tmp_path / "a.jsonl", tmp_path / "b.json", "--words", "fine")
+    assert "--words is for columns, and bioc_json has none" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("b.docx", "no output format has this suffix"), ("absent/b.json", "cannot be written")],
+)
+def test_an_output_that_cannot_be(tmp_path: Path, name: str, message: str) -> None:
+    write(CORPUS, tmp_path / "a.jsonl")
+    result = convert(tmp_path / "a.jsonl", tmp_path / name)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,617 @@
+"""Training: examples token by token, draws, recipes, batches, cards; small models that learn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+
+from constrained_ner.cli import main
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError, TrainingError, UnknownNameError
+from constrained_ner.formats import FORMATS, Options, get_format
+from constrained_ner.grammar import Level
+from constrained_ner.metrics import Counts
+from constrained_ner.models import LanguageModel
+from constrained_ner.trained import Dataset, Trained
+from constrained_ner.training import recipe as recipe_module
+from constrained_ner.training.examples import Example, Question, make_example
+from constrained_ner.training.loop import (
+    IGNORED,
+    as_item,
+    collate,
+    draw_examples,
+    load_corpus,
+    score,
+    train,
+)
+from constrained_ner.training.recipe import (
+    Data,
+    Evaluation,
+    Lora,
+    Optimisation,
+    Recipe,
+    load_recipe,
+)
+from constrained_ner.training.sampling import (
+    BEST,
+    CONFIGURATIONS,
+    Corpus,
+    Examples,
+    Sampling,
+    draw,
+    formats_of,
+    sampling_of,
+)
+from constrained_ner.training.saving import card, describe
+from tests.training_models import (
+    FAMILIES,
+    LABELS,
+    TEN,
+    model_of,
+    save_model,
+    short_recipe,
+    tokenizer_of,
+    write_documents,
+)
+
+RECIPES = sorted(Path(recipe_module.__file__).parent.glob("*.toml"))
+ALL = tuple(FORMATS)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, LanguageModel]:
+    return {family: model_of(family) for family in FAMILIES}
+
+
+# ---- examples -----------------------------------------------------------------------------------
+
+
+def asked_of(name: str) -> tuple[str, ...]:
+    return LABELS if name == "conv_term" else get_format(name).questions(LABELS)[0]
+
+
+def pieces_of(question: Question, family: str) -> list[tuple[str, bool]]:
+    """What the model is to see, written by hand: text, and whether the loss is taken on it."""
+    kind, format = FAMILIES[family], get_format(question.format)
+    opening = question.chat()[0]["content"]
+    pieces = [(kind.opening, False)]
+    for turn, labels in enumerate(question.turns):
+        asked = opening if turn == 0 else f"Type: {labels[0]}"
+        kept, _ = format.expressible(question.document, labels, Level.FAITHFUL)
+        answer = format.encode(replace(question.document, entities=kept), labels, Level.FAITHFUL)
+        pieces += [
+            (kind.ask(asked), False),
+            (answer, True),
+            (kind.end[0], True),
+            (kind.end[1], False),
+        ]
+    return pieces[:-1]  # nothing comes behind the last turn's end
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_tokens_and_mask(name: str, family: str, models: dict[str, LanguageModel]) -> None:
+    tokenizer = tokenizer_of(family)
+    for document in TEN[:6]:
+        question = Question("ten", document, name, asked_of(name), dataset="ten")
+        example = make_example(question, models[family])
+        expected = [
+            (token, learnt)
+            for text, learnt in pieces_of(question, family)
+            for token in tokenizer(text, add_special_tokens=False)["input_ids"]
+        ]
+        found = list(zip(example.tokens, example.mask, strict=True))
+        assert [(tokenizer.convert_ids_to_tokens(t), on) for t, on in found] == [
+            (tokenizer.convert_ids_to_tokens(t), on) for t, on in expected
+        ]
+        assert example.dropped == 0
+        # The prompt is what `cner predict` asks.
+        prompt = models[family].encode(question.chat())
+        assert list(example.tokens[: len(prompt)]) == prompt
+        assert example.mask.index(True) == len(prompt)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_conversation_is_what_the_template_writes(
+    family: str, models: dict[str, LanguageModel]
+) -> None:
+    question = Question("ten", TEN[1], "conv_term", ("Gene", "Disease"), dataset="ten")
+    example = make_example(question, models[family])
+    answers = ['Answer: ["MYC", "IL2"]', 'Answer: ["gout"]']
+    chat = question.chat(answers)  # up to the last answer
+    assert [m["role"] for m in chat] == ["user", "assistant", "user", "assistant"]
+    tokenizer = tokenizer_of(family)
+    whole = tokenizer.apply_chat_template(chat, tokenize=False)
+    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    behind = tokenizer(FAMILIES[family].end[1], add_special_tokens=False)["input_ids"]
+    assert list(example.tokens) + behind == ids
+    runs = tokenizer.decode([t for t, on in zip(example.tokens, example.mask, strict=True) if on])
+    assert runs == "".join(answer + FAMILIES[family].end[0] for answer in answers)
+
+
+def test_the_guideline_the_index_and_the_data_set_are_asked_with(
+    models: dict[str, LanguageModel],
+) -> None:
+    question = Question(
+        "c", TEN[0], "single_span", ("Gene",), dataset="Genia", index=True, guideline="Gene: names."
+    )
+    text = models["smollm2"].vocabulary.text_of(make_example(question, models["smollm2"]).tokens)
+    assert "Follow Genia guidelines.\nGene: names.\n" in text
+    assert "Text: 0:BCL6 5:in 8:flu" in text
+
+
+def test_a_model_without_a_chat_template(tiny_model: LanguageModel) -> None:
+    vocabulary = tiny_model.vocabulary
+    example = make_example(Question("ten", TEN[1], "multi_triple", LABELS), tiny_model)
+    learnt = [token for token, on in zip(example.tokens, example.mask, strict=True) if on]
+    answer = "Answer:\ngout; is a; Disease\nMYC; is a; Gene\nIL2; is a; Gene"
+    assert learnt == [*vocabulary.tokenize(answer), vocabulary.ends[0]]
+    # Plain text has no token that ends the turns before.
+    with pytest.raises(TrainingError, match="'d1', conv_term: turn 2: the chat template"):
+        make_example(Question("ten", TEN[1], "conv_term", LABELS), tiny_model)
+
+
+def test_entities_that_a_format_cannot_write_are_counted(models: dict[str, LanguageModel]) -> None:
+    document = Document(
+        "x", "left knee pain", (Entity("Disease", ((0, 4), (10, 14))), Entity("Disease", ((5, 9),)))
+    )
+    question = Question("ten", document, "single_tag", ("Disease",))
+    assert make_example(question, models["smollm2"]).dropped == 1
+
+
+def test_an_answer_that_the_masks_refuse_stops_training(models: dict[str, LanguageModel]) -> None:
+    # Qwen's tokenizer composes letters and marks: it cannot write what is in the text.
+    text = "angioe\u0301de\u0300me and flu"
+    document = Document("fr7", text, (Entity("Disease", ((0, 12),)),))
+    question = Question("ten", document, "multi_triple", LABELS)
+    with pytest.raises(TrainingError) as found:
+        make_example(question, models["qwen2.5"])
+    assert "ten, document 'fr7', multi_triple: the masks refuse the gold answer" in str(found.value)
+    assert "angio" in str(found.value)
+    # Bytes are bytes to the others.
+    make_example(question, models["smollm2"])
+    make_example(question, models["llama-3"])
+
+
+def test_too_long_for_the_context() -> None:
+    model = model_of("smollm2", context=100)
+    question = Question("ten", TEN[1], "conv_term", LABELS)
+    with pytest.raises(TrainingError, match=r"document 'd1', conv_term: \d+ tokens.*room for 100"):
+        make_example(question, model)
+
+
+def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageModel]) -> None:
+    # as those of reasoning models do, which take thoughts out of earlier answers
+    model = model_of("smollm2")
+    tokenizer = type(model.tokenizer)(
+        tokenizer_object=model.tokenizer.backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    tokenizer.chat_template = FAMILIES["smollm2"].template.replace(
+        "message['content']", "message['content'] | replace('Answer: ', '')"
+    )
+    model = replace(model, tokenizer=tokenizer)
+    with pytest.raises(TrainingError, match="'d1', conv_term: turn 2: the chat template"):
+        make_example(Question("ten", TEN[1], "conv_term", LABELS), model)
+
+
+# ---- batches ------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> None:
+    model = models["smollm2"]
+    examples = [make_example(Question("t", d, "single_term", ("Gene",)), model) for d in TEN[:4]]
+    batch = collate([as_item(example) for example in examples], 0)
+    longest = max(len(example.tokens) for example in examples)
+    for row, example in enumerate(examples):
+        rest = longest - len(example.tokens)
+        assert batch["input_ids"][row].tolist() == [*example.tokens, *[0] * rest]
+        assert batch["attention_mask"][row].tolist() == [1] * len(example.tokens) + [0] * rest
+        learnt = [t if on else IGNORED for t, on in zip(example.tokens, example.mask, strict=True)]
+        assert batch["labels"][row].tolist() == learnt + [IGNORED] * rest
+
+
+def test_the_loss_is_that_of_the_answers(models: dict[str, LanguageModel]) -> None:
+    """The model's loss on a batch, against each answer's log-probabilities taken one by one."""
+    model: Any = models["smollm2"].steerable.model
+    model.eval()
+    questions = [
+        Question("t", TEN[1], "conv_term", LABELS),
+        Question("t", TEN[4], "multi_code", LABELS),
+        Question("t", TEN[3], "single_span", ("Gene",)),
+    ]
+    examples = [make_example(question, models["smollm2"]) for question in questions]
+    with torch.no_grad():
+        losses = []
+        for example in examples:
+            logs = model(torch.tensor([example.tokens])).logits[0].log_softmax(-1)
+            places = [i for i, on in enumerate(example.mask) if on]
+            losses += [-logs[i - 1, example.tokens[i]] for i in places]
+        found = model(**collate([as_item(example) for example in examples], 0)).loss
+    assert len(losses) == sum(sum(example.mask) for example in examples)
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+# ---- draws --------------------------------------------------------------------------------------
+
+
+def corpus_of(count: int, name: str = "made") -> Corpus:
+    """Flat documents that every format can write; every fifth has no entity, some one label."""
+    documents = [
+        replace(TEN[i % 10], id=f"{name}{i}", text=f"{TEN[i % 10].text} {i}") for i in range(count)
+    ]
+    return Corpus(name, tuple(documents), LABELS)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_numbers_are_the_configurations(name: str) -> None:
+    formats = formats_of([name])
+    corpora = [corpus_of(130, "a"), corpus_of(77, "b")]
+    for split, most, expected in (("train", 100, (100, 77)), ("dev", 20, (20, 20))):
+        examples = Examples((name,), train=100, dev=20)
+        for corpus, number in zip(corpora, expected, strict=True):
+            sampling = sampling_of(examples, formats, Options(), split)
+            questions = draw(corpus, split, 0, sampling)
+            assert len(questions) == number <= most
+            assert len({question.document.id for question in questions}) == number
+            dealt = Counter(question.format for question in questions)
+            assert set(dealt) <= set(formats)
+            low, high = divmod(number, len(formats))
+            assert {dealt[format] for format in formats} <= {low, low + bool(high)}
+            for question in questions:
+                single = get_format(question.format).one_label and question.format != "conv_term"
+                assert len(question.labels) == (1 if single else 2)
+                assert question.dataset == question.corpus == corpus.name
+
+
+def test_the_configurations_and_the_papers_numbers() -> None:
+    assert formats_of(["all"]) == ALL
+    assert len(ALL) == 12
+    assert formats_of(["7best"]) == BEST
+    assert set(BEST) == {
+        *("conv_term", "multi_tag", "multi_term", "multi_triple"),
+        *("single_code", "single_tag", "single_term"),
+    }
+    assert set(formats_of(["term_ner"])) == {"multi_term", "single_term"}
+    assert formats_of(["single_tag", "term_ner", "single_term"]) == (
+        *("single_tag", "multi_term", "single_term"),
+    )
+    assert all(formats_of([name]) == (name,) for name in ALL)
+    with pytest.raises(
+        UnknownNameError, match="unknown configuration '8best': expected one of all"
+    ):
+        formats_of(["8best"])
+    assert (Examples().train, Examples().dev, Examples().test) == (10_000, 200, 300)
+    many = corpus_of(10_001)
+    sampling = Sampling(("single_term",), Examples().train)
+    assert len(draw(many, "train", 0, sampling)) == 10_000
+
+
+def test_a_draw_hangs_on_its_seed_its_corpus_and_its_split() -> None:
+    sampling = Sampling(ALL, 50)
+    first = draw(corpus_of(100), "train", 0, sampling)
+    assert draw(corpus_of(100), "train", 0, sampling) == first
+    for other in (
+        draw(corpus_of(100), "train", 1, sampling),
+        draw(corpus_of(100), "dev", 0, sampling),
+    ):
+        assert [q.document.id for q in other] != [q.document.id for q in first]
+
+
+def test_formats_go_to_documents_that_they_can_express(samples: list[Document]) -> None:
+    labels = ("Anatomy", "Chemical", "Disease", "Gene")
+    options = Options(max_fragments=3)
+    corpus = Corpus("samples", tuple(samples), labels)
+    for seed in range(5):
+        for question in draw(corpus, "train", seed, Sampling(ALL, 44, options)):
+            format = get_format(question.format, options)
+            for asked in format.questions(labels):
+                assert not format.expressible(question.document, asked, Level.FREE)[1]
+
+
+def test_where_no_format_can_express_a_document_the_least_is_lost(samples: list[Document]) -> None:
+    labels = ("Anatomy", "Chemical", "Disease", "Gene")
+    corpus = Corpus("samples", tuple(samples), labels)
+
+    def lost(name: str, document: Document) -> int:
+        format = get_format(name)
+        return sum(
+            len(format.expressible(document, asked, Level.FREE)[1])
+            for asked in format.questions(labels)
+        )
+
+    questions = draw(corpus, "train", 0, Sampling(("multi_bio", "single_tag"), 44))
+    assert len(questions) == 44
+    some = 0
+    for question in questions:
+        other = "multi_bio" if question.format == "single_tag" else "single_tag"
+        assert lost(question.format, question.document) <= lost(other, question.document)
+        some += lost(question.format, question.document) > 0
+    assert some
+
+
+def test_negative_labels_empty_documents_and_order() -> None:
+    corpus = corpus_of(200)
+
+    def drawn(format: str, **changed: Any) -> list[Question]:
+        questions: list[Question] = draw(corpus, "train", 0, Sampling((format,), 200, **changed))
+        return questions
+
+    def negative(question: Question) -> bool:
+        present = {entity.label for entity in question.document.entities}
+        return not set(question.labels) <= present
+
+    # As they occur: the label is drawn from all, whatever the document has.
+    plain = drawn("single_term")
+    assert {question.labels for question in plain} == {("Disease",), ("Gene",)}
+    assert sum(negative(question) for question in plain) > 40
+    assert sum(not question.document.entities for question in plain) == 20
+    # Only labels that are there, but for documents that have none.
+    positive = drawn("single_term", negative_labels=False)
+    assert all(not negative(q) for q in positive if q.document.entities)
+    assert sum(not q.document.entities for q in positive) == 20
+    both = drawn("single_term", negative_labels=False, empty_documents=False)
+    assert len(both) == 180
+    assert not any(negative(question) for question in both)
+    talk = drawn("conv_term", negative_labels=False, empty_documents=False)
+    assert not any(negative(question) for question in talk)
+    assert {len(question.labels) for question in talk} == {1, 2}
+    # The order of labels and of turns.
+    for format in ("conv_term", "multi_triple"):
+        orders = Counter(question.labels for question in drawn(format))
+        assert set(orders) == {LABELS, LABELS[::-1]}
+        assert min(orders.values()) > 60
+        assert {q.labels for q in drawn(format, shuffle_labels=False)} == {LABELS}
+    # Offsets are for formats that point at places.
+    index = [q.index for q in drawn("single_span", index=0.5)]
+    assert 60 < sum(index) < 140
+    assert not any(q.index for q in drawn("single_term", index=1.0))
+
+
+def test_guidelines_by_label_follow_the_labels_asked_for() -> None:
+    corpus = replace(
+        corpus_of(20), guideline="All.", guidelines={"Gene": "names", "Disease": "findings"}
+    )
+    for question in draw(corpus, "train", 0, Sampling(("single_term", "multi_tag"), 20)):
+        lines = question.guideline.splitlines()
+        assert lines[0] == "All."
+        assert [line.split(":")[0] for line in lines[1:]] == list(question.labels)
+
+
+def test_nothing_to_draw() -> None:
+    blank = Corpus("blank", (Document("b", " \n"),), LABELS)
+    with pytest.raises(InputError, match="'blank', train: no documents"):
+        draw(blank, "train", 0, Sampling(ALL, 5))
+    empty = Corpus("empty", (TEN[4],), LABELS)
+    assert len(draw(empty, "train", 0, Sampling(ALL, 5))) == 1
+    with pytest.raises(InputError, match="'empty', train: no documents"):
+        draw(empty, "train", 0, Sampling(ALL, 5, empty_documents=False))
+
+
+# ---- recipes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.formats
+    assert len({data.name for data in recipe.data}) == len(recipe.data)
+    for data in recipe.data:
+        assert all(str(p).startswith(f"corpora/{data.name}/") for p in (data.train, data.dev))
+    # The first line is a command that there is: run it up to where it would begin.
+    first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    launcher, _, command = first.rpartition("constrained_ner " if "-m" in first else "cner ")
+    assert launcher in ("", "accelerate launch --num_processes 4 -m ")
+    words = command.split()
+    assert words[1] == f"training/{path.name}"
+    result = CliRunner().invoke(main, [words[0], str(path), *words[2:], "--epochs", "-1"])
+    assert "training.epochs is -1.0" in str(result.exception) + result.output
+
+
+def write_recipe(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+DATA = '[[data]]\ntrain = "a.jsonl"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the recipe has no 'data'"),
+        ("data = []\n", r"no \[\[data\]\]"),
+        ("[[data]]\nname = 'a'\n", "data has no 'train'"),
+        (f"epochs = 3\n{DATA}", "unknown key 'epochs': expected one of data, model"),
+        (f"{DATA}[training]\nlearning-rate = 1.0\n", "unknown key 'training.learning-rate'"),
+        (f"{DATA}colour = 1\n", "unknown key 'data.colour'"),
+        (f"{DATA}[lora]\nr = 8\n", "unknown key 'lora.r'"),
+        (f"{DATA}[training]\nepochs = 'four'\n", "training.epochs is 'four': expected float"),
+        (f"{DATA}[training]\nbatch_size = 2.5\n", "training.batch_size is 2.5: expected int"),
+        (f"{DATA}[training]\nbatch_size = true\n", "training.batch_size is True: expected int"),
+        (f"{DATA}labels = 'Gene'\n", "data.labels is 'Gene': expected a list"),
+        (f"{DATA}labels = [1]\n", "data.labels is 1: expected str"),
+        (f"{DATA}guidelines = 'x'\n", "data.guidelines is 'x': expected a table"),
+        (f"{DATA}[lora]\ntargets = 5\n", "lora.targets is 5"),
+        (f"lora = 8\n{DATA}", "lora is 8: expected a table"),
+        (f"{DATA}[examples]\nformats = ['8best']\n", "examples.formats: unknown configuration"),
+        (f"{DATA}[examples]\nformats = []\n", "examples.formats is empty"),
+        (f"{DATA}[examples]\ntrain = 0\n", "examples.train is 0: expected more than 0"),
+        (f"{DATA}[examples]\nindex = 1.5\n", "examples.index is 1.5: expected 0 to 1"),
+        (f"{DATA}[evaluation]\nlevel = 'strict'\n", "evaluation.level: unknown"),
+        (f"{DATA}[training]\nscheduler = 'sine'\n", "training.scheduler is 'sine'"),
+        (f"{DATA}[training]\ndtype = 'float16'\n", "training.dtype is 'float16'"),
+        (f"{DATA}[training]\nlearning_rate = nan\n", "training.learning_rate is nan"),
+        (f"{DATA}[training]\npatience = -1\n", "training.patience is -1: expected 0 or more"),
+        (f"{DATA}[training]\nwarmup = 2\n", "training.warmup is 2.0: expected 0 to 1"),
+        (f"{DATA}[lora]\nrank = 0\n", "lora.rank is 0"),
+        ("[[data]\n", "not TOML"),
+    ],
+)
+def test_recipes_that_are_wrong(text: str, message: str, tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, text)
+    with pytest.raises(InputError, match=message) as found:
+        load_recipe(path)
+    assert str(found.value).startswith(f"{path}:")
+
+
+def test_a_whole_recipe(tmp_path: Path) -> None:
+    path = write_recipe(
+        tmp_path,
+        'model = "m"\nseed = 7\n[lora]\nrank = 4\ntargets = ["q_proj"]\n[training]\nepochs = 2\n'
+        '[examples]\nformats = ["7best"]\nshuffle_labels = false\n'
+        f'{DATA}labels = ["Gene"]\nguidelines = {{ Gene = "names" }}\n',
+    )
+    assert load_recipe(path) == Recipe(
+        (Data(Path("a.jsonl"), labels=("Gene",), guidelines={"Gene": "names"}),),
+        model="m",
+        lora=Lora(4, targets=("q_proj",)),
+        seed=7,
+        examples=Examples(("7best",), shuffle_labels=False),
+        training=Optimisation(epochs=2.0),
+    )
+    with pytest.raises(InputError, match=r"nothing\.toml: cannot be read: No such file"):
+        load_recipe(tmp_path / "nothing.toml")
+
+
+# ---- corpora ------------------------------------------------------------------------------------
+
+
+def test_corpora_that_cannot_be_trained_on(
+    tmp_path: Path, models: dict[str, LanguageModel]
+) -> None:
+    good = write_documents(tmp_path / "good.jsonl")
+    none = write_documents(tmp_path / "none.jsonl", [])
+    bare = write_documents(tmp_path / "bare.jsonl", [TEN[4]])
+    model = models["smollm2"]
+
+    def wrong(message: str, *data: Data) -> None:
+        with pytest.raises(InputError, match=message):
+            draw_examples(Recipe(data, examples=Examples(("single_term",))), model)
+
+    wrong(r"none\.jsonl: holds no document", Data(none))
+    wrong(r"bare\.jsonl: no document has an entity", Data(bare))
+    wrong(r"gone\.jsonl: ", Data(tmp_path / "gone.jsonl"))
+    # What is needed only later is looked at, too.
+    wrong(r"none\.jsonl: holds no document", Data(good, dev=none))
+    wrong(r"none\.jsonl: holds no document", Data(good, test=none))
+    wrong(r"gone\.jsonl: ", Data(good, test=tmp_path / "gone.jsonl"))
+    wrong(
+        "the label 'Protein' occurs nowhere: there are Disease, Gene",
+        Data(good, labels=("Protein",)),
+    )
+    wrong("data.guidelines: no label 'Protein'", Data(good, guidelines={"Protein": "x"}))
+    wrong("two corpora are called 'good'", Data(good), Data(good))
+    long = write_documents(tmp_path / "long.jsonl", [Document("long", "knee pain " * 900)])
+    for data in (Data(good, dev=long), Data(good, test=long)):
+        recipe = Recipe((data,), examples=Examples(("single_term",)))
+        with pytest.raises(TrainingError, match=r"document 'long'.*room for 1024"):
+            draw_examples(recipe, model)
+
+
+def test_what_is_broken_is_left_out_and_reported(
+    tmp_path: Path, models: dict[str, LanguageModel]
+) -> None:
+    path = write_documents(tmp_path / "ten.jsonl")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    recipe = Recipe((Data(path, dev=path),), examples=Examples(("all",), dev=3))
+    drawn = draw_examples(recipe, models["smollm2"])
+    assert [type(example) for example in drawn.train] == [Example] * 10
+    assert len(drawn.dev) == 3
+    assert [error.line for error in drawn.broken] == [11, 11]
+
+
+def test_labels_and_fragments_come_from_the_data(
+    tmp_path: Path, models: dict[str, LanguageModel]
+) -> None:
+    split = Document("s", "left and right knee", (Entity("Anatomy", ((0, 4), (15, 19))),))
+    path = write_documents(tmp_path / "ten.jsonl", [*TEN, split])
+    assert load_corpus(Data(path), path).corpus.labels == ("Anatomy", "Disease", "Gene")
+    assert load_corpus(Data(path, labels=("Gene",)), path).corpus.labels == ("Gene",)
+    recipe = Recipe((Data(path),), examples=Examples(("multi_triple",)))
+    drawn = draw_examples(recipe, models["smollm2"])
+    assert drawn.options == Options(max_fragments=2)
+    assert sum(example.dropped for example in drawn.train) == 0
+
+
+# ---- what a model says of itself ----------------------------------------------------------------
+
+
+def test_the_card_is_valid_yaml() -> None:
+    trained = Trained(
+        base="a: strange 'name'",
+        formats=("multi_term",),
+        datasets=(Dataset('so "called": x', ("Gene",), documents=3, examples=2),),
+        recipe={"lora": {"rank": 4}},
+    )
+    results = {
+        ('so "called": x', "multi_term", "free"): Counts(
+            gold=10, found=5.0, predicted=8, correct=5
+        ),
+        ('so "called": x', "multi_term", "faithful"): Counts(10, 0.0, 0, 0),
+    }
+    read = ModelCard(card(trained, results))  # the hub's own reader
+    data: Any = read.data
+    assert data.base_model == trained.base
+    assert data.library_name == "peft"
+    first, second = data.eval_results
+    assert first.dataset_name == second.dataset_name == 'so "called": x'
+    assert first.metric_type == second.metric_type == "f1"
+    assert "multi_term, free" in first.metric_name
+    assert first.metric_value == pytest.approx(10 / 18, abs=1e-4)
+    assert second.metric_value == 0
+    assert "| 62.5 | 50.0 | 55.6 | 10 |" in read.text
+    assert "model-index" not in card(trained, {})
+
+
+def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, LanguageModel]) -> None:
+    path = write_documents(tmp_path / "ten.jsonl")
+    recipe = short_recipe(Path("base"), path)
+    drawn = draw_examples(recipe, models["smollm2"])
+    said = describe(recipe, drawn, {})
+    said.save(tmp_path)
+    assert str(tmp_path) not in (tmp_path / "cner.json").read_text(encoding="utf-8")
+    assert sum(dataset.examples for dataset in said.datasets) == len(drawn.train)
+
+
+# ---- learning -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_ten_documents_are_learnt_by_heart(name: str, tmp_path: Path) -> None:
+    base = save_model(model_of("smollm2", width=64), tmp_path / "base")
+    recipe = Recipe(
+        (Data(write_documents(tmp_path / "ten.jsonl"), name="ten"),),
+        model=str(base),
+        examples=Examples((name,)),
+        training=Optimisation(
+            epochs=80.0,
+            learning_rate=1e-2,
+            scheduler="cosine",
+            warmup=0.1,
+            batch_size=10,
+            accumulation=1,
+            evaluations=0.01,
+            dtype="float32",
+        ),
+        evaluation=Evaluation(batch_size=10),
+    )
+    model, drawn, _ = train(recipe, tmp_path / "run")
+    questions = [example.question for example in drawn.train]
+    assert len(questions) == 10
+    gold = sum(e.label in q.labels for q in questions for e in q.document.entities)
+    assert gold >= 7
+    for level in ("free", "faithful"):
+        evaluation = replace(recipe.evaluation, level=level)
+        counts = score(model, questions, replace(recipe, evaluation=evaluation))
+        assert counts == {name: Counts(gold, float(gold), gold, gold)}, level

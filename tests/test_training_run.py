@@ -1,0 +1,505 @@
+"""Whole runs: stopped and gone on with, what ends them early, several processes, what is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from constrained_ner.cli import main
+from constrained_ner.errors import TrainingError
+from constrained_ner.formats import FORMATS
+from constrained_ner.metrics import Counts
+from constrained_ner.models import LanguageModel, load_model
+from constrained_ner.predict import Predictor
+from constrained_ner.trained import load_trained
+from constrained_ner.training.loop import (
+    MARK,
+    draw_examples,
+    last_checkpoint,
+    score,
+    train,
+    whole_checkpoints,
+)
+from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
+from constrained_ner.training.run import run
+from constrained_ner.training.sampling import Examples
+from tests.training_models import TEN, model_of, save_model, short_recipe, write_documents
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("training")
+    base = save_model(model_of("smollm2"), folder / "base")
+    return short_recipe(base, write_documents(folder / "ten.jsonl"))
+
+
+def silent(items: Iterable[Any], what: str) -> Iterator[Any]:
+    return iter(items)
+
+
+def losses(log: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
+    return [(e["step"], e["loss"], e["grad_norm"]) for e in log if "loss" in e]
+
+
+def scores(log: list[dict[str, Any]]) -> list[tuple[int, int, int, int]]:
+    return [
+        (e["step"], e["eval_gold"], e["eval_predicted"], e["eval_correct"])
+        for e in log
+        if "eval_f1" in e
+    ]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+    bare: Any = model.steerable.model
+    return {name: value.clone() for name, value in bare.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- stopped, and gone on with ------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """No error that anything catches: as sudden as a test can be in its own process."""
+
+
+class StopAt(TrainerCallback):
+    """Stops at a step, before or after its checkpoint is marked as whole."""
+
+    def __init__(self, step: int, event: str):
+        self.step, self.event = step, event
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._at("step", state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._at("save", state)
+
+    def _at(self, event: str, state: Any) -> None:
+        if (event, state.global_step) == (self.event, self.step):
+            raise Stop
+
+
+@pytest.fixture(scope="module", params=["all weights", "lora"])
+def whole(
+    request: pytest.FixtureRequest, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, LanguageModel, list[dict[str, Any]]]:
+    """A run that nothing stopped. The adapter has dropout: chance has to be gone on with, too."""
+    if request.param == "lora":
+        recipe = replace(recipe, lora=Lora(rank=4, dropout=0.2))
+    model, _, log = train(recipe, tmp_path_factory.mktemp("whole"))
+    assert [step for step, *_ in scores(log)] == [2, 4, 6, 8, 10]
+    assert [step for step, *_ in losses(log)] == [2, 4, 6, 8, 10]
+    return recipe, model, log
+
+
+@pytest.mark.parametrize(
+    ("step", "event"), [(1, "step"), (3, "step"), (4, "save"), (5, "step"), (9, "step")]
+)
+def test_a_stopped_run_comes_to_the_same_end(
+    step: int, event: str, whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+) -> None:
+    recipe, model, log = whole
+    with pytest.raises(Stop):
+        train(recipe, tmp_path, callbacks=[StopAt(step, event)])
+    found, _, again = train(recipe, tmp_path)
+    assert losses(again) == losses(log)
+    assert scores(again) == scores(log)
+    assert same(weights(found), weights(model))
+    assert losses(log_of(tmp_path)) == losses(log)
+    assert scores(log_of(tmp_path)) == scores(log)
+
+
+def test_a_run_that_is_stopped_again_and_again(
+    whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+) -> None:
+    recipe, model, log = whole
+    for step in (3, 5, 6, 8, 10):
+        with pytest.raises(Stop):
+            train(recipe, tmp_path, callbacks=[StopAt(step, "step")])
+    found, _, again = train(recipe, tmp_path)
+    assert losses(again) == losses(log)
+    assert same(weights(found), weights(model))
+    # Nothing is left to do: called again, it gives the same model.
+    found, _, again = train(recipe, tmp_path)
+    assert losses(again) == losses(log)
+    assert same(weights(found), weights(model))
+
+
+def test_what_is_cut_off_is_passed_over(
+    whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+) -> None:
+    recipe, model, log = whole
+    with pytest.raises(Stop):
+        train(recipe, tmp_path, callbacks=[StopAt(7, "step")])
+    checkpoints = tmp_path / "checkpoints"
+    assert whole_checkpoints(checkpoints)[-1] == checkpoints / "checkpoint-6"
+    # One that was being written, one that was being removed, and a line of the log.
+    shutil.copytree(checkpoints / "checkpoint-6", checkpoints / "checkpoint-8")
+    (checkpoints / "checkpoint-8" / MARK).unlink()
+    (checkpoints / "checkpoint-8" / "optimizer.pt").write_bytes(b"half")
+    (checkpoints / "checkpoint-1").mkdir()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    assert last_checkpoint(checkpoints) == checkpoints / "checkpoint-6"
+    assert not (checkpoints / "checkpoint-8").exists()
+    found, _, again = train(recipe, tmp_path)
+    assert losses(again) == losses(log) == losses(log_of(tmp_path))
+    assert same(weights(found), weights(model))
+
+
+def test_checkpoints_that_are_kept(recipe: Recipe, tmp_path: Path) -> None:
+    once = replace(recipe, training=replace(recipe.training, keep=1))
+    _, _, log = train(once, tmp_path)
+    best = max(scores(log), key=lambda s: (s[3], -s[0]))[0]
+    found = {path.name for path in whole_checkpoints(tmp_path / "checkpoints")}
+    assert found <= {"checkpoint-10", "checkpoint-8", f"checkpoint-{best}"}
+    assert len(found) == 2
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert (path / "model.safetensors").is_file()
+        assert not list(path.glob("pytorch_model*"))
+
+
+def test_the_best_weights_are_found_where_the_folder_is_now(recipe: Recipe, tmp_path: Path) -> None:
+    model, _, _ = train(recipe, tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    found, _, _ = train(recipe, tmp_path / "there")
+    assert same(weights(found), weights(model))
+
+
+def test_patience(recipe: Recipe, tmp_path: Path) -> None:
+    # A model that answers nothing never gets better than 0: the first evaluation stays the best.
+    lazy = replace(
+        recipe,
+        training=replace(recipe.training, learning_rate=1e-9, patience=2),
+        evaluation=Evaluation(max_new_tokens=1),
+    )
+    model, _, log = train(lazy, tmp_path)
+    assert [step for step, *_ in scores(log)] == [2, 4, 6]
+    again, _, after = train(lazy, tmp_path)
+    assert scores(after) == scores(log)
+    assert losses(after) == losses(log)
+    assert same(weights(again), weights(model))
+
+
+def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
+    """`cner train` with the recipe as a file, all splits of it the same."""
+    (data,) = recipe.data
+    tables: dict[str, dict[str, Any]] = {
+        "examples": {"formats": list(recipe.examples.formats), "train": 10, "dev": 2, "test": 2},
+        "training": {"learning_rate": 0.01, "batch_size": 1, "accumulation": 2, "evaluations": 2.0},
+        "evaluation": {"max_new_tokens": 8},
+        "[data]": {"name": "ten"} | {s: str(data.train) for s in ("train", "dev", "test")},
+    }
+    lines = [f"model = {json.dumps(recipe.model)}"]
+    for table, values in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    path = output.with_suffix(".toml")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return ["train", str(path), "-o", str(output), *options]
+
+
+def wait_for(process: subprocess.Popen[bytes], path: Path) -> None:
+    until = monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, "the run came to its end before it could be killed"
+        assert monotonic() < until
+        sleep(0.002)
+
+
+def test_a_killed_process(recipe: Recipe, tmp_path: Path) -> None:
+    options = ("--epochs", "3", "--rank", "4")
+    result = CliRunner().invoke(main, command(recipe, tmp_path / "whole", *options))
+    assert result.exit_code == 0, result.output
+    process = subprocess.Popen(
+        [sys.executable, "-m", "constrained_ner", *command(recipe, tmp_path / "killed", *options)],
+        cwd=ROOT,
+    )
+    wait_for(process, tmp_path / "killed" / "checkpoints" / "checkpoint-2" / MARK)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "cner.json").exists()
+    result = CliRunner().invoke(main, command(recipe, tmp_path / "killed", *options))
+    assert result.exit_code == 0, result.output
+    logs = [log_of(tmp_path / name) for name in ("whole", "killed")]
+    assert losses(logs[0]) == losses(logs[1])
+    assert scores(logs[0]) == scores(logs[1])
+    files = [
+        load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "killed")
+    ]
+    assert same(*files)
+
+
+def test_a_folder_holds_one_run(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(recipe, tmp_path, callbacks=[StopAt(3, "step")])
+    other = replace(recipe, seed=1)
+    with pytest.raises(TrainingError, match="holds a run with another 'seed': name another folder"):
+        train(other, tmp_path)
+    data = write_documents(tmp_path / "ten.jsonl", TEN[:9])
+    other = replace(recipe, data=(replace(recipe.data[0], train=data),))
+    with pytest.raises(TrainingError, match="another 'files'"):
+        train(other, tmp_path)
+
+
+# ---- what ends a run early ----------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number(recipe: Recipe, tmp_path: Path) -> None:
+    wild = replace(recipe, training=replace(recipe.training, learning_rate=1e30, max_grad_norm=0.0))
+    with pytest.raises(TrainingError, match=r"the (loss|grad_norm) is (nan|inf) at step \d+"):
+        train(wild, tmp_path)
+    for path in whole_checkpoints(tmp_path / "checkpoints"):
+        tensors = load_file(path / "model.safetensors")
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Writing more fails with an error of the system, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.5], ids=["weights", "optimiser"])
+def test_a_disk_that_is_full(
+    share: float, whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+) -> None:
+    recipe, model, log = whole
+    bare: Any = model.steerable.model
+    trained = [p for p in bare.parameters() if p.requires_grad]
+    size = sum(p.numel() * p.element_size() for p in trained)
+    with (
+        files_no_larger_than(int(share * size)),
+        pytest.raises(TrainingError, match=r"cannot be written: .*; the run goes on from"),
+    ):
+        train(recipe, tmp_path)
+    assert whole_checkpoints(tmp_path / "checkpoints") == []
+    _, _, again = train(recipe, tmp_path)
+    assert losses(again) == losses(log)
+
+
+def test_a_disk_that_is_full_in_the_end(recipe: Recipe, tmp_path: Path) -> None:
+    plain = replace(recipe, lora=Lora(rank=2))
+    train(plain, tmp_path)
+    with files_no_larger_than(1000), pytest.raises(TrainingError, match="cannot be written"):
+        run(plain, tmp_path, silent)
+    assert not (tmp_path / "adapter_model.safetensors").exists()
+    run(plain, tmp_path, silent)
+    assert load_trained(tmp_path) is not None
+    assert not (tmp_path / ".model").exists()
+
+
+def test_a_disk_that_is_too_small_to_begin_with(recipe: Recipe, tmp_path: Path) -> None:
+    greedy = replace(recipe, training=replace(recipe.training, keep=10**9))
+    with pytest.raises(TrainingError, match=r"GB are free, and the run takes \d+"):
+        train(greedy, tmp_path)
+
+
+def test_targets_that_are_not_there(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"lora\.targets: .*nowhere"):
+        train(replace(recipe, lora=Lora(targets=("nowhere",))), tmp_path)
+
+
+def test_the_command_says_what_is_wrong(recipe: Recipe, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["train", "-o", str(tmp_path)])
+    assert "expected either a RECIPE or --train DATA" in result.output
+    data, output = str(recipe.data[0].train), str(tmp_path / "run")
+    words = ["train", "--train", data, "--labels", "Protein", "--model", recipe.model, "-o", output]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert "the label 'Protein' occurs nowhere: there are Disease, Gene" in result.output
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+# ---- adapters, all weights, and checkpointing of activations ------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, Lora(4), Lora(2, targets=("q_proj", "v_proj"))])
+def test_activations_computed_twice_change_nothing(
+    lora: Lora | None, recipe: Recipe, tmp_path: Path
+) -> None:
+    plain = replace(recipe, lora=lora)
+    twice = replace(plain, training=replace(plain.training, gradient_checkpointing=True))
+    before = weights(load_model(recipe.model))
+    model, _, log = train(plain, tmp_path / "plain")
+    other, _, again = train(twice, tmp_path / "twice")
+    assert [step for step, *_ in losses(again)] == [step for step, *_ in losses(log)]
+    for a, b in zip(losses(log), losses(again), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert scores(log) == scores(again)
+    found, expected = weights(other), weights(model)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4)
+    changed = {n for n, p in model.steerable.model.named_parameters() if p.requires_grad}
+    if lora is None:
+        assert any(not torch.equal(before[name], expected[name]) for name in before)
+        assert all("lora" not in name for name in expected)
+    else:
+        assert all("lora" in name for name in changed)
+        kinds = {name.split(".lora_")[0].rpartition(".")[2] for name in changed}
+        everything = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+        assert kinds == (everything if lora.targets == "all-linear" else set(lora.targets))
+        ranks = {expected[n].shape[0] for n in changed if "lora_A" in n}
+        assert ranks == {lora.rank}
+
+
+# ---- what is left -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, Lora(4)], ids=["all weights", "lora"])
+def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Path) -> None:
+    data = replace(
+        recipe.data[0],
+        test=recipe.data[0].train,
+        guideline="As they are.",
+        guidelines={"Gene": "names of genes"},
+    )
+    chosen = replace(
+        recipe,
+        data=(data,),
+        lora=lora,
+        seed=3,
+        examples=replace(recipe.examples, test=3),
+        evaluation=Evaluation(max_new_tokens=30),
+    )
+    outcome = run(chosen, tmp_path, silent)
+    names = {path.name for path in tmp_path.iterdir()}
+    kept = "model.safetensors" if lora is None else "adapter_model.safetensors"
+    assert {kept, "tokenizer.json", "cner.json", "README.md", "log.jsonl"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    # The weights that gave the best score, and the tokenizer.
+    loaded = load_model(tmp_path)
+    trained, _, _ = train(chosen, tmp_path)
+    bare: Any = trained.steerable.model
+    if lora is not None:
+        bare = bare.merge_and_unload()
+    ids = torch.tensor([[5, 6, 7, 300]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.steerable.model(ids).logits, bare(ids).logits)
+    drawn = outcome.drawn
+    chat = drawn.train[0].question.chat()
+    assert loaded.encode(chat) == trained.encode(chat)
+    assert loaded.vocabulary.ends == trained.vocabulary.ends
+    assert loaded.context == 1024
+    # What the model says of itself.
+    said = load_trained(tmp_path)
+    assert said is not None
+    assert said.base == recipe.model
+    assert said.formats == ("multi_triple", "single_term")
+    assert said.labels == ("Disease", "Gene")
+    assert said.seed == 3
+    (dataset,) = said.datasets
+    assert dataset.fingerprint == hashlib.sha256(recipe.data[0].train.read_bytes()).hexdigest()
+    assert (dataset.name, dataset.guideline) == ("ten", "As they are.")
+    assert dataset.guidelines == {"Gene": "names of genes"}
+    assert (dataset.documents, dataset.examples) == (10, 10)
+    assert "{text}" in said.prompt
+    assert {"torch", "transformers", "llguidance", "constrained_ner"} <= set(said.versions)
+    assert said.recipe == chosen.to_json()
+    best = max(scores(log_of(tmp_path)), key=lambda s: (s[3], -s[0]))
+    assert said.metrics["eval_f1"] == max(e["eval_f1"] for e in log_of(tmp_path) if "eval_f1" in e)
+    assert said.metrics["eval_correct"] == best[3]
+    # The test split, both ways.
+    assert set(outcome.results) == {
+        ("ten", name, level) for name in chosen.examples.formats for level in ("free", "faithful")
+    }
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert results is not None
+    assert len(results) == 4
+    (prediction,) = Predictor(
+        loaded, FORMATS["multi_triple"], said.labels, dataset=dataset.name, max_new_tokens=40
+    ).predict(TEN[:1])
+    assert prediction.error is None
+
+
+def test_the_best_checkpoint_is_what_is_saved(recipe: Recipe, tmp_path: Path) -> None:
+    """The score of the saved weights is the best one of the log."""
+    learning = replace(
+        recipe,
+        training=replace(recipe.training, epochs=12.0, evaluations=0.5),
+        evaluation=Evaluation(level="faithful"),
+        examples=Examples(("single_term",), dev=10),
+    )
+    outcome = run(learning, tmp_path, silent)
+    counts = score(load_model(tmp_path), outcome.drawn.dev, learning)["single_term"]
+    best = outcome.metrics
+    assert counts.scores.f1 == pytest.approx(best["eval_f1"])
+    assert (counts.gold, counts.predicted, counts.correct) == (
+        *(best["eval_gold"], best["eval_predicted"], best["eval_correct"]),
+    )
+    assert counts.correct > 0
+
+
+# ---- several processes --------------------------------------------------------------------------
+
+
+def test_two_processes(recipe: Recipe, tmp_path: Path) -> None:
+    words = command(recipe, tmp_path / "two", "--epochs", "4", "--level", "faithful")
+    words += ["--dev-examples", "5"]
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--master-port", str(29500 + os.getpid() % 2000), "-m", "constrained_ner", *words),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    # One of them speaks and writes.
+    assert process.stdout.count("written to") == 1
+    log = log_of(tmp_path / "two")
+    steps = [step for step, *_ in losses(log)]
+    assert steps == sorted(set(steps))
+    assert max(steps) == 4 * 3  # ten documents, two at a time, in two processes
+    assert whole_checkpoints(tmp_path / "two" / "checkpoints")
+    # Together they count what one counts on the same weights.
+    model, said = load_model(tmp_path / "two"), load_trained(tmp_path / "two")
+    assert said is not None
+    data = Data(recipe.data[0].train, dev=recipe.data[0].train, name="ten")
+    one = Recipe(
+        (data,),
+        model=recipe.model,
+        examples=replace(recipe.examples, dev=5),
+        evaluation=Evaluation(level="faithful"),
+    )
+    drawn = draw_examples(one, model)
+    counts = sum(score(model, drawn.dev, one).values(), Counts())
+    assert (counts.gold, counts.predicted, counts.correct) == tuple(
+        said.metrics[f"eval_{what}"] for what in ("gold", "predicted", "correct")
+    )
+    assert counts.predicted > 0

@@ -1,0 +1,1 @@
+"""Fine-tuning: annotated documents to examples, the loop, and what is saved with the model."""

@@ -1,0 +1,249 @@
+"""Recipes: everything that decides a training run, as a TOML file or from the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from constrained_ner.errors import InputError, UnknownNameError
+from constrained_ner.grammar import Level
+from constrained_ner.models import DEFAULT_MODEL
+
+from .sampling import Examples, formats_of
+
+SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
+DTYPES = ("auto", "float32", "bfloat16")
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter (Hu et al. 2022).
+
+    Attributes
+    ----------
+    targets: names of the layers, or `all-linear`.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True)
+class Data:
+    """One corpus: files as `cner convert` reads them.
+
+    Attributes
+    ----------
+    name: what prompts call the data set; by default the stem of the training file.
+    labels: by default those of the training file.
+    guideline, guidelines: for the prompt; see `Corpus`.
+    """
+
+    train: Path
+    dev: Path | None = None
+    test: Path | None = None
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    guideline: str = ""
+    guidelines: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """The loop.
+
+    Attributes
+    ----------
+    batch_size: of one device; `accumulation` batches make a step.
+    evaluations: how often an epoch is evaluated. `patience`: evaluations without a better score
+        before training stops; 0: never.
+    scheduler: one of `SCHEDULERS`, as transformers calls them. `warmup`: a share of the steps.
+    dtype: `auto` (bfloat16 where a GPU has it), or one of `DTYPES`; weights are float32 always.
+    keep: how many checkpoints are kept beside the best one.
+    """
+
+    epochs: float = 4.0
+    learning_rate: float = 1e-5
+    scheduler: str = "constant"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 2
+    accumulation: int = 8
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    dtype: str = "auto"
+    evaluations: float = 4.0
+    patience: int = 0
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How answers are generated for the score that chooses the checkpoint.
+
+    Attributes
+    ----------
+    max_new_tokens: of free answers; 0 derives it from each text, as it always is for masked ones.
+    """
+
+    level: str = "free"
+    max_new_tokens: int = 0
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, but for where it is written."""
+
+    data: tuple[Data, ...]
+    model: str = DEFAULT_MODEL
+    lora: Lora | None = None
+    seed: int = 0
+    examples: Examples = field(default_factory=Examples)
+    training: Optimisation = field(default_factory=Optimisation)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise InputError("the recipe has no [[data]]: expected at least one corpus")
+        if not self.examples.formats:
+            raise InputError("examples.formats is empty: expected at least one")
+        try:
+            key = "examples.formats"
+            formats_of(self.examples.formats)
+            key = "evaluation.level"
+            Level.parse(self.evaluation.level)
+        except UnknownNameError as error:
+            raise InputError(f"{key}: {error}") from None
+        for key, known in (("scheduler", SCHEDULERS), ("dtype", DTYPES)):
+            value = getattr(self.training, key)
+            if value not in known:
+                raise InputError(f"training.{key} is {value!r}: expected {', '.join(known)}")
+        for key in _POSITIVE:
+            value = self._value(key)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{key} is {value}: expected more than 0")
+        for key in _NOT_NEGATIVE:
+            value = self._value(key)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"{key} is {value}: expected 0 or more")
+        for key in ("examples.index", "training.warmup", "lora.dropout"):
+            value = self._value(key)
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{key} is {value}: expected 0 to 1")
+
+    def _value(self, key: str) -> Any:
+        """The value of `table.key`; None where the recipe has no such table."""
+        table, name = key.split(".")
+        return getattr(getattr(self, table), name, None)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        return formats_of(self.examples.formats)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; of files only the names, since folders say more than they should."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        for data in values["data"]:
+            for split in SPLITS:
+                if data[split]:
+                    data[split] = Path(data[split]).name
+        return values
+
+
+_POSITIVE = (
+    *("examples.train", "examples.dev", "examples.test", "training.epochs"),
+    *("training.learning_rate", "training.batch_size", "training.accumulation"),
+    *("training.evaluations", "training.keep"),
+    *("evaluation.batch_size", "lora.rank", "lora.alpha"),
+)
+_NOT_NEGATIVE = (
+    *("examples.max_fragments", "training.weight_decay", "training.patience"),
+    *("training.max_grad_norm", "evaluation.max_new_tokens"),
+)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A recipe from a TOML file; paths in it are relative to the working folder.
+
+    Raises
+    ------
+    InputError: the file cannot be read, or a key is unknown or of a wrong type.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path) from None
+    except ValueError as error:
+        raise InputError(f"not TOML: {error}", path) from None
+    try:
+        recipe: Recipe = _built(Recipe, values, "")
+    except InputError as error:
+        raise InputError(error.reason, path) from None
+    return recipe
+
+
+def _built(type: Any, value: Any, place: str) -> Any:
+    """A value of a type out of parsed TOML; `place` names it in messages."""
+    if get_origin(type) is not None:
+        return _of_generic(type, value, place)
+    if is_dataclass(type):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{place or 'the recipe'} is {value!r:.60}: expected a table")
+        hints = get_type_hints(type)
+        unknown = set(value) - set(hints)
+        if unknown:
+            raise InputError(
+                f"unknown key {'.'.join(filter(None, [place, min(unknown)]))!r}: expected one of "
+                + ", ".join(hints)
+            )
+        missing = [
+            f.name
+            for f in fields(type)
+            if f.name not in value and f.default is f.default_factory  # both MISSING
+        ]
+        if missing:
+            raise InputError(f"{place or 'the recipe'} has no {missing[0]!r}")
+        inner = {
+            key: _built(hints[key], item, f"{place}.{key}" if place else key)
+            for key, item in value.items()
+        }
+        make: Any = type
+        return make(**inner)
+    if type is Path and isinstance(value, str):
+        return Path(value)
+    if type is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, type) or (isinstance(value, bool) and type is not bool):
+        raise InputError(f"{place} is {value!r:.60}: expected {type.__name__}")
+    return value
+
+
+def _of_generic(type: Any, value: object, place: str) -> Any:
+    arguments = get_args(type)
+    if get_origin(type) is tuple:
+        if isinstance(value, list):
+            return tuple(_built(arguments[0], item, place) for item in value)
+        raise InputError(f"{place} is {value!r:.60}: expected a list")
+    if get_origin(type) is dict:
+        if isinstance(value, Mapping):
+            return {
+                key: _built(arguments[1], item, f"{place}.{key}") for key, item in value.items()
+            }
+        raise InputError(f"{place} is {value!r:.60}: expected a table")
+    for one in arguments:  # a union: the first that fits
+        if one is not NoneType:
+            try:
+                return _built(one, value, place)
+            except InputError as error:
+                last = error
+    raise last

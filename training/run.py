@@ -1,0 +1,118 @@
+"""One run from beginning to end: draw, train, test, save."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from constrained_ner.formats import get_format
+from constrained_ner.grammar import Level
+from constrained_ner.metrics import Counts, strict
+from constrained_ner.models import LanguageModel
+from constrained_ner.predict import Predictor
+
+from .bar import Bar
+from .loop import Drawn, budget_of, is_main, load_corpus, train, wait
+from .recipe import Recipe
+from .sampling import draw, sampling_of
+from .saving import Results, describe, save
+
+Progress = Callable[[Iterable[Any], str], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did."""
+
+    recipe: Recipe
+    folder: Path
+    drawn: Drawn
+    metrics: dict[str, Any]
+    results: Results
+    main: bool = True
+
+    def lines(self) -> list[str]:
+        """For the terminal; none but from the main process."""
+        if not self.main:
+            return []
+        dealt = Counter(example.question.format for example in self.drawn.train)
+        dropped = sum(example.dropped for example in self.drawn.train)
+        lines = [
+            f"{len(self.drawn.train)} examples: "
+            + ", ".join(f"{n} {name}" for name, n in sorted(dealt.items())),
+            f"gold entities that their format cannot write: {dropped}",
+        ]
+        if "eval_f1" in self.metrics:
+            lines.append(f"best dev F1 {100 * self.metrics['eval_f1']:.2f}")
+        for (dataset, name, level), counts in self.results.items():
+            precision, recall, f1 = (100 * (x or 0.0) for x in counts.scores)
+            lines.append(
+                f"test {dataset} {name} {level}: P {precision:.2f} R {recall:.2f} F1 {f1:.2f}"
+            )
+        return [*lines, f"written to {self.folder}"]
+
+
+def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
+    """Run a recipe, or go on with a run of it, and write the model to `folder`.
+
+    Raises
+    ------
+    InputError, TrainingError: see `train` and `save`.
+
+    Of several processes the main one tests, writes and reports, once all have done training; the
+    others have an outcome that says nothing.
+    """
+    model, drawn, log = train(
+        recipe,
+        folder,
+        callbacks=[Bar()],
+        progress=lambda items: progress(items, "examples") if is_main() else iter(items),
+    )
+    # what follows takes longer than processes wait for one another: they part here
+    wait()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if not is_main():
+        return Outcome(recipe, folder, replace(drawn, broken=()), {}, {}, main=False)
+    scores = [entry for entry in log if "eval_f1" in entry]
+    metrics = max(scores, key=lambda entry: entry["eval_f1"]) if scores else {}
+    results = dict(test(recipe, drawn, model, progress))
+    save(model, describe(recipe, drawn, metrics), results, folder)
+    return Outcome(recipe, folder, drawn, metrics, results)
+
+
+def test(
+    recipe: Recipe, drawn: Drawn, model: LanguageModel, progress: Progress
+) -> Iterator[tuple[tuple[str, str, str], Counts]]:
+    """Strict counts of every format on a sample of each test split, free and faithful."""
+    for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
+        if data.test is None:
+            continue
+        held = load_corpus(data, data.test, corpus).corpus
+        sampling = sampling_of(recipe.examples, recipe.formats, drawn.options, "test")
+        documents = [q.document for q in draw(held, "test", recipe.seed, sampling)]
+        for name in recipe.formats:
+            for level in (Level.FREE, Level.FAITHFUL):
+                predictor = Predictor(
+                    model,
+                    get_format(name, drawn.options),
+                    corpus.labels,
+                    level,
+                    recipe.evaluation.batch_size,
+                    budget_of(recipe, level),
+                    dataset=corpus.name,
+                    guideline=corpus.guideline_for(corpus.labels),
+                )
+                what = f"documents of {corpus.name}, {name}, {level}"
+                counts = Counts()
+                for document, prediction in zip(
+                    documents, progress(predictor.predict(documents), what), strict=True
+                ):
+                    gold = [e for e in document.entities if e.label in corpus.labels]
+                    counts += strict(document.text, gold, prediction.entities)
+                yield (corpus.name, name, str(level)), counts

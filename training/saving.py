@@ -1,0 +1,152 @@
+"""What a finished run leaves: the model, `cner.json`, and a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.corpora.files import sha256_of
+from constrained_ner.formats import get_format
+from constrained_ner.metrics import Counts
+from constrained_ner.models import LanguageModel
+from constrained_ner.prompts import prompt
+from constrained_ner.trained import FILE, Dataset, Trained
+
+from .loop import Drawn, writing
+from .recipe import Recipe
+
+PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
+# Data set, format, level -> counts on the test split.
+Results = Mapping[tuple[str, str, str], Counts]
+
+
+def wording(formats: tuple[str, ...]) -> str:
+    """The prompts of the formats with their holes: it changes when a prompt does."""
+    return "\n\n".join(prompt(get_format(f), "{text}", ("{label}",), "{dataset}") for f in formats)
+
+
+def describe(recipe: Recipe, drawn: Drawn, metrics: dict[str, Any]) -> Trained:
+    """What the model has to say of itself."""
+    datasets = []
+    for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
+        examples = sum(example.question.corpus == corpus.name for example in drawn.train)
+        datasets.append(
+            Dataset(
+                corpus.name,
+                corpus.labels,
+                corpus.guideline,
+                corpus.guidelines,
+                sha256_of(data.train),
+                len(corpus.documents),
+                examples,
+            )
+        )
+    return Trained(
+        base=recipe.model,
+        formats=recipe.formats,
+        datasets=tuple(datasets),
+        options=asdict(drawn.options),
+        index=recipe.examples.index,
+        prompt=wording(recipe.formats),
+        seed=recipe.seed,
+        recipe=recipe.to_json(),
+        versions={name: version(name) for name in PACKAGES},
+        metrics=metrics,
+    )
+
+
+def save(model: LanguageModel, trained: Trained, results: Results, folder: Path) -> None:
+    """Write the weights or the adapter, the tokenizer, `cner.json` and the card.
+
+    The files are written into a folder of their own first, so that a run that is stopped here
+    leaves no half model; `cner.json` comes last.
+
+    Raises
+    ------
+    TrainingError: the disk is full.
+    """
+    part = folder / ".model"
+    with writing(folder):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(model, trained, results, part)
+        for file in sorted(part.iterdir(), key=lambda file: file.name == FILE):
+            there = folder / file.name
+            if there.is_dir():
+                shutil.rmtree(there)
+            os.replace(file, there)
+        part.rmdir()
+
+
+def _write(model: LanguageModel, trained: Trained, results: Results, part: Path) -> None:
+    bare = model.steerable.model
+    bare.save_pretrained(part)
+    model.tokenizer.save_pretrained(part)
+    trained.save(part)
+    (part / "README.md").write_text(card(trained, results), encoding="utf-8")
+
+
+# ---- the card -----------------------------------------------------------------------------------
+
+
+def card(trained: Trained, results: Results) -> str:
+    """A model card, with the results as the hub's `model-index` has them."""
+    front = [
+        "---",
+        "library_name: peft" if trained.recipe.get("lora") else "library_name: transformers",
+        f"base_model: {json.dumps(trained.base)}",
+        "pipeline_tag: text-generation",
+        "tags: [biomedical, named-entity-recognition, constrained_ner]",
+        *_model_index(results),
+        "---",
+    ]
+    body = [
+        f"# {trained.base}, fine-tuned for biomedical named entity recognition",
+        "Made with `cner train`; use it with `cner predict --model DIR`.",
+        "| data set | labels | documents | examples drawn | training file, sha256 |\n"
+        "|---|---|---|---|---|\n"
+        + "\n".join(
+            f"| {d.name} | {', '.join(d.labels)} | {d.documents} | {d.examples} | "
+            f"{d.fingerprint[:16]} |"
+            for d in trained.datasets
+        ),
+        f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}.",
+        _table(results),
+        "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",
+        "The recipe and the prompts are in `cner.json`.",
+    ]
+    return "\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def _model_index(results: Results) -> list[str]:
+    if not results:
+        return []
+    lines = ["model-index:", "- name: constrained_ner", "  results:"]
+    for (dataset, format, level), counts in results.items():
+        lines += [
+            "  - task: {type: token-classification, name: named entity recognition}",
+            f"    dataset: {{name: {json.dumps(dataset)}, type: {json.dumps(dataset)}}}",
+            "    metrics:",
+            f"    - {{type: f1, name: 'strict span F1, {format}, {level}', "
+            f"value: {counts.scores.f1 or 0.0:.4f}}}",
+        ]
+    return lines
+
+
+def _table(results: Results) -> str:
+    if not results:
+        return ""
+    rows = [
+        f"| {dataset} | {format} | {level} | "
+        + " | ".join(f"{100 * (x or 0.0):.1f}" for x in counts.scores)
+        + f" | {counts.gold} |"
+        for (dataset, format, level), counts in results.items()
+    ]
+    head = "| data set | format | level | P | R | F1 | gold |\n|---|---|---|---|---|---|---|\n"
+    return "Strict spans on samples of the test splits, in per cent:\n\n" + head + "\n".join(rows)
