@@ -24,7 +24,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Level
-from constrained_ner.models import DEFAULT_MODEL, load_vocabulary, packaged_model
+from constrained_ner.models import BASE_MODEL, load_vocabulary, packaged_model
 
 FILES = [
     "ncbi_disease/iob_tsv/test.tsv",
@@ -54,7 +54,7 @@ def check_file(path: Path, limit: int | None) -> dict[str, Any]:
     documents = [r for r in records if isinstance(r, Document) and r.text.strip()]
     labels = sorted({entity.label for d in documents for entity in d.entities})
     most = max(len(entity.fragments) for d in documents for entity in d.entities)
-    vocabulary = load_vocabulary()
+    vocabulary = load_vocabulary(BASE_MODEL)
     reports = [
         Checker(get_format(name, Options(max_fragments=most)), labels, level, vocabulary).check(
             documents
@@ -123,7 +123,7 @@ def main() -> None:
             arguments.output.write_text(
                 json.dumps(
                     {
-                        "model": DEFAULT_MODEL,
+                        "model": BASE_MODEL,
                         "limit": arguments.limit,
                         "versions": {package: version(package) for package in packages},
                         "python": platform.python_version(),

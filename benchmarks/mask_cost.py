@@ -49,7 +49,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.grammar import Grammar, Level
-from constrained_ner.models import DEFAULT_MODEL, LanguageModel, load_model
+from constrained_ner.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.vocabulary import Vocabulary
 
 LABELS = ("disease", "gene", "chemical", "cell_type", "finding")
@@ -543,7 +543,7 @@ def measure_step(
             }
         )
     return {
-        "model": DEFAULT_MODEL,
+        "model": BASE_MODEL,
         "dtype": "float32",
         "batch": batch,
         "words": words,

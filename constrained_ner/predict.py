@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from constrained_ner.decoding.budget import derived_budget
 from constrained_ner.decoding.generation import Answer, generate
@@ -19,7 +19,7 @@ from constrained_ner.formats import Format, Problem, ProblemKind
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.labels import check_labels
 from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import DEFAULT_DATASET, demonstrations, messages
+from constrained_ner.prompts import Target, demonstrations, messages
 
 BACKENDS = ("llguidance", "outlines_core", "xgrammar")
 _PREFIX = "Answer: "
@@ -146,22 +146,44 @@ class Summary:
 
 @dataclass
 class _Job:
-    """One question about one document."""
+    """One question about one document.
+
+    Attributes
+    ----------
+    labels: those of the question. `target`: what it is part of.
+    before: the questions of the same conversation that come before it.
+    """
 
     document: Document
+    target: Target
     labels: tuple[str, ...]
-    conversation: list[Reply] = field(default_factory=list)
+    before: tuple[_Job, ...] = ()
+    outcome: Reply | CnerError | None = None
+
+    @property
+    def reply(self) -> Reply:
+        assert isinstance(self.outcome, Reply)
+        return self.outcome
+
+
+class _Ready(NamedTuple):
+    """A job with its prompt, its token budget, and its grammar where one masks it."""
+
+    job: _Job
+    prompt: list[int]
+    budget: int
+    grammar: Grammar | None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model, a format, labels and a level of constraint.
+    """A model, a format, what is asked for and a level of constraint.
 
     Parameters
     ----------
+    targets: each is asked for by itself, and the entities come together.
     level: FREE decodes without a mask and reads leniently.
     max_new_tokens: the budget of each answer; None derives it from the text.
-    dataset: whose guidelines the prompt names. `guideline`: what they say, for the prompt.
     index: show every word's offset in the prompt.
     backend: `llguidance`, or an engine of outlines' own for what a JSON schema can say: the
         syntax level of the JSON formats, without the budget's guarantee.
@@ -170,18 +192,16 @@ class Predictor:
 
     model: LanguageModel
     format: Format
-    labels: tuple[str, ...]
+    targets: Sequence[Target]
     level: Level = Level.FAITHFUL
     batch_size: int = 8
     max_new_tokens: int | None = None
-    dataset: str = DEFAULT_DATASET
     index: bool = False
     backend: str = "llguidance"
     examples: tuple[Document, ...] = ()
-    guideline: str = ""
 
     def __post_init__(self) -> None:
-        check_labels(self.labels)
+        check_labels([label for target in self.targets for label in target.labels])
         if self.backend not in BACKENDS:
             raise UnknownNameError(
                 f"unknown backend {self.backend!r}: expected one of {', '.join(BACKENDS)}"
@@ -192,7 +212,7 @@ class Predictor:
                     f"backend {self.backend} knows the syntax level only: a grammar made from "
                     "each text needs llguidance"
                 )
-            if self.format.schema(self.format.questions(self.labels)[0]) is None:
+            if self._schema() is None:
                 raise UnknownNameError(
                     f"backend {self.backend} takes JSON schemas, and {self.format.name} has none"
                 )
@@ -205,86 +225,87 @@ class Predictor:
         source = iter(documents)
         prediction = partial(Prediction, format=self.format, level=self.level)
         while batch := list(islice(source, self.batch_size)):
-            replies: dict[int, list[Reply]] = {}
-            errors: dict[int, str] = {}
-            jobs: list[tuple[int, _Job]] = []
-            for i, document in enumerate(batch):
-                replies[i] = []
+            jobs = [self._jobs(document) for document in batch]
+            self._answer([job for of_one in jobs for job in of_one])
+            for document, of_one in zip(batch, jobs, strict=True):
+                failed = [job.outcome for job in of_one if isinstance(job.outcome, CnerError)]
                 if isinstance(document, InputError):
-                    errors[i] = str(document)
-                elif not document.text.strip():
-                    errors[i] = f"document {document.id!r}: the text is empty"
+                    yield prediction("", "", error=str(document))
+                elif not of_one:
+                    error = f"document {document.id!r}: the text is empty"
+                    yield prediction(document.id, document.text, error=error)
+                elif failed:
+                    yield prediction(document.id, document.text, error=str(failed[0]))
                 else:
-                    jobs += [(i, _Job(document, q)) for q in self.format.questions(self.labels)]
-            for wave in self._waves(jobs):
-                open_jobs = [(i, job) for i, job in wave if i not in errors]
-                for i, job in open_jobs:
-                    job.conversation = replies[i]
-                for i, reply in self._answer(open_jobs):
-                    if isinstance(reply, Reply):
-                        replies[i].append(reply)
-                    else:
-                        errors.setdefault(i, str(reply))
-            for i, document in enumerate(batch):
-                if isinstance(document, InputError):
-                    yield prediction("", "", error=errors[i])
-                elif i in errors:
-                    yield prediction(document.id, document.text, error=errors[i])
-                else:
-                    entities = text_order(e for reply in replies[i] for e in reply.entities)
-                    yield prediction(document.id, document.text, entities, tuple(replies[i]))
+                    replies = tuple(job.reply for job in of_one)
+                    entities = text_order(e for reply in replies for e in reply.entities)
+                    yield prediction(document.id, document.text, entities, replies)
 
-    def _waves(self, jobs: list[tuple[int, _Job]]) -> Iterator[list[tuple[int, _Job]]]:
-        """Jobs that can be answered together; a conversation's turns wait for one another."""
-        if self.format.name == "conv_term":
-            for label in self.labels:
-                yield [(i, job) for i, job in jobs if job.labels == (label,)]
-        else:
-            for at in range(0, len(jobs), self.batch_size):
-                yield jobs[at : at + self.batch_size]
+    def _jobs(self, document: Document | InputError) -> list[_Job]:
+        """The questions about a document, in order; none about a broken or empty one."""
+        if isinstance(document, InputError) or not document.text.strip():
+            return []
+        jobs: list[_Job] = []
+        for target in self.targets:
+            asked: list[_Job] = []
+            for labels in self.format.questions(target.labels):
+                before = tuple(asked) if self.format.name == "conv_term" else ()
+                asked.append(_Job(document, target, labels, before))
+            jobs += asked
+        return jobs
+
+    def _answer(self, jobs: Sequence[_Job]) -> None:
+        """Give each job its outcome: a batch at a time, a conversation's turns one after another.
+
+        Once a document's question has failed, the rest of its conversation is left out.
+        """
+        for turn in sorted({len(job.before) for job in jobs}):
+            ready = [
+                job
+                for job in jobs
+                if len(job.before) == turn
+                and all(isinstance(earlier.outcome, Reply) for earlier in job.before)
+            ]
+            for at in range(0, len(ready), self.batch_size):
+                self._answer_batch(ready[at : at + self.batch_size])
 
     # ---- one batch
 
-    def _answer(self, jobs: Sequence[tuple[int, _Job]]) -> Iterator[tuple[int, Reply | CnerError]]:
-        """Replies or errors, in the order of the jobs; one bad job leaves the others alone."""
-        ready: list[tuple[int, _Job, list[int], int, Grammar | None]] = []
-        done: dict[int, Reply | CnerError] = {}
-        for at, (_, job) in enumerate(jobs):
+    def _answer_batch(self, jobs: Sequence[_Job]) -> None:
+        """One bad job leaves the others alone."""
+        ready: list[_Ready] = []
+        for job in jobs:
             try:
-                ready.append((at, job, *self._prepare(job)))
+                ready.append(self._prepare(job))
             except CnerError as error:
-                done[at] = error
+                job.outcome = error
         while ready:
             try:
                 answers = self._generate(ready)
             except CnerError as error:
                 if error.row is None:
                     raise
-                done[ready[error.row][0]] = error
-                del ready[error.row]
+                ready.pop(error.row).job.outcome = error
                 continue
-            for (at, job, *_), answer in zip(ready, answers, strict=True):
-                done[at] = self._read(job, answer)
+            for (job, *_), answer in zip(ready, answers, strict=True):
+                job.outcome = self._read(job, answer)
             break
-        for at, (i, _) in enumerate(jobs):
-            yield i, done[at]
 
-    def _prepare(self, job: _Job) -> tuple[list[int], int, Grammar | None]:
-        """Prompt, token budget and grammar of a job."""
+    def _prepare(self, job: _Job) -> _Ready:
         text, model = job.document.text, self.model
         place = f"document {job.document.id!r}"
-        labels = job.labels if self.format.name != "conv_term" else self.labels
-        answers = [reply.settled or reply.answer for reply in job.conversation]
+        target = job.target
+        labels = job.labels if self.format.name != "conv_term" else target.labels
         chat = demonstrations(
-            self.format, self.examples, labels, self.dataset, index=self.index
+            self.format, self.examples, labels, target.dataset, index=self.index
         ) + messages(
             self.format,
             text,
             labels,
-            self.dataset,
+            target.dataset,
             index=self.index,
-            answers=answers,
-            guideline=self.guideline,
+            answers=[earlier.reply.settled or earlier.reply.answer for earlier in job.before],
+            guideline=target.guideline_for(labels),
         )
         prompt = model.encode(chat)
         if self.backend != "llguidance":
@@ -314,20 +335,22 @@ class Predictor:
                     f"shortest answer {shortest}, and the model has room for {model.context}"
                 )
             budget = min(budget, model.context - len(prompt))
-        return prompt, budget, grammar
+        return _Ready(job, prompt, budget, grammar)
 
-    def _generate(
-        self, ready: Sequence[tuple[int, _Job, list[int], int, Grammar | None]]
-    ) -> list[Answer]:
+    def _generate(self, ready: Sequence[_Ready]) -> list[Answer]:
         grammars = [grammar for *_, grammar in ready if grammar is not None]
         return generate(
             self.model,
-            [prompt for _, _, prompt, _, _ in ready],
-            [budget for _, _, _, budget, _ in ready],
+            [prompt for _, prompt, _, _ in ready],
+            [budget for _, _, budget, _ in ready],
             grammars or None,
-            [f"document {job.document.id!r}" for _, job, *_ in ready],
+            [f"document {job.document.id!r}" for job, *_ in ready],
             processor=self._foreign_processor(),
         )
+
+    def _schema(self) -> Any:
+        """The JSON schema of the answers, one for all of a batch; None where there is none."""
+        return self.format.schema(self.format.questions(self.targets[0].labels)[0])
 
     def _foreign_processor(self) -> Any:
         """A processor of outlines' own; None for ours, or for no mask."""
@@ -335,7 +358,7 @@ class Predictor:
             return None
         from outlines.backends import get_json_schema_logits_processor
 
-        schema = json.dumps(self.format.schema(self.format.questions(self.labels)[0]))
+        schema = json.dumps(self._schema())
         try:
             return get_json_schema_logits_processor(self.backend, self.model.steerable, schema)
         except ImportError as error:

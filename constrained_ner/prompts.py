@@ -7,6 +7,7 @@ answer, the text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from constrained_ner.documents import Document
 from constrained_ner.formats import Format
@@ -26,6 +27,26 @@ def guideline_text(guideline: str, by_label: Mapping[str, str], labels: Sequence
     """Annotation guidelines for a prompt that asks for these labels; empty where there are none."""
     lines = [f"{label}: {by_label[label]}" for label in labels if label in by_label]
     return "\n".join([guideline, *lines] if guideline else lines)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Labels that are asked for together, as one data set has them.
+
+    Attributes
+    ----------
+    dataset: what the prompt calls the data set.
+    guideline: its annotation guidelines, for the prompt. `guidelines`: the same by label, put in
+        where the label is asked for.
+    """
+
+    labels: tuple[str, ...]
+    dataset: str = DEFAULT_DATASET
+    guideline: str = ""
+    guidelines: Mapping[str, str] = field(default_factory=dict)
+
+    def guideline_for(self, labels: Sequence[str]) -> str:
+        return guideline_text(self.guideline, self.guidelines, labels)
 
 
 def prompt(

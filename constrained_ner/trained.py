@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.errors import ModelError
-from constrained_ner.prompts import guideline_text
+from constrained_ner.prompts import Target
 
 FILE = "cner.json"
+DEFAULT_MODEL = "smollm2-135m-ner"  # the adapter that comes with this package
+_ADAPTERS = Path(__file__).parent / "adapters"
+
+
+def folder_of(model: str | Path) -> str:
+    """Where the model of a name lies: the folder of an adapter of this package, or the name."""
+    return str(_ADAPTERS / model) if str(model) == DEFAULT_MODEL else str(model)
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,6 @@ class Dataset:
     documents: int = 0
     examples: int = 0
 
-    def guideline_for(self, labels: Sequence[str]) -> str:
-        return guideline_text(self.guideline, self.guidelines, labels)
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -49,6 +53,7 @@ class Trained:
     options: of the formats, such as `max_fragments`.
     prompt: the wording of a prompt, with its holes, to tell whether it has changed since.
     recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
+    energy: seconds, kWh and kg of CO2 equivalents of training, where they were measured.
     """
 
     base: str
@@ -61,35 +66,54 @@ class Trained:
     recipe: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Of all data sets, each once."""
         return tuple(dict.fromkeys(label for d in self.datasets for label in d.labels))
 
-    def dataset_for(self, labels: Sequence[str]) -> Dataset | None:
-        """The data set that shares the most labels with those asked for, relative to both."""
+    def targets(self, labels: Sequence[str] | None = None) -> tuple[Target, ...]:
+        """What to ask for each label as the model was trained to be asked.
 
-        def shared(dataset: Dataset) -> float:
-            asked, known = set(labels), set(dataset.labels)
-            return len(asked & known) / len(asked | known)
+        The labels, by default all, are divided among the data sets: the one that has the most of
+        them is asked for those, then the one that has the most of the rest. Case is passed over.
+        Labels that no data set has come last, and name none.
+        """
+        left = list(self.labels if labels is None else labels)
+        found: list[Target] = []
 
-        best = max(self.datasets, key=shared, default=None)
-        return best if best and shared(best) else None
+        def shared(dataset: Dataset) -> list[str]:
+            known = [label.casefold() for label in dataset.labels]
+            here = [label for label in left if label.casefold() in known]
+            return sorted(here, key=lambda label: known.index(label.casefold()))
+
+        while left:
+            best = max(self.datasets, key=lambda dataset: len(shared(dataset)), default=None)
+            here = shared(best) if best else []
+            if not best or not here:
+                return (*found, Target(tuple(left)))
+            found.append(Target(tuple(here), best.name, best.guideline, best.guidelines))
+            left = [label for label in left if label not in here]
+        return tuple(found)
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1, default=str)
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_trained(folder: str | Path) -> Trained | None:
-    """What the model in a folder says of itself; None where it is none of ours.
+def load_trained(model: str | Path) -> Trained | None:
+    """What a model says of itself; None where it is none of ours.
+
+    Parameters
+    ----------
+    model: a folder, or the name of the packaged default.
 
     Raises
     ------
     ModelError: the file is damaged.
     """
-    path = Path(folder) / FILE
+    path = Path(folder_of(model)) / FILE
     if not path.is_file():
         return None
     try:

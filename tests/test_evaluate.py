@@ -36,6 +36,7 @@ from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts, Scores
 from constrained_ner.models import LanguageModel
 from constrained_ner.predict import Predictor
+from constrained_ner.prompts import Target
 from constrained_ner.vocabulary import Vocabulary
 
 TEXT = "left and right knee pain in colon cancer"
@@ -319,7 +320,7 @@ def test_what_predict_writes_is_read(
     predictor = Predictor(
         tiny_model,
         FORMATS[name],
-        ("Disease", "Anatomy"),
+        [Target(("Disease", "Anatomy"))],
         Level.FREE,
         batch_size=2,
         max_new_tokens=40,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 
 from constrained_ner.errors import ModelError
 from constrained_ner.models import (
-    DEFAULT_MODEL,
+    BASE_MODEL,
     LanguageModel,
     load_model,
     load_vocabulary,
@@ -52,8 +54,17 @@ def test_an_adapter_by_itself_and_on_its_base(tiny_folder: Path, tmp_path: Path)
     assert torch.equal(*logits)
     plain = load_model(tiny_folder).steerable.model(ids).logits
     assert not torch.allclose(logits[0], plain)
-    with pytest.raises(ModelError, match="is an adapter itself"):
-        load_model(tmp_path, tmp_path)
+    # On an adapter another one can be put, and one that was trained on it knows it.
+    twice = load_model(tmp_path, tmp_path)
+    assert not torch.allclose(twice.steerable.model(ids).logits, logits[0])
+    second = tmp_path / "second"
+    shutil.copytree(tmp_path, second)
+    config = json.loads((second / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path)
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    chain = load_model(second)
+    assert torch.equal(chain.steerable.model(ids).logits, twice.steerable.model(ids).logits)
+    assert load_vocabulary(second).size == base.vocabulary.size
 
 
 @pytest.mark.parametrize(
@@ -105,4 +116,4 @@ def test_the_packaged_model(smollm2: LanguageModel) -> None:
     folder = packaged_model()
     assert (folder / "model.safetensors").is_file()
     assert packaged_model() == folder
-    assert smollm2.name == DEFAULT_MODEL
+    assert smollm2.name == BASE_MODEL

@@ -15,7 +15,7 @@ from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Level
 from constrained_ner.models import LanguageModel, wrap
 from constrained_ner.predict import Prediction, Predictor, Summary
-from constrained_ner.prompts import indexed, messages, prompt
+from constrained_ner.prompts import Target, indexed, messages, prompt
 from tests.conftest import tiny
 
 LABELS = ("Disease", "Anatomy")
@@ -29,7 +29,7 @@ def test_every_format_and_level(
     documents = samples[:3]
     budget = 500 if "code" in name else 160
     predictor = Predictor(
-        tiny_model, FORMATS[name], LABELS, level, batch_size=2, max_new_tokens=budget
+        tiny_model, FORMATS[name], [Target(LABELS)], level, batch_size=2, max_new_tokens=budget
     )
     found = list(predictor.predict(documents))
     assert [p.id for p in found] == [d.id for d in documents]
@@ -52,7 +52,7 @@ def test_every_format_and_level(
 def test_single_questions_are_merged_in_text_order(
     tiny_model: LanguageModel, samples: list[Document]
 ) -> None:
-    predictor = Predictor(tiny_model, FORMATS["single_tag"], LABELS, batch_size=3)
+    predictor = Predictor(tiny_model, FORMATS["single_tag"], [Target(LABELS)], batch_size=3)
     for prediction in predictor.predict(samples[:4]):
         assert {reply.labels for reply in prediction.replies} == {("Disease",), ("Anatomy",)}
         for reply in prediction.replies:
@@ -66,7 +66,11 @@ def test_single_questions_are_merged_in_text_order(
 def test_batches_do_not_change_answers(tiny_model: LanguageModel, samples: list[Document]) -> None:
     def answers(batch_size: int) -> list[Prediction]:
         predictor = Predictor(
-            tiny_model, FORMATS["multi_brat"], LABELS, batch_size=batch_size, max_new_tokens=60
+            tiny_model,
+            FORMATS["multi_brat"],
+            [Target(LABELS)],
+            batch_size=batch_size,
+            max_new_tokens=60,
         )
         return list(predictor.predict(samples[:4]))
 
@@ -84,7 +88,7 @@ def test_a_conversation_shows_the_answers_before(
         return seen[-1]
 
     monkeypatch.setattr(predict_module, "messages", spy)
-    predictor = Predictor(tiny_model, FORMATS["conv_term"], LABELS, max_new_tokens=30)
+    predictor = Predictor(tiny_model, FORMATS["conv_term"], [Target(LABELS)], max_new_tokens=30)
     (prediction,) = predictor.predict(samples[:1])
     first, second = seen
     assert [m["role"] for m in first] == ["user"]
@@ -104,7 +108,7 @@ def test_one_bad_document_never_loses_the_others(samples: list[Document]) -> Non
         long,
         samples[1],
     ]
-    predictor = Predictor(small, FORMATS["multi_tag"], LABELS, batch_size=8)
+    predictor = Predictor(small, FORMATS["multi_tag"], [Target(LABELS)], batch_size=8)
     found = list(predictor.predict(documents))
     assert [p.error is None for p in found] == [True, False, False, False, True]
     assert "data.jsonl:7" in str(found[1].error)
@@ -121,7 +125,7 @@ def test_one_bad_document_never_loses_the_others(samples: list[Document]) -> Non
 def test_a_budget_that_is_too_small_names_the_document(
     tiny_model: LanguageModel, samples: list[Document]
 ) -> None:
-    predictor = Predictor(tiny_model, FORMATS["multi_code"], LABELS, max_new_tokens=20)
+    predictor = Predictor(tiny_model, FORMATS["multi_code"], [Target(LABELS)], max_new_tokens=20)
     found = list(predictor.predict(samples[:2]))
     assert all(f"'{d.id}'" in str(p.error) for p, d in zip(found, samples, strict=False))
     assert all("smaller than the shortest" in str(p.error) for p in found)
@@ -129,7 +133,7 @@ def test_a_budget_that_is_too_small_names_the_document(
 
 def test_answers_shrink_to_what_the_context_holds(samples: list[Document]) -> None:
     small = wrap("small", *tiny(context=1000))
-    predictor = Predictor(small, FORMATS["multi_bio"], LABELS, batch_size=4)
+    predictor = Predictor(small, FORMATS["multi_bio"], [Target(LABELS)], batch_size=4)
     for prediction in predictor.predict(samples[:4]):
         assert prediction.error is None
         assert prediction.replies[0].parses
@@ -137,15 +141,21 @@ def test_answers_shrink_to_what_the_context_holds(samples: list[Document]) -> No
 
 def test_bad_arguments(tiny_model: LanguageModel) -> None:
     with pytest.raises(LabelError, match="no labels"):
-        Predictor(tiny_model, FORMATS["multi_term"], ())
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(())])
     with pytest.raises(LabelError, match="twice"):
-        Predictor(tiny_model, FORMATS["multi_term"], ("a", "a"))
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(("a", "a"))])
     with pytest.raises(UnknownNameError, match="syntax level only"):
-        Predictor(tiny_model, FORMATS["multi_term"], LABELS, backend="xgrammar")
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], backend="xgrammar")
     with pytest.raises(UnknownNameError, match="multi_tag has none"):
-        Predictor(tiny_model, FORMATS["multi_tag"], LABELS, Level.SYNTAX, backend="outlines_core")
+        Predictor(
+            tiny_model,
+            FORMATS["multi_tag"],
+            [Target(LABELS)],
+            Level.SYNTAX,
+            backend="outlines_core",
+        )
     with pytest.raises(UnknownNameError, match="unknown backend"):
-        Predictor(tiny_model, FORMATS["multi_tag"], LABELS, backend="yacc")
+        Predictor(tiny_model, FORMATS["multi_tag"], [Target(LABELS)], backend="yacc")
 
 
 def test_outlines_own_backend_on_the_json_formats(
@@ -154,7 +164,7 @@ def test_outlines_own_backend_on_the_json_formats(
     predictor = Predictor(
         tiny_model,
         FORMATS["single_span"],
-        ("Disease",),
+        [Target(("Disease",))],
         Level.SYNTAX,
         max_new_tokens=40,
         backend="outlines_core",
@@ -209,7 +219,7 @@ def test_examples_are_shown_before_the_question(samples: list[Document]) -> None
 @pytest.mark.model
 def test_a_real_model_on_real_sentences(smollm2: LanguageModel, samples: list[Document]) -> None:
     format = get_format("multi_triple", Options(max_fragments=2))
-    predictor = Predictor(smollm2, format, LABELS, batch_size=2, max_new_tokens=40)
+    predictor = Predictor(smollm2, format, [Target(LABELS)], batch_size=2, max_new_tokens=40)
     for prediction in predictor.predict(samples[:2]):
         assert prediction.error is None
         assert prediction.replies[0].parses

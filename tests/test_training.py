@@ -21,16 +21,15 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel
 from constrained_ner.trained import Dataset, Trained
 from constrained_ner.training import recipe as recipe_module
-from constrained_ner.training.examples import Example, Question, make_example
-from constrained_ner.training.loop import (
+from constrained_ner.training.data import (
     IGNORED,
     as_item,
     collate,
     draw_examples,
     load_corpus,
-    score,
-    train,
 )
+from constrained_ner.training.examples import Example, Question, make_example
+from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import (
     Data,
     Evaluation,
@@ -50,6 +49,7 @@ from constrained_ner.training.sampling import (
     sampling_of,
 )
 from constrained_ner.training.saving import card, describe
+from constrained_ner.training.scoring import score
 from tests.training_models import (
     FAMILIES,
     LABELS,
@@ -578,7 +578,7 @@ def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, Language
     path = write_documents(tmp_path / "ten.jsonl")
     recipe = short_recipe(Path("base"), path)
     drawn = draw_examples(recipe, models["smollm2"])
-    said = describe(recipe, drawn, {})
+    said = describe(recipe, drawn, {}, {})
     said.save(tmp_path)
     assert str(tmp_path) not in (tmp_path / "cner.json").read_text(encoding="utf-8")
     assert sum(dataset.examples for dataset in said.datasets) == len(drawn.train)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,31 +31,16 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel, load_model
 from constrained_ner.predict import Predictor
 from constrained_ner.trained import load_trained
-from constrained_ner.training.loop import (
-    MARK,
-    draw_examples,
-    last_checkpoint,
-    score,
-    train,
-    whole_checkpoints,
-)
+from constrained_ner.training.checkpoints import MARK, last_checkpoint, whole_checkpoints
+from constrained_ner.training.data import draw_examples
+from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
 from constrained_ner.training.run import run
 from constrained_ner.training.sampling import Examples
-from tests.training_models import TEN, model_of, save_model, short_recipe, write_documents
+from constrained_ner.training.scoring import score
+from tests.training_models import TEN, silent, write_documents
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    folder = tmp_path_factory.mktemp("training")
-    base = save_model(model_of("smollm2"), folder / "base")
-    return short_recipe(base, write_documents(folder / "ten.jsonl"))
-
-
-def silent(items: Iterable[Any], what: str) -> Iterator[Any]:
-    return iter(items)
 
 
 def losses(log: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
@@ -214,7 +199,13 @@ def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
     (data,) = recipe.data
     tables: dict[str, dict[str, Any]] = {
         "examples": {"formats": list(recipe.examples.formats), "train": 10, "dev": 2, "test": 2},
-        "training": {"learning_rate": 0.01, "batch_size": 1, "accumulation": 2, "evaluations": 2.0},
+        "training": {
+            "learning_rate": 0.01,
+            "batch_size": 1,
+            "accumulation": 2,
+            "evaluations": 2.0,
+            "dtype": "float32",
+        },
         "evaluation": {"max_new_tokens": 8},
         "[data]": {"name": "ten"} | {s: str(data.train) for s in ("train", "dev", "test")},
     }
@@ -439,7 +430,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert results is not None
     assert len(results) == 4
     (prediction,) = Predictor(
-        loaded, FORMATS["multi_triple"], said.labels, dataset=dataset.name, max_new_tokens=40
+        loaded, FORMATS["multi_triple"], said.targets(), max_new_tokens=40
     ).predict(TEN[:1])
     assert prediction.error is None
 
@@ -503,3 +494,67 @@ def test_two_processes(recipe: Recipe, tmp_path: Path) -> None:
         said.metrics[f"eval_{what}"] for what in ("gold", "predicted", "correct")
     )
     assert counts.predicted > 0
+
+
+# accelerate shards models on GPUs only: on a CPU it takes the same configuration for DDP.
+_SHARDING_ON_CPU = """
+import accelerate.state
+from accelerate.utils import DistributedType
+
+AcceleratorState = accelerate.state.AcceleratorState
+plain = AcceleratorState.__init__
+
+def sharding(self, *arguments, fsdp_plugin=None, **options):
+    first = not AcceleratorState._shared_state
+    plain(self, *arguments, fsdp_plugin=fsdp_plugin, **options)
+    if first and fsdp_plugin is not None:
+        self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+        accelerate.state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+AcceleratorState.__init__ = sharding
+
+from constrained_ner.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", "4"])
+def test_weights_that_are_spread_over_processes(rank: str, recipe: Recipe, tmp_path: Path) -> None:
+    """FSDP comes to the same losses, scores and weights as DDP, also when it was stopped."""
+    script = tmp_path / "sharding.py"
+    script.write_text(_SHARDING_ON_CPU)
+
+    def launched(config: str) -> Path:
+        folder = tmp_path / config
+        port = 31500 + os.getpid() % 2000 + int(rank) + (config == "fsdp")
+        process = subprocess.run(
+            [
+                *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"),
+                *("--config_file", str(ROOT / "training" / f"{config}.yaml")),
+                *("--main_process_port", str(port), str(script)),
+                *command(recipe, folder, "--rank", rank, "--level", "faithful"),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert process.returncode == 0, process.stderr
+        return folder
+
+    plain, spread = launched("ddp"), launched("fsdp")
+    last = last_checkpoint(spread / "checkpoints")
+    assert last is not None
+    assert (last / "pytorch_model_fsdp.bin").exists()
+    (last / MARK).unlink()
+    launched("fsdp")
+    a, b = log_of(plain), log_of(spread)
+    assert len(losses(a)) > 2
+    for one, other in zip(losses(a), losses(b), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert scores(a) == scores(b)
+    ids = torch.tensor([[5, 6, 7, 300]])
+    with torch.no_grad():
+        logits = [load_model(folder).steerable.model(ids).logits for folder in (plain, spread)]
+    torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -249,6 +249,11 @@ def write_documents(path: Path, documents: Sequence[Document] = TEN) -> Path:
     ]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def silent(items: Iterable[Any], unit: str) -> Iterator[Any]:
+    """No progress bar."""
+    return iter(items)
 
 
 def short_recipe(model: Path, data: Path) -> Recipe:

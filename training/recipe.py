@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.grammar import Level
-from constrained_ner.models import DEFAULT_MODEL
+from constrained_ner.models import BASE_MODEL
 
 from .sampling import Examples, formats_of
 
@@ -101,16 +101,32 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Report:
+    """What is reported besides the log; it changes nothing in what is learnt.
+
+    Attributes
+    ----------
+    tensorboard: write TensorBoard's files into the run's folder (extra `tensorboard`).
+    country: ISO 3166 code of three letters; with it, energy and emissions are measured, by the
+        country's mix (extra `energy`).
+    """
+
+    tensorboard: bool = False
+    country: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run, but for where it is written."""
 
     data: tuple[Data, ...]
-    model: str = DEFAULT_MODEL
+    model: str = BASE_MODEL
     lora: Lora | None = None
     seed: int = 0
     examples: Examples = field(default_factory=Examples)
     training: Optimisation = field(default_factory=Optimisation)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    report: Report = field(default_factory=Report)
 
     def __post_init__(self) -> None:
         if not self.data:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from constrained_ner.formats import get_format
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, strict
-from constrained_ner.models import LanguageModel
-from constrained_ner.predict import Predictor
-
 from .bar import Bar
-from .loop import Drawn, budget_of, is_main, load_corpus, train, wait
+from .data import Drawn
+from .loop import train
+from .processes import is_main, wait
 from .recipe import Recipe
-from .sampling import draw, sampling_of
-from .saving import Results, describe, save
-
-Progress = Callable[[Iterable[Any], str], Iterator[Any]]
+from .reporting import energy_of
+from .saving import describe, save
+from .scoring import Progress, Results, test
 
 
 @dataclass(frozen=True)
@@ -81,38 +75,6 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
         return Outcome(recipe, folder, replace(drawn, broken=()), {}, {}, main=False)
     scores = [entry for entry in log if "eval_f1" in entry]
     metrics = max(scores, key=lambda entry: entry["eval_f1"]) if scores else {}
-    results = dict(test(recipe, drawn, model, progress))
-    save(model, describe(recipe, drawn, metrics), results, folder)
+    results = test(recipe, drawn, model, folder, progress)
+    save(model, describe(recipe, drawn, metrics, energy_of(folder)), results, folder)
     return Outcome(recipe, folder, drawn, metrics, results)
-
-
-def test(
-    recipe: Recipe, drawn: Drawn, model: LanguageModel, progress: Progress
-) -> Iterator[tuple[tuple[str, str, str], Counts]]:
-    """Strict counts of every format on a sample of each test split, free and faithful."""
-    for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
-        if data.test is None:
-            continue
-        held = load_corpus(data, data.test, corpus).corpus
-        sampling = sampling_of(recipe.examples, recipe.formats, drawn.options, "test")
-        documents = [q.document for q in draw(held, "test", recipe.seed, sampling)]
-        for name in recipe.formats:
-            for level in (Level.FREE, Level.FAITHFUL):
-                predictor = Predictor(
-                    model,
-                    get_format(name, drawn.options),
-                    corpus.labels,
-                    level,
-                    recipe.evaluation.batch_size,
-                    budget_of(recipe, level),
-                    dataset=corpus.name,
-                    guideline=corpus.guideline_for(corpus.labels),
-                )
-                what = f"documents of {corpus.name}, {name}, {level}"
-                counts = Counts()
-                for document, prediction in zip(
-                    documents, progress(predictor.predict(documents), what), strict=True
-                ):
-                    gold = [e for e in document.entities if e.label in corpus.labels]
-                    counts += strict(document.text, gold, prediction.entities)
-                yield (corpus.name, name, str(level)), counts

@@ -18,7 +18,7 @@ from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.grammar import Level
-from constrained_ner.prompts import guideline_text
+from constrained_ner.prompts import Target
 
 from .examples import Question
 
@@ -68,8 +68,9 @@ class Corpus:
     guideline: str = ""
     guidelines: dict[str, str] = field(default_factory=dict)
 
-    def guideline_for(self, labels: Sequence[str]) -> str:
-        return guideline_text(self.guideline, self.guidelines, labels)
+    @property
+    def target(self) -> Target:
+        return Target(self.labels, self.name, self.guideline, self.guidelines)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _question(
         sampling.options,
         dataset=corpus.name,
         index=name in SPAN_FORMATS and chance.random() < sampling.index,
-        guideline=corpus.guideline_for(asked),
+        guideline=corpus.target.guideline_for(asked),
     )
 
 

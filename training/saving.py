@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats import get_format
-from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel
 from constrained_ner.prompts import prompt
 from constrained_ner.trained import FILE, Dataset, Trained
 
-from .loop import Drawn, writing
+from .checkpoints import writing
+from .data import Drawn
 from .recipe import Recipe
+from .scoring import Results
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
-# Data set, format, level -> counts on the test split.
-Results = Mapping[tuple[str, str, str], Counts]
 
 
 def wording(formats: tuple[str, ...]) -> str:
@@ -31,7 +29,9 @@ def wording(formats: tuple[str, ...]) -> str:
     return "\n\n".join(prompt(get_format(f), "{text}", ("{label}",), "{dataset}") for f in formats)
 
 
-def describe(recipe: Recipe, drawn: Drawn, metrics: dict[str, Any]) -> Trained:
+def describe(
+    recipe: Recipe, drawn: Drawn, metrics: dict[str, Any], energy: dict[str, float]
+) -> Trained:
     """What the model has to say of itself."""
     datasets = []
     for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
@@ -58,6 +58,7 @@ def describe(recipe: Recipe, drawn: Drawn, metrics: dict[str, Any]) -> Trained:
         recipe=recipe.to_json(),
         versions={name: version(name) for name in PACKAGES},
         metrics=metrics,
+        energy=energy,
     )
 
 
@@ -118,6 +119,7 @@ def card(trained: Trained, results: Results) -> str:
         ),
         f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}.",
         _table(results),
+        _energy(trained),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",
         "The recipe and the prompts are in `cner.json`.",
     ]
@@ -137,6 +139,16 @@ def _model_index(results: Results) -> list[str]:
             f"value: {counts.scores.f1 or 0.0:.4f}}}",
         ]
     return lines
+
+
+def _energy(trained: Trained) -> str:
+    if not trained.energy:
+        return ""
+    hours, kwh, co2 = (trained.energy[key] for key in ("seconds", "kwh", "co2_kg"))
+    return (
+        f"Training took {hours / 3600:.2f} h, {kwh:.3f} kWh and {co2:.3f} kg of CO2 equivalents "
+        f"({trained.recipe['report']['country']}), as codecarbon measures or estimates them."
+    )
 
 
 def _table(results: Results) -> str:

@@ -23,8 +23,8 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.grammar import Level
-from constrained_ner.prompts import DEFAULT_DATASET
-from constrained_ner.trained import load_trained
+from constrained_ner.prompts import DEFAULT_DATASET, Target
+from constrained_ner.trained import DEFAULT_MODEL, load_trained
 
 if TYPE_CHECKING:
     from constrained_ner.predict import Prediction
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
-    default="smollm2-135m",
+    default=DEFAULT_MODEL,
     show_default=True,
-    help="A folder, the packaged default, or a hub id.",
+    help="A folder, a packaged model, or a hub id.",
 )
 @click.option("--adapter", default=None, help="A LoRA adapter to put on the model.")
 @click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 @click.option(
     "--dataset",
     default=None,
-    help="The data set whose guidelines the prompt names.  [default: the one of the model's that "
-    f"has these labels, or {DEFAULT_DATASET}]",
+    help="The data set whose guidelines the prompt names, for all labels.  [default: for each "
+    f"label one that the model was trained on, or {DEFAULT_DATASET}]",
 )
 @click.option("--index", is_flag=True, help="Show the offset of every word in the prompt.")
 @click.option(
@@ -126,16 +126,19 @@ def predict(
         raise click.UsageError("--free and --level exclude each other")
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     trained = load_trained(adapter or model)
+    targets: tuple[Target, ...] = ()
     if trained is not None:
-        labels = labels or trained.labels
+        targets = trained.targets(labels)
         name = name or ("multi_term" if "multi_term" in trained.formats else trained.formats[0])
         options["max_fragments"] = options["max_fragments"] or trained.options.get("max_fragments")
         if name not in trained.formats:
             known = ", ".join(trained.formats)
             click.echo(f"the model was not trained to write {name}, but {known}", err=True)
-    if labels is None:
-        raise click.UsageError("expected --labels: the model does not say which it knows")
-    asked = trained.dataset_for(labels) if trained else None
+    if not targets or dataset:
+        labels = labels or (trained.labels if trained else None)
+        if labels is None:
+            raise click.UsageError("expected --labels: the model does not say which it knows")
+        targets = (Target(labels, dataset or DEFAULT_DATASET),)
     format = get_format(name or "multi_term", to_options(options))
     documents = islice(read(input, input_format), limit)
 
@@ -145,15 +148,13 @@ def predict(
     predictor = Predictor(
         load_model(model, adapter, device=device, dtype=dtype),
         format,
-        labels,
+        targets,
         chosen,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        dataset=dataset or (asked.name if asked else DEFAULT_DATASET),
         index=index,
         backend=backend,
         examples=_examples(examples),
-        guideline=asked.guideline_for(labels) if asked else "",
     )
     summary = Summary()
     readable = output is None

@@ -1,0 +1,139 @@
+"""How good a model's generated answers are: on dev questions, and on the test splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.documents import Document
+from constrained_ner.errors import TrainingError
+from constrained_ner.formats import get_format
+from constrained_ner.grammar import Level
+from constrained_ner.metrics import Counts, strict
+from constrained_ner.models import LanguageModel
+from constrained_ner.predict import Prediction, Predictor
+from constrained_ner.prompts import Target
+
+from .checkpoints import writing
+from .data import Drawn, load_corpus
+from .examples import Question
+from .recipe import Recipe
+from .sampling import draw, sampling_of
+
+FILE = "scores.jsonl"
+LEVELS = (Level.FREE, Level.FAITHFUL)
+# Data set, format, level -> counts on a sample of the test split.
+Results = dict[tuple[str, str, str], Counts]
+Progress = Callable[[Iterable[Any], str], Iterator[Any]]
+
+
+def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -> dict[str, Counts]:
+    """Strict counts of generated answers, by format.
+
+    Free answers are read leniently, masked ones strictly, as `cner predict` does.
+    """
+
+    def group(question: Question) -> tuple[Any, ...]:
+        return (
+            question.format,
+            question.corpus,
+            question.labels,
+            question.index,
+            question.guideline,
+        )
+
+    level = Level.parse(recipe.evaluation.level)
+    counts: dict[str, Counts] = {}
+    for (name, corpus, labels, index, guideline), items in groupby(
+        sorted(questions, key=group), key=group
+    ):
+        asked = sorted(items, key=lambda question: len(question.document.text))
+        predictor = Predictor(
+            model,
+            get_format(name, asked[0].options),
+            [Target(labels, corpus, guideline)],
+            level,
+            recipe.evaluation.batch_size,
+            _budget_of(recipe, level),
+            index=index,
+        )
+        documents = [question.document for question in asked]
+        found = _counted(documents, predictor.predict(documents), labels)
+        counts[name] = counts.get(name, Counts()) + found
+    return counts
+
+
+def test(
+    recipe: Recipe, drawn: Drawn, model: LanguageModel, folder: Path, progress: Progress
+) -> Results:
+    """Strict counts of every format on a sample of each test split, free and faithful.
+
+    Each is written to `scores.jsonl` of the folder once it is known, and not measured again.
+    """
+    path = folder / FILE
+    results = load_results(path)
+    with writing(folder), path.open("a", encoding="utf-8") as file:
+        for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
+            if data.test is None:
+                continue
+            held = load_corpus(data, data.test, corpus).corpus
+            sampling = sampling_of(recipe.examples, recipe.formats, drawn.options, "test")
+            documents = [q.document for q in draw(held, "test", recipe.seed, sampling)]
+            documents.sort(key=lambda document: len(document.text))
+            for name, level in product(recipe.formats, LEVELS):
+                cell = (corpus.name, name, str(level))
+                if cell in results:
+                    continue
+                predictor = Predictor(
+                    model,
+                    get_format(name, drawn.options),
+                    [corpus.target],
+                    level,
+                    recipe.evaluation.batch_size,
+                    _budget_of(recipe, level),
+                )
+                what = f"documents of {corpus.name}, {name}, {level}"
+                predictions = progress(predictor.predict(documents), what)
+                results[cell] = _counted(documents, predictions, corpus.labels)
+                file.write(json.dumps([*cell, asdict(results[cell])]) + "\n")
+                file.flush()
+    return results
+
+
+def load_results(path: Path) -> Results:
+    """What `test` wrote; a last line that was cut off is removed from the file.
+
+    Raises
+    ------
+    TrainingError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    try:
+        rows = [json.loads(line) for line in whole.splitlines()]
+        return {(name, format, level): Counts(**counts) for name, format, level, counts in rows}
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: damaged: {error}") from None
+
+
+def _budget_of(recipe: Recipe, level: Level) -> int | None:
+    """The most tokens of an answer; None: as many as masked answers may need to end."""
+    return (recipe.evaluation.max_new_tokens or None) if level is Level.FREE else None
+
+
+def _counted(
+    documents: Sequence[Document], predictions: Iterable[Prediction], labels: Sequence[str]
+) -> Counts:
+    total = Counts()
+    for document, prediction in zip(documents, predictions, strict=True):
+        gold = [entity for entity in document.entities if entity.label in labels]
+        total += strict(document.text, gold, prediction.entities)
+    return total
