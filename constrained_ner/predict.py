@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
+from statistics import fmean
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from constrained_ner.decoding.budget import derived_budget
+from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.generation import Answer, generate
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError, CnerError, InputError, UnknownNameError
@@ -37,6 +39,8 @@ class Reply:
     problems: what was wrong with it, and what settling dropped.
     parses: whether the answer as generated follows its format to the letter.
     ended, forced, tokens: see `Answer`.
+    kept: of the model's probability the share that the masks let through, over the tokens of the
+        answer: the mean and the least; None where it was not recorded.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +52,7 @@ class Reply:
     ended: bool
     forced: bool
     tokens: int
+    kept: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Prediction:
                     "tokens": reply.tokens,
                     "ended": reply.ended,
                     "forced": reply.forced,
+                    **({} if reply.kept is None else {"kept": list(reply.kept)}),
                 }
                 for reply in self.replies
             ],
@@ -188,6 +194,8 @@ class Predictor:
     backend: `llguidance`, or an engine of outlines' own for what a JSON schema can say: the
         syntax level of the JSON formats, without the budget's guarantee.
     examples: annotated documents to show to the model before each question.
+    record: keep how much of the model's probability masks let through; see `Reply.kept`.
+    costs: what answering takes is added to it.
     """
 
     model: LanguageModel
@@ -199,6 +207,8 @@ class Predictor:
     index: bool = False
     backend: str = "llguidance"
     examples: tuple[Document, ...] = ()
+    record: bool = False
+    costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
         check_labels([label for target in self.targets for label in target.labels])
@@ -226,7 +236,8 @@ class Predictor:
         prediction = partial(Prediction, format=self.format, level=self.level)
         while batch := list(islice(source, self.batch_size)):
             jobs = [self._jobs(document) for document in batch]
-            self._answer([job for of_one in jobs for job in of_one])
+            with self.costs.timed("seconds"):
+                self._answer([job for of_one in jobs for job in of_one])
             for document, of_one in zip(batch, jobs, strict=True):
                 failed = [job.outcome for job in of_one if isinstance(job.outcome, CnerError)]
                 if isinstance(document, InputError):
@@ -315,7 +326,8 @@ class Predictor:
             empty = self.format.write(text, (), job.labels)
         else:
             try:
-                grammar = self.format.grammar(text, job.labels, self.level)
+                with self.costs.timed("grammar_seconds"):
+                    grammar = self.format.grammar(text, job.labels, self.level)
             except CnerError as error:
                 error.args = (f"{place}: {error}",)
                 raise
@@ -345,7 +357,9 @@ class Predictor:
             [budget for _, _, budget, _ in ready],
             grammars or None,
             [f"document {job.document.id!r}" for job, *_ in ready],
+            record=self.record,
             processor=self._foreign_processor(),
+            costs=self.costs,
         )
 
     def _schema(self) -> Any:
@@ -370,6 +384,7 @@ class Predictor:
     def _read(self, job: _Job, answer: Answer) -> Reply:
         """Entities of an answer: settled where it was masked, salvaged where it was free."""
         text, written = job.document.text, answer.text
+        shares = [step.kept for step in answer.steps]
         if self.backend != "llguidance":
             written = _respelled(written)
         settled: str | None = None
@@ -393,6 +408,7 @@ class Predictor:
             answer.ended,
             answer.forced,
             len(answer.tokens),
+            (fmean(shares), min(shares)) if shares else None,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import outlines
 
+from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.processor import GrammarLogitsProcessor, Step
 from constrained_ner.errors import DecodingError
 from constrained_ner.grammar import Grammar
@@ -43,6 +44,7 @@ def generate(
     *,
     record: bool = False,
     processor: Any = None,
+    costs: Costs | None = None,
     **options: Any,
 ) -> list[Answer]:
     """Answers to a batch of prompts, by default greedy.
@@ -55,6 +57,7 @@ def generate(
     names: what to call the prompts in messages.
     record: keep log-probabilities and kept mass of masked answers.
     processor: another outlines processor in place of ours; it must be good for all prompts.
+    costs: what to add the costs to, but for `seconds`.
     options: for `generate` of transformers, such as `num_beams` or `do_sample`.
 
     Raises
@@ -62,22 +65,26 @@ def generate(
     BudgetError, GrammarError, DecodingError: see `GrammarLogitsProcessor`.
     """
     wide = options.get("do_sample") or options.get("num_beams", 1) > 1
+    costs = costs or Costs()
     masking = None
     if grammars is not None and processor is None:
-        processor = masking = GrammarLogitsProcessor(
-            model.vocabulary,
-            grammars,
-            budgets,
-            names,
-            record=record,
-            candidates=8 if wide else 1,
-        )
+        with costs.timed("grammar_seconds"):
+            processor = masking = GrammarLogitsProcessor(
+                model.vocabulary,
+                grammars,
+                budgets,
+                names,
+                record=record,
+                candidates=8 if wide else 1,
+                costs=costs,
+            )
     sequences: Any = outlines.Generator(model.steerable, processor=processor).batch(
         list(prompts),
         max_new_tokens=max(budgets),
         eos_token_id=list(model.vocabulary.ends),
         **{"do_sample": False, **options},
     )
+    costs.calls += max(map(len, sequences))
     if masking is not None:
         outcomes = masking.outcomes(sequences)
     copies = len(sequences) // len(prompts)
@@ -88,6 +95,7 @@ def generate(
             (k for k, token in enumerate(sequence) if token in model.vocabulary.ends), len(sequence)
         )
         tokens = tuple(sequence[: min(end + 1, budget)])
+        costs.tokens += len(tokens)
         answers.append(
             Answer(
                 model.vocabulary.text_of(tokens),

@@ -15,6 +15,7 @@ from llguidance import LLExecutor, LLMatcher
 from outlines.processors import OutlinesLogitsProcessor
 
 from constrained_ner.decoding.completion import complete, shortest_answer
+from constrained_ner.decoding.costs import Costs
 from constrained_ner.errors import BudgetError, CnerError, DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.vocabulary import Vocabulary
@@ -109,6 +110,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
     record: keep `Step`s; it costs two softmaxes a step.
     candidates: how many of the likeliest tokens are tried in each step near the end of a budget.
         One is right for greedy decoding; sampling and beams profit from more.
+    costs: what to add the time of the masks to.
 
     Raises
     ------
@@ -125,6 +127,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         *,
         record: bool = False,
         candidates: int = 1,
+        costs: Costs | None = None,
     ):
         super().__init__("torch")
         self.vocabulary = vocabulary
@@ -132,6 +135,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self.names = list(names or (f"prompt {i}" for i in range(len(self.grammars))))
         self.record = record
         self.candidates = candidates
+        self.costs = costs or Costs()
         self._executor = _executor()
         # Grammars at the syntax level are often the same for the whole batch: a copy is faster.
         self._matchers: dict[str, LLMatcher] = {}
@@ -186,6 +190,10 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         ------
         DecodingError: a matcher failed; it names the prompt and the position.
         """
+        with self.costs.timed("mask_seconds"):
+            return self._masked(input_ids, logits)
+
+    def _masked(self, input_ids: Any, logits: Any) -> Any:
         self._advance(input_ids)
         active = [i for i, row in enumerate(self._rows) if not row.ended and not row.dead]
         dead = [i for i, row in enumerate(self._rows) if row.dead]
