@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from constrained_ner import __version__
+from constrained_ner.cli.benchmark import benchmark
 from constrained_ner.cli.check import check
 from constrained_ner.cli.convert import convert
 from constrained_ner.cli.corpora import corpora
@@ -40,5 +41,5 @@ def main() -> None:
     """Biomedical named entity recognition with small language models, under a grammar."""
 
 
-for command in (predict, train, evaluate, formats, check, convert, corpora):
+for command in (predict, train, evaluate, benchmark, formats, check, convert, corpora):
     main.add_command(command)

@@ -90,7 +90,12 @@ def _labels(
 ) -> tuple[str, ...] | None:
     if value is None:
         return None
-    return check_labels([label.strip() for label in value.split(",")])
+    return check_labels(names_of(value))
+
+
+def names_of(value: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in value.split(","))
 
 
 def to_options(options: dict[str, Any]) -> Options:

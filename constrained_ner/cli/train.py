@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from constrained_ner.cli.options import labels_option, progress
+from constrained_ner.cli.options import labels_option, names_of, progress
 from constrained_ner.grammar import Level
 
 # Options that change one value of the recipe: the option, its table, its key, and its type.
@@ -91,8 +91,7 @@ def train(
         lora = replace(chosen.lora or Lora(), rank=rank, alpha=2 * rank) if rank else None
         chosen = replace(chosen, lora=lora)
     if formats:
-        names = tuple(name.strip() for name in formats.split(","))
-        chosen = replace(chosen, examples=replace(chosen.examples, formats=names))
+        chosen = replace(chosen, examples=replace(chosen.examples, formats=names_of(formats)))
     for _, table, key, _ in _VALUES:
         value = values[f"{table}_{key}"]
         if value is not None:

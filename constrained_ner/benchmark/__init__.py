@@ -1,0 +1,1 @@
+"""The benchmark: formats and levels on the same documents and models, and the report of it."""

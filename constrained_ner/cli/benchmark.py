@@ -1,0 +1,156 @@
+"""`cner benchmark`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constrained_ner.benchmark.grid import Grid, done, load_data, run, variants_of
+from constrained_ner.benchmark.results import gather
+from constrained_ner.cli.options import names_of
+from constrained_ner.grammar import Level
+from constrained_ner.trained import DEFAULT_MODEL
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=(DEFAULT_MODEL,),
+    show_default=True,
+    help="A folder, a packaged model, or a hub id. May be given several times.",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]PATH",
+    help="Annotated documents, and what prompts call the data set; by default the file's name, or "
+    "its folder's where it is called test, dev or train. May be given several times.",
+)
+@click.option(
+    "--formats",
+    default="all",
+    show_default=True,
+    help="Formats, separated by commas; `all` twelve; `spans`: multi_span+index, "
+    "single_span+index and multi_brat+offsets.",
+)
+@click.option("--levels", default="free,syntax,faithful", show_default=True)
+@click.option("--documents", type=click.IntRange(1), help="Draw this many of each data set.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    help="Of free answers; by default derived from each text, as of masked ones always.",
+)
+@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
+@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
+@click.option(
+    "--resamples", type=click.IntRange(1), default=10_000, show_default=True, help="Of intervals."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The folder of the benchmark. One that was stopped goes on with its next cell.",
+)
+def benchmark(
+    models: tuple[str, ...],
+    data: tuple[str, ...],
+    formats: str,
+    levels: str,
+    documents: int | None,
+    seed: int,
+    batch_size: int,
+    max_new_tokens: int | None,
+    device: str,
+    dtype: str,
+    resamples: int,
+    output: Path,
+) -> None:
+    """Compare formats and levels of constraint on the same documents.
+
+    Writes answers, results.json, report.html and report.md.
+    """
+    loaded = []
+    broken = []
+    for item in data:
+        name, _, path = item.rpartition("=")
+        found, errors = load_data(Path(path), name, documents, seed)
+        loaded.append(found)
+        broken += errors
+    grid = Grid(
+        models,
+        tuple(loaded),
+        variants_of(names_of(formats)),
+        tuple(Level.parse(name) for name in names_of(levels)),
+        seed,
+        batch_size,
+        max_new_tokens,
+        device,
+        dtype,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    with _Bar(grid, output) as bar:
+        run(grid, output, bar.progress)
+    results = gather(grid, output, resamples=resamples)
+    text = json.dumps(results, ensure_ascii=False, indent=1)
+    (output / "results.json").write_text(text + "\n", encoding="utf-8")
+    click.echo(f"{len(results['cells'])} cells; written to {output}")
+    for error in broken:
+        click.echo(f"left out: {error}", err=True)
+    if broken:
+        sys.exit(1)
+
+
+class _Bar:
+    """Documents over all cells, and the time left, on a terminal."""
+
+    def __init__(self, grid: Grid, folder: Path):
+        sizes = {data.name: len(data.documents) for data in grid.data}
+        waiting = [cell for cell in grid.cells() if not done(folder, cell)]
+        self.total = sum(sizes[cell.data] for cell in waiting)
+        self.bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self.bar = Progress(
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def progress(self, items: Iterable[Any], what: str) -> Iterator[Any]:
+        for item in items:
+            yield item
+            if self.bar:
+                self.bar.update(self.task, description=what, advance=1)
