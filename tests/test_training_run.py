@@ -37,6 +37,7 @@ from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
 from constrained_ner.training.run import run
 from constrained_ner.training.sampling import Examples
+from constrained_ner.training.saving import as_kept
 from constrained_ner.training.scoring import score
 from tests.training_models import TEN, silent, write_documents
 
@@ -369,7 +370,11 @@ def test_activations_computed_twice_change_nothing(
 # ---- what is left -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lora", [None, Lora(4)], ids=["all weights", "lora"])
+@pytest.mark.parametrize(
+    "lora",
+    [None, Lora(4), Lora(4, dtype="bfloat16")],
+    ids=["all weights", "lora", "lora in bfloat16"],
+)
 def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Path) -> None:
     data = replace(
         recipe.data[0],
@@ -393,8 +398,11 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     # The weights that gave the best score, and the tokenizer.
     loaded = load_model(tmp_path)
     trained, _, _ = train(chosen, tmp_path)
+    as_kept(trained, chosen)
     bare: Any = trained.steerable.model
     if lora is not None:
+        types = {str(weight.dtype) for weight in load_file(tmp_path / kept).values()}
+        assert types == {f"torch.{lora.dtype}"}
         bare = bare.merge_and_unload()
     ids = torch.tensor([[5, 6, 7, 300]])
     with torch.no_grad():

@@ -29,12 +29,15 @@ class Lora:
     Attributes
     ----------
     targets: names of the layers, or `all-linear`.
+    dtype: of the adapter that is kept, one of `DTYPES` but `auto`; bfloat16 takes half the space.
+        It is tested as it is kept.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,14 @@ class Recipe:
             Level.parse(self.evaluation.level)
         except UnknownNameError as error:
             raise InputError(f"{key}: {error}") from None
-        for key, known in (("scheduler", SCHEDULERS), ("dtype", DTYPES)):
-            value = getattr(self.training, key)
-            if value not in known:
-                raise InputError(f"training.{key} is {value!r}: expected {', '.join(known)}")
+        for key, known in (
+            ("training.scheduler", SCHEDULERS),
+            ("training.dtype", DTYPES),
+            ("lora.dtype", DTYPES[1:]),
+        ):
+            value = self._value(key)
+            if value is not None and value not in known:
+                raise InputError(f"{key} is {value!r}: expected {', '.join(known)}")
         for key in _POSITIVE:
             value = self._value(key)
             if value is not None and not 0 < value < math.inf:

@@ -15,7 +15,7 @@ from .loop import train
 from .processes import is_main, wait
 from .recipe import Recipe
 from .reporting import energy_of
-from .saving import describe, save
+from .saving import as_kept, describe, save
 from .scoring import Progress, Results, test
 
 
@@ -75,6 +75,7 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
         return Outcome(recipe, folder, replace(drawn, broken=()), {}, {}, main=False)
     scores = [entry for entry in log if "eval_f1" in entry]
     metrics = max(scores, key=lambda entry: entry["eval_f1"]) if scores else {}
+    as_kept(model, recipe)
     results = test(recipe, drawn, model, folder, progress)
     save(model, describe(recipe, drawn, metrics, energy_of(folder)), results, folder)
     return Outcome(recipe, folder, drawn, metrics, results)

@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats import get_format
 from constrained_ner.models import LanguageModel
@@ -21,6 +24,7 @@ from .data import Drawn
 from .recipe import Recipe
 from .scoring import Results
 
+ADAPTER = "adapter_model.safetensors"  # peft's name for it
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
 
 
@@ -85,9 +89,23 @@ def save(model: LanguageModel, trained: Trained, results: Results, folder: Path)
         part.rmdir()
 
 
+def as_kept(model: LanguageModel, recipe: Recipe) -> None:
+    """Round an adapter's weights to what is kept of them."""
+    if recipe.lora is not None:
+        bare: Any = model.steerable.model
+        for weight in bare.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.to(getattr(torch, recipe.lora.dtype)).to(weight.dtype)
+
+
 def _write(model: LanguageModel, trained: Trained, results: Results, part: Path) -> None:
     bare = model.steerable.model
     bare.save_pretrained(part)
+    kept = (trained.recipe["lora"] or {}).get("dtype", "float32")
+    if kept != "float32":
+        path = part / ADAPTER
+        weights = {name: w.to(getattr(torch, kept)) for name, w in load_file(path).items()}
+        save_file(weights, path, {"format": "pt"})
     model.tokenizer.save_pretrained(part)
     trained.save(part)
     (part / "README.md").write_text(card(trained, results), encoding="utf-8")
