@@ -156,10 +156,12 @@ class _Job:
 
     Attributes
     ----------
+    predictor: how it is asked and answered.
     labels: those of the question. `target`: what it is part of.
     before: the questions of the same conversation that come before it.
     """
 
+    predictor: Predictor
     document: Document
     target: Target
     labels: tuple[str, ...]
@@ -233,24 +235,23 @@ class Predictor:
         A document that cannot be read or answered becomes a prediction with an `error`.
         """
         source = iter(documents)
-        prediction = partial(Prediction, format=self.format, level=self.level)
         while batch := list(islice(source, self.batch_size)):
-            jobs = [self._jobs(document) for document in batch]
-            with self.costs.timed("seconds"):
-                self._answer([job for of_one in jobs for job in of_one])
-            for document, of_one in zip(batch, jobs, strict=True):
-                failed = [job.outcome for job in of_one if isinstance(job.outcome, CnerError)]
-                if isinstance(document, InputError):
-                    yield prediction("", "", error=str(document))
-                elif not of_one:
-                    error = f"document {document.id!r}: the text is empty"
-                    yield prediction(document.id, document.text, error=error)
-                elif failed:
-                    yield prediction(document.id, document.text, error=str(failed[0]))
-                else:
-                    replies = tuple(job.reply for job in of_one)
-                    entities = text_order(e for reply in replies for e in reply.entities)
-                    yield prediction(document.id, document.text, entities, replies)
+            yield from answer([(self, document) for document in batch])
+
+    def _prediction(self, document: Document | InputError, jobs: Sequence[_Job]) -> Prediction:
+        """What has become of the questions about a document."""
+        prediction = partial(Prediction, format=self.format, level=self.level)
+        if isinstance(document, InputError):
+            return prediction("", "", error=str(document))
+        if not jobs:
+            error = f"document {document.id!r}: the text is empty"
+            return prediction(document.id, document.text, error=error)
+        failed = [job.outcome for job in jobs if isinstance(job.outcome, CnerError)]
+        if failed:
+            return prediction(document.id, document.text, error=str(failed[0]))
+        replies = tuple(job.reply for job in jobs)
+        entities = text_order(entity for reply in replies for entity in reply.entities)
+        return prediction(document.id, document.text, entities, replies)
 
     def _jobs(self, document: Document | InputError) -> list[_Job]:
         """The questions about a document, in order; none about a broken or empty one."""
@@ -261,46 +262,9 @@ class Predictor:
             asked: list[_Job] = []
             for labels in self.format.questions(target.labels):
                 before = tuple(asked) if self.format.name == "conv_term" else ()
-                asked.append(_Job(document, target, labels, before))
+                asked.append(_Job(self, document, target, labels, before))
             jobs += asked
         return jobs
-
-    def _answer(self, jobs: Sequence[_Job]) -> None:
-        """Give each job its outcome: a batch at a time, a conversation's turns one after another.
-
-        Once a document's question has failed, the rest of its conversation is left out.
-        """
-        for turn in sorted({len(job.before) for job in jobs}):
-            ready = [
-                job
-                for job in jobs
-                if len(job.before) == turn
-                and all(isinstance(earlier.outcome, Reply) for earlier in job.before)
-            ]
-            for at in range(0, len(ready), self.batch_size):
-                self._answer_batch(ready[at : at + self.batch_size])
-
-    # ---- one batch
-
-    def _answer_batch(self, jobs: Sequence[_Job]) -> None:
-        """One bad job leaves the others alone."""
-        ready: list[_Ready] = []
-        for job in jobs:
-            try:
-                ready.append(self._prepare(job))
-            except CnerError as error:
-                job.outcome = error
-        while ready:
-            try:
-                answers = self._generate(ready)
-            except CnerError as error:
-                if error.row is None:
-                    raise
-                ready.pop(error.row).job.outcome = error
-                continue
-            for (job, *_), answer in zip(ready, answers, strict=True):
-                job.outcome = self._read(job, answer)
-            break
 
     def _prepare(self, job: _Job) -> _Ready:
         text, model = job.document.text, self.model
@@ -348,19 +312,6 @@ class Predictor:
                 )
             budget = min(budget, model.context - len(prompt))
         return _Ready(job, prompt, budget, grammar)
-
-    def _generate(self, ready: Sequence[_Ready]) -> list[Answer]:
-        grammars = [grammar for *_, grammar in ready if grammar is not None]
-        return generate(
-            self.model,
-            [prompt for _, prompt, _, _ in ready],
-            [budget for _, _, budget, _ in ready],
-            grammars or None,
-            [f"document {job.document.id!r}" for job, *_ in ready],
-            record=self.record,
-            processor=self._foreign_processor(),
-            costs=self.costs,
-        )
 
     def _schema(self) -> Any:
         """The JSON schema of the answers, one for all of a batch; None where there is none."""
@@ -410,6 +361,81 @@ class Predictor:
             len(answer.tokens),
             (fmean(shares), min(shares)) if shares else None,
         )
+
+
+# ---- answering: batches may mix predictors ------------------------------------------------------
+
+
+def answer(
+    asked: Sequence[tuple[Predictor, Document | InputError]],
+) -> list[Prediction]:
+    """One prediction for each document, asked for by its predictor.
+
+    Parameters
+    ----------
+    asked: the predictors have one model, batch size and backend, and all of them mask or none.
+    """
+    if not asked:
+        return []
+    jobs = [predictor._jobs(document) for predictor, document in asked]
+    with asked[0][0].costs.timed("seconds"):
+        _answer_all([job for of_one in jobs for job in of_one])
+    return [
+        predictor._prediction(document, of_one)
+        for (predictor, document), of_one in zip(asked, jobs, strict=True)
+    ]
+
+
+def _answer_all(jobs: Sequence[_Job]) -> None:
+    """Give each job its outcome: a batch at a time, a conversation's turns one after another.
+
+    Once a document's question has failed, the rest of its conversation is left out.
+    """
+    for turn in sorted({len(job.before) for job in jobs}):
+        ready = [
+            job
+            for job in jobs
+            if len(job.before) == turn
+            and all(isinstance(earlier.outcome, Reply) for earlier in job.before)
+        ]
+        size = jobs[0].predictor.batch_size
+        for at in range(0, len(ready), size):
+            _answer_batch(ready[at : at + size])
+
+
+def _answer_batch(jobs: Sequence[_Job]) -> None:
+    """One bad job leaves the others alone."""
+    ready: list[_Ready] = []
+    for job in jobs:
+        try:
+            ready.append(job.predictor._prepare(job))
+        except CnerError as error:
+            job.outcome = error
+    while ready:
+        try:
+            answers = _generate(ready)
+        except CnerError as error:
+            if error.row is None:
+                raise
+            ready.pop(error.row).job.outcome = error
+            continue
+        for (job, *_), generated in zip(ready, answers, strict=True):
+            job.outcome = job.predictor._read(job, generated)
+        break
+
+
+def _generate(ready: Sequence[_Ready]) -> list[Answer]:
+    predictor = ready[0].job.predictor
+    return generate(
+        predictor.model,
+        [prompt for _, prompt, _, _ in ready],
+        [budget for _, _, budget, _ in ready],
+        [grammar for *_, grammar in ready if grammar is not None] or None,
+        [f"document {job.document.id!r}" for job, *_ in ready],
+        record=predictor.record,
+        processor=predictor._foreign_processor(),
+        costs=predictor.costs,
+    )
 
 
 def _respelled(generated: str) -> str:

@@ -31,7 +31,12 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel, load_model
 from constrained_ner.predict import Predictor
 from constrained_ner.trained import load_trained
-from constrained_ner.training.checkpoints import MARK, last_checkpoint, whole_checkpoints
+from constrained_ner.training.checkpoints import (
+    ADAPTER,
+    MARK,
+    last_checkpoint,
+    whole_checkpoints,
+)
 from constrained_ner.training.data import draw_examples
 from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
@@ -459,6 +464,38 @@ def test_the_best_checkpoint_is_what_is_saved(recipe: Recipe, tmp_path: Path) ->
         *(best["eval_gold"], best["eval_predicted"], best["eval_correct"]),
     )
     assert counts.correct > 0
+
+
+def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) -> None:
+    first = replace(recipe, lora=Lora(rank=4))
+    run(first, tmp_path / "first", silent)
+    began = Lora(rank=4, start=tmp_path / "first")
+    still = replace(recipe.training, learning_rate=1e-12)
+    _, _, log = train(replace(recipe, lora=began, training=still), tmp_path / "still")
+    before, _, _ = train(first, tmp_path / "first")
+    after = load_model(recipe.model, last_checkpoint(tmp_path / "still" / "checkpoints"))
+    bare: Any = before.steerable.model
+    ids = torch.tensor([[5, 6, 7, 300]])
+    with torch.no_grad():
+        logits = bare.merge_and_unload()(ids).logits
+        torch.testing.assert_close(after.steerable.model(ids).logits, logits)
+    # Which it was is remembered, and it is part of what a run is.
+    run(replace(recipe, lora=began), tmp_path / "second", silent)
+    said = load_trained(tmp_path / "second")
+    assert said is not None
+    assert said.recipe["lora"]["start"] == "first"
+    assert losses(log)[-1][1] < losses(log_of(tmp_path / "first"))[0][1]
+    shutil.copy(tmp_path / "second" / ADAPTER, tmp_path / "first" / ADAPTER)
+    with pytest.raises(TrainingError, match="another 'files'"):
+        train(replace(recipe, lora=began), tmp_path / "second")
+
+
+def test_an_adapter_that_training_cannot_begin_with(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(replace(recipe, lora=Lora(rank=4, start=tmp_path)), tmp_path / "run")
+    run(replace(recipe, lora=Lora(rank=2)), tmp_path / "first", silent)
+    with pytest.raises(TrainingError, match="another kind of adapter"):
+        train(replace(recipe, lora=Lora(rank=4, start=tmp_path / "first")), tmp_path / "run")
 
 
 # ---- several processes --------------------------------------------------------------------------

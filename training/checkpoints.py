@@ -21,6 +21,7 @@ from .recipe import Recipe
 
 MARK = "complete"  # stands in a checkpoint once it is whole
 STATE = "trainer_state.json"  # transformers' name for it
+ADAPTER = "adapter_model.safetensors"  # peft's name for it
 RUN = "run.json"  # what is trained on what: a run is not gone on with by another recipe
 
 
@@ -51,6 +52,8 @@ def check_same(recipe: Recipe, folder: Path) -> None:
     # what is reported, and where, may change
     values = {key: value for key, value in recipe.to_json().items() if key != "report"}
     files = [[data.train, data.dev, data.test] for data in recipe.data]
+    if recipe.lora and recipe.lora.start:
+        files.append([recipe.lora.start / ADAPTER])
     run = {
         **values,
         "files": [[path and sha256_of(path) for path in paths] for paths in files],

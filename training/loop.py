@@ -17,6 +17,8 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -26,6 +28,7 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel, load_model, wrap
 
 from .checkpoints import (
+    ADAPTER,
     STATE,
     Checkpoints,
     check_disk,
@@ -259,9 +262,36 @@ def _with_lora(recipe: Recipe, model: LanguageModel) -> LanguageModel:
             adapted = get_peft_model(model.steerable.model, config)
     except ValueError as error:
         raise TrainingError(f"lora.targets: {error}") from None
+    if recipe.lora.start is not None:
+        _begin_with(recipe.lora.start, adapted)
     # the name that finds the base again, not the folder where it was found here
     adapted.peft_config["default"].base_model_name_or_path = recipe.model
     return wrap(model.name, adapted, model.tokenizer)
+
+
+def _begin_with(folder: Path, adapted: Any) -> None:
+    """Take over the weights of an adapter.
+
+    Raises
+    ------
+    TrainingError: there is none, or it has not the same rank and targets.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    try:
+        weights = load_file(folder / ADAPTER)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"lora.start: {folder / ADAPTER} cannot be read: {error}") from None
+    given, own = (
+        {name: weight.shape for name, weight in of.items()}
+        for of in (weights, get_peft_model_state_dict(adapted))
+    )
+    if given != own:
+        raise TrainingError(
+            f"lora.start: {folder} is another kind of adapter: expected rank and targets of the "
+            "recipe"
+        )
+    set_peft_model_state_dict(adapted, weights)
 
 
 def _has_bf16() -> bool:

@@ -31,6 +31,8 @@ class Lora:
     targets: names of the layers, or `all-linear`.
     dtype: of the adapter that is kept, one of `DTYPES` but `auto`; bfloat16 takes half the space.
         It is tested as it is kept.
+    start: the folder of an adapter, of the same rank and targets, whose weights training begins
+        with; by default it begins with none.
     """
 
     rank: int = 16
@@ -38,6 +40,7 @@ class Lora:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     dtype: str = "float32"
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """As JSON; of files only the names, since folders say more than they should."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        if self.lora and self.lora.start:
+            values["lora"]["start"] = self.lora.start.resolve().name
         for data in values["data"]:
             for split in SPLITS:
                 if data[split]:

@@ -19,12 +19,11 @@ from constrained_ner.models import LanguageModel
 from constrained_ner.prompts import prompt
 from constrained_ner.trained import FILE, Dataset, Trained
 
-from .checkpoints import writing
+from .checkpoints import ADAPTER, writing
 from .data import Drawn
 from .recipe import Recipe
 from .scoring import Results
 
-ADAPTER = "adapter_model.safetensors"  # peft's name for it
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
 
 

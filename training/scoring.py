@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from constrained_ner.formats import get_format
 from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts, strict
 from constrained_ner.models import LanguageModel
-from constrained_ner.predict import Prediction, Predictor
+from constrained_ner.predict import Prediction, Predictor, answer
 from constrained_ner.prompts import Target
 
 from .checkpoints import writing
@@ -37,33 +37,33 @@ def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -
     Free answers are read leniently, masked ones strictly, as `cner predict` does.
     """
 
-    def group(question: Question) -> tuple[Any, ...]:
-        return (
-            question.format,
-            question.corpus,
-            question.labels,
-            question.index,
-            question.guideline,
-        )
-
     level = Level.parse(recipe.evaluation.level)
-    counts: dict[str, Counts] = {}
-    for (name, corpus, labels, index, guideline), items in groupby(
-        sorted(questions, key=group), key=group
-    ):
-        asked = sorted(items, key=lambda question: len(question.document.text))
-        predictor = Predictor(
+
+    def predictor(question: Question) -> Predictor:
+        return Predictor(
             model,
-            get_format(name, asked[0].options),
-            [Target(labels, corpus, guideline)],
+            get_format(question.format, question.options),
+            [Target(question.labels, question.corpus, question.guideline)],
             level,
             recipe.evaluation.batch_size,
             _budget_of(recipe, level),
-            index=index,
+            index=question.index,
         )
-        documents = [question.document for question in asked]
-        found = _counted(documents, predictor.predict(documents), labels)
-        counts[name] = counts.get(name, Counts()) + found
+
+    def length(question: Question) -> int:
+        """About how long the answer is: that of one without entities."""
+        format = get_format(question.format, question.options)
+        return sum(
+            len(format.write(question.document.text, (), labels)) for labels in question.turns
+        )
+
+    # A batch takes as long as its longest answer; formats may be mixed in it.
+    ordered = sorted(questions, key=length)
+    predictions = answer([(predictor(question), question.document) for question in ordered])
+    counts: dict[str, Counts] = {}
+    for question, prediction in zip(ordered, predictions, strict=True):
+        found = _counted([question.document], [prediction], question.labels)
+        counts[question.format] = counts.get(question.format, Counts()) + found
     return counts
 
 
