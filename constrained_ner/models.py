@@ -198,6 +198,11 @@ def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabu
     return Vocabulary.of(tokenizer, size, ends)
 
 
+def base_of(name: str | Path) -> str:
+    """What transformers loads for a name, adapters left out: a folder or a hub id."""
+    return _sources(str(name))[0]
+
+
 def _sources(name: str) -> tuple[str, list[str]]:
     """What transformers is to load for a name, a folder or a hub id, and the adapters to put on."""
     source = str(packaged_model()) if name == BASE_MODEL else folder_of(name)

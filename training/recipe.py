@@ -214,9 +214,19 @@ def load_recipe(path: Path) -> Recipe:
     except ValueError as error:
         raise InputError(f"not TOML: {error}", path) from None
     try:
-        recipe: Recipe = _built(Recipe, values, "")
+        return build_recipe(values)
     except InputError as error:
         raise InputError(error.reason, path) from None
+
+
+def build_recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from what a TOML file holds.
+
+    Raises
+    ------
+    InputError: a key is unknown or of a wrong type.
+    """
+    recipe: Recipe = _built(Recipe, values, "")
     return recipe
 
 

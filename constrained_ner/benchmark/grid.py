@@ -13,8 +13,8 @@ import platform
 import random
 import re
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from constrained_ner.labels import check_labels
 from constrained_ner.prompts import Target
 from constrained_ner.trained import Trained, load_trained
 
+FILE = "results.json"
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
 # Other ways to write a format: what is asked of the prompt and of the reading.
 INDEX, OFFSETS = "index", "offsets"
@@ -144,7 +145,7 @@ class Cell:
     @property
     def path(self) -> Path:
         """Within the folder of the benchmark, without a suffix."""
-        return Path(_slug(self.model), _slug(self.data), f"{self.variant}.{self.level}")
+        return Path(slug(self.model), slug(self.data), f"{self.variant}.{self.level}")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -156,7 +157,7 @@ class Cell:
         }
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "_"
 
 
@@ -166,7 +167,7 @@ class Grid:
 
     Attributes
     ----------
-    models: folders, packaged models or hub ids.
+    models: names: folders, packaged models or hub ids, or what `sources` says where to find.
     documents, seed: the most documents of each data set, and what their draw hangs on.
     max_new_tokens: of free answers; None derives it from each text, as it is for masked ones.
     """
@@ -180,6 +181,11 @@ class Grid:
     max_new_tokens: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, model: str) -> str:
+        """What to load for the name of a model."""
+        return self.sources.get(model, model)
 
     def cells(self) -> list[Cell]:
         """In the order in which they are answered: a model is loaded once."""
@@ -217,7 +223,10 @@ def run(grid: Grid, folder: Path, progress: Progress) -> None:
         if loaded is None or loaded[0] != cell.model:
             from constrained_ner.models import load_model
 
-            loaded = cell.model, load_model(cell.model, device=grid.device, dtype=grid.dtype)
+            loaded = (
+                cell.model,
+                load_model(grid.source(cell.model), device=grid.device, dtype=grid.dtype),
+            )
         _answer(grid, cell, by_name[cell.data], loaded[1], folder, progress)
 
 
@@ -230,7 +239,7 @@ def _answer(
     predictor = Predictor(
         model,
         format,
-        [target_of(load_trained(cell.model), data)],
+        [target_of(load_trained(grid.source(cell.model)), data)],
         cell.level,
         grid.batch_size,
         grid.max_new_tokens if cell.level is Level.FREE else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from constrained_ner.benchmark.grid import Grid, done, load_data, run, variants_of
+from constrained_ner.benchmark.grid import FILE, Grid, done, load_data, run, variants_of
 from constrained_ner.benchmark.results import gather
 from constrained_ner.cli.options import names_of
 from constrained_ner.grammar import Level
@@ -103,7 +103,7 @@ def benchmark(
         run(grid, output, bar.progress)
     results = gather(grid, output, resamples=resamples)
     text = json.dumps(results, ensure_ascii=False, indent=1)
-    (output / "results.json").write_text(text + "\n", encoding="utf-8")
+    (output / FILE).write_text(text + "\n", encoding="utf-8")
     click.echo(f"{len(results['cells'])} cells; written to {output}")
     for error in broken:
         click.echo(f"left out: {error}", err=True)

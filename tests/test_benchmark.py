@@ -1,0 +1,323 @@
+"""The grid of the benchmark: its cells, how it goes on, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constrained_ner.benchmark import grid as grid_module
+from constrained_ner.benchmark.grid import (
+    Cell,
+    Data,
+    Grid,
+    Variant,
+    load_data,
+    options_of,
+    run,
+    target_of,
+    variants_of,
+)
+from constrained_ner.benchmark.results import gather
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError, UnknownNameError
+from constrained_ner.evaluate import evaluate, load
+from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.grammar import Level
+from constrained_ner.prompts import Target
+from constrained_ner.trained import Dataset, Trained
+from tests.training_models import LABELS, TEN, silent, write_documents
+
+DATA = Data("ten", TEN, LABELS, 1)
+MODEL = "tiny"
+
+
+def write_cell(
+    folder: Path, cell: Cell, data: Data, answers: dict[str, str], **more: dict[str, Any]
+) -> None:
+    """A cell with these answers, by document; those that are not given are empty."""
+    format = get_format(cell.variant.format, options_of(cell.variant, data))
+    path = folder / cell.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for document in data.documents:
+        replies = []
+        entities: list[Entity] = []
+        for labels in format.questions(data.labels):
+            answer = answers.get(document.id, format.write(document.text, (), labels))
+            read = format.decode(answer, document.text, labels, strict=False)
+            entities += read.entities
+            replies.append(
+                {
+                    "labels": labels,
+                    "answer": answer,
+                    "parses": not read.problems,
+                    "problems": [[problem.kind, problem.detail] for problem in read.problems],
+                    "tokens": len(answer),
+                    "ended": True,
+                    "forced": False,
+                    **more.get(document.id, {}),
+                }
+            )
+        found = [{"label": e.label, "fragments": e.fragments} for e in entities]
+        lines.append(
+            {
+                "id": document.id,
+                "text": document.text,
+                "format": cell.variant.format,
+                "level": cell.level,
+                "options": {},
+                "entities": found,
+                "answers": replies,
+            }
+        )
+    path.with_name(f"{path.name}.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    summary = {**cell.to_json(), "costs": {"calls": 1, "tokens": 2, "seconds": 3.0}}
+    path.with_name(f"{path.name}.json").write_text(json.dumps(summary))
+
+
+def grid_of(variants: str, levels: tuple[Level, ...] = (Level.FREE,), data: Data = DATA) -> Grid:
+    return Grid((MODEL,), (data,), variants_of(variants.split(",")), levels)
+
+
+def gold(document: Document, format: str) -> str:
+    return get_format(format).encode(document, LABELS, Level.FREE)
+
+
+# ---- variants and data --------------------------------------------------------------------------
+
+
+def test_variants() -> None:
+    assert [str(variant) for variant in variants_of(["all"])] == list(FORMATS)
+    assert [str(variant) for variant in variants_of(["multi_term", "spans", "multi_term"])] == [
+        "multi_term",
+        "multi_span+index",
+        "single_span+index",
+        "multi_brat+offsets",
+    ]
+    assert Variant.parse("multi_brat+offsets") == Variant("multi_brat", "offsets")
+    assert options_of(Variant("multi_brat", "offsets"), DATA).anchor == "offsets"
+    for name in ("multi_term+index", "multi_brat+index", "multi_span+"):
+        if name.endswith("+"):
+            assert str(Variant.parse(name)) == "multi_span"
+            continue
+        with pytest.raises(UnknownNameError, match=r"multi_span\+index"):
+            Variant.parse(name)
+    with pytest.raises(UnknownNameError, match="multi_words"):
+        variants_of(["multi_words"])
+
+
+def test_data(tmp_path: Path) -> None:
+    folder = tmp_path / "ncbi"
+    folder.mkdir()
+    path = write_documents(folder / "test.jsonl")
+    with path.open("a") as file:
+        file.write("{broken\n")
+    data, broken = load_data(path)
+    assert data.name == "ncbi"
+    assert data.labels == LABELS
+    assert [error.line for error in broken] == [11]
+    assert {document.id for document in data.documents} == {document.id for document in TEN}
+    lengths = [len(document.text) for document in data.documents]
+    assert lengths == sorted(lengths)
+    some, _ = load_data(path, "other", 3, seed=1)
+    again, _ = load_data(path, "other", 3, seed=1)
+    others, _ = load_data(path, "other", 3, seed=2)
+    assert some == again != others
+    assert (some.name, len(some.documents)) == ("other", 3)
+    # Labels are those of all documents, whichever were drawn.
+    assert all(load_data(path, "x", 1, seed=seed)[0].labels == LABELS for seed in range(5))
+    with pytest.raises(InputError, match="no document has an entity"):
+        load_data(write_documents(tmp_path / "none.jsonl", [TEN[4]]))
+
+
+def test_a_data_set_that_was_trained_on_is_asked_for_in_the_same_way() -> None:
+    trained = Trained("base", (), (Dataset("ten", LABELS, "As they are.", {"Gene": "no RNA"}),))
+    assert target_of(trained, DATA) == Target(LABELS, "ten", "As they are.", {"Gene": "no RNA"})
+    assert target_of(trained, replace(DATA, name="x")) == Target(LABELS, "x")
+    assert target_of(None, DATA) == Target(LABELS, "ten")
+
+
+# ---- the run ------------------------------------------------------------------------------------
+
+
+def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
+    data = replace(DATA, documents=TEN[:3])
+    grid = Grid(
+        (MODEL,),
+        (data,),
+        variants_of(["multi_term", "single_term"]),
+        max_new_tokens=30,
+        sources={MODEL: str(tiny_folder)},
+    )
+    seen: list[str] = []
+
+    def noted(items: Iterable[Any], what: str) -> Iterator[Any]:
+        seen.append(what)
+        return iter(items)
+
+    run(grid, tmp_path, noted)
+    assert seen == [
+        f"ten, {name}, {level}" for name in ("multi_term", "single_term") for level in Level
+    ]
+    whole = gather(grid, tmp_path, resamples=50)
+    assert not whole["missing"]
+    # What a cell says is what `cner evaluate` says of its file.
+    for found in whole["cells"]:
+        cell = Cell(MODEL, "ten", Variant(found["variant"]), Level(found["level"]))
+        path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
+        paired = load(write_documents(tmp_path / "gold.jsonl", data.documents), path)
+        scores = evaluate(paired, LABELS, resamples=50).to_json()["scores"]
+        assert found["scores"] == scores
+        assert found["costs"]["tokens"] == found["health"]["tokens"]
+        assert found["costs"]["calls"] > 0
+        assert found["costs"]["seconds"] > found["costs"]["mask_seconds"] >= 0
+        if cell.level is Level.FREE:
+            assert found["kept"] is None
+            assert found["costs"]["mask_seconds"] == 0
+        else:
+            assert found["health"]["parsed"] == found["health"]["answers"]
+            assert 0 <= found["kept"]["least"] <= found["kept"]["mean"] <= 1
+            assert found["costs"]["mask_seconds"] > 0
+            assert found["costs"]["grammar_seconds"] > 0
+    # A cell is done once its summary is there; the others are left alone.
+    cell = Cell(MODEL, "ten", Variant("single_term"), Level.FREE)
+    (tmp_path / cell.path).with_name("single_term.free.json").unlink()
+    assert gather(grid, tmp_path, resamples=50)["missing"] == [cell.to_json()]
+    seen.clear()
+    run(grid, tmp_path, noted)
+    assert seen == ["ten, single_term, free"]
+    again = gather(grid, tmp_path, resamples=50)
+    for before, after in zip(whole["cells"], again["cells"], strict=True):
+        assert before["scores"] == after["scores"]
+
+
+def test_no_model_is_loaded_where_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = grid_of("multi_term")
+    for cell in grid.cells():
+        write_cell(tmp_path, cell, DATA, {})
+    monkeypatch.setattr(grid_module, "_answer", None)
+    run(grid, tmp_path, silent)
+
+
+def test_names_of_models_are_no_paths(tmp_path: Path) -> None:
+    cell = Cell("../../up/model:1", "a b/c", Variant("multi_term"), Level.FREE)
+    assert not cell.path.is_absolute()
+    assert ".." not in cell.path.parts
+    assert (tmp_path / cell.path).resolve().is_relative_to(tmp_path.resolve())
+
+
+# ---- results ------------------------------------------------------------------------------------
+
+
+def test_free_answers_are_read_in_two_ways(tmp_path: Path) -> None:
+    grid = grid_of("multi_term")
+    (cell,) = grid.cells()
+    right = {document.id: gold(document, "multi_term") for document in TEN}
+    write_cell(tmp_path, cell, DATA, right)
+    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    assert found["scores"]["strict"]["f1"] == found["read_strictly"]["f1"] == 1.0
+    # The last bracket is missing: what is there can be read, but it does not parse.
+    open_ended = {id: answer.removesuffix("]") for id, answer in right.items()}
+    write_cell(tmp_path, cell, DATA, open_ended)
+    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    assert found["scores"]["strict"]["f1"] == 1.0
+    assert found["read_strictly"]["f1"] == 0.0
+    assert found["health"]["parsed"] == 0
+
+
+def test_differences_to_free_answers(tmp_path: Path) -> None:
+    grid = grid_of("multi_term", (Level.FREE, Level.FAITHFUL))
+    free, masked = grid.cells()
+    half = {document.id: gold(document, "multi_term") for document in TEN[:5]}
+    whole = {document.id: gold(document, "multi_term") for document in TEN}
+    write_cell(tmp_path, free, DATA, half)
+    write_cell(tmp_path, masked, DATA, whole)
+    results = gather(grid, tmp_path, resamples=50)
+    first, second = results["cells"]
+    assert "against_free" not in first
+    difference = second["against_free"]["f1"]["difference"]
+    assert difference == pytest.approx(1 - first["scores"]["strict"]["f1"])
+    # One data set: pooled, it is the same.
+    pooled_free, pooled_masked = results["pooled"]
+    assert pooled_free["strict"] == first["scores"]["strict"]
+    assert pooled_masked["against_free"] == second["against_free"]
+    # Pooled scores are of all data sets, or there are none.
+    more = replace(grid, data=(DATA, replace(DATA, name="more")))
+    assert gather(more, tmp_path, resamples=50)["pooled"] == []
+
+
+def test_shifts(tmp_path: Path) -> None:
+    data = Data("one", (Document("a", "the knee and the hip", (_at("Gene", 4, 8),)),), LABELS, 1)
+    grid = grid_of("multi_span,multi_term", data=data)
+    spans, terms = grid.cells()
+    write_cell(tmp_path, spans, data, {"a": _spans((2, 8), (17, 20))})
+    write_cell(tmp_path, terms, data, {})
+    with_offsets, without = gather(grid, tmp_path, resamples=50)["cells"]
+    assert "shifts" not in without
+    # Two too early; and one 13 and 12 too late, as near as there is.
+    assert with_offsets["shifts"] == {
+        "exact": 0,
+        "unrelated": 0,
+        "start": [(-2, 1), (13, 1)],
+        "end": [(0, 1), (12, 1)],
+    }
+    write_cell(tmp_path, spans, data, {"a": _spans((4, 8), (9, 12))})
+    exact, _ = gather(grid, tmp_path, resamples=50)["cells"]
+    # What is right is not there to be missed again.
+    assert exact["shifts"] == {"exact": 1, "unrelated": 1, "start": [], "end": []}
+
+
+def _at(label: str, start: int, end: int) -> Entity:
+    return Entity(label, ((start, end),))
+
+
+def _spans(*spans: tuple[int, int]) -> str:
+    return "Answer: " + json.dumps([{"span": list(span), "type": "Gene"} for span in spans])
+
+
+def test_labels_that_models_drift_to(tmp_path: Path) -> None:
+    """As in the paper's section 5.3: the right term, and a label that nobody asked for."""
+    text = "metastatic lung tumors and knee"
+    one = Data("one", (Document("a", text, (_at("Anatomy", 11, 22),)),), ("Anatomy",), 1)
+    other = Data("other", (TEN[0],), ("Disease", "Gene"), 1)
+    grid = Grid((MODEL,), (one, other), variants_of(["multi_triple", "single_tag"]), (Level.FREE,))
+    for cell in grid.cells():
+        data = one if cell.data == "one" else other
+        drifted = {"a": "Answer:\nlung tumors; is a; Disease\nknee; is a; Disease"}
+        write_cell(tmp_path, cell, data, drifted if cell.variant.format == "multi_triple" else {})
+    found = {(c["data"], c["variant"]): c for c in gather(grid, tmp_path, resamples=50)["cells"]}
+    assert found["one", "multi_triple"]["labels_given"] == [["Anatomy", "Disease", 1]]
+    assert found["one", "multi_triple"]["scores"]["strict"]["predicted"] == 0
+    assert found["other", "multi_triple"]["labels_given"] == []
+    # A format that asks for one label at a time cannot write another one.
+    assert "labels_given" not in found["one", "single_tag"]
+
+
+def test_answers_beyond_the_papers_budget_and_kept_mass(tmp_path: Path) -> None:
+    grid = grid_of("multi_term", (Level.FAITHFUL,))
+    (cell,) = grid.cells()
+    kept = {"d0": {"kept": [0.5, 0.1], "tokens": 128}, "d1": {"kept": [1.0, 0.3], "tokens": 129}}
+    write_cell(tmp_path, cell, DATA, {}, **kept)
+    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    assert found["health"]["beyond"] == 1
+    assert found["kept"] == {"mean": 0.75, "least": pytest.approx(0.2)}
+
+
+def test_documents_to_look_at(tmp_path: Path) -> None:
+    grid = grid_of("multi_term", (Level.FREE,))
+    (cell,) = grid.cells()
+    write_cell(tmp_path, cell, DATA, {"d0": gold(TEN[0], "multi_term")})
+    shown = gather(grid, tmp_path, shown=2, resamples=50)["documents"]
+    assert [document["id"] for document in shown] == ["d0", "d1"]
+    assert shown[0]["found"]["multi_term.free"]["entities"] == shown[0]["gold"]
+    assert shown[1]["found"]["multi_term.free"]["entities"] == []
+    assert len(shown[1]["gold"]) == 3
