@@ -177,14 +177,13 @@ def plan(experiment: Experiment) -> Plan:
     from constrained_ner.training.data import load_corpus
 
     recipe = experiment.recipe
-    corpora = {data: load_corpus(data, data.train).corpus for data in recipe.data}
+    corpora = [load_corpus(data, data.train).corpus for data in recipe.data]
     examples = {
-        corpus.name: min(recipe.examples.train, len(corpus.documents))
-        for corpus in corpora.values()
+        corpus.name: min(recipe.examples.train, len(corpus.documents)) for corpus in corpora
     }
     tested = sum(
         min(recipe.examples.test, len(load_corpus(data, data.test, corpus).corpus.documents))
-        for data, corpus in corpora.items()
+        for data, corpus in zip(recipe.data, corpora, strict=True)
         if data.test is not None
     )
     sizes = {model: _parameters(model) for model in experiment.models}

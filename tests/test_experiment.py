@@ -1,0 +1,143 @@
+"""The paper's study: what is planned, run, gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constrained_ner.benchmark.experiment import load_experiment, plan, run_experiment
+from constrained_ner.errors import InputError
+from constrained_ner.grammar import Level
+from constrained_ner.training.sampling import CONFIGURATIONS
+from tests.training_models import silent, write_documents
+
+ROOT = Path(__file__).parent.parent
+OWN = {
+    "models": ["tiny"],
+    "configurations": ["multi_term", "term_ner"],
+    "draws": 2,
+    "levels": ["faithful"],
+}
+
+
+def write_experiment(folder: Path, base: str = "tiny", **changes: Any) -> Path:
+    data = write_documents(folder / "ten.jsonl")
+    values = {**OWN, "models": [base], **changes}
+    tables: dict[str, dict[str, Any]] = {
+        "examples": {"train": 6, "dev": 2, "test": 3},
+        "training": {"epochs": 1, "learning_rate": 0.01, "evaluations": 1, "dtype": "float32"},
+        "evaluation": {"level": "faithful"},
+        "[data]": {"name": "ten"} | {split: str(data) for split in ("train", "dev", "test")},
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+    for table, entries in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in entries.items())]
+    path = folder / "experiment.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("experiment*.toml")))
+def test_the_committed_ones(path: Path) -> None:
+    experiment = load_experiment(path)
+    assert all(data.test for data in experiment.recipe.data)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# cner experiment benchmarks/{path.name} -o ")
+    # The paper's own: seven configurations, two models, three draws, as its recipe trains.
+    if path.stem == "experiment":
+        assert len(experiment.runs()) == 7 * 2 * 3
+        assert len(experiment.recipe.data) == 8
+
+
+def test_runs(tmp_path: Path) -> None:
+    experiment = load_experiment(write_experiment(tmp_path))
+    assert experiment.levels == (Level.FAITHFUL,)
+    runs = experiment.runs()
+    assert [(run.configuration, run.draw) for run in runs] == [
+        ("multi_term", 0),
+        ("multi_term", 1),
+        ("term_ner", 0),
+        ("term_ner", 1),
+    ]
+    assert len({run.path for run in runs}) == len({run.name for run in runs}) == 4
+    for run in runs:
+        assert run.recipe.seed == run.draw
+        assert run.recipe.formats == CONFIGURATIONS[run.configuration]
+        assert run.recipe.model == "tiny"
+        grid = run.grid(tmp_path)
+        assert tuple(variant.format for variant in grid.variants) == run.recipe.formats
+        assert [len(data.documents) for data in grid.data] == [3]
+    # Another draw is of other documents.
+    drawn = [run.grid(tmp_path).data[0].documents for run in runs]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": None}, "models is .*: expected a list of names"),
+        ({"models": "tiny"}, "models is 'tiny'"),
+        ({"configurations": ["all", "some"]}, "unknown configuration 'some': expected all, 7best"),
+        ({"draws": 0}, "draws is 0"),
+        ({"draws": True}, "draws is True"),
+        ({"levels": ["strict"]}, "unknown level 'strict'"),
+        ({"model": "tiny"}, "unknown key 'model': an experiment has"),
+        ({"rate": 3}, "unknown key 'rate'"),
+    ],
+)
+def test_broken_files(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, **changes)
+    with pytest.raises(InputError, match=f"experiment.toml: {message}"):
+        load_experiment(path)
+
+
+def test_plan(tiny_folder: Path, tmp_path: Path) -> None:
+    experiment = load_experiment(write_experiment(tmp_path, str(tiny_folder)))
+    found = plan(experiment)
+    assert (found.runs, found.examples) == (4, {"ten": 6})
+    # Three documents, in one and in two formats, two draws each.
+    assert found.answers == 3 * 2 + 3 * 2 * 2
+    assert found.hours is not None
+    assert 0 < found.hours < 1e-3
+    unknown = load_experiment(write_experiment(tmp_path, str(tmp_path / "nowhere")))
+    assert plan(unknown).hours is None
+    assert "unknown" in plan(unknown).lines()[-1]
+
+
+def test_the_papers_hours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At the paper's own size the estimate is the paper's figure."""
+    from constrained_ner.benchmark import experiment as module
+
+    monkeypatch.setattr(module, "_parameters", lambda model: 494_000_000)
+    changed = load_experiment(write_experiment(tmp_path, configurations=["all"], draws=1))
+    found = plan(changed)
+    assert found.hours is not None
+    share = 6 * 1 / (80_000 * 4)
+    assert found.hours == pytest.approx(4 * 2.396 * share, rel=1e-3)
+
+
+def test_an_experiment_goes_on(recipe: Any, tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, recipe.model)
+    experiment = load_experiment(path)
+    folder = tmp_path / "out"
+    steps = run_experiment(experiment, folder, silent, resamples=20)
+    first = next(steps)
+    del steps  # stopped after the first run
+    trained = (folder / experiment.runs()[0].path / "model" / "cner.json").stat().st_mtime_ns
+    whole = list(run_experiment(experiment, folder, silent, resamples=20))
+    assert whole[0] == first
+    assert (folder / experiment.runs()[0].path / "model" / "cner.json").stat().st_mtime_ns == (
+        trained
+    )
+    assert [(r["run"]["configuration"], r["run"]["draw"]) for r in whole] == [
+        (run.configuration, run.draw) for run in experiment.runs()
+    ]
+    for result, run in zip(whole, experiment.runs(), strict=True):
+        assert not result["missing"]
+        assert len(result["cells"]) == len(run.recipe.formats)
+        assert result["run"]["training"]["seconds"] > 0
+        for cell in result["cells"]:
+            assert cell["health"]["parsed"] == cell["health"]["answers"]
