@@ -321,3 +321,5 @@ def test_documents_to_look_at(tmp_path: Path) -> None:
     assert shown[0]["found"]["multi_term.free"]["entities"] == shown[0]["gold"]
     assert shown[1]["found"]["multi_term.free"]["entities"] == []
     assert len(shown[1]["gold"]) == 3
+    assert gather(grid, tmp_path, texts=["other"], resamples=50)["documents"] == []
+    assert len(gather(grid, tmp_path, texts=["ten"], resamples=50)["documents"]) == len(TEN)

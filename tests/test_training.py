@@ -454,6 +454,8 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[training]\npatience = -1\n", "training.patience is -1: expected 0 or more"),
         (f"{DATA}[training]\nwarmup = 2\n", "training.warmup is 2.0: expected 0 to 1"),
         (f"{DATA}[lora]\nrank = 0\n", "lora.rank is 0"),
+        (f"{DATA}[lora]\ndtype = 'auto'\n", "lora.dtype is 'auto'"),
+        (f"{DATA}examples = -1\n", "data.examples is -1"),
         ("[[data]\n", "not TOML"),
     ],
 )
@@ -542,6 +544,17 @@ def test_labels_and_fragments_come_from_the_data(
     drawn = draw_examples(recipe, models["smollm2"])
     assert drawn.options == Options(max_fragments=2)
     assert sum(example.dropped for example in drawn.train) == 0
+
+
+def test_a_corpus_may_have_its_own_number_of_examples(
+    tmp_path: Path, models: dict[str, LanguageModel]
+) -> None:
+    path = write_documents(tmp_path / "ten.jsonl")
+    data = (Data(path, path, name="few", examples=3), Data(path, path, name="all"))
+    drawn = draw_examples(Recipe(data, examples=Examples(("multi_term",), dev=4)), models["smollm2"])
+    counts = Counter(example.question.corpus for example in drawn.train)
+    assert counts == {"few": 3, "all": 10}
+    assert Counter(question.corpus for question in drawn.dev) == {"few": 4, "all": 4}
 
 
 # ---- what a model says of itself ----------------------------------------------------------------

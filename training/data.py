@@ -108,6 +108,8 @@ def draw_examples(
                 held = split if name == "train" else load_corpus(data, path, split.corpus)
                 broken += held.broken
                 sampling = sampling_of(recipe.examples, recipe.formats, options, name)
+                if name == "train" and data.examples:
+                    sampling = replace(sampling, most=data.examples)
                 questions += draw(held.corpus, name, recipe.seed, sampling)
     built = [make_example(question, model) for question in progress([*train, *dev, *test])]
     return Drawn(built[: len(train)], dev, tuple(s.corpus for s in splits), tuple(broken), options)

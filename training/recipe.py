@@ -52,6 +52,7 @@ class Data:
     name: what prompts call the data set; by default the stem of the training file.
     labels: by default those of the training file.
     guideline, guidelines: for the prompt; see `Corpus`.
+    examples: the most training examples; 0: as many as of every corpus.
     """
 
     train: Path
@@ -61,6 +62,11 @@ class Data:
     labels: tuple[str, ...] = ()
     guideline: str = ""
     guidelines: dict[str, str] = field(default_factory=dict)
+    examples: int = 0
+
+    def __post_init__(self) -> None:
+        if self.examples < 0:
+            raise InputError(f"data.examples is {self.examples}: expected 0 or more")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
@@ -32,13 +32,20 @@ PAPER_BUDGET = 128  # new tokens, as in table 8
 _FAR = 50  # characters: entities farther apart have nothing to do with one another
 
 
-def gather(grid: Grid, folder: Path, *, shown: int = 40, resamples: int = 10_000) -> dict[str, Any]:
+def gather(
+    grid: Grid,
+    folder: Path,
+    *,
+    shown: int = 40,
+    texts: Collection[str] | None = None,
+    resamples: int = 10_000,
+) -> dict[str, Any]:
     """The results of the cells that are done.
 
     Parameters
     ----------
     shown: how many documents of each data set to keep with their answers, for a reader of the
-        report.
+        report. `texts`: the data sets of which this is permitted; by default all.
     resamples: of the intervals and tests.
 
     Returns
@@ -75,7 +82,7 @@ def gather(grid: Grid, folder: Path, *, shown: int = 40, resamples: int = 10_000
             for (model, variant, _), group in by_way.items()
             if len(group) == len(grid.data)  # of all data sets, or it could not be compared
         ],
-        "documents": _shown(grid, answered, shown),
+        "documents": _shown(grid, answered, shown, texts),
     }
 
 
@@ -242,10 +249,14 @@ def _labels_given(answered: _Answered, grid: Grid) -> list[list[Any]]:
     return [[*labels, times] for labels, times in sorted(given.items())]
 
 
-def _shown(grid: Grid, answered: dict[Cell, _Answered], most: int) -> list[dict[str, Any]]:
+def _shown(
+    grid: Grid, answered: dict[Cell, _Answered], most: int, texts: Collection[str] | None
+) -> list[dict[str, Any]]:
     """Documents with gold and predicted entities, way by way."""
     found = []
     for model, data in product(grid.models, grid.data):
+        if texts is not None and data.name not in texts:
+            continue
         cells = [a for cell, a in answered.items() if (cell.model, cell.data) == (model, data.name)]
         for i, document in enumerate(data.documents[:most]):
             answers = {}

@@ -99,7 +99,7 @@ def benchmark(
         dtype,
     )
     output.mkdir(parents=True, exist_ok=True)
-    with _Bar(grid, output) as bar:
+    with Bar(grid, output) as bar:
         run(grid, output, bar.progress)
     results = gather(grid, output, resamples=resamples)
     text = json.dumps(results, ensure_ascii=False, indent=1)
@@ -111,7 +111,7 @@ def benchmark(
         sys.exit(1)
 
 
-class _Bar:
+class Bar:
     """Documents over all cells, and the time left, on a terminal."""
 
     def __init__(self, grid: Grid, folder: Path):
@@ -120,7 +120,7 @@ class _Bar:
         self.total = sum(sizes[cell.data] for cell in waiting)
         self.bar: Any = None
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (

@@ -1,0 +1,59 @@
+"""What do constraints buy, format by format? The benchmark whose results are committed.
+
+    python -m benchmarks.compare --corpora corpora -o runs/compare
+
+The default model on samples of the test splits of six corpora, as `cner corpora prepare` writes
+them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
+levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
+and report go to benchmarks/results/; texts of the corpora, which we may not pass on, stay in the
+folder of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from constrained_ner.benchmark.grid import Grid, load_data, run, variants_of
+from constrained_ner.benchmark.report import write_report
+from constrained_ner.benchmark.results import gather
+from constrained_ner.cli.benchmark import Bar
+from constrained_ner.trained import DEFAULT_MODEL
+
+ROOT = Path(__file__).parent.parent
+CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia", "pgxcorpus")
+OWN = "samples"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--corpora", type=Path, default=Path("corpora"))
+    parser.add_argument("--documents", type=int, default=40, help="of each corpus")
+    parser.add_argument("--batch-size", type=int, default=40)
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "compare")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    paths = {name: arguments.corpora / name / "test.jsonl" for name in CORPORA}
+    paths[OWN] = ROOT / "constrained_ner" / "samples" / "sentences.jsonl"
+    data = [load_data(path, name, arguments.documents)[0] for name, path in paths.items()]
+    grid = Grid(
+        (DEFAULT_MODEL,),
+        tuple(data),
+        variants_of(["all", "spans"]),
+        batch_size=arguments.batch_size,
+    )
+    with Bar(grid, arguments.output) as bar:
+        run(grid, arguments.output, bar.progress)
+    results = gather(grid, arguments.output, texts=[OWN])
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, ensure_ascii=False)
+    (arguments.results / "results.json").write_text(text + "\n", encoding="utf-8")
+    write_report(results, arguments.results)
+    print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
