@@ -551,7 +551,9 @@ def test_a_corpus_may_have_its_own_number_of_examples(
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     data = (Data(path, path, name="few", examples=3), Data(path, path, name="all"))
-    drawn = draw_examples(Recipe(data, examples=Examples(("multi_term",), dev=4)), models["smollm2"])
+    drawn = draw_examples(
+        Recipe(data, examples=Examples(("multi_term",), dev=4)), models["smollm2"]
+    )
     counts = Counter(example.question.corpus for example in drawn.train)
     assert counts == {"few": 3, "all": 10}
     assert Counter(question.corpus for question in drawn.dev) == {"few": 4, "all": 4}
