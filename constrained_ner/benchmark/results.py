@@ -29,6 +29,8 @@ from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts, Scores, intervals, paired_test, strict
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
+# For each format with offsets the one with terms that asks in the same way.
+TERMS = {"single_span": "single_term", "multi_span": "multi_term", "multi_brat": "multi_term"}
 _FAR = 50  # characters: entities farther apart have nothing to do with one another
 
 
@@ -51,7 +53,9 @@ def gather(
     Returns
     -------
     `cells`: a value for each, see `_measured`; `missing`: the cells without answers; `pooled`:
-    strict scores over the documents of all data sets; `documents`: texts, gold and answers.
+    strict scores over the documents of all data sets, and their paired differences to free
+    answers and, of formats with offsets, to the format with terms; `documents`: texts, gold and
+    answers.
     """
     answered = {cell: _Answered(cell, grid, folder) for cell in grid.cells() if done(folder, cell)}
     by_way: dict[tuple[str, str, Level], list[_Answered]] = {}
@@ -78,8 +82,14 @@ def gather(
         ],
         "missing": [cell.to_json() for cell in grid.cells() if cell not in answered],
         "pooled": [
-            _pooled(group, by_way.get((model, variant, Level.FREE)), grid, resamples)
-            for (model, variant, _), group in by_way.items()
+            _pooled(
+                group,
+                by_way.get((model, variant, Level.FREE)),
+                by_way.get((model, TERMS.get(variant.partition("+")[0], ""), level)),
+                grid,
+                resamples,
+            )
+            for (model, variant, level), group in by_way.items()
             if len(group) == len(grid.data)  # of all data sets, or it could not be compared
         ],
         "documents": _shown(grid, answered, shown, texts),
@@ -164,7 +174,11 @@ def _measured(
 
 
 def _pooled(
-    group: Sequence[_Answered], free: Sequence[_Answered] | None, grid: Grid, resamples: int
+    group: Sequence[_Answered],
+    free: Sequence[_Answered] | None,
+    terms: Sequence[_Answered] | None,
+    grid: Grid,
+    resamples: int,
 ) -> dict[str, Any]:
     """Strict scores of one way to answer over all data sets, each with labels of its own."""
     chance: dict[str, Any] = {"resamples": resamples, "seed": grid.seed}
@@ -178,11 +192,16 @@ def _pooled(
     cell = group[0].cell
     found = {**cell.to_json(), "strict": score.to_json()}
     del found["data"]
-    if cell.level is not Level.FREE and free is not None and len(free) == len(group):
-        tested = paired_test(counts(free), own, **chance)
-        found["against_free"] = tested and {
-            name: asdict(d) for name, d in zip(Scores._fields, tested, strict=True)
-        }
+    others = {
+        "against_free": free if cell.level is not Level.FREE else None,
+        "against_terms": terms,
+    }
+    for key, other in others.items():
+        if other is not None and len(other) == len(group):
+            tested = paired_test(counts(other), own, **chance)
+            found[key] = tested and {
+                name: asdict(d) for name, d in zip(Scores._fields, tested, strict=True)
+            }
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from constrained_ner.benchmark.grid import FILE, Grid, done, load_data, run, variants_of
+from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import gather
 from constrained_ner.cli.options import names_of
 from constrained_ner.grammar import Level
@@ -102,13 +103,21 @@ def benchmark(
     with Bar(grid, output) as bar:
         run(grid, output, bar.progress)
     results = gather(grid, output, resamples=resamples)
-    text = json.dumps(results, ensure_ascii=False, indent=1)
-    (output / FILE).write_text(text + "\n", encoding="utf-8")
-    click.echo(f"{len(results['cells'])} cells; written to {output}")
+    click.echo(f"{len(results['cells'])} cells answered")
+    write_results(results, output)
     for error in broken:
         click.echo(f"left out: {error}", err=True)
     if broken:
         sys.exit(1)
+
+
+def write_results(results: dict[str, Any], folder: Path) -> None:
+    """Results, then the report of them: without its packages the results are there all the same."""
+    text = json.dumps(results, ensure_ascii=False, indent=1)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    click.echo(f"written: {folder / FILE}")
+    for path in write_report(results, folder):
+        click.echo(f"written: {path}")
 
 
 class Bar:

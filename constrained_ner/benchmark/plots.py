@@ -1,0 +1,350 @@
+"""The report's plots, as SVG that is the same for the same numbers.
+
+What is drawn is in lists of points, which are made without matplotlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from math import log
+from statistics import fmean, stdev
+from typing import Any
+
+from constrained_ner.benchmark.spans import shift_counts, span_ways
+from constrained_ner.benchmark.tables import mean_of, per_document
+from constrained_ner.benchmark.view import FREE, Group, View, Way, health_sum
+from constrained_ner.errors import MissingExtraError
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; each level has a shape, too.
+STYLES = {
+    "free": ("#D55E00", "o"),
+    "syntax": ("#009E73", "s"),
+    "faithful": ("#0072B2", "D"),
+}
+_INK = "#222222"
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: to be searched, copied and read aloud
+    "svg.hashsalt": "constrained_ner",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.parse_math": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+}
+SHIFTS = 15  # characters to either side; what is farther away is counted at the edge
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way to answer, in numbers.
+
+    Attributes
+    ----------
+    f1, low, high: of all data sets, and its interval; over draws mean and standard deviation.
+    parsed: share of the answers. `seconds`, `tokens`: a document. None where not measured.
+    """
+
+    variant: str
+    level: str
+    f1: float | None
+    low: float | None
+    high: float | None
+    parsed: float | None
+    seconds: float | None
+    tokens: float | None
+
+
+def points(view: View, group: Group) -> list[Point]:
+    return [_point(view, group, way) for way in view.ways(group)]
+
+
+def _point(view: View, group: Group, way: Way) -> Point:
+    cells = view.pooled(group, way)
+    values = [cell["strict"]["f1"] for cell in cells if cell["strict"]["f1"] is not None]
+    f1, low, high = mean_of(values), None, None
+    interval = (cells[0]["strict"].get("intervals") or {}).get("f1") if len(cells) == 1 else None
+    if interval:
+        low, high = interval
+    elif len(values) > 1:
+        low, high = fmean(values) - stdev(values), fmean(values) + stdev(values)
+    draws = view.draws(group, way)
+    every = [cell for draw in draws for cell in draw]
+    answers = health_sum(every, "answers")
+    return Point(
+        *way,
+        f1,
+        low,
+        high,
+        health_sum(every, "parsed") / answers if answers else None,
+        mean_of([per_document(view, cells, "seconds") for cells in draws]),
+        mean_of([per_document(view, cells, "tokens") for cells in draws]),
+    )
+
+
+# ---- drawing ------------------------------------------------------------------------------------
+
+
+def require_matplotlib() -> None:
+    """
+    Raises
+    ------
+    MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("the report of a benchmark", "benchmark") from None
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Any, name: str) -> str:
+    """The figure as an element of a page; `name` keeps its ids apart from other figures'."""
+    file = StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(file, format="svg", metadata=nothing)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
+    # Its size is the page's to choose.
+    return re.sub(r'<svg ([^>]*?)width="[\d.]+pt"', r"<svg \1", text, count=1).replace(
+        'height="', 'data-height="', 1
+    )
+
+
+def _styled() -> Any:
+    from matplotlib import style
+
+    return style.context(["default", _STYLE], after_reset=True)
+
+
+def _style(level: str) -> tuple[str, str]:
+    return STYLES.get(level, (_INK, "o"))
+
+
+def accuracy_plot(view: View, group: Group, name: str) -> str | None:
+    """F1 with intervals and parse rates, format by format; None where there is nothing."""
+    found = points(view, group)
+    variants = [v for v in view.variants_of(group) if any(p.variant == v for p in found)]
+    if not any(p.f1 is not None or p.parsed is not None for p in found):
+        return None
+    with _styled():
+        figure = _figure(9.6, 1.1 + 0.42 * len(variants))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+        for i, level in enumerate(view.levels):
+            colour, marker = _style(level)
+            offset = (i - (len(view.levels) - 1) / 2) * 0.24
+            of_level = {p.variant: p for p in found if p.level == level}
+            at = [variants.index(v) + offset for v in of_level]
+            chosen = list(of_level.values())
+            plain = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 4.5}
+            f1 = [(y, p) for y, p in zip(at, chosen, strict=True) if p.f1 is not None]
+            left.plot([p.f1 for _, p in f1], [y for y, _ in f1], label=level, **plain)
+            for y, p in f1:
+                if p.low is not None and p.high is not None:
+                    left.plot([p.low, p.high], [y, y], color=colour, linewidth=1.3)
+            parsed = [(y, p) for y, p in zip(at, chosen, strict=True) if p.parsed is not None]
+            right.plot([100 * (p.parsed or 0) for _, p in parsed], [y for y, _ in parsed], **plain)
+        left.set_yticks(range(len(variants)), variants)
+        left.set_ylim(len(variants) - 0.5, -0.5)
+        left.set_xlim(-0.02, 1.02)
+        right.set_xlim(-2, 102)
+        left.set_xlabel("strict F1")
+        right.set_xlabel("answers that parse, %")
+        for axes in (left, right):
+            for i in range(1, len(variants)):
+                axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=len(view.levels))
+        return _svg(figure, name)
+
+
+def cost_plot(view: View, group: Group, name: str) -> str | None:
+    """F1 against seconds a document: from free to masked, format by format."""
+    drawn = [p for p in points(view, group) if p.f1 is not None and p.seconds]
+    if not drawn:
+        return None
+    with _styled():
+        figure = _figure(9.6, 5.2)
+        axes = figure.subplots()
+        ends: list[tuple[float, float, str]] = []
+        for variant in view.variants_of(group):
+            line = [p for p in drawn if p.variant == variant]
+            axes.plot(
+                [p.seconds for p in line], [p.f1 for p in line], color="#bbbbbb", linewidth=0.8
+            )
+            if line:
+                ends.append((line[-1].seconds or 0.0, line[-1].f1 or 0.0, variant))
+        for level in view.levels:
+            colour, marker = _style(level)
+            of_level = [p for p in drawn if p.level == level]
+            axes.plot(
+                [p.seconds for p in of_level],
+                [p.f1 for p in of_level],
+                color=colour,
+                marker=marker,
+                linestyle="none",
+                markersize=5,
+                label=level,
+            )
+        axes.set_xscale("log")
+        seconds = [p.seconds or 0.0 for p in drawn]
+        f1 = [p.f1 or 0.0 for p in drawn]
+        limits = (
+            (min(seconds) / 1.4, max(seconds) * 1.4),
+            (max(-0.02, min(f1) - 0.05), min(1.02, max(f1) + 0.05)),
+        )
+        axes.set_xlim(limits[0])
+        axes.set_ylim(limits[1])
+        ticks = _log_ticks(*limits[0])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        labels = _labels(ends, [(p.seconds or 0.0, p.f1 or 0.0) for p in drawn], limits)
+        for (x, y, text), (left, height) in zip(ends, labels, strict=True):
+            axes.annotate(
+                text,
+                (x, y),
+                (left, height),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=7.5,
+                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5},
+            )
+        axes.set_xlabel("seconds a document")
+        axes.set_ylabel("strict F1")
+        figure.legend(loc="outside upper left", ncols=len(view.levels))
+        return _svg(figure, name)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten."""
+    steps = [float(f"{digit}e{power}") for power in range(-9, 10) for digit in (1, 2, 5)]
+    return [step for step in steps if low <= step <= high]
+
+
+# In fractions of the axes: the width of a letter, the height of a line, the distance to a point.
+_LETTER, _LINE, _NEAR = 0.0072, 0.036, 0.012
+
+
+def _labels(
+    ends: Sequence[tuple[float, float, str]],
+    marks: Sequence[tuple[float, float]],
+    limits: tuple[tuple[float, float], tuple[float, float]],
+) -> list[tuple[float, float]]:
+    """Where the names of points begin: as near as they can be without covering anything.
+
+    Parameters
+    ----------
+    ends: points in data coordinates, and their names. `marks`: all points.
+    limits: of x, which is logarithmic, and of y.
+
+    Returns
+    -------
+    Fractions of the axes.
+    """
+    (left, right), (low, high) = limits
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return log(x / left) / log(right / left), (y - low) / (high - low)
+
+    taken = [(x - 0.006, x + 0.006, y) for x, y in (place(*mark) for mark in marks)]
+    found = []
+    for x, y, text in ends:
+        x, y = place(x, y)
+        width = _LETTER * len(text)
+        tries = [
+            (start, y + step * sign * _LINE / 2)
+            for step in range(40)
+            for sign in (1, -1)
+            for start in (x + _NEAR, x - _NEAR - width)
+        ]
+        free = (
+            (start, at)
+            for start, at in tries
+            if 0 <= start <= 1 - width
+            and _LINE / 2 <= at <= 1 - _LINE / 2
+            and not any(
+                start < end and begin < start + width and abs(at - other) < _LINE
+                for begin, end, other in taken
+            )
+        )
+        start, at = next(free, tries[0])
+        taken.append((start, start + width, at))
+        found.append((start, at))
+    return found
+
+
+def clipped(shifts: dict[int, int]) -> dict[int, int]:
+    """Counts with what is far away counted at the edge."""
+    found = dict.fromkeys(range(-SHIFTS, SHIFTS + 1), 0)
+    for shift, times in shifts.items():
+        found[max(-SHIFTS, min(SHIFTS, shift))] += times
+    return found
+
+
+def shift_plot(view: View, group: Group, name: str) -> str | None:
+    """By how many characters beginnings and ends miss, free beside masked."""
+    ways = span_ways(view, group)
+    variants = list(dict.fromkeys(variant for variant, _ in ways))
+    levels = [level for level in (FREE, view.levels[-1]) if level in view.levels]
+    levels = list(dict.fromkeys(levels))
+    counts = {
+        (way, side): clipped(shift_counts(view, group, way, side))
+        for way in ways
+        for side in ("start", "end")
+    }
+    if not any(sum(found.values()) for found in counts.values()):
+        return None
+    with _styled():
+        figure = _figure(9.6, 0.9 + 1.45 * len(variants))
+        grid = figure.subplots(len(variants), 2, sharex=True, sharey="row", squeeze=False)
+        for row, variant in zip(grid, variants, strict=True):
+            for axes, side in zip(row, ("start", "end"), strict=True):
+                for i, level in enumerate(levels):
+                    found = counts.get(((variant, level), side), {})
+                    width = 0.8 / len(levels)
+                    at = [x - 0.4 + width * (i + 0.5) for x in found]
+                    hatch = "" if i else "////"
+                    axes.bar(
+                        at,
+                        list(found.values()),
+                        width,
+                        label=level,
+                        facecolor=_style(level)[0] if i else "white",
+                        edgecolor=_style(level)[0],
+                        hatch=hatch,
+                        linewidth=0.6,
+                    )
+                axes.axvline(0, color="#888888", linewidth=0.6, linestyle=":")
+                axes.grid(False, axis="x")
+                axes.yaxis.get_major_locator().set_params(integer=True)
+            row[0].set_ylabel(variant, fontsize=8)
+        grid[0][0].set_title("beginnings", fontsize=9)
+        grid[0][1].set_title("ends", fontsize=9)
+        ticks = range(-SHIFTS, SHIFTS + 1, 5)
+        names = [f"≤{t}" if t == -SHIFTS else f"≥{t}" if t == SHIFTS else str(t) for t in ticks]
+        grid[-1][0].set_xticks(ticks, [each.replace("-", "\N{MINUS SIGN}") for each in names])
+        for axes in grid[-1]:
+            axes.set_xlabel("characters too early (−) or too late (+)")
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(levels))
+        return _svg(figure, name)

@@ -1,0 +1,225 @@
+"""The report of a benchmark: `report.html`, one file without a network, and `report.md`.
+
+Both are made of the same sections, from what `results.gather` returns and nothing else; the same
+results give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.benchmark import paper, tables
+from constrained_ner.benchmark.blocks import Block, Fold, Items, Plot, Section, Words
+from constrained_ner.benchmark.browser import browsable, script_data
+from constrained_ner.benchmark.markdown import to_markdown
+from constrained_ner.benchmark.plots import (
+    STYLES,
+    accuracy_plot,
+    cost_plot,
+    require_matplotlib,
+    shift_plot,
+)
+from constrained_ner.benchmark.spans import distances, outcomes, span_ways, validity
+from constrained_ner.benchmark.summary import setting, span_words, summary
+from constrained_ner.benchmark.view import FREE, Group, View
+from constrained_ner.errors import MissingExtraError
+
+HTML, MARKDOWN = "report.html", "report.md"
+TITLE = "What constraints buy, format by format"
+
+
+def write_report(results: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write `report.html` and `report.md`.
+
+    Parameters
+    ----------
+    results: as `results.gather` returns them, or `experiment.combine`.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    MissingExtraError: without the extra `benchmark`.
+    """
+    require_matplotlib()
+    sections = list(report_sections(View(results)))
+    page = _page(sections, browsable(results["documents"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / HTML, folder / MARKDOWN
+    for path, text in zip(paths, (page, to_markdown(TITLE, sections)), strict=True):
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return paths
+
+
+def _page(sections: list[Section], documents: list[dict[str, Any]]) -> str:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError:
+        raise MissingExtraError("the report of a benchmark", "benchmark") from None
+    environment = Environment(
+        loader=PackageLoader("constrained_ner.benchmark"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        title=TITLE,
+        sections=sections,
+        documents=Markup(script_data(documents)) if documents else None,
+        styles=STYLES,
+        markup=Markup,
+    )
+
+
+def report_sections(view: View) -> Iterator[Section]:
+    yield Section("summary", "Summary", tuple(_first(view)))
+    for id, title, make in (
+        ("accuracy", "Accuracy", _accuracy),
+        ("spans", "Formats with offsets", _spans),
+        ("labels", "Labels that models drift to", _labels),
+        ("health", "Health of the answers", _health),
+        ("cost", "Cost", _cost),
+    ):
+        blocks = [block for group in view.groups for block in _of_group(view, group, make)]
+        if blocks:
+            yield Section(id, title, tuple(blocks))
+    yield Section("paper", "The paper's tables", tuple(_paper(view)))
+    yield Section("about", "What was run", tuple(_about(view)))
+
+
+def _of_group(view: View, group: Group, make: Any) -> list[Block]:
+    """The blocks of a model, below its name where there are several."""
+    blocks = list(make(view, group))
+    if not blocks or len(view.groups) == 1:
+        return blocks
+    return [Fold(group.title, tuple(blocks))]
+
+
+def _name(view: View, kind: str, group: Group) -> str:
+    """Of a plot: an id that no other one has."""
+    return f"{kind}{view.groups.index(group)}"
+
+
+def _first(view: View) -> Iterator[Block]:
+    yield setting(view)
+    for group in view.groups:
+        if len(view.groups) > 1 or group.model:
+            yield Words(f"Model: {group.title}.")
+        if not view.ways(group):
+            yield Words("No answers.")
+            continue
+        yield summary(view, group)
+        yield tables.main_table(view, group)
+        svg = accuracy_plot(view, group, _name(view, "accuracy", group))
+        if svg:
+            yield Plot("Strict F1 and answers that parse, as in the table above.", svg)
+        svg = cost_plot(view, group, _name(view, "cost", group))
+        if svg:
+            yield Plot(
+                "Strict F1 against seconds a document; lines lead from level to level of a format, "
+                "and names stand at their ends. The numbers stand under Cost.",
+                svg,
+            )
+
+
+def _accuracy(view: View, group: Group) -> Iterator[Block]:
+    if not view.ways(group):
+        return
+    yield tables.by_data(view, group)
+    for name in view.names:
+        yield Fold(f"{name}: precision, recall, tests", (tables.accuracy(view, group, name),))
+    for data in view.data:
+        yield Fold(f"{data['name']}: by label", (tables.by_label(view, group, data),))
+    names = {kind: view.data_with(kind) for kind in ("nested", "discontinuous")}
+    names = {kind: found for kind, found in names.items() if found}
+    if names:
+        yield tables.complex_entities(view, group, names)
+        several = list(dict.fromkeys(name for found in names.values() for name in found))
+        for name in several if len(several) > 1 else ():
+            own = {kind: [name] for kind, found in names.items() if name in found}
+            block = tables.complex_entities(view, group, own)
+            yield Fold(f"{name}: nested and discontinuous entities", (block,))
+    else:
+        yield Words("No data set has nested or discontinuous entities.")
+    yield tables.other_counts(view, group)
+    if FREE in view.levels:
+        yield tables.read_strictly(view, group)
+    yield tables.recall_ceiling(view, group)
+    yield Fold("What cannot be written, and why", (tables.unwritable(view, group),))
+
+
+def _spans(view: View, group: Group) -> Iterator[Block]:
+    if not span_ways(view, group):
+        return
+    words = span_words(view, group)
+    if words.items:
+        yield words
+    yield distances(view, group)
+    yield validity(view, group)
+    yield outcomes(view, group)
+    svg = shift_plot(view, group, _name(view, "shift", group))
+    if svg:
+        yield Plot(
+            "Wrong spans near a gold entity, as in the paper's section 5.5: how often their "
+            "beginnings and ends miss, and by how much; what is farther away stands at the edges.",
+            svg,
+        )
+
+
+def _labels(view: View, group: Group) -> Iterator[Block]:
+    drift = tables.drift(view, group)
+    name = paper.anatem(view)
+    found = tables.labels_given(view, group, "multi_triple", name) if name else None
+    if found:
+        yield found
+    elif drift.rows:
+        yield Words("multi_triple on AnatEM, as in the paper's section 5.3: not measured.")
+    if drift.rows:
+        yield drift
+
+
+def _health(view: View, group: Group) -> Iterator[Block]:
+    if not view.ways(group):
+        return
+    yield tables.health(view, group)
+    if len(view.names) > 1:
+        for name in view.names:
+            yield Fold(name, (tables.health(view, group, [name]),))
+
+
+def _cost(view: View, group: Group) -> Iterator[Block]:
+    if not view.ways(group):
+        return
+    yield tables.costs(view, group)
+    if len(view.names) > 1:
+        for name in view.names:
+            yield Fold(name, (tables.costs(view, group, [name]),))
+
+
+def _paper(view: View) -> Iterator[Block]:
+    yield Words(
+        "Epron, Coulet and Alam (arXiv 2604.25920): two models, trained on eight data sets, mean "
+        "and standard deviation over three draws; free answers of at most 128 tokens. Other "
+        "models, other documents and another way to read answers: the numbers stand side by side "
+        "and are no test of one another."
+    )
+    yield from paper.tables(view)
+
+
+def _about(view: View) -> Iterator[Block]:
+    yield tables.data_sets(view)
+    yield tables.settings(view)
+    if view.missing:
+        yield Fold(f"{len(view.missing)} cells that were not run", (tables.not_run(view),))
+    yield Items(
+        (
+            ("Seed", f"of draws and intervals: {view.results['seed']}"),
+            ("Resamples", f"of intervals and tests: {view.results['resamples']}"),
+        )
+    )
