@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,15 @@ class Run:
     draw: int
 
     @property
+    def title(self) -> str:
+        """The model, without the folders that it lies in where no other one has its name."""
+        short = Path(self.model).name
+        same = {model for model in self.experiment.models if Path(model).name == short}
+        return short if len(same) == 1 else self.model
+
+    @property
     def name(self) -> str:
-        return f"{Path(self.model).name}, {self.configuration}, draw {self.draw}"
+        return f"{self.title}, {self.configuration}, draw {self.draw}"
 
     @property
     def path(self) -> Path:
@@ -237,7 +244,7 @@ def run_experiment(
             grid.run(cells, place / "answers", progress)
             found = gather(cells, place / "answers", shown=0, resamples=resamples)
             found["run"] = {
-                "model": run.model,
+                "model": run.title,
                 "configuration": run.configuration,
                 "draw": run.draw,
                 "training": _training_of(place / "model"),
@@ -246,6 +253,30 @@ def run_experiment(
             part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
             part.replace(place / grid.FILE)
         yield json.loads((place / grid.FILE).read_text(encoding="utf-8"))
+
+
+def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The results of all runs as one value, which reports are made from as from `results.gather`'s.
+
+    `runs` has what is known of each model; the seed is a run's draw. Data sets are described by the
+    first draw of them.
+    """
+    data: dict[str, Any] = {}
+    for run in runs:
+        for each in run["data"]:
+            data.setdefault(each["name"], each)
+    found = {variant for run in runs for variant in run["variants"]}
+    levels = {level for run in runs for level in run["levels"]}
+    lists = ("models", "cells", "missing", "pooled", "documents")
+    return {
+        **{key: [value for run in runs for value in run[key]] for key in lists},
+        "data": list(data.values()),
+        "variants": [str(variant) for variant in grid.ALL if str(variant) in found],
+        "levels": [str(level) for level in Level if level in levels],
+        "seed": None,
+        "resamples": max((run["resamples"] for run in runs), default=0),
+        "runs": {run["models"][0]: run["run"] for run in runs},
+    }
 
 
 def _training_of(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ budget 128 tokens, mean and standard deviation over three draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from constrained_ner.benchmark.blocks import (
@@ -208,12 +208,6 @@ def sources(view: View) -> list[Source]:
     return [Source(view, model, level) for model in models for level in view.levels]
 
 
-def _configurations(view: View, ours: Iterable[str]) -> list[str]:
-    """Those of the paper, then `as it is` and others where we have them."""
-    own = [group.configuration or AS_IT_IS for group in view.groups]
-    return list(dict.fromkeys([*ours, *own]))
-
-
 def _columns(view: View, names: Sequence[str]) -> tuple[Column, ...]:
     """The same columns for each of the paper's models, and for each of ours."""
     groups = [f"paper: {model}" for model in MODELS]
@@ -230,7 +224,8 @@ def _columns(view: View, names: Sequence[str]) -> tuple[Column, ...]:
 def table_2(view: View) -> Table:
     paper = rows_of(TABLE_2)
     rows = []
-    for configuration in _configurations(view, [name for (name,) in paper]):
+    own = [group.configuration or AS_IT_IS for group in view.groups]
+    for configuration in dict.fromkeys([*(name for (name,) in paper), *own]):
         values = paper.get((configuration,))
         row = [Entry(configuration), *(with_deviations(values) if values else [EMPTY] * 6)]
         for source in sources(view):
@@ -244,26 +239,27 @@ def table_2(view: View) -> Table:
     )
 
 
-def _trainings(view: View) -> list[str]:
-    own = any(not group.configuration for group in view.groups)
-    return ["all", "7best", ONLY, *([AS_IT_IS] if own else [])]
+TRAININGS = ("all", "7best", ONLY)
+
+
+def _trainings(source: Source) -> tuple[str, ...]:
+    return (AS_IT_IS,) if source.group(AS_IT_IS) else TRAININGS
 
 
 def table_3(view: View) -> Table:
     paper = rows_of(TABLE_3)
-    trainings = _trainings(view)
     rows = []
     for (format,), values in paper.items():
         row = [Entry(format)]
         for of_model in (values[:6], values[6:]):
             row += with_deviations(of_model)
         for source in sources(view):
-            for training in trainings:
+            for training in _trainings(source):
                 configuration = format if training == ONLY else training
                 row.append(source.f1(source.draws(configuration, [format])))
         rows.append(tuple(row))
-    papers = [Column(name, f"paper: {model}") for model in MODELS for name in trainings[:3]]
-    ours = [Column(name, f"ours: {s.title}") for s in sources(view) for name in trainings]
+    papers = [Column(name, f"paper: {model}") for model in MODELS for name in TRAININGS]
+    ours = [Column(name, f"ours: {s.title}") for s in sources(view) for name in _trainings(s)]
     return Table(
         "Table 3: F1 of each format, by the configuration that it was trained in.",
         (Column("format"), *papers, *ours),
@@ -280,14 +276,14 @@ def table_4(view: View) -> Table:
         for source in sources(view):
             row += [
                 source.f1(source.draws(configuration, [format], left))
-                for configuration in _as_trained(view, source)
+                for configuration in _as_trained(source)
             ]
         rows.append(tuple(row))
     papers = [Column("", f"paper: {model}") for model in MODELS]
     ours = [
         Column(configuration, f"ours: {source.title}")
         for source in sources(view)
-        for configuration in _as_trained(view, source)
+        for configuration in _as_trained(source)
     ]
     without = f" (here without {', '.join(broken)})" if broken else ""
     return Table(
@@ -298,7 +294,7 @@ def table_4(view: View) -> Table:
     )
 
 
-def _as_trained(view: View, source: Source) -> list[str]:
+def _as_trained(source: Source) -> list[str]:
     return [AS_IT_IS] if source.group(AS_IT_IS) else ["all"]
 
 
@@ -345,7 +341,7 @@ def table_6(view: View) -> Table:
     name = anatem(view)
     paper = rows_of(TABLE_6)
     rows = []
-    for training in _trainings(view):
+    for training in dict.fromkeys([*TRAININGS, *(t for s in sources(view) for t in _trainings(s))]):
         configuration = "multi_triple" if training == ONLY else training
         values = paper.get((training,))
         row = [Entry(training), *(with_deviations(values) if values else [EMPTY] * 6)]
@@ -400,7 +396,8 @@ def table_9(view: View) -> Table:
     paper = rows_of(TABLE_9)
     models = list(dict.fromkeys(group.model for group in view.groups))
     rows = []
-    for configuration in _configurations(view, [name for (name,) in paper]):
+    trained = [g.configuration for g in view.groups if g.configuration]
+    for configuration in dict.fromkeys([*(name for (name,) in paper), *trained]):
         values = paper.get((configuration,))
         row = [Entry(configuration), *([Entry(v) for v in values] if values else [EMPTY] * 6)]
         for model in models:

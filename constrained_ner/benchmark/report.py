@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.benchmark import paper, tables
-from constrained_ner.benchmark.blocks import Block, Fold, Items, Plot, Section, Words
+from constrained_ner.benchmark.blocks import Block, Fold, Plot, Section, Words
 from constrained_ner.benchmark.browser import browsable, script_data
 from constrained_ner.benchmark.markdown import to_markdown
 from constrained_ner.benchmark.plots import (
@@ -217,9 +217,8 @@ def _about(view: View) -> Iterator[Block]:
     yield tables.settings(view)
     if view.missing:
         yield Fold(f"{len(view.missing)} cells that were not run", (tables.not_run(view),))
-    yield Items(
-        (
-            ("Seed", f"of draws and intervals: {view.results['seed']}"),
-            ("Resamples", f"of intervals and tests: {view.results['resamples']}"),
-        )
+    seed = view.results["seed"]
+    yield Words(
+        f"Seed of draws and intervals: {'of each run its draw' if seed is None else seed}. "
+        f"Resamples of intervals and tests: {view.results['resamples']}."
     )

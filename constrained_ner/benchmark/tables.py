@@ -436,7 +436,7 @@ def _kept(cells: Sequence[Cell], key: str) -> float | None:
 
 
 def per_document(view: View, cells: Sequence[Cell], key: str) -> float | None:
-    documents = sum(view.documents[cell["data"]] for cell in cells)
+    documents = sum(cell.get("documents", view.documents[cell["data"]]) for cell in cells)
     total = cost(cells, key)
     return None if total is None or not documents else total / documents
 
@@ -549,10 +549,14 @@ def labels_given(view: View, group: Group, variant: str, name: str) -> Table | N
 
 def drift(view: View, group: Group) -> Table:
     """Of the gold spans that were found, how many had which kind of label; all data sets."""
-    rows = []
+    asked = {cell["variant"] for cell in view.cells(group) if "labels_given" in cell}
+    rows: list[tuple[Entry, ...]] = []
     for way in view.ways(group):
         draws = view.draws(group, way)
-        if not any("labels_given" in cell for cells in draws for cell in cells):
+        if way[0] not in asked:
+            continue
+        if not draws:
+            rows.append((*way_entries(way), *[ABSENT] * 4))
             continue
         kinds = {"right": 0, "wrong": 0, "other": 0}
         for cell in (cell for cells in draws for cell in cells):

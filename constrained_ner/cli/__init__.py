@@ -12,6 +12,7 @@ from constrained_ner.cli.check import check
 from constrained_ner.cli.convert import convert
 from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
+from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.train import train
@@ -41,5 +42,8 @@ def main() -> None:
     """Biomedical named entity recognition with small language models, under a grammar."""
 
 
-for command in (predict, train, evaluate, benchmark, formats, check, convert, corpora):
+for command in (
+    *(predict, train, evaluate, benchmark, experiment),
+    *(formats, check, convert, corpora),
+):
     main.add_command(command)
