@@ -81,9 +81,9 @@ class BudgetError(CnerError):
 
 
 class DecodingError(CnerError):
-    """Constrained decoding of one row failed; `row` says which."""
+    """Constrained decoding of one row failed; of a batch `row` says which."""
 
-    def __init__(self, reason: str, row: int):
+    def __init__(self, reason: str, row: int | None = None):
         super().__init__(reason)
         self.row = row
 

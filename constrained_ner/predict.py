@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain
 from statistics import fmean
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from constrained_ner.decoding.budget import derived_budget
 from constrained_ner.decoding.costs import Costs
-from constrained_ner.decoding.generation import Answer, generate
+from constrained_ner.decoding.fast import FastDecoder, Question, why_not
+from constrained_ner.decoding.generation import generate
+from constrained_ner.decoding.rows import Answer
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError, CnerError, InputError, UnknownNameError
 from constrained_ner.formats import Format, Problem, ProblemKind
@@ -24,6 +26,7 @@ from constrained_ner.models import LanguageModel
 from constrained_ner.prompts import Target, demonstrations, messages
 
 BACKENDS = ("llguidance", "outlines_core", "xgrammar")
+DECODERS = ("fast", "reference")
 _PREFIX = "Answer: "
 
 
@@ -195,6 +198,8 @@ class Predictor:
     index: show every word's offset in the prompt.
     backend: `llguidance`, or an engine of outlines' own for what a JSON schema can say: the
         syntax level of the JSON formats, without the budget's guarantee.
+    decoder: `fast`, see `decoding.fast`, or `reference`, outlines' generator token by token. Models
+        that the fast one cannot take are decoded by the other.
     examples: annotated documents to show to the model before each question.
     record: keep how much of the model's probability masks let through; see `Reply.kept`.
     costs: what answering takes is added to it.
@@ -208,6 +213,7 @@ class Predictor:
     max_new_tokens: int | None = None
     index: bool = False
     backend: str = "llguidance"
+    decoder: str = "fast"
     examples: tuple[Document, ...] = ()
     record: bool = False
     costs: Costs = field(default_factory=Costs)
@@ -217,6 +223,10 @@ class Predictor:
         if self.backend not in BACKENDS:
             raise UnknownNameError(
                 f"unknown backend {self.backend!r}: expected one of {', '.join(BACKENDS)}"
+            )
+        if self.decoder not in DECODERS:
+            raise UnknownNameError(
+                f"unknown decoder {self.decoder!r}: expected one of {', '.join(DECODERS)}"
             )
         if self.backend != "llguidance":
             if self.level is not Level.SYNTAX:
@@ -234,9 +244,16 @@ class Predictor:
 
         A document that cannot be read or answered becomes a prediction with an `error`.
         """
-        source = iter(documents)
-        while batch := list(islice(source, self.batch_size)):
-            yield from answer([(self, document) for document in batch])
+        return answer((self, document) for document in documents)
+
+    @property
+    def slow(self) -> str:
+        """Why decoding goes token by token; empty where it does not."""
+        if self.decoder == "reference":
+            return "the reference decoder was asked for"
+        if self.backend != "llguidance":
+            return f"backend {self.backend} knows nothing else"
+        return why_not(self.model)
 
     def _prediction(self, document: Document | InputError, jobs: Sequence[_Job]) -> Prediction:
         """What has become of the questions about a document."""
@@ -363,35 +380,103 @@ class Predictor:
         )
 
 
-# ---- answering: batches may mix predictors ------------------------------------------------------
+# ---- answering: predictors may be mixed ---------------------------------------------------------
+
+_Asked = tuple[Predictor, Document | InputError]
 
 
-def answer(
-    asked: Sequence[tuple[Predictor, Document | InputError]],
-) -> list[Prediction]:
-    """One prediction for each document, asked for by its predictor.
+def answer(asked: Iterable[_Asked]) -> Iterator[Prediction]:
+    """One prediction for each document, asked for by its predictor, in their order.
 
     Parameters
     ----------
-    asked: the predictors have one model, batch size and backend, and all of them mask or none.
+    asked: the predictors are alike but for format, targets, level, index and examples; with the
+        reference decoder all of them mask or none.
     """
-    if not asked:
-        return []
-    jobs = [predictor._jobs(document) for predictor, document in asked]
-    with asked[0][0].costs.timed("seconds"):
-        _answer_all([job for of_one in jobs for job in of_one])
-    return [
-        predictor._prediction(document, of_one)
-        for (predictor, document), of_one in zip(asked, jobs, strict=True)
-    ]
+    source = iter(asked)
+    first = next(source, None)
+    if first is None:
+        return
+    predictor = first[0]
+    source = chain([first], source)
+    answered = _in_batches(source) if predictor.slow else _in_blocks(source, predictor)
+    while True:
+        with predictor.costs.timed("seconds"):
+            prediction = next(answered, None)
+        if prediction is None:
+            return
+        yield prediction
 
 
-def _answer_all(jobs: Sequence[_Job]) -> None:
-    """Give each job its outcome: a batch at a time, a conversation's turns one after another.
+def _in_blocks(source: Iterator[_Asked], predictor: Predictor) -> Iterator[Prediction]:
+    """With the fast decoder: a question is asked as soon as there is room."""
+    under_way: deque[tuple[Predictor, Document | InputError, list[_Job]]] = deque()
+    waiting: deque[_Job] = deque()
 
-    Once a document's question has failed, the rest of its conversation is left out.
-    """
+    def ask() -> Question | None:
+        while True:
+            while not waiting:
+                if (pair := next(source, None)) is None:
+                    return None
+                jobs = pair[0]._jobs(pair[1])
+                under_way.append((*pair, jobs))
+                waiting.extend(job for job in jobs if not job.before)
+            job = waiting.popleft()
+            try:
+                _, prompt, budget, grammar = job.predictor._prepare(job)
+            except CnerError as error:
+                job.outcome = error
+                continue
+            kind = f"{job.predictor.format.name}, {job.predictor.level}"
+            return Question(prompt, budget, grammar, f"document {job.document.id!r}", kind, job)
+
+    def done() -> Iterator[Prediction]:
+        while under_way:
+            asking, document, jobs = under_way[0]
+            if not (
+                all(isinstance(job.outcome, Reply) for job in jobs)
+                or any(isinstance(job.outcome, CnerError) for job in jobs)
+            ):
+                return
+            under_way.popleft()
+            yield asking._prediction(document, jobs)
+
+    decoder = FastDecoder(
+        predictor.model, predictor.batch_size, record=predictor.record, costs=predictor.costs
+    )
+    for question, answered in decoder.decode(ask):
+        job: _Job = question.key
+        if isinstance(answered, CnerError):
+            job.outcome = answered
+        else:
+            job.outcome = job.predictor._read(job, answered)
+            # The next turn of a conversation goes first: its row still holds the turns before.
+            jobs = next(jobs for *_, jobs in under_way if job in jobs)
+            turn = len(job.before) + 1
+            waiting.extendleft(
+                other for other in jobs if job in other.before and len(other.before) == turn
+            )
+        yield from done()
+    yield from done()
+
+
+def _in_batches(source: Iterator[_Asked]) -> Iterator[Prediction]:
+    """With the reference decoder: some documents after the others."""
+    batch: list[_Asked] = []
+    for pair in source:
+        batch.append(pair)
+        if len(batch) == pair[0].batch_size:
+            yield from _answer_documents(batch)
+            batch = []
+    yield from _answer_documents(batch)
+
+
+def _answer_documents(asked: Sequence[_Asked]) -> Iterator[Prediction]:
+    """A batch at a time; the turns of conversations one after another."""
+    all_jobs = [predictor._jobs(document) for predictor, document in asked]
+    jobs = [job for of_one in all_jobs for job in of_one]
     for turn in sorted({len(job.before) for job in jobs}):
+        # Once a document's question has failed, the rest of its conversation is left out.
         ready = [
             job
             for job in jobs
@@ -401,6 +486,8 @@ def _answer_all(jobs: Sequence[_Job]) -> None:
         size = jobs[0].predictor.batch_size
         for at in range(0, len(ready), size):
             _answer_batch(ready[at : at + size])
+    for (predictor, document), of_one in zip(asked, all_jobs, strict=True):
+        yield predictor._prediction(document, of_one)
 
 
 def _answer_batch(jobs: Sequence[_Job]) -> None:

@@ -112,3 +112,8 @@ class Vocabulary:
             opens = data[:1] in (b"<", b"@", b"#", b"\\")
             rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
         return rank
+
+    @cached_property
+    def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Of each token, in bytes."""
+        return np.array([len(self.bytes_of([i])) for i in range(self.engine.vocab_size)])

@@ -59,7 +59,7 @@ def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -
 
     # A batch takes as long as its longest answer; formats may be mixed in it.
     ordered = sorted(questions, key=length)
-    predictions = answer([(predictor(question), question.document) for question in ordered])
+    predictions = answer((predictor(question), question.document) for question in ordered)
     counts: dict[str, Counts] = {}
     for question, prediction in zip(ordered, predictions, strict=True):
         found = _counted([question.document], [prediction], question.labels)

@@ -89,6 +89,13 @@ if TYPE_CHECKING:
     help="Mask engine. The others are outlines' own, for JSON formats at the syntax level.",
 )
 @click.option(
+    "--decoder",
+    type=click.Choice(["fast", "reference"]),
+    default="fast",
+    show_default=True,
+    help="Several tokens with each call of the model, or one. Answers are the same.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path, allow_dash=True),
@@ -113,6 +120,7 @@ def predict(
     index: bool,
     examples: Path | None,
     backend: str,
+    decoder: str,
     output: Path | None,
     input_format: str | None,
     limit: int | None,
@@ -154,8 +162,11 @@ def predict(
         max_new_tokens=max_new_tokens,
         index=index,
         backend=backend,
+        decoder=decoder,
         examples=_examples(examples),
     )
+    if decoder == "fast" and predictor.slow:
+        click.echo(f"decoding goes token by token: {predictor.slow}", err=True)
     summary = Summary()
     readable = output is None
     stream = click.open_file(str(output or "-"), "w", encoding="utf-8")

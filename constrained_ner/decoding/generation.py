@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import outlines
 
 from constrained_ner.decoding.costs import Costs
-from constrained_ner.decoding.processor import GrammarLogitsProcessor, Step
+from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.decoding.rows import Answer
 from constrained_ner.errors import DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.models import LanguageModel
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model wrote.
-
-    Attributes
-    ----------
-    text: the answer, without the token that ends it.
-    tokens: its token ids, the one that ends it included where there is one.
-    ended: whether it came to its end, and was not cut off by the budget.
-    forced: whether the budget made a masked answer end where the model would have gone on.
-    steps: log-probabilities and kept mass, a token each, where they were asked for.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    ended: bool
-    forced: bool = False
-    steps: tuple[Step, ...] = ()
+# Greedy, whatever a chat model's own settings are: a penalty on repetition, say, is no good where
+# answers copy.
+_PLAIN = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
 def generate(
@@ -82,7 +66,7 @@ def generate(
         list(prompts),
         max_new_tokens=max(budgets),
         eos_token_id=list(model.vocabulary.ends),
-        **{"do_sample": False, **options},
+        **{**_PLAIN, **options},
     )
     costs.calls += max(map(len, sequences))
     if masking is not None:

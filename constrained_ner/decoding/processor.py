@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from llguidance import LLExecutor, LLMatcher
+from llguidance import LLMatcher
 from outlines.processors import OutlinesLogitsProcessor
 
-from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.decoding.costs import Costs
-from constrained_ner.errors import BudgetError, CnerError, DecodingError
+from constrained_ner.decoding.masks import Masks
+from constrained_ner.decoding.rows import Row, Step
+from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.vocabulary import Vocabulary
-
-
-@cache
-def _executor() -> LLExecutor | None:
-    """Threads to make masks on, the same for all batches.
-
-    On two cores it would be one thread, and handing a mask over takes longer than making it.
-    """
-    return LLExecutor() if (os.cpu_count() or 1) > 2 else None
-
-
-@dataclass(frozen=True)
-class Step:
-    """What was recorded of one token.
-
-    Attributes
-    ----------
-    token: its id.
-    before, after: its log-probability by the model alone, and under the mask.
-    kept: the share of the model's probability that the mask let through, 0 to 1.
-    """
-
-    token: int
-    before: float
-    after: float
-    kept: float
-
-
-@dataclass
-class Row:
-    """One answer in the making."""
-
-    matcher: LLMatcher
-    budget: int
-    tokens: list[int] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    # Tokens that finish the answer from here, if they are known.
-    plan: list[int] | None = None
-    # A bound on the length of such a plan, here and for whatever may come.
-    reach: int = 0
-    # Near the end of the budget: the tokens let through, and the plan after each.
-    choices: dict[int, list[int]] | None = None
-    ended: bool = False
-    forced: bool = False
-    dead: bool = False
-
-    def copy(self) -> Row:
-        return Row(
-            self.matcher.deep_copy(),
-            self.budget,
-            list(self.tokens),
-            list(self.steps),
-            self.plan,
-            self.reach,
-            self.choices,
-            self.ended,
-            self.forced,
-            self.dead,
-        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +75,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self.record = record
         self.candidates = candidates
         self.costs = costs or Costs()
-        self._executor = _executor()
+        self._masks = Masks(vocabulary)
         # Grammars at the syntax level are often the same for the whole batch: a copy is faster.
         self._matchers: dict[str, LLMatcher] = {}
         self._starts: list[Row] = []
@@ -147,8 +86,6 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 error.row = i
                 error.args = (f"{self.names[i]}: {error}",)
                 raise
-        # For each byte of a mask the tokens that it forbids, the lowest bit first.
-        self._forbidden = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1 == 0  # [256, 8]
         self.reset()
 
     def _start(self, grammar: Grammar, budget: int | None) -> Row:
@@ -156,15 +93,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         matcher = self._matchers.get(grammar.source)
         if matcher is None:
             matcher = self._matchers[grammar.source] = self.vocabulary.matcher(grammar)
-        if budget is None:
-            return Row(matcher, budget=-1)
-        plan = shortest_answer(matcher, grammar, self.vocabulary)
-        if budget < len(plan):
-            raise BudgetError(
-                f"a budget of {budget} tokens is smaller than the shortest {grammar.format} "
-                f"answer, which takes {len(plan)}"
-            )
-        return Row(matcher, budget, plan=plan, reach=len(plan) + grammar.detour)
+        return Row(self.vocabulary, grammar, budget, matcher)
 
     def reset(self) -> None:
         """Forget the answers of the last run."""
@@ -174,7 +103,6 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self._written = torch.empty(0, 0, dtype=torch.long)  # [rows, generated]
         # Log-probabilities by the model alone and under the mask, [rows, model's vocabulary].
         self._pending: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._mask = torch.empty(0, 0, dtype=torch.int32)
 
     # ---- one step
 
@@ -197,20 +125,18 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self._advance(input_ids)
         active = [i for i, row in enumerate(self._rows) if not row.ended and not row.dead]
         dead = [i for i, row in enumerate(self._rows) if row.dead]
-        # Before the mask, since a plan may hold a token that the mask does not: where bytes are
-        # forced the engine allows only the tokenizer's own token.
-        closing = {
-            i: logits[i].clone()
-            for i in active
-            if self._rows[i].budget >= 0 and self._near_the_end(i)
-        }
+        closing = {i: logits[i].clone() for i in active if self._rows[i].room() == 0}
         # Two log-softmaxes, since logsumexp takes eight times as long over what is mostly -inf.
         raw = logits.float().log_softmax(-1) if self.record else None
         if active:
-            self._fill(active)
-            self._apply(active, logits)
+            self._masks.make_room(len(self._rows))
+            self._masks.fill([(self._rows[i].matcher, i) for i in active])
+            for i in active:
+                if self._rows[i].matcher.is_error():
+                    raise self._error(i, self._rows[i].matcher.get_error())
+            self._masks.apply(active, active, logits)
         for i, before in closing.items():
-            self._close(i, before, logits[i])
+            self._rows[i].close(before, logits[i], self.candidates)
         if dead:
             logits[dead] = -torch.inf
         if raw is not None:
@@ -267,7 +193,11 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             for i, parent in enumerate(parents)
         ]
         for i, step in enumerate(self._recorded(parents, last)):
-            self._take(i, last[i], step)
+            row = self._rows[i]
+            row.take(last[i], step)
+            if row.dead and len(self._rows) == len(self.grammars):
+                # A beam that had nowhere to go is another matter: its score is -inf.
+                raise self._error(i, f"token {last[i]} does not fit")
 
     def _recorded(self, parents: list[int], tokens: list[int]) -> list[Step | None]:
         """What there is to record of tokens that were chosen for these rows of the last step."""
@@ -279,119 +209,10 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             for token, b, a in zip(tokens, before, after, strict=True)
         ]
 
-    def _take(self, i: int, token: int, step: Step | None) -> None:
-        """Row i has got one more token."""
-        row = self._rows[i]
-        row.tokens.append(token)
-        if row.ended or row.dead:
-            return
-        if step is not None:
-            row.steps.append(step)
-        if row.choices is not None:
-            row.plan, row.choices = row.choices.get(token), None
-        else:
-            row.plan = row.plan[1:] if row.plan and row.plan[0] == token else None
-        if token in self.vocabulary.ends and row.matcher.is_accepting():
-            row.ended = True
-        elif not row.matcher.try_consume_tokens([token]):
-            if len(self._rows) > len(self.grammars):
-                row.dead = True  # a beam that had nowhere to go: its score is -inf
-            else:
-                raise self._error(i, f"token {token} does not fit")
-
-    def _fill(self, active: list[int]) -> None:
-        """Write the masks of the active rows, all at once."""
-        width = (self.vocabulary.engine.vocab_size + 31) // 32
-        if self._mask.shape != (len(self._rows), width):
-            self._mask = torch.zeros(
-                len(self._rows), width, dtype=torch.int32, pin_memory=torch.cuda.is_available()
-            )
-        # Not through `llguidance.torch`, whose import alone sets up torch.compile.
-        place, size = self._mask.data_ptr(), 4 * width
-        if self._executor is None or len(active) == 1:
-            for i in active:
-                self._rows[i].matcher.unsafe_compute_mask_ptr(place + i * size, size)
-        else:
-            matchers = [(self._rows[i].matcher, i) for i in active]
-            self._executor.unsafe_compute_mask_ptr(matchers, place, size, self._mask.shape[0])
-        for i in active:
-            if self._rows[i].matcher.is_error():
-                raise self._error(i, self._rows[i].matcher.get_error())
-
-    def _apply(self, active: list[int], logits: torch.Tensor) -> None:
-        """Put the masks of the active rows on the logits."""
-        if logits.is_cpu and logits.dtype is not torch.bfloat16:
-            # A row fits into the cache, and numpy starts no threads: torch would, for an operation
-            # that takes microseconds, and wait for them where the cores are busy.
-            words, rows = self._mask.numpy(), logits.detach().numpy()
-            for i in active:
-                _forbid(rows[i], words[i])
-            return
-        mask = self._mask if len(active) == len(self._rows) else self._mask[active]
-        forbidden = self._forbidden.to(logits.device)[
-            mask.to(logits.device, non_blocking=True).view(torch.uint8).long()
-        ]
-        forbidden = forbidden.flatten(1)[:, : logits.shape[1]]  # [active, vocabulary]
-        if len(active) == len(self._rows):
-            logits.masked_fill_(forbidden, -torch.inf)
-        else:
-            logits[active] = logits[active].masked_fill(forbidden, -torch.inf)
-
     def _error(self, i: int, reason: str) -> DecodingError:
         prompt = i * len(self.grammars) // len(self._rows)
-        written = self.vocabulary.text_of(self._rows[i].tokens)
-        return DecodingError(
-            f"{self.names[prompt]}: {self.grammars[prompt].format}: at token "
-            f"{len(self._rows[i].tokens)}, after {written[-60:]!r}: {reason}",
-            prompt,
-        )
-
-    # ---- the budget
-
-    def _near_the_end(self, i: int) -> bool:
-        """Whether some token could leave too few for an answer that ends."""
         row = self._rows[i]
-        left = row.budget - len(row.tokens)
-        if left > row.reach:
-            return False
-        if row.plan is None:
-            row.plan = self._complete(i, row.matcher, row.tokens)
-        row.reach = len(row.plan) + self._grammar(i).detour
-        return left <= row.reach
-
-    def _close(self, i: int, before: torch.Tensor, masked: torch.Tensor) -> None:
-        """Let only those tokens through after which the answer can still be finished in time."""
-        row = self._rows[i]
-        left = row.budget - len(row.tokens)
-        assert row.plan  # `_near_the_end` made it
-        row.choices = {row.plan[0]: row.plan[1:]}
-        values, tokens = masked.topk(min(self.candidates, masked.shape[0]))
-        likeliest = int(tokens[0])
-        for value, token in zip(values.tolist(), tokens.tolist(), strict=True):
-            if token in row.choices or value == -torch.inf:
-                continue
-            if token in self.vocabulary.ends:
-                row.choices[token] = []
-                continue
-            state = row.matcher.deep_copy()
-            state.consume_token(token)
-            try:
-                plan = self._complete(i, state, [*row.tokens, token])
-            except CnerError:
-                continue  # the plan that we have is known to work
-            if len(plan) < left:
-                row.choices[token] = plan
-        row.forced |= likeliest not in row.choices
-        keep = list(row.choices)
-        kept = before[keep].nan_to_num(neginf=0.0)
-        masked.fill_(-torch.inf)
-        masked[keep] = kept
-
-    def _complete(self, i: int, matcher: LLMatcher, tokens: list[int]) -> list[int]:
-        return complete(matcher, self.vocabulary.text_of(tokens), self._grammar(i), self.vocabulary)
-
-    def _grammar(self, i: int) -> Grammar:
-        return self.grammars[i * len(self.grammars) // len(self._rows)]
+        return DecodingError(f"{self.names[prompt]}: {row.place()}: {reason}", prompt)
 
     # ---- the end
 
@@ -417,30 +238,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     and (row.tokens[: len(tokens)] == tokens[: len(row.tokens)])
                 ):
                     if not row.ended and len(tokens) == len(row.tokens) + 1:
-                        self._take(j, tokens[-1], *self._recorded([j], tokens[-1:]))
+                        row.take(tokens[-1], *self._recorded([j], tokens[-1:]))
                     found.append(Outcome(row.forced, tuple(row.steps)))
                     break
             else:
                 found.append(Outcome(False, ()))
         return found
-
-
-def _forbid(logits: np.ndarray[Any, Any], words: np.ndarray[Any, np.dtype[np.int32]]) -> None:
-    """Mask one row in place.
-
-    Parameters
-    ----------
-    logits: [model's vocabulary].
-    words: one bit a token, set where it is allowed.
-    """
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: logits.size].view(bool)
-    # A mask lets nearly all tokens through, inside a free string, or a few: whichever are fewer
-    # are addressed one by one.
-    if 2 * np.count_nonzero(bits) > bits.size:
-        logits[np.flatnonzero(~bits)] = -np.inf
-        logits[bits.size :] = -np.inf  # none, if the vocabulary is this model's
-    else:
-        allowed = np.flatnonzero(bits)
-        kept = logits[allowed]
-        logits.fill(-np.inf)
-        logits[allowed] = kept

@@ -1,0 +1,293 @@
+"""How much faster is decoding in blocks?
+
+    python -m benchmarks.decode_speed -o benchmarks/results/decode_speed.json
+
+The same prompts and the same answers through four ways of decoding, one after another within each
+round, so that what else the machine does falls on all of them:
+
+- *plain*: free generation by transformers, a token a call. All ratios are to this one.
+- *reference*: the same under masks, outlines' generator with our processor.
+- *fast*: in blocks, under masks; what `cner predict` does.
+- *fast free*: in blocks, without masks; drafts are all that it has.
+
+So that lengths do not decide, all of them write the gold answer of the document: its next token is
+made the likeliest after the model was called, before the mask. What the drafts guess is left to
+them. Documents are ours, or given with `--data`; prompts are those of `cner predict`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import platform
+import pstats
+import random
+import statistics
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from outlines.processors import OutlinesLogitsProcessor
+
+import constrained_ner
+from constrained_ner.corpora import read
+from constrained_ner.decoding.costs import Costs
+from constrained_ner.decoding.fast import FastDecoder, Question
+from constrained_ner.decoding.generation import generate
+from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.documents import Document
+from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Level
+from constrained_ner.models import LanguageModel, load_model
+from constrained_ner.prompts import messages
+from constrained_ner.trained import DEFAULT_MODEL
+
+SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
+FAR = 4096  # a budget whose end is never near
+HIGH = 1e4  # a logit above all others
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question and the answer that is to be written: token ids, the end included."""
+
+    question: Question
+    gold: tuple[int, ...]
+
+
+def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> list[Task]:
+    """One question about each document; formats that ask for one label ask for its commonest."""
+    format, found = FORMATS[name], []
+    for document in documents:
+        labels = sorted({entity.label for entity in document.entities})
+        if format.one_label:
+            labels = labels[:1]
+        asked = format.questions(labels)[0]
+        kept, _ = format.expressible(document, asked, Level.FAITHFUL)
+        gold = format.encode(Document("", document.text, kept), asked, Level.FAITHFUL)
+        grammar = format.grammar(document.text, asked, Level.FAITHFUL)
+        prompt = model.encode(messages(format, document.text, asked))
+        question = Question(prompt, FAR, grammar, document.id, name)
+        tokens = (*model.vocabulary.tokenize(gold), model.vocabulary.ends[0])
+        found.append(Task(question, tokens))
+    return found
+
+
+# ---- the four ways ------------------------------------------------------------------------------
+
+
+class Led(OutlinesLogitsProcessor):
+    """Makes each row write its gold answer."""
+
+    def __init__(self, golds: Sequence[Sequence[int]]):
+        super().__init__("torch")
+        self.golds = golds
+        self.prompt = 0
+
+    def process_logits(self, input_ids: Any, logits: Any) -> Any:
+        self.prompt = self.prompt or input_ids.shape[1]
+        place = input_ids.shape[1] - self.prompt
+        for row, gold in enumerate(self.golds):
+            logits[row, gold[min(place, len(gold) - 1)]] = HIGH
+        return logits
+
+
+class LedUnderMasks(GrammarLogitsProcessor):
+    """The same under masks."""
+
+    def __init__(self, model: LanguageModel, tasks: Sequence[Task]):
+        grammars = [task.question.grammar for task in tasks if task.question.grammar]
+        super().__init__(model.vocabulary, grammars, [FAR] * len(tasks))
+        self.led = Led([task.gold for task in tasks])
+
+    def process_logits(self, input_ids: Any, logits: Any) -> Any:
+        return super().process_logits(input_ids, self.led.process_logits(input_ids, logits))
+
+
+class LedInBlocks(FastDecoder):
+    """The same in blocks."""
+
+    def _mask(self, writers: Any, starts: Any, logits: Any) -> None:
+        for writer, start in zip(writers, starts, strict=True):
+            gold, written = writer.question.key.gold, len(writer.tokens)
+            for place in range(len(writer.draft.tokens) + 1):
+                logits[start + place, gold[min(written + place, len(gold) - 1)]] = HIGH
+        super()._mask(writers, starts, logits)
+
+
+def plain(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
+    led = Led([task.gold for task in tasks])
+    return _generated(model, tasks, led, costs)
+
+
+def reference(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
+    return _generated(model, tasks, LedUnderMasks(model, tasks), costs)
+
+
+def _generated(
+    model: LanguageModel, tasks: Sequence[Task], processor: Any, costs: Costs
+) -> list[tuple[int, ...]]:
+    prompts = [task.question.prompt for task in tasks]
+    budgets = [len(task.gold) for task in tasks]
+    answers = generate(model, prompts, budgets, processor=processor, costs=costs)
+    return [answer.tokens for answer in answers]
+
+
+def fast(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
+    return _in_blocks(model, tasks, costs, masked=True)
+
+
+def fast_free(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
+    return _in_blocks(model, tasks, costs, masked=False)
+
+
+def _in_blocks(
+    model: LanguageModel, tasks: Sequence[Task], costs: Costs, *, masked: bool
+) -> list[tuple[int, ...]]:
+    decoder = LedInBlocks(model, len(tasks), costs=costs)
+    waiting = deque(
+        Question(
+            task.question.prompt,
+            FAR if masked else len(task.gold),
+            task.question.grammar if masked else None,
+            task.question.name,
+            task.question.kind,
+            task,
+        )
+        for task in tasks
+    )
+    found: dict[int, tuple[int, ...]] = {}
+    for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None):
+        if isinstance(answer, Exception):
+            raise answer
+        found[id(question.key)] = answer.tokens
+    return [found[id(task)] for task in tasks]
+
+
+WAYS: dict[str, Callable[[LanguageModel, Sequence[Task], Costs], list[tuple[int, ...]]]] = {
+    "plain": plain,
+    "reference": reference,
+    "fast": fast,
+    "fast free": fast_free,
+}
+
+# ---- measuring ----------------------------------------------------------------------------------
+
+
+def measure(
+    model: LanguageModel, name: str, documents: Sequence[Document], batch: int, rounds: int
+) -> dict[str, Any]:
+    """One format at one size of batch: a round takes the next documents through all ways."""
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    costs = {way: Costs() for way in WAYS}
+    tokens = 0
+    for number in range(rounds):
+        chosen = [documents[(number * batch + i) % len(documents)] for i in range(batch)]
+        tasks = tasks_of(model, name, chosen)
+        tokens += sum(len(task.gold) for task in tasks)
+        order = list(WAYS)
+        random.Random(number).shuffle(order)
+        for way in order:
+            started = perf_counter()
+            written = WAYS[way](model, tasks, costs[way])
+            seconds[way].append(perf_counter() - started)
+            if written != [task.gold for task in tasks]:
+                raise SystemExit(f"{name}, {way}: another answer than the gold one")
+    base = sum(seconds["plain"])
+    return {
+        "format": name,
+        "batch": batch,
+        "documents": rounds * batch,
+        "tokens": tokens,
+        "ways": {
+            way: {
+                "seconds_per_document": round(sum(seconds[way]) / (rounds * batch), 4),
+                "calls": costs[way].calls,
+                "tokens_per_row_and_call": round(tokens / batch / costs[way].calls, 2),
+                "times_plain": round(base / sum(seconds[way]), 2),
+                "median_of_rounds": round(
+                    statistics.median(
+                        a / b for a, b in zip(seconds["plain"], seconds[way], strict=True)
+                    ),
+                    2,
+                ),
+                "share_of_masks": round(costs[way].mask_seconds / sum(seconds[way]), 3),
+            }
+            for way in WAYS
+        },
+    }
+
+
+def profile(model: LanguageModel, documents: Sequence[Document], batch: int) -> str:
+    """Where the time of the fast way goes: the functions that take most by themselves."""
+    tasks = tasks_of(model, "multi_tag", documents[:batch])
+    watch = cProfile.Profile()
+    watch.runcall(fast, model, tasks, Costs())
+    lines: list[str] = []
+
+    class Lines:
+        def write(self, text: str) -> None:
+            lines.append(text)
+
+    pstats.Stats(watch, stream=Lines()).strip_dirs().sort_stats("tottime").print_stats(15)
+    return "".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--data", type=Path, default=SAMPLES, help="annotated documents")
+    parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--documents", type=int, default=8, help="a format and batch at least")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--profile", action="store_true", help="say where the time goes")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+
+    model = load_model(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    documents = [d for d in read(arguments.data) if isinstance(d, Document) and d.entities]
+    random.Random(arguments.seed).shuffle(documents)
+    if arguments.profile:
+        print(profile(model, documents, 8))
+    plain(model, tasks_of(model, "multi_term", documents[:1]), Costs())  # what is loaded at first
+    rows = []
+    for batch in map(int, arguments.batches.split(",")):
+        for name in arguments.formats.split(","):
+            rounds = max(1, -(-arguments.documents // batch))
+            rows.append(measure(model, name, documents, batch, rounds))
+            ways = rows[-1]["ways"]
+            told = ", ".join(f"{way} {ways[way]['times_plain']}" for way in WAYS if way != "plain")
+            per_call = ways["fast"]["tokens_per_row_and_call"]
+            print(f"batch {batch:2} {name:13} {told}; {per_call} tokens a call", file=sys.stderr)
+    bare = model.steerable.model
+    result = {
+        "model": arguments.model,
+        "data": arguments.data.name,
+        "seed": arguments.seed,
+        "device": str(bare.device),
+        "dtype": str(bare.dtype),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch on "
+        f"{torch.get_num_threads()} threads",
+        "versions": {
+            package: version(package)
+            for package in ("constrained_ner", "llguidance", "outlines", "torch", "transformers")
+        },
+        "rows": rows,
+    }
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

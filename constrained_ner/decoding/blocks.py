@@ -1,0 +1,299 @@
+"""Calls of a model for blocks of tokens, as many to each row as it wants.
+
+transformers pads rows to the same length. Here the tokens of all rows lie one after another in one
+long row, so that what costs time, the linear layers, sees no padding; each row has its own length
+in the cache, so that tokens which turn out wrong are forgotten by counting back; and only those
+positions get logits that somebody wants. Attention is the one place where rows are told apart: the
+function registered below takes the place of the model's own while a call lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache
+
+_ATTENTION = "constrained_ner_blocks"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the tokens of a call are, in the long row and in the cache.
+
+    Attributes
+    ----------
+    rows, positions: of each token, [tokens].
+    padded: for each row and place of its block the token there, or token 0, [rows, widest].
+    places: of each token in the flattened `padded`, [tokens].
+    allowed: which keys each place of a block may see, by the window, None for no window: additive
+        masks, [rows, 1, widest, keys].
+    first, last: the rows taken part, from first to before last.
+    keys: how many places of the cache are in use.
+    """
+
+    rows: torch.Tensor
+    positions: torch.Tensor
+    padded: torch.Tensor
+    places: torch.Tensor
+    starts: torch.Tensor
+    first: int
+    last: int
+    keys: int
+    masks: dict[int | None, torch.Tensor]
+
+    def mask(self, window: int | None, groups: int, dtype: torch.dtype) -> torch.Tensor:
+        """Additive, [rows, 1, groups x widest, keys]."""
+        if window not in self.masks:
+            width = self.padded.shape[1]
+            device = self.padded.device
+            queries = self.starts[:, None] + torch.arange(width, device=device)  # [rows, widest]
+            behind = queries[:, :, None] - torch.arange(self.keys, device=device)
+            seen = behind >= 0
+            if window is not None:
+                seen &= behind < window
+            mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+            mask.masked_fill_(~seen, torch.finfo(dtype).min)
+            self.masks[window] = mask.repeat(1, groups, 1)[:, None]
+        return self.masks[window]
+
+
+class _Layer:
+    """Keys and values of one layer, [rows, heads, places, size of a head]."""
+
+    is_sliding = False
+
+    def __init__(self, rows: int):
+        self.rows, self.places = rows, 0
+        self.states: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.layout: _Layout | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep what is new, [1, heads, tokens, size]; give all of the rows taken part."""
+        if self.states is None:
+            # Zeros, since what a mask hides must still be a number.
+            keys, values = (
+                new.new_zeros(self.rows, new.shape[1], self.places, new.shape[3])
+                for new in (key_states, value_states)
+            )
+            self.states = keys, values
+        at = self.layout
+        assert at is not None
+        for states, new in zip(self.states, (key_states, value_states), strict=True):
+            states[at.rows, :, at.positions] = new[0].transpose(0, 1)
+        keys, values = self.states
+        return keys[at.first : at.last, :, : at.keys], values[at.first : at.last, :, : at.keys]
+
+    def copy(self, source: int, target: int, places: slice) -> None:
+        for states in self.states or ():
+            states[target, :, places] = states[source, :, places]
+
+    def swap(self, one: int, other: int, length: int) -> None:
+        for states in self.states or ():
+            states[[one, other], :, :length] = states[[other, one], :, :length]
+
+    def grow(self, places: int) -> None:
+        if self.states is not None:
+            keys, values = (
+                torch.nn.functional.pad(states, (0, 0, 0, places - self.places))
+                for states in self.states
+            )
+            self.states = keys, values
+        self.places = places
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of the blocks, each to the keys of its own row.
+
+    Parameters
+    ----------
+    query: [1, heads, tokens, size].
+    key, value: of the rows taken part, [rows, heads of keys, keys, size].
+
+    Returns
+    -------
+    [1, tokens, heads, size], and no weights.
+    """
+    layout: _Layout = options["layout"]
+    rows, width = layout.padded.shape
+    heads, size = key.shape[1], query.shape[3]
+    groups = query.shape[1] // heads
+    blocks = query[0].transpose(0, 1)[layout.padded]  # [rows, widest, heads, size]
+    # The heads that share keys come one after another, as if their tokens were more of a block:
+    # so the keys need not be repeated for them.
+    blocks = blocks.view(rows, width, heads, groups, size).permute(0, 2, 3, 1, 4)
+    blocks = blocks.reshape(rows, heads, groups * width, size)
+    mask = layout.mask(sliding_window, groups, query.dtype)
+    if softcap is None:
+        found = torch.nn.functional.scaled_dot_product_attention(
+            blocks, key, value, attn_mask=mask, scale=scaling
+        )
+    else:
+        scores = blocks @ key.transpose(2, 3) * (size**-0.5 if scaling is None else scaling)
+        scores = torch.tanh(scores / softcap) * softcap + mask
+        found = scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    size = found.shape[3]
+    found = found.view(rows, heads, groups, width, size).permute(0, 3, 1, 2, 4)
+    return found.reshape(1, rows * width, heads * groups, size)[:, layout.places], None
+
+
+AttentionInterface.register(_ATTENTION, _attend)
+
+
+class Blocks:
+    """A model with a cache of rows that each have a length of their own.
+
+    Parameters
+    ----------
+    model: a causal language model of transformers; see `fast.why_not`.
+    rows: how many rows there are room for.
+
+    Attributes
+    ----------
+    contents: the tokens in the cache, a list for each row.
+    """
+
+    def __init__(self, model: Any, rows: int):
+        self.model = model
+        config = model.config.get_text_config(decoder=True)
+        self._layers = [_Layer(rows) for _ in range(config.num_hidden_layers)]
+        layers: Any = self._layers  # of the cache's own kind by what they can do
+        self._cache = Cache(layers=layers)
+        self.contents: list[list[int]] = [[] for _ in range(rows)]
+
+    def forget(self, row: int, length: int) -> None:
+        """Cut a row back to its first tokens."""
+        del self.contents[row][length:]
+
+    def copy(self, source: int, length: int, target: int) -> None:
+        """Have the first tokens of one row, and no more, in another."""
+        if source != target:
+            # What they share already need not be copied.
+            same = shared(self.contents[source][:length], self.contents[target])
+            for layer in self._layers:
+                layer.copy(source, target, slice(same, length))
+        self.contents[target] = self.contents[source][:length]
+
+    def swap(self, one: int, other: int) -> None:
+        """Let two rows change places."""
+        if one != other:
+            length = max(len(self.contents[one]), len(self.contents[other]))
+            for layer in self._layers:
+                layer.swap(one, other, length)
+            self.contents[one], self.contents[other] = self.contents[other], self.contents[one]
+
+    def call(
+        self,
+        blocks: Sequence[Sequence[int]],
+        wanted: Sequence[int],
+        first: int = 0,
+    ) -> torch.Tensor:
+        """Append a block of tokens to each of some neighbouring rows.
+
+        Parameters
+        ----------
+        blocks: tokens of the rows `first`, `first + 1` and so on; none is empty.
+        wanted: for each row, of how many of its last tokens the logits are wanted.
+
+        Returns
+        -------
+        What may come after these tokens: logits, [all that are wanted, vocabulary].
+        """
+        device = self.model.device
+        starts = [len(self.contents[first + i]) for i in range(len(blocks))]
+        widths = [len(block) for block in blocks]
+        self._make_room(max(s + w for s, w in zip(starts, widths, strict=True)))
+        width, at = max(widths), 0
+        tokens: list[int] = []
+        rows: list[int] = []
+        positions: list[int] = []
+        padded: list[list[int]] = []
+        places: list[int] = []
+        kept: list[int] = []
+        for i, block in enumerate(blocks):
+            size = widths[i]
+            tokens += block
+            rows += [first + i] * size
+            positions += range(starts[i], starts[i] + size)
+            padded.append([*range(at, at + size), *[0] * (width - size)])
+            places += range(i * width, i * width + size)
+            kept += range(at + size - wanted[i], at + size)
+            at += size
+        # One transfer for all of it.
+        numbers = torch.tensor([tokens, rows, positions, places]).to(device)
+        layout = _Layout(
+            rows=numbers[1],
+            positions=numbers[2],
+            padded=torch.tensor(padded).to(device),
+            places=numbers[3],
+            starts=torch.tensor(starts).to(device),
+            first=first,
+            last=first + len(blocks),
+            keys=max(s + w for s, w in zip(starts, widths, strict=True)),
+            masks={},
+        )
+        for layer in self._layers:
+            layer.layout = layout
+        with _own_attention(self.model), torch.no_grad():
+            found = self.model(
+                input_ids=numbers[None, 0],
+                position_ids=numbers[None, 2],
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
+                layout=layout,
+            )
+        for i, block in enumerate(blocks):
+            self.contents[first + i] += block
+        logits: torch.Tensor = found.logits[0]
+        return logits
+
+    def _make_room(self, places: int) -> None:
+        if places > self._layers[0].places:
+            # With room to spare: growing copies everything.
+            for layer in self._layers:
+                layer.grow(places + places // 2 + 64)
+
+
+@contextmanager
+def _own_attention(model: Any) -> Iterator[None]:
+    """Our attention in the model for as long as this lasts."""
+    configs = [model.config, model.config.get_text_config(decoder=True)]
+    before = [config._attn_implementation_internal for config in configs]
+    for config in configs:
+        config._attn_implementation_internal = _ATTENTION
+    try:
+        yield
+    finally:
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation_internal = name
+
+
+def shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two rows begin with alike."""
+    for i, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return i
+    return min(len(one), len(other))

@@ -1,0 +1,301 @@
+"""The fast decoder writes what token by token decoding writes, and answers whoever asks."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from benchmarks.always_parses import draw_task, small_vocabulary
+from constrained_ner.decoding.blocks import Blocks
+from constrained_ner.decoding.completion import shortest_answer
+from constrained_ner.decoding.costs import Costs
+from constrained_ner.decoding.fast import FastDecoder, Question, why_not
+from constrained_ner.decoding.generation import generate
+from constrained_ner.decoding.rows import Answer
+from constrained_ner.documents import Document
+from constrained_ner.errors import BudgetError, CnerError
+from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Grammar, Level
+from constrained_ner.models import LanguageModel, wrap
+from constrained_ner.predict import Predictor
+from constrained_ner.prompts import Target
+
+ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 24}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"sliding_window": 24, "head_dim": 16}),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 24, "head_dim": 16}),
+}
+
+
+def tiny(name: str) -> LanguageModel:
+    """A random model in float64, in which near-ties are rare."""
+    model_class, config_class, options = ARCHITECTURES[name]
+    tokenizer, vocabulary = small_vocabulary()
+    torch.manual_seed(0)
+    config = config_class(
+        vocab_size=vocabulary.size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.3,
+        **options,
+    )
+    return wrap(name, model_class(config).double().eval(), tokenizer)
+
+
+def ask(decoder: FastDecoder, questions: Sequence[Question]) -> dict[Any, Answer | CnerError]:
+    waiting = deque(questions)
+    found = decoder.decode(lambda: waiting.popleft() if waiting else None)
+    return {question.key: answer for question, answer in found}
+
+
+def answered(model: LanguageModel, question: Question) -> Answer:
+    """Token by token, and alone: what is masked in float64 can be no number in a padded batch."""
+    grammars = None if question.grammar is None else [question.grammar]
+    return generate(model, [question.prompt], [question.budget], grammars)[0]
+
+
+def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Question]:
+    """Questions of mixed formats and lengths; some budgets are as tight as can be."""
+    found = []
+    for key in range(number):
+        task = draw_task(rng, rng.choice(list(FORMATS)))
+        shortest = shortest_answer(
+            model.vocabulary.matcher(task.grammar), task.grammar, model.vocabulary
+        )
+        budget = len(shortest) + rng.choice([0, rng.randint(1, 20), 60])
+        prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
+        kind = task.format.name
+        found.append(Question(prompt[:200], budget, task.grammar, kind=kind, key=key))
+    return found
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_answers_are_those_of_token_by_token_decoding(name: str) -> None:
+    model, rng = tiny(name), random.Random(1)
+    assert why_not(model) == ""
+    calls = Costs()
+    for _ in range(12 if name == "llama" else 4):
+        questions = drawn(rng, model, rng.randint(1, 8))
+        expected = [answered(model, question) for question in questions]
+        decoder = FastDecoder(model, rng.randint(1, 5), costs=calls)
+        found = ask(decoder, questions)
+        assert [found[i] for i in range(len(expected))] == expected
+    assert calls.calls < calls.tokens  # there were drafts that held
+
+
+def test_so_are_free_answers(samples: list[Document]) -> None:
+    model = tiny("llama")
+    prompts = [model.vocabulary.tokenize(document.text) for document in samples[:10]]
+    budgets = [5 + 7 * i for i in range(10)]
+    expected = generate(model, prompts, budgets)
+    questions = [
+        Question(*pair, key=i) for i, pair in enumerate(zip(prompts, budgets, strict=True))
+    ]
+    found = ask(FastDecoder(model, 4), questions)
+    assert [found[i] for i in range(10)] == expected
+
+
+def test_so_is_what_is_recorded() -> None:
+    model, rng = tiny("llama"), random.Random(2)
+    questions = drawn(rng, model, 6)
+    expected = generate(
+        model,
+        [question.prompt for question in questions],
+        [question.budget for question in questions],
+        [question.grammar for question in questions if question.grammar],
+        record=True,
+    )
+    found = ask(FastDecoder(model, 3, record=True), questions)
+    for i, answer in enumerate(expected):
+        given = found[i]
+        assert isinstance(given, Answer)
+        assert given.tokens == answer.tokens
+        for one, other in zip(given.steps, answer.steps, strict=True):
+            assert one.before == pytest.approx(other.before, abs=1e-4)
+            assert one.after == pytest.approx(other.after, abs=1e-4)
+            assert one.kept == pytest.approx(other.kept, abs=1e-4)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("level", [Level.FAITHFUL, Level.SYNTAX, Level.FREE])
+def test_a_real_model_writes_the_same(
+    smollm2: LanguageModel, samples: list[Document], level: Level
+) -> None:
+    short = sorted(samples, key=lambda document: len(document.text))[:3]
+    for name in ("multi_tag", "multi_span", "conv_term"):
+        answers = []
+        for decoder in ("fast", "reference"):
+            predictor = Predictor(
+                smollm2,
+                FORMATS[name],
+                [Target(("Disease", "Gene"))],
+                level,
+                batch_size=3,
+                max_new_tokens=60 if level is Level.FREE else None,
+                decoder=decoder,
+            )
+            assert bool(predictor.slow) == (decoder == "reference")
+            answers.append([reply.answer for p in predictor.predict(short) for reply in p.replies])
+        assert answers[0] == answers[1]
+
+
+def test_draws_have_the_distribution_of_the_model_under_the_mask() -> None:
+    """Drafts hold only where the draw agrees, so that they change no probability."""
+    model = tiny("llama")
+    grammar = Grammar(
+        "letters", Level.SYNTAX, 'start: "x" /[a-c]{2}/ "y"\n', "xaay", lambda p: (), 0
+    )
+    prompt = model.vocabulary.tokenize("xaay xaby xacy")
+    number = 3000
+    decoder = FastDecoder(model, 50, temperature=1.0, seed=5)
+    questions = [Question(prompt, 12, grammar, key=i) for i in range(number)]
+    counts = Counter(
+        answer.tokens for answer in ask(decoder, questions).values() if isinstance(answer, Answer)
+    )
+    assert sum(counts.values()) == number
+    assert decoder.costs.calls < decoder.costs.tokens / 50
+
+    expected: dict[tuple[int, ...], float] = {}
+    paths: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
+    while paths:
+        tokens, share = paths.pop()
+        if tokens and tokens[-1] in model.vocabulary.ends:
+            expected[tokens] = share
+            continue
+        matcher = model.vocabulary.matcher(grammar)
+        matcher.consume_tokens(list(tokens))
+        with torch.no_grad():
+            ids = torch.tensor([[*prompt, *tokens]])
+            logits = model.steerable.model(ids).logits[0, -1]
+        allowed = model.vocabulary.allowed(matcher)
+        shares = logits[torch.from_numpy(allowed)].softmax(-1).tolist()
+        paths += [((*tokens, int(t)), share * s) for t, s in zip(allowed, shares, strict=True)]
+    assert sum(expected.values()) == pytest.approx(1)
+    # Pearson's statistic, the rare ones together; its mean is the degrees of freedom.
+    often = [tokens for tokens, share in expected.items() if share * number >= 5]
+    pairs = [(counts[tokens], expected[tokens] * number) for tokens in often]
+    rest = number - sum(observed for observed, _ in pairs), number - sum(e for _, e in pairs)
+    if rest[1] >= 5:
+        pairs.append(rest)
+    statistic = sum((observed - e) ** 2 / e for observed, e in pairs)
+    freedom = len(pairs) - 1
+    assert freedom > 3
+    assert statistic < freedom + 4 * (2 * freedom) ** 0.5
+
+
+def test_one_bad_question_leaves_the_others_alone() -> None:
+    model, rng = tiny("llama"), random.Random(3)
+    questions = drawn(rng, model, 5)
+    expected = ask(FastDecoder(model, 2), questions)
+    bad = Question(questions[0].prompt, 1, questions[0].grammar, "document 'x'", key="bad")
+    found = ask(FastDecoder(model, 2), [*questions[:2], bad, *questions[2:]])
+    error = found.pop("bad")
+    assert isinstance(error, BudgetError)
+    assert "document 'x'" in str(error)
+    assert found == expected
+
+
+def test_questions_that_come_later_are_answered_too() -> None:
+    model, rng = tiny("llama"), random.Random(4)
+    first, second = drawn(rng, model, 2)
+    waiting = deque([first])
+    order = []
+    for question, _ in FastDecoder(model, 3).decode(lambda: waiting.popleft() if waiting else None):
+        order.append(question.key)
+        if question is first:
+            waiting.append(second)
+    assert order == [0, 1]
+
+
+def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    read = []
+    call = Blocks.call
+
+    def counted(self: Blocks, blocks: Any, wanted: Any, first: int = 0) -> torch.Tensor:
+        read.append(sum(map(len, blocks)))
+        return call(self, blocks, wanted, first)
+
+    monkeypatch.setattr(Blocks, "call", counted)
+    common = list(range(5, 105))
+    questions = [Question([*common, 150 + i], 3, key=i) for i in range(6)]
+    ask(FastDecoder(model, 3), questions)
+    # 100 tokens once, and then one of each prompt and two of each answer, drafts aside.
+    assert sum(read) < 100 + 6 * 20
+
+
+def test_rows_keep_their_own_contents() -> None:
+    """Whatever was called, forgotten, copied and swapped: the logits are the plain model's."""
+    model = tiny("mistral")
+    bare, rng = model.steerable.model, random.Random(6)
+    blocks = Blocks(bare, 4)
+    for _ in range(60):
+        kind = rng.choice(["call", "call", "forget", "copy", "swap"])
+        row, other = rng.randrange(4), rng.randrange(4)
+        if kind == "forget":
+            blocks.forget(row, rng.randint(0, len(blocks.contents[row])))
+        elif kind == "copy":
+            blocks.copy(row, rng.randint(0, len(blocks.contents[row])), other)
+        elif kind == "swap":
+            blocks.swap(row, other)
+        else:
+            first = rng.randrange(4)
+            new = [
+                [rng.randrange(300) for _ in range(rng.randint(1, 9))]
+                for _ in range(rng.randint(1, 4 - first))
+            ]
+            logits = blocks.call(new, [1] * len(new), first)
+            for i in range(len(new)):
+                with torch.no_grad():
+                    plain = bare(torch.tensor([blocks.contents[first + i]])).logits[0, -1]
+                torch.testing.assert_close(logits[i], plain)
+    assert all(blocks.contents)
+
+
+def test_a_model_of_another_kind_is_decoded_token_by_token(samples: list[Document]) -> None:
+    tokenizer, vocabulary = small_vocabulary()
+    torch.manual_seed(0)
+    config = BloomConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=32,
+        n_layer=2,
+        n_head=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = wrap("bloom", BloomForCausalLM(config).eval(), tokenizer)
+    assert why_not(model)
+    predictor = Predictor(model, FORMATS["multi_term"], [Target(("Gene",))], max_new_tokens=40)
+    assert predictor.slow == why_not(model)
+    predictions = list(predictor.predict(samples[:2]))
+    assert all(reply.parses for prediction in predictions for reply in prediction.replies)
