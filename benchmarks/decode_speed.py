@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import io
 import json
 import os
 import platform
@@ -231,14 +232,9 @@ def profile(model: LanguageModel, documents: Sequence[Document], batch: int) -> 
     tasks = tasks_of(model, "multi_tag", documents[:batch])
     watch = cProfile.Profile()
     watch.runcall(fast, model, tasks, Costs())
-    lines: list[str] = []
-
-    class Lines:
-        def write(self, text: str) -> None:
-            lines.append(text)
-
-    pstats.Stats(watch, stream=Lines()).strip_dirs().sort_stats("tottime").print_stats(15)
-    return "".join(lines)
+    lines = io.StringIO()
+    pstats.Stats(watch, stream=lines).strip_dirs().sort_stats("tottime").print_stats(15)
+    return lines.getvalue()
 
 
 def main() -> None:

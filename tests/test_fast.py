@@ -293,7 +293,8 @@ def test_a_model_of_another_kind_is_decoded_token_by_token(samples: list[Documen
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = wrap("bloom", BloomForCausalLM(config).eval(), tokenizer)
+    bare: Any = BloomForCausalLM(config)
+    model = wrap("bloom", bare.eval(), tokenizer)
     assert why_not(model)
     predictor = Predictor(model, FORMATS["multi_term"], [Target(("Gene",))], max_new_tokens=40)
     assert predictor.slow == why_not(model)

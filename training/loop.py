@@ -11,6 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from time import perf_counter
@@ -71,6 +72,36 @@ class _Trainer(Trainer):
         super().__init__(model=model.steerable.model, **rest)
         self.recipe, self.language_model, self.dev = recipe, model, dev
         self.copy = deepcopy(self.model) if self.is_fsdp_enabled else None
+
+    def training_step(self, *given: Any, **rest: Any) -> torch.Tensor:
+        if self.recipe.lora is None:
+            return super().training_step(*given, **rest)
+        from peft.helpers import disable_input_dtype_casting
+
+        # autocast sees to the types; peft would go by way of float32 in every layer
+        bare: Any = self.model
+        with disable_input_dtype_casting(bare, self.args.bf16):
+            return super().training_step(*given, **rest)
+
+    @contextmanager
+    def frozen_in_bf16(self) -> Iterator[None]:
+        """Hold the weights that are not trained in the type that they are multiplied in.
+
+        Else each step casts all of them, and what lies between the layers is float32: a third of
+        the time on a CPU. They are what they were afterwards.
+        """
+        # FSDP shares the weights out by type
+        active = self.args.bf16 and self.recipe.lora is not None and not self.is_fsdp_enabled
+        bare: Any = self.model
+        frozen = [weight for weight in bare.parameters() if active and not weight.requires_grad]
+        before = [weight.data.cpu() for weight in frozen]
+        for weight in frozen:
+            weight.data = weight.data.bfloat16()
+        try:
+            yield
+        finally:
+            for weight, data in zip(frozen, before, strict=True):
+                weight.data = data.to(weight.device)
 
     def whole_model(self) -> LanguageModel:
         """The model to generate with and to save: a copy, where each process holds a part."""
@@ -233,7 +264,10 @@ def train(
         if last and _in_vain(before.log_history, recipe.training.patience):
             trainer.finish(last)
         else:
-            with reporting(recipe.report, folder, before.global_step) as reports:
+            with (
+                trainer.frozen_in_bf16(),
+                reporting(recipe.report, folder, before.global_step) as reports,
+            ):
                 for report in reports:
                     trainer.add_callback(report)
                 trainer.train(resume_from_checkpoint=str(last) if last else None)

@@ -79,7 +79,8 @@ class Optimisation:
     evaluations: how often an epoch is evaluated. `patience`: evaluations without a better score
         before training stops; 0: never.
     scheduler: one of `SCHEDULERS`, as transformers calls them. `warmup`: a share of the steps.
-    dtype: `auto` (bfloat16 where a GPU has it), or one of `DTYPES`; weights are float32 always.
+    dtype: `auto` (bfloat16 where the device has it), or one of `DTYPES`; weights that are trained
+        are float32 always.
     keep: how many checkpoints are kept beside the best one.
     """
 
