@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
@@ -12,18 +12,29 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import torch
+
 from constrained_ner.decoding.budget import derived_budget
+from constrained_ner.decoding.confidence import Confidence
 from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.fast import FastDecoder, Question, why_not
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.rows import Answer
 from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.errors import AnswerError, CnerError, InputError, UnknownNameError
-from constrained_ner.formats import Format, Problem, ProblemKind
+from constrained_ner.errors import (
+    AnswerError,
+    CnerError,
+    DecodingError,
+    InputError,
+    UnknownNameError,
+)
+from constrained_ner.formats import Format, Places, Problem, ProblemKind
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.labels import check_labels
 from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import Target, demonstrations, messages
+from constrained_ner.prompts import Message, Target, demonstrations, messages
+from constrained_ner.segments import SEGMENTS, segments
+from constrained_ner.words import Span
 
 BACKENDS = ("llguidance", "outlines_core", "xgrammar")
 DECODERS = ("fast", "reference")
@@ -32,21 +43,24 @@ _PREFIX = "Answer: "
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's answer to one question about a document.
+    """A model's answer to one question about a segment of a document.
 
     Attributes
     ----------
-    labels: those asked for.
+    labels: those asked for. `segment`: what of the document was asked about.
     answer: as generated. `settled`: what `encode` writes for its entities (masked answers only).
-    entities: what was read from it.
-    problems: what was wrong with it, and what settling dropped.
+    entities: what was read from it, with offsets into the document.
+    problems: what was wrong with it, and what settling dropped; offsets in them, and in the answer,
+        are the segment's.
     parses: whether the answer as generated follows its format to the letter.
     ended, forced, tokens: see `Answer`.
     kept: of the model's probability the share that the masks let through, over the tokens of the
         answer: the mean and the least; None where it was not recorded.
+    confidences: of the entities, see `Confidence`; empty where they were not recorded.
     """
 
     labels: tuple[str, ...]
+    segment: Span
     answer: str
     settled: str | None
     entities: tuple[Entity, ...]
@@ -56,22 +70,40 @@ class Reply:
     forced: bool
     tokens: int
     kept: tuple[float, float] | None = None
+    confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A document's entities, and how they came about; or why there are none."""
+    """A document's entities, and how they came about; or why there are none.
+
+    Attributes
+    ----------
+    left_out: segments that could not be asked about in full, and why.
+    """
 
     id: str
     text: str
     entities: tuple[Entity, ...] = ()
     replies: tuple[Reply, ...] = ()
     error: str | None = None
+    left_out: tuple[tuple[Span, str], ...] = ()
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
+    @property
+    def confidences(self) -> dict[Entity, float]:
+        """Of the entities whose answers were recorded, the best where several answers have one."""
+        found: dict[Entity, float] = {}
+        for reply in self.replies:
+            for entity, value in zip(reply.entities, reply.confidences, strict=False):
+                found[entity] = max(value, found.get(entity, 0.0))
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """One line of the output: entities with offsets and surfaces, the answers, their format."""
+        confidences = self.confidences
+        whole = 0, len(self.text)
         made_by = {
             "format": self.format.name,
             "level": self.level,
@@ -88,12 +120,18 @@ class Prediction:
                     "label": entity.label,
                     "fragments": [list(fragment) for fragment in entity.fragments],
                     "surface": entity.surface(self.text),
+                    **(
+                        {"confidence": round(confidences[entity], 4)}
+                        if entity in confidences
+                        else {}
+                    ),
                 }
                 for entity in self.entities
             ],
             "answers": [
                 {
                     "labels": list(reply.labels),
+                    **({} if reply.segment == whole else {"segment": list(reply.segment)}),
                     "answer": reply.answer,
                     **({"settled": reply.settled} if _differs(reply) else {}),
                     "parses": reply.parses,
@@ -101,10 +139,15 @@ class Prediction:
                     "tokens": reply.tokens,
                     "ended": reply.ended,
                     "forced": reply.forced,
-                    **({} if reply.kept is None else {"kept": list(reply.kept)}),
+                    **({} if reply.kept is None else {"kept": [round(x, 6) for x in reply.kept]}),
                 }
                 for reply in self.replies
             ],
+            **(
+                {"left_out": [[start, end, why] for (start, end), why in self.left_out]}
+                if self.left_out
+                else {}
+            ),
         }
 
 
@@ -118,6 +161,7 @@ class Summary:
 
     documents: int = 0
     failed: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
     entities: int = 0
     answers: int = 0
     unparsed: int = 0
@@ -131,6 +175,10 @@ class Summary:
         self.documents += 1
         if prediction.error is not None:
             self.failed.append(prediction.error)
+        self.partly += [
+            f"document {prediction.id!r}, {start}-{end}: {why}"
+            for (start, end), why in prediction.left_out
+        ]
         self.entities += len(prediction.entities)
         for reply in prediction.replies:
             self.answers += 1
@@ -149,32 +197,70 @@ class Summary:
             f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
             f"closed by the budget: {self.forced}",
             f"problems: {problems or 'none'}",
-            f"documents left out: {len(self.failed)}",
+            f"documents left out: {len(self.failed)}; parts of documents: {len(self.partly)}",
         ]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
-    """One question about one document.
+    """One question about one segment of a document.
 
     Attributes
     ----------
     predictor: how it is asked and answered.
     labels: those of the question. `target`: what it is part of.
     before: the questions of the same conversation that come before it.
+    after: the one that comes next.
     """
 
     predictor: Predictor
     document: Document
+    segment: Span
     target: Target
     labels: tuple[str, ...]
     before: tuple[_Job, ...] = ()
+    after: _Job | None = None
     outcome: Reply | CnerError | None = None
 
     @property
     def reply(self) -> Reply:
         assert isinstance(self.outcome, Reply)
         return self.outcome
+
+    @property
+    def text(self) -> str:
+        return self.document.text[slice(*self.segment)]
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        start, end = self.segment
+        part = "" if self.text == self.document.text else f", {start}-{end}"
+        return f"document {self.document.id!r}{part}"
+
+
+@dataclass(eq=False)
+class _Asked:
+    """A document and what is asked about it.
+
+    Attributes
+    ----------
+    open: how many of the jobs have no outcome yet.
+    """
+
+    predictor: Predictor
+    document: Document | InputError
+    jobs: list[_Job]
+    open: int
+
+    def take(self, job: _Job, outcome: Reply | CnerError) -> None:
+        """A job is done; where it failed, the rest of its conversation has, too."""
+        while True:
+            job.outcome = outcome
+            self.open -= 1
+            if job.after is None or isinstance(outcome, Reply):
+                return
+            job = job.after
 
 
 class _Ready(NamedTuple):
@@ -201,7 +287,9 @@ class Predictor:
     decoder: `fast`, see `decoding.fast`, or `reference`, outlines' generator token by token. Models
         that the fast one cannot take are decoded by the other.
     examples: annotated documents to show to the model before each question.
-    record: keep how much of the model's probability masks let through; see `Reply.kept`.
+    record: keep how sure the model was, and how much of its probability masks let through; see
+        `Reply.confidences` and `Reply.kept`.
+    segment: one of `SEGMENTS`: what of a text is asked about at a time; see `segments`.
     costs: what answering takes is added to it.
     """
 
@@ -216,6 +304,7 @@ class Predictor:
     decoder: str = "fast"
     examples: tuple[Document, ...] = ()
     record: bool = False
+    segment: str = "none"
     costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
@@ -227,6 +316,10 @@ class Predictor:
         if self.decoder not in DECODERS:
             raise UnknownNameError(
                 f"unknown decoder {self.decoder!r}: expected one of {', '.join(DECODERS)}"
+            )
+        if self.segment not in SEGMENTS:
+            raise UnknownNameError(
+                f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
             )
         if self.backend != "llguidance":
             if self.level is not Level.SYNTAX:
@@ -263,43 +356,69 @@ class Predictor:
         if not jobs:
             error = f"document {document.id!r}: the text is empty"
             return prediction(document.id, document.text, error=error)
-        failed = [job.outcome for job in jobs if isinstance(job.outcome, CnerError)]
-        if failed:
-            return prediction(document.id, document.text, error=str(failed[0]))
-        replies = tuple(job.reply for job in jobs)
+        failed = {
+            job.segment: str(job.outcome) for job in jobs if isinstance(job.outcome, CnerError)
+        }
+        replies = tuple(job.reply for job in jobs if isinstance(job.outcome, Reply))
+        whole = {(0, len(document.text))}
+        if failed and (not replies or failed.keys() <= whole):
+            return prediction(document.id, document.text, error=next(iter(failed.values())))
         entities = text_order(entity for reply in replies for entity in reply.entities)
-        return prediction(document.id, document.text, entities, replies)
+        left_out = tuple(sorted(failed.items()))
+        return prediction(document.id, document.text, entities, replies, left_out=left_out)
 
-    def _jobs(self, document: Document | InputError) -> list[_Job]:
+    def _ask(self, document: Document | InputError) -> _Asked:
         """The questions about a document, in order; none about a broken or empty one."""
-        if isinstance(document, InputError) or not document.text.strip():
-            return []
         jobs: list[_Job] = []
-        for target in self.targets:
-            asked: list[_Job] = []
-            for labels in self.format.questions(target.labels):
-                before = tuple(asked) if self.format.name == "conv_term" else ()
-                asked.append(_Job(self, document, target, labels, before))
-            jobs += asked
-        return jobs
+        if isinstance(document, Document):
+            for segment in segments(document.text, self.segment, self._fits):
+                for target in self.targets:
+                    asked: list[_Job] = []
+                    for labels in self.format.questions(target.labels):
+                        before = tuple(asked) if self.format.name == "conv_term" else ()
+                        job = _Job(self, document, segment, target, labels, before)
+                        if before:
+                            before[-1].after = job
+                        asked.append(job)
+                    jobs += asked
+        return _Asked(self, document, jobs, len(jobs))
 
-    def _prepare(self, job: _Job) -> _Ready:
-        text, model = job.document.text, self.model
-        place = f"document {job.document.id!r}"
-        target = job.target
-        labels = job.labels if self.format.name != "conv_term" else target.labels
-        chat = demonstrations(
-            self.format, self.examples, labels, target.dataset, index=self.index
+    def _chat(
+        self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
+    ) -> list[Message]:
+        asked = labels if self.format.name != "conv_term" else target.labels
+        return demonstrations(
+            self.format, self.examples, asked, target.dataset, index=self.index
         ) + messages(
             self.format,
             text,
-            labels,
+            asked,
             target.dataset,
             index=self.index,
-            answers=[earlier.reply.settled or earlier.reply.answer for earlier in job.before],
-            guideline=target.guideline_for(labels),
+            answers=answers,
+            guideline=target.guideline_for(asked),
         )
-        prompt = model.encode(chat)
+
+    def _budget(self, text: str, empty: str) -> int:
+        return self.max_new_tokens or derived_budget(text, empty, self.model.vocabulary)
+
+    def _fits(self, text: str) -> bool:
+        """Whether the model has room for questions about a text with their longest answers."""
+        if self.model.context is None:
+            return True
+        for target in self.targets:
+            questions = self.format.questions(target.labels)
+            turns = len(questions) if self.format.name == "conv_term" else 1
+            prompt = len(self.model.encode(self._chat(text, target, questions[0])))
+            empty = self.format.write(text, (), questions[0])
+            if prompt + turns * self._budget(text, empty) > self.model.context:
+                return False
+        return True
+
+    def _prepare(self, job: _Job) -> _Ready:
+        text, model, place = job.text, self.model, job.place
+        answers = [earlier.reply.settled or earlier.reply.answer for earlier in job.before]
+        prompt = model.encode(self._chat(text, job.target, job.labels, answers))
         if self.backend != "llguidance":
             prompt += model.vocabulary.tokenize(_PREFIX)
         grammar = None
@@ -317,9 +436,9 @@ class Predictor:
             if self.level is Level.FAITHFUL and unwritable is not None:
                 raise InputError(
                     f"{place}: the model's tokens cannot spell {text[unwritable]!r} at offset "
-                    f"{unwritable}"
+                    f"{job.segment[0] + unwritable}"
                 )
-        budget = self.max_new_tokens or derived_budget(text, empty, model.vocabulary)
+        budget = self._budget(text, empty)
         if model.context is not None:
             shortest = len(model.vocabulary.tokenize(empty)) + 1
             if len(prompt) + shortest > model.context:
@@ -351,41 +470,53 @@ class Predictor:
 
     def _read(self, job: _Job, answer: Answer) -> Reply:
         """Entities of an answer: settled where it was masked, salvaged where it was free."""
-        text, written = job.document.text, answer.text
+        text, written = job.text, answer.text
         shares = [step.kept for step in answer.steps]
         if self.backend != "llguidance":
             written = _respelled(written)
         settled: str | None = None
         problems: tuple[Problem, ...]
+        places: Mapping[Entity, Places] = {}
         try:
             result = self.format.settle(written, text, job.labels)
             parses, entities, problems = True, result.entities, result.problems
             settled = None if self.level is Level.FREE else result.answer
+            places = result.places
         except AnswerError as error:
             decoded = self.format.decode(written, text, job.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems
             if not problems:
                 problems = (Problem(ProblemKind.UNPARSABLE, str(error)),)
+        confidences: list[float] = []
+        if answer.steps:
+            confidence = Confidence(answer, self.model.vocabulary)
+            confidences = [confidence.of(places[entity]) for entity in entities]
         return Reply(
             job.labels,
+            job.segment,
             written,
             settled,
-            entities,
+            tuple(_shifted(entity, job.segment[0]) for entity in entities),
             problems,
             parses,
             answer.ended,
             answer.forced,
             len(answer.tokens),
             (fmean(shares), min(shares)) if shares else None,
+            tuple(confidences),
         )
+
+
+def _shifted(entity: Entity, by: int) -> Entity:
+    return Entity(entity.label, tuple((start + by, end + by) for start, end in entity.fragments))
 
 
 # ---- answering: predictors may be mixed ---------------------------------------------------------
 
-_Asked = tuple[Predictor, Document | InputError]
+_Pair = tuple["Predictor", "Document | InputError"]
 
 
-def answer(asked: Iterable[_Asked]) -> Iterator[Prediction]:
+def answer(asked: Iterable[_Pair]) -> Iterator[Prediction]:
     """One prediction for each document, asked for by its predictor, in their order.
 
     Parameters
@@ -408,106 +539,136 @@ def answer(asked: Iterable[_Asked]) -> Iterator[Prediction]:
         yield prediction
 
 
-def _in_blocks(source: Iterator[_Asked], predictor: Predictor) -> Iterator[Prediction]:
+def _in_blocks(source: Iterator[_Pair], predictor: Predictor) -> Iterator[Prediction]:
     """With the fast decoder: a question is asked as soon as there is room."""
-    under_way: deque[tuple[Predictor, Document | InputError, list[_Job]]] = deque()
-    waiting: deque[_Job] = deque()
+    under_way: deque[_Asked] = deque()
+    waiting: deque[tuple[_Asked, _Job]] = deque()
+    in_hand: dict[int, tuple[_Asked, _Job]] = {}  # by id of the job
 
     def ask() -> Question | None:
         while True:
             while not waiting:
                 if (pair := next(source, None)) is None:
                     return None
-                jobs = pair[0]._jobs(pair[1])
-                under_way.append((*pair, jobs))
-                waiting.extend(job for job in jobs if not job.before)
-            job = waiting.popleft()
+                asked = pair[0]._ask(pair[1])
+                under_way.append(asked)
+                waiting.extend((asked, job) for job in asked.jobs if not job.before)
+            asked, job = waiting.popleft()
             try:
                 _, prompt, budget, grammar = job.predictor._prepare(job)
             except CnerError as error:
-                job.outcome = error
+                asked.take(job, error)
                 continue
+            in_hand[id(job)] = asked, job
             kind = f"{job.predictor.format.name}, {job.predictor.level}"
-            return Question(prompt, budget, grammar, f"document {job.document.id!r}", kind, job)
+            return Question(prompt, budget, grammar, job.place, kind, job)
 
     def done() -> Iterator[Prediction]:
-        while under_way:
-            asking, document, jobs = under_way[0]
-            if not (
-                all(isinstance(job.outcome, Reply) for job in jobs)
-                or any(isinstance(job.outcome, CnerError) for job in jobs)
-            ):
-                return
-            under_way.popleft()
-            yield asking._prediction(document, jobs)
+        while under_way and not under_way[0].open:
+            asked = under_way.popleft()
+            yield asked.predictor._prediction(asked.document, asked.jobs)
 
-    decoder = FastDecoder(
-        predictor.model, predictor.batch_size, record=predictor.record, costs=predictor.costs
-    )
-    for question, answered in decoder.decode(ask):
-        job: _Job = question.key
-        if isinstance(answered, CnerError):
-            job.outcome = answered
-        else:
-            job.outcome = job.predictor._read(job, answered)
-            # The next turn of a conversation goes first: its row still holds the turns before.
-            jobs = next(jobs for *_, jobs in under_way if job in jobs)
-            turn = len(job.before) + 1
-            waiting.extendleft(
-                other for other in jobs if job in other.before and len(other.before) == turn
-            )
-        yield from done()
+    rows = predictor.batch_size
+    while True:
+        decoder = FastDecoder(predictor.model, rows, record=predictor.record, costs=predictor.costs)
+        try:
+            for question, answered in decoder.decode(ask):
+                asked, job = in_hand.pop(id(question.key))
+                if isinstance(answered, CnerError):
+                    asked.take(job, answered)
+                else:
+                    asked.take(job, job.predictor._read(job, answered))
+                    # The next turn goes first: its row still holds the turns before.
+                    if job.after is not None:
+                        waiting.appendleft((asked, job.after))
+                yield from done()
+            break
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            # What was being answered is asked again, less of it at a time.
+            lost = list(in_hand.values())
+            in_hand.clear()
+            if rows == 1:
+                for asked, job in lost:
+                    asked.take(job, DecodingError(f"{job.place}: out of memory"))
+            else:
+                waiting.extendleft(reversed(lost))
+            rows = max(1, rows // 2)
+        del decoder
+        _free_memory()
     yield from done()
 
 
-def _in_batches(source: Iterator[_Asked]) -> Iterator[Prediction]:
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Of the device, or of this machine, for which torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _in_batches(source: Iterator[_Pair]) -> Iterator[Prediction]:
     """With the reference decoder: some documents after the others."""
     batch: list[_Asked] = []
-    for pair in source:
-        batch.append(pair)
-        if len(batch) == pair[0].batch_size:
+    for predictor, document in source:
+        batch.append(predictor._ask(document))
+        if len(batch) == predictor.batch_size:
             yield from _answer_documents(batch)
             batch = []
     yield from _answer_documents(batch)
 
 
-def _answer_documents(asked: Sequence[_Asked]) -> Iterator[Prediction]:
+def _answer_documents(batch: Sequence[_Asked]) -> Iterator[Prediction]:
     """A batch at a time; the turns of conversations one after another."""
-    all_jobs = [predictor._jobs(document) for predictor, document in asked]
-    jobs = [job for of_one in all_jobs for job in of_one]
-    for turn in sorted({len(job.before) for job in jobs}):
-        # Once a document's question has failed, the rest of its conversation is left out.
-        ready = [
-            job
-            for job in jobs
-            if len(job.before) == turn
-            and all(isinstance(earlier.outcome, Reply) for earlier in job.before)
-        ]
-        size = jobs[0].predictor.batch_size
+    ready = [(asked, job) for asked in batch for job in asked.jobs if not job.before]
+    while ready:
+        size = ready[0][1].predictor.batch_size
         for at in range(0, len(ready), size):
             _answer_batch(ready[at : at + size])
-    for (predictor, document), of_one in zip(asked, all_jobs, strict=True):
-        yield predictor._prediction(document, of_one)
+        # Once a question has failed, the rest of its conversation is left out.
+        ready = [
+            (asked, job.after)
+            for asked, job in ready
+            if job.after is not None and isinstance(job.outcome, Reply)
+        ]
+    for asked in batch:
+        yield asked.predictor._prediction(asked.document, asked.jobs)
 
 
-def _answer_batch(jobs: Sequence[_Job]) -> None:
+def _answer_batch(batch: Sequence[tuple[_Asked, _Job]]) -> None:
     """One bad job leaves the others alone."""
-    ready: list[_Ready] = []
-    for job in jobs:
+    ready: list[tuple[_Asked, _Ready]] = []
+    for asked, job in batch:
         try:
-            ready.append(job.predictor._prepare(job))
+            ready.append((asked, job.predictor._prepare(job)))
         except CnerError as error:
-            job.outcome = error
+            asked.take(job, error)
     while ready:
         try:
-            answers = _generate(ready)
+            answers = _generate([one for _, one in ready])
         except CnerError as error:
             if error.row is None:
                 raise
-            ready.pop(error.row).job.outcome = error
+            asked, bad = ready.pop(error.row)
+            asked.take(bad.job, error)
             continue
-        for (job, *_), generated in zip(ready, answers, strict=True):
-            job.outcome = job.predictor._read(job, generated)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            if len(ready) == 1:
+                asked, bad = ready[0]
+                asked.take(bad.job, DecodingError(f"{bad.job.place}: out of memory"))
+                return
+            _free_memory()
+            half = len(ready) // 2
+            for part in (ready[:half], ready[half:]):
+                _answer_batch([(asked, one.job) for asked, one in part])
+            return
+        for (asked, (job, *_)), generated in zip(ready, answers, strict=True):
+            asked.take(job, job.predictor._read(job, generated))
         break
 
 
@@ -518,7 +679,7 @@ def _generate(ready: Sequence[_Ready]) -> list[Answer]:
         [prompt for _, prompt, _, _ in ready],
         [budget for _, _, budget, _ in ready],
         [grammar for *_, grammar in ready if grammar is not None] or None,
-        [f"document {job.document.id!r}" for job, *_ in ready],
+        [job.place for job, *_ in ready],
         record=predictor.record,
         processor=predictor._foreign_processor(),
         costs=predictor.costs,

@@ -42,7 +42,12 @@ from constrained_ner.trained import DEFAULT_MODEL
     help="Formats, separated by commas; `all` twelve; `spans`: multi_span+index, "
     "single_span+index and multi_brat+offsets.",
 )
-@click.option("--levels", default="free,syntax,faithful", show_default=True)
+@click.option(
+    "--levels",
+    default="free,syntax,faithful",
+    show_default=True,
+    help="How much of the answers is constrained, separated by commas.",
+)
 @click.option("--documents", type=click.IntRange(1), help="Draw this many of each data set.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 _ORDERS = (4, 3, 2, 1)  # by how many tokens before it a token is guessed
 _MEMORY = 0.95  # how slowly it is forgotten whether a kind of guess was right
+_ONLY = "the only one"
 FEW = 64  # tokens: if a grammar lets more through, the longest of them says nothing
 
 Tokens = np.ndarray[Any, np.dtype[np.int64]]
@@ -32,7 +33,7 @@ class Habits:
     """
 
     follows: dict[tuple[int, ...], int] = field(default_factory=dict)
-    right: dict[str, float] = field(default_factory=dict)
+    right: dict[str, float] = field(default_factory=lambda: {_ONLY: 1.0})
 
     def trust(self, kind: str) -> float:
         return self.right.get(kind, 0.7)
@@ -90,6 +91,8 @@ class Drafter:
     def _guesses(
         self, tail: tuple[int, ...], reading: int, few: Tokens | None
     ) -> list[tuple[int, str]]:
+        if few is not None and few.size == 1:
+            return [(int(few[0]), _ONLY)]
         found = []
         for order in _ORDERS:
             place = self._seen.get(tail[-order:])

@@ -209,8 +209,7 @@ class FastDecoder:
                 self._admit(first)
             else:
                 first = 0
-            with self.costs.timed("mask_seconds"):
-                self._draft_all(first)
+            self._draft_all(first)
             yield from self._finished()
             if first < len(self._active):
                 self._call(first)
@@ -277,7 +276,8 @@ class FastDecoder:
             if writer.row is None:
                 self._draft_freely(writer, room, least)
             else:
-                at = self._draft(writer, writer.row, room, least, at)
+                with self.costs.timed("mask_seconds"):
+                    at = self._draft(writer, writer.row, room, least, at)
 
     def _draft_freely(self, writer: _Writer, room: int, least: float) -> None:
         ends = self.model.vocabulary.ends
@@ -340,8 +340,9 @@ class FastDecoder:
         self.costs.calls += 1
         raw = logits.float().log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        with self.costs.timed("mask_seconds"):
-            self._mask(writers, starts, logits)
+        if any(writer.row is not None for writer in writers):
+            with self.costs.timed("mask_seconds"):
+                self._mask(writers, starts, logits)
         chosen = self._chosen(logits)
         steps = self._recorded(raw, logits, chosen) if raw is not None else [None] * len(chosen)
         for i, (writer, start, size) in enumerate(zip(writers, starts, sizes, strict=True), first):

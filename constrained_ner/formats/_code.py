@@ -58,13 +58,11 @@ class CodeFormat(SurfaceFormat):
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         self.check_echo(unescape(values(tree, "input")[0]["SURFACE"]), reader)
         items = values(tree, "item")
-        self.place(
-            [
-                (json.loads(i["LABEL"]) if self.with_type else labels[0], unescape(i["SURFACE"]))
-                for i in items
-            ],
-            reader,
-        )
+        found = [
+            (json.loads(i["LABEL"]) if self.with_type else labels[0], unescape(i["SURFACE"]))
+            for i in items
+        ]
+        self.place(found, reader, places=[(item.span,) for item in items])
 
     def check_echo(self, echoed: str, reader: Reader) -> None:
         if echoed != reader.text:

@@ -11,7 +11,15 @@ from lark import Token, Tree
 from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.fillings import choice, item_bound, json_body, surface, up_to
-from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, offset, values
+from constrained_ner.formats.base import (
+    Feature,
+    Format,
+    Places,
+    ProblemKind,
+    Reader,
+    offset,
+    values,
+)
 from constrained_ner.grammar import Closers
 
 TERM_FEATURES = frozenset(
@@ -23,14 +31,24 @@ class SurfaceFormat(Format):
     """A format whose items are surfaces; their offsets come from aligning them to the text."""
 
     def place(
-        self, items: Sequence[tuple[str, str]], reader: Reader, aligned_text: str | None = None
+        self,
+        items: Sequence[tuple[str, str]],
+        reader: Reader,
+        aligned_text: str | None = None,
+        places: Sequence[Places] = (),
     ) -> None:
-        """Align (label, surface) pairs, in the answer's order."""
+        """Align (label, surface) pairs, in the answer's order.
+
+        Parameters
+        ----------
+        places: of the pairs in the answer, where they are known.
+        """
         aligner = Aligner(reader.text if aligned_text is None else aligned_text)
-        for label, text in items:
+        places = places or [()] * len(items)
+        for (label, text), place in zip(items, places, strict=True):
             fragments = aligner.leftmost(text, label)
             if fragments is not None:
-                reader.add(label, fragments)
+                reader.add(label, fragments, place)
             elif aligner.in_text(text):
                 reader.problem(ProblemKind.DUPLICATE, f"{label} {text!r}: once more than the text")
             else:
@@ -61,8 +79,9 @@ class StringListFormat(SurfaceFormat):
         return f"Answer: {json.dumps(surfaces, ensure_ascii=False)}"
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
-        items = [(labels[0], unescape(item["SURFACE"])) for item in values(tree, "item")]
-        self.place(items, reader)
+        items = values(tree, "item")
+        found = [(labels[0], unescape(item["SURFACE"])) for item in items]
+        self.place(found, reader, places=[(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []

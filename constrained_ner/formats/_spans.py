@@ -46,7 +46,7 @@ class SpanFormat(Format):
         by_spelling = {self.written(label): label for label in labels}
         for item in values(tree, "item"):
             label = by_spelling[item.get("LABEL", "")]
-            reader.add(label, [(offset(item["START"]), offset(item["END"]))])
+            reader.add(label, [(offset(item["START"]), offset(item["END"]))], (item.span,))
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         for value in salvage_list(answer, reader):

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from lark import Token, Tree
 
@@ -20,7 +21,7 @@ from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import tag_depth, tagged_text
-from constrained_ner.formats.base import Format, ProblemKind, Reader
+from constrained_ner.formats.base import Format, Places, ProblemKind, Reader, span_of
 from constrained_ner.grammar import Closers, Level
 from constrained_ner.words import Span, units
 
@@ -70,6 +71,21 @@ def mark(text: str, markers: tuple[Marker, ...], boundaries: str) -> MarkedText:
 
 def pattern_of(markers: Sequence[Marker]) -> str:
     return "|".join(re.escape(marker) for pair in markers for marker in pair)
+
+
+class Marked(NamedTuple):
+    """What stands between two markers: a span of the copy, and the markers in the answer."""
+
+    label: str
+    start: int
+    end: int
+    places: Places = ()
+
+
+class _End(NamedTuple):
+    """Where an element of the tree ends."""
+
+    marker: Token
 
 
 class TagFormat(Format):
@@ -126,23 +142,27 @@ class TagFormat(Format):
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         copied: list[str] = []
-        found: list[tuple[str, int, int]] = []
+        found: list[Marked] = []
         by_opening = {self.marker(label)[0]: label for label in labels}
         length = 0
-        stack: list[tuple[str, int]] = []
+        stack: list[tuple[Token, int]] = []
         # In document order, with an explicit stack: nesting may be deep.
-        todo: list[Tree[Token] | Token | str] = [tree]
+        todo: list[Tree[Token] | Token | _End] = [tree]
         while todo:
             node = todo.pop()
-            if isinstance(node, str) and not isinstance(node, Token):  # the end of an element
-                label, start = stack.pop()
-                found.append((label, start, length))
+            if isinstance(node, _End):  # the end of an element
+                before, start = stack.pop()
+                places = span_of(before), span_of(node.marker)
+                found.append(Marked(by_opening[str(before)], start, length, places))
             elif isinstance(node, Token):
                 copied.append(str(node))
                 length += len(node)
             elif node.data == "element":
-                stack.append((by_opening[str(node.children[0])], length))
-                todo += ["end", *reversed(node.children[1:-1])]
+                opening, closing = node.children[0], node.children[-1]
+                assert isinstance(opening, Token)
+                assert isinstance(closing, Token)
+                stack.append((opening, length))
+                todo += [_End(closing), *reversed(node.children[1:-1])]
             elif node.data == "literal":
                 copied.append(str(node.children[0])[1:])
                 length += len(copied[-1])
@@ -159,7 +179,7 @@ class TagFormat(Format):
         copied: list[str] = []
         length = at = 0
         stack: list[tuple[str, int]] = []
-        found: list[tuple[str, int, int]] = []
+        found: list[Marked] = []
         for match in re.finditer(rf"\\?({pattern_of(self.markers(labels))})", body):
             copied.append(body[at : match.start()])
             length += match.start() - at
@@ -175,7 +195,7 @@ class TagFormat(Format):
                 if places:
                     for lost, _ in stack[places[-1] + 1 :]:
                         reader.problem(ProblemKind.UNPARSABLE, f"{lost}: opened and never closed")
-                    found.append((label, stack[places[-1]][1], length))
+                    found.append(Marked(label, stack[places[-1]][1], length))
                     del stack[places[-1] :]
                 else:
                     reader.problem(ProblemKind.UNPARSABLE, f"{match[1]}: closes nothing")
@@ -184,22 +204,22 @@ class TagFormat(Format):
             reader.problem(ProblemKind.TRUNCATED, f"{label}: opened and never closed")
         self.place("".join(copied), found, reader)
 
-    def place(self, copied: str, found: list[tuple[str, int, int]], reader: Reader) -> None:
+    def place(self, copied: str, found: list[Marked], reader: Reader) -> None:
         """Spans in the copy become spans in the text; a copy that differs is aligned."""
-        found.sort(key=lambda item: (item[1], -item[2]))
+        found.sort(key=lambda item: (item.start, -item.end))
         exact = copied == reader.text
         aligner = Aligner(reader.text)
         if not exact:
             reader.problem(ProblemKind.COPY, describe_difference(copied, reader.text))
-        for label, start, end in found:
+        for label, start, end, places in found:
             surface = copied[start:end]
             if exact:
                 # A free model may mark white space, too; it is no part of an entity.
                 start += len(surface) - len(surface.lstrip())
                 end -= len(surface) - len(surface.rstrip())
-                reader.add(label, [(start, end)])
+                reader.add(label, [(start, end)], places)
             elif fragments := aligner.leftmost(surface.strip(), label):
-                reader.add(label, fragments)
+                reader.add(label, fragments, places)
             else:
                 reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {surface!r}")
 

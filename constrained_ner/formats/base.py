@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -52,21 +52,39 @@ class Problem:
     detail: str
 
 
+# Where in an answer something is written: one or more spans of it.
+Places = tuple[Span, ...]
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """The entities of an answer, in text order, each once, and what was wrong with it."""
+    """The entities of an answer, in text order, each once, and what was wrong with it.
+
+    Attributes
+    ----------
+    places: where the answer says so, of each entity that was read strictly: from the end of the
+        item before it to the end of its own, its tags, its pair of markers; of a multi_brat line
+        whose surface decides, label and surface.
+    """
 
     entities: tuple[Entity, ...]
     problems: tuple[Problem, ...] = ()
+    places: Mapping[Entity, Places] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A masked answer after settling: what `encode` writes for its entities."""
+    """A masked answer after settling: what `encode` writes for its entities.
+
+    Attributes
+    ----------
+    places: in the answer as it was, see `Decoded`.
+    """
 
     answer: str
     entities: tuple[Entity, ...]
     problems: tuple[Problem, ...] = ()
+    places: Mapping[Entity, Places] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -243,7 +261,7 @@ class Format(ABC):
             self.read(parse(self.name, self.syntax(labels), answer), reader, labels)
         else:
             self.salvage(answer, reader, labels)
-        return Decoded(text_order(reader.entities), tuple(reader.problems))
+        return Decoded(text_order(reader.entities), tuple(reader.problems), reader.places)
 
     @abstractmethod
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
@@ -262,7 +280,7 @@ class Format(ABC):
             Problem(ProblemKind.DROPPED, f"{entity.describe(text)}: {cause}")
             for entity, cause in dropped
         )
-        return Settled(self.write(text, kept, labels), kept, problems)
+        return Settled(self.write(text, kept, labels), kept, problems, decoded.places)
 
     # ---- grammars
 
@@ -347,13 +365,18 @@ class Reader:
         self.text = text
         self.entities: list[Entity] = []
         self.problems: list[Problem] = []
-        self._seen: set[Entity] = set()
+        self.places: dict[Entity, Places] = {}
 
     def problem(self, kind: ProblemKind, detail: str) -> None:
         self.problems.append(Problem(kind, detail if len(detail) <= 120 else detail[:117] + "..."))
 
-    def add(self, label: str, fragments: Sequence[Span]) -> bool:
-        """An entity by its offsets; False, with a problem, where they cannot be."""
+    def add(self, label: str, fragments: Sequence[Span], places: Places = ()) -> bool:
+        """An entity by its offsets; False, with a problem, where they cannot be.
+
+        Parameters
+        ----------
+        places: where the answer says so.
+        """
         merged = list(fragments)
         last = 0
         for start, end in merged:
@@ -365,10 +388,10 @@ class Reader:
                 return False
             last = end
         entity = Entity(label, tuple(merged))
-        if entity in self._seen:
+        if entity in self.places:
             self.problem(ProblemKind.DUPLICATE, entity.describe(self.text))
             return False
-        self._seen.add(entity)
+        self.places[entity] = places
         self.entities.append(entity)
         return True
 
@@ -378,17 +401,39 @@ def offset(digits: str) -> int:
     return int(digits) if len(digits) < 19 else sys.maxsize
 
 
-def values(tree: Tree[Token], rule: str) -> list[dict[str, str]]:
-    """For each subtree of a rule, in the answer's order: its tokens by their name."""
-    found = []
+class Item(dict[str, str]):
+    """A subtree of an answer's syntax tree: its tokens by their name.
+
+    Attributes
+    ----------
+    span: in the answer, what separates it from the item before it included.
+    spans: of each of the tokens.
+    """
+
+    def __init__(self, tokens: Sequence[Token], after: int | None):
+        super().__init__({token.type: str(token) for token in tokens})
+        self.spans = {token.type: span_of(token) for token in tokens}
+        start, end = span_of(tokens[0])[0], span_of(tokens[-1])[1]
+        self.span: Span = (start if after is None else after, end)
+
+
+def span_of(token: Token) -> Span:
+    """Where in the answer it stands."""
+    start = token.start_pos or 0
+    return start, start + len(token)
+
+
+def values(tree: Tree[Token], rule: str) -> list[Item]:
+    """The subtrees of a rule, in the answer's order."""
+    found: list[Item] = []
     todo: list[Tree[Token] | Token] = [tree]
     while todo:
         node = todo.pop()
         if isinstance(node, Token):
             continue
         if node.data == rule:
-            tokens = node.scan_values(lambda value: isinstance(value, Token))
-            found.append({token.type: str(token) for token in tokens})
+            tokens = list(node.scan_values(lambda value: isinstance(value, Token)))
+            found.append(Item(tokens, found[-1].span[1] if found else None))
         else:
             todo += reversed(node.children)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from lark import Token, Tree
 
@@ -69,7 +70,9 @@ class MultiBio(Format):
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         for token in tree.scan_values(lambda v: isinstance(v, Token) and v.type == "LAYER"):
-            self.place(token.split(" "), reader)
+            tags = token.split(" ")
+            starts = list(accumulate((len(tag) + 1 for tag in tags), initial=token.start_pos or 0))
+            self.place(tags, reader, starts)
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         known = {"O"} | {f"{p}-{slug(label)}" for label in labels for p in "BI"}
@@ -90,7 +93,13 @@ class MultiBio(Format):
                     tags[i] = "B" + tag[1:]
             self.place(tags, reader)
 
-    def place(self, tags: Sequence[str], reader: Reader) -> None:
+    def place(self, tags: Sequence[str], reader: Reader, at: Sequence[int] = ()) -> None:
+        """The runs of tags of one layer.
+
+        Parameters
+        ----------
+        at: where in the answer each tag begins, and where one after the last would.
+        """
         words = self.tokens(reader.text)
         if len(tags) != len(words):
             kind = ProblemKind.TRUNCATED if len(tags) < len(words) else ProblemKind.COPY
@@ -101,7 +110,8 @@ class MultiBio(Format):
             if tags[i] != "O":
                 while last < min(len(tags), len(words)) and tags[last] == "I" + tags[i][1:]:
                     last += 1
-                reader.add(unslug(tags[i][2:]), [(words[i][0], words[last - 1][1])])
+                places = ((at[i], at[last] - 1),) if at else ()
+                reader.add(unslug(tags[i][2:]), [(words[i][0], words[last - 1][1])], places)
             i = last
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:

@@ -23,7 +23,15 @@ from constrained_ner.fillings import (
     numbered,
 )
 from constrained_ner.formats._items import checked_label
-from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader, offset, values
+from constrained_ner.formats.base import (
+    Feature,
+    Format,
+    Places,
+    ProblemKind,
+    Reader,
+    offset,
+    values,
+)
 from constrained_ner.grammar import Closers, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
@@ -52,13 +60,15 @@ class MultiBrat(Format):
         )
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
-        self.place(
-            [
-                (unslug(item["LABEL"]), item["OFFSETS"], item["SURFACE"])
-                for item in values(tree, "line")
-            ],
-            reader,
-        )
+        items = values(tree, "line")
+        found = [(unslug(i["LABEL"]), i["OFFSETS"], i["SURFACE"]) for i in items]
+        # Digits that do not decide say nothing of how sure the model is.
+        by_surface = self.options.anchor == "surface"
+        places: list[Places] = [
+            (item.spans["LABEL"], item.spans["SURFACE"]) if by_surface else (item.span,)
+            for item in items
+        ]
+        self.place(found, reader, places)
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
@@ -72,10 +82,17 @@ class MultiBrat(Format):
                 items.append((label, match["offsets"], match["surface"]))
         self.place(items, reader)
 
-    def place(self, items: Sequence[tuple[str, str, str]], reader: Reader) -> None:
+    def place(
+        self,
+        items: Sequence[tuple[str, str, str]],
+        reader: Reader,
+        places: Sequence[Places] = (),
+    ) -> None:
         """Offsets as written, or those of the surface's nearest occurrence."""
         aligner = Aligner(one_line(reader.text))
-        for label, offsets, surface in items:
+        for (label, offsets, surface), place in zip(
+            items, places or [()] * len(items), strict=True
+        ):
             spans: list[Span] = []
             for pair in offsets.split(";"):
                 start, end = pair.split()
@@ -84,12 +101,12 @@ class MultiBrat(Format):
             if self.options.anchor == "surface":
                 fragments = aligner.nearest(surface, label, tuple(spans))
                 if fragments is not None:
-                    reader.add(label, fragments)
+                    reader.add(label, fragments, place)
                 else:
                     known = aligner.in_text(surface)
                     kind = ProblemKind.DUPLICATE if known else ProblemKind.NOT_IN_TEXT
                     reader.problem(kind, described)
-            elif reader.add(label, spans):
+            elif reader.add(label, spans, place):
                 there = " ".join(aligner.text[start:end] for start, end in spans)
                 if there != surface:
                     reader.problem(ProblemKind.NOT_IN_TEXT, f"{described}: there is {there!r}")

@@ -37,10 +37,9 @@ class MultiTerm(SurfaceFormat):
         return f"Answer: {json.dumps(items, ensure_ascii=False)}"
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
-        items = [
-            (json.loads(item["LABEL"]), unescape(item["SURFACE"])) for item in values(tree, "item")
-        ]
-        self.place(items, reader)
+        items = values(tree, "item")
+        found = [(json.loads(item["LABEL"]), unescape(item["SURFACE"])) for item in items]
+        self.place(found, reader, places=[(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         found = [salvage_object(value, reader, labels) for value in salvage_list(answer, reader)]

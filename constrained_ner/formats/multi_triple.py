@@ -34,11 +34,12 @@ class MultiTriple(SurfaceFormat):
         )
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
-        items = []
-        for item in values(tree, "item"):
+        items = values(tree, "item")
+        found = []
+        for item in items:
             text, _, label = item["TRIPLE"].rpartition("; is a; ")
-            items.append((unslug(label), text))
-        self.place(items, reader, one_line(reader.text))
+            found.append((unslug(label), text))
+        self.place(found, reader, one_line(reader.text), [(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
