@@ -1,9 +1,33 @@
 """Grammar-constrained decoding for generative biomedical named entity recognition."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.grammar import Grammar, Level
 
+if TYPE_CHECKING:
+    from constrained_ner.extractor import Extractor
+
 __version__ = "0.1.0"
-__all__ = ["FORMATS", "CnerError", "Document", "Entity", "Grammar", "Level", "get_format"]
+__all__ = [
+    "FORMATS",
+    "CnerError",
+    "Document",
+    "Entity",
+    "Extractor",
+    "Grammar",
+    "Level",
+    "get_format",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Extractor":  # which loads torch
+        from constrained_ner.extractor import Extractor
+
+        return Extractor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.fast import FastDecoder, Question, why_not
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.rows import Answer
-from constrained_ner.documents import Document, Entity, text_order
+from constrained_ner.documents import Document, Entity, Passage, text_order
 from constrained_ner.errors import (
     AnswerError,
     CnerError,
@@ -80,6 +80,7 @@ class Prediction:
     Attributes
     ----------
     left_out: segments that could not be asked about in full, and why.
+    passages: of the document, see `Document`.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Prediction:
     replies: tuple[Reply, ...] = ()
     error: str | None = None
     left_out: tuple[tuple[Span, str], ...] = ()
+    passages: tuple[Passage, ...] = ()
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
@@ -114,6 +116,7 @@ class Prediction:
         return {
             "id": self.id,
             "text": self.text,
+            **({"passages": [asdict(p) for p in self.passages]} if self.passages else {}),
             **made_by,
             "entities": [
                 {
@@ -157,9 +160,16 @@ def _differs(reply: Reply) -> bool:
 
 @dataclass
 class Summary:
-    """Counts over a run, for its last lines."""
+    """Counts over a run, for its last lines.
+
+    Attributes
+    ----------
+    before: documents that an earlier part of the run did.
+    failed: what is wrong with the documents that were left out. `partly`: with parts of others.
+    """
 
     documents: int = 0
+    before: int = 0
     failed: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     entities: int = 0
@@ -170,6 +180,16 @@ class Summary:
     tokens: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=perf_counter)
+
+    def pass_over(self, record: Mapping[str, Any]) -> None:
+        """A document that was done before, by its record; it counts for what went wrong only."""
+        self.before += 1
+        if "error" in record:
+            self.failed.append(record["error"])
+        self.partly += [
+            f"document {record['id']!r}, {start}-{end}: {why}"
+            for start, end, why in record.get("left_out", ())
+        ]
 
     def add(self, prediction: Prediction) -> None:
         self.documents += 1
@@ -191,8 +211,10 @@ class Summary:
     def lines(self) -> list[str]:
         seconds = perf_counter() - self.started
         problems = ", ".join(f"{n} {kind}" for kind, n in sorted(self.problems.items()))
+        before = f" (and {self.before} done before)" if self.before else ""
         return [
-            f"{self.documents} documents, {self.entities} entities, {self.answers} answers; "
+            f"{self.documents} documents{before}, {self.entities} entities, {self.answers} "
+            "answers; "
             f"{self.tokens} tokens in {seconds:.1f} s ({self.tokens / seconds:.1f} tokens/s)",
             f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
             f"closed by the budget: {self.forced}",
@@ -350,7 +372,8 @@ class Predictor:
 
     def _prediction(self, document: Document | InputError, jobs: Sequence[_Job]) -> Prediction:
         """What has become of the questions about a document."""
-        prediction = partial(Prediction, format=self.format, level=self.level)
+        passages = document.passages if isinstance(document, Document) else ()
+        prediction = partial(Prediction, format=self.format, level=self.level, passages=passages)
         if isinstance(document, InputError):
             return prediction("", "", error=str(document))
         if not jobs:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.errors import ModelError
-from constrained_ner.prompts import Target
+from constrained_ner.errors import LabelError, ModelError
+from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.prompts import DEFAULT_DATASET, Target
 
 FILE = "cner.json"
 DEFAULT_MODEL = "smollm2-135m-ner"  # the adapter that comes with this package
@@ -125,3 +126,55 @@ def load_trained(model: str | Path) -> Trained | None:
         return Trained(datasets=datasets, formats=formats, **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """In which format to ask for what.
+
+    Attributes
+    ----------
+    note: what is odd about it; empty where nothing is.
+    """
+
+    format: Format
+    targets: tuple[Target, ...]
+    note: str = ""
+
+
+def asking(
+    trained: Trained | None,
+    labels: Sequence[str] | None = None,
+    format: str | None = None,
+    dataset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Asking:
+    """How to ask a model: as it was trained to be asked, where nothing else is wanted.
+
+    Parameters
+    ----------
+    labels: by default those that it was trained for.
+    format: by default multi_term, or the first that it was trained for.
+    dataset: the one whose guidelines the prompt names, for all labels; by default for each label
+        one that the model was trained on.
+    options: of the format, see `formats.Options`; None stands for a default.
+
+    Raises
+    ------
+    LabelError: there are no labels, and the model does not say which it knows.
+    UnknownNameError: there is no such format or option.
+    """
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    known = trained.formats if trained else ()
+    name = format or (known[0] if known and "multi_term" not in known else "multi_term")
+    targets = trained.targets(labels) if trained and not dataset else ()
+    if not targets:
+        wanted = tuple(labels or (trained.labels if trained else ()))
+        if not wanted:
+            raise LabelError("expected labels: the model does not say which it knows")
+        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
+    if trained and "max_fragments" in trained.options:
+        given.setdefault("max_fragments", trained.options["max_fragments"])
+    strange = known and name not in known
+    note = f"the model was not trained to write {name}, but {', '.join(known)}" if strange else ""
+    return Asking(get_format(name, Options(**given)), targets, note)

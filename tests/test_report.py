@@ -30,7 +30,7 @@ from constrained_ner.benchmark.blocks import (
     percent,
     signed,
 )
-from constrained_ner.benchmark.browser import browsable, script_data
+from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.experiment import combine
 from constrained_ner.benchmark.grid import Data, Grid, run, variants_of
 from constrained_ner.benchmark.markdown import escape
@@ -44,6 +44,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats import get_format
 from constrained_ner.grammar import Level
+from constrained_ner.pages import script_data
 from tests.test_benchmark import write_cell
 from tests.training_models import LABELS, TEN, silent, write_documents
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 
@@ -34,11 +33,3 @@ def browsable(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _key(entity: list[Any]) -> tuple[str, tuple[tuple[int, ...], ...]]:
     label, fragments = entity
     return label, tuple(tuple(fragment) for fragment in fragments)
-
-
-def script_data(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or begins another."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

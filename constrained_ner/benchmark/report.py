@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from constrained_ner.benchmark import paper, tables
 from constrained_ner.benchmark.blocks import Block, Fold, Plot, Section, Words
-from constrained_ner.benchmark.browser import browsable, script_data
+from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.markdown import to_markdown
 from constrained_ner.benchmark.plots import (
     STYLES,
@@ -24,7 +27,7 @@ from constrained_ner.benchmark.plots import (
 from constrained_ner.benchmark.spans import distances, outcomes, span_ways, validity
 from constrained_ner.benchmark.summary import setting, span_words, summary
 from constrained_ner.benchmark.view import FREE, Group, View
-from constrained_ner.errors import MissingExtraError
+from constrained_ner.pages import script_data
 
 HTML, MARKDOWN = "report.html", "report.md"
 TITLE = "What constraints buy, format by format"
@@ -56,11 +59,6 @@ def write_report(results: dict[str, Any], folder: Path) -> tuple[Path, Path]:
 
 
 def _page(sections: list[Section], documents: list[dict[str, Any]]) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError:
-        raise MissingExtraError("the report of a benchmark", "benchmark") from None
     environment = Environment(
         loader=PackageLoader("constrained_ner.benchmark"),
         autoescape=True,

@@ -4,34 +4,46 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from constrained_ner.cli import reading
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     format_options,
     input_options,
     labels_option,
+    notes,
     progress,
     read_all,
-    to_options,
 )
-from constrained_ner.corpora import read
+from constrained_ner.corpora import OUTPUT_FORMATS, detect_output_format, read, write
+from constrained_ner.corpora.files import BOM
+from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
-from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.errors import InputError
+from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Level
-from constrained_ner.prompts import DEFAULT_DATASET, Target
-from constrained_ner.trained import DEFAULT_MODEL, load_trained
+from constrained_ner.pages import write_page
+from constrained_ner.prompts import DEFAULT_DATASET
+from constrained_ner.segments import SEGMENTS
+from constrained_ner.trained import DEFAULT_MODEL, asking, load_trained
 
 if TYPE_CHECKING:
-    from constrained_ner.predict import Prediction
+    from constrained_ner.predict import Prediction, Predictor, Summary
+
+_RECORDS, _PAGE = "records", "html"
 
 
 @click.command()
-@click.argument("input", type=click.Path(exists=True, path_type=Path))
+@click.argument(
+    "input", required=False, type=click.Path(exists=True, path_type=Path, allow_dash=True)
+)
+@click.option("-t", "--text", help="A text, in place of INPUT.")
 @labels_option(text="; by default those that the model was trained for")
 @click.option(
     "--format",
@@ -96,16 +108,39 @@ if TYPE_CHECKING:
     help="Several tokens with each call of the model, or one. Answers are the same.",
 )
 @click.option(
+    "--segment",
+    type=click.Choice(SEGMENTS),
+    default="sentence",
+    show_default=True,
+    help="What of a text is asked about at a time: all of it, each sentence, or as much as the "
+    "model has room for. Sentences that do not fit are cut at white space.",
+)
+@click.option(
+    "--confidence/--no-confidence",
+    default=True,
+    show_default=True,
+    help="Record how sure the model is, of masked answers.",
+)
+@click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path, allow_dash=True),
+    type=click.Path(path_type=Path, allow_dash=True),
     default=None,
-    help="Write JSON lines here, `-` for standard output; by default, print for reading.",
+    help="Write here, `-` for records on standard output; by default, print for reading.",
 )
+@click.option(
+    "--output-format",
+    type=click.Choice([_RECORDS, _PAGE, *(name for name in OUTPUT_FORMATS if name != "jsonl")]),
+    default=None,
+    help="Records are JSON lines with answers and problems; html is a page to look at, with the "
+    "gold entities where the input has some.  [default: by the suffix of the output]",
+)
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @format_options
 @input_options
 def predict(
-    input: Path,
+    input: Path | None,
+    text: str | None,
     labels: tuple[str, ...] | None,
     name: str | None,
     constrained: bool,
@@ -121,42 +156,45 @@ def predict(
     examples: Path | None,
     backend: str,
     decoder: str,
+    segment: str,
+    confidence: bool,
     output: Path | None,
+    output_format: str | None,
+    resume: bool,
     input_format: str | None,
     limit: int | None,
     **options: Any,
 ) -> None:
-    """Extract the entities of the documents in INPUT.
+    """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
 
     A document that cannot be read or answered is reported at the end; the exit status is 1 then.
     """
     if not constrained and level is not None:
         raise click.UsageError("--free and --level exclude each other")
+    if (input is None) == (text is None):
+        raise click.UsageError("expected either INPUT or --text")
+    to_file = output is not None and str(output) != "-"
+    if resume and not to_file:
+        raise click.UsageError("--resume goes with an --output that is a file")
+    kind = _kind(output, output_format)
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
-    trained = load_trained(adapter or model)
-    targets: tuple[Target, ...] = ()
-    if trained is not None:
-        targets = trained.targets(labels)
-        name = name or ("multi_term" if "multi_term" in trained.formats else trained.formats[0])
-        options["max_fragments"] = options["max_fragments"] or trained.options.get("max_fragments")
-        if name not in trained.formats:
-            known = ", ".join(trained.formats)
-            click.echo(f"the model was not trained to write {name}, but {known}", err=True)
-    if not targets or dataset:
-        labels = labels or (trained.labels if trained else None)
-        if labels is None:
-            raise click.UsageError("expected --labels: the model does not say which it knows")
-        targets = (Target(labels, dataset or DEFAULT_DATASET),)
-    format = get_format(name or "multi_term", to_options(options))
-    documents = islice(read(input, input_format), limit)
+    asked = asking(load_trained(adapter or model), labels, name, dataset, options)
+    if asked.note:
+        click.echo(asked.note, err=True)
+    given: list[Document | InputError] | None = None
+    if input is None or str(input) == "-":
+        given = [Document("text", _piped() if text is None else text)]
+
+    def documents() -> Iterable[Document | InputError]:
+        return given if given is not None else islice(read(input or "", input_format), limit)
 
     from constrained_ner.models import load_model
     from constrained_ner.predict import Predictor, Summary
 
     predictor = Predictor(
         load_model(model, adapter, device=device, dtype=dtype),
-        format,
-        targets,
+        asked.format,
+        asked.targets,
         chosen,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
@@ -164,28 +202,109 @@ def predict(
         backend=backend,
         decoder=decoder,
         examples=_examples(examples),
+        record=confidence and chosen is not Level.FREE and backend == "llguidance",
+        segment=segment,
     )
     if decoder == "fast" and predictor.slow:
         click.echo(f"decoding goes token by token: {predictor.slow}", err=True)
     summary = Summary()
-    readable = output is None
-    stream = click.open_file(str(output or "-"), "w", encoding="utf-8")
-    try:
-        for prediction in progress(predictor.predict(documents), "documents"):
+    if not to_file:
+        for prediction in _shown(predictor.predict(documents()), predictor, output is None):
             summary.add(prediction)
-            if readable:
-                stream.write(_for_reading(prediction))
-            else:
-                stream.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
-            stream.flush()
-    finally:
-        stream.close()
+    else:
+        assert output is not None
+        ignored = {"output", "output_format", "resume", "examples", "input"}
+        context = click.get_current_context()
+        settings = {k: v for k, v in context.params.items() if k not in ignored}
+        _write(predictor, documents, output, kind, resume, settings, summary)
     for line in summary.lines():
         click.echo(line, err=True)
     for error in summary.failed:
         click.echo(f"left out: {error}", err=True)
-    if summary.failed:
+    for error in summary.partly:
+        click.echo(f"left out in part: {error}", err=True)
+    if summary.failed or summary.partly:
         sys.exit(1)
+
+
+def _piped() -> str:
+    """A text from standard input, its line ends as they are."""
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode().removeprefix(BOM)
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: byte {error.start}: expected UTF-8") from None
+
+
+def _kind(output: Path | None, output_format: str | None) -> str:
+    """The format to write: its name among `OUTPUT_FORMATS`, or records, or a page."""
+    if output_format is not None or output is None or str(output) == "-":
+        return output_format or _RECORDS
+    if output.suffix.lower() in (".html", ".htm"):
+        return _PAGE
+    found = detect_output_format(output)
+    return _RECORDS if found == "jsonl" else found
+
+
+def _write(
+    predictor: Predictor,
+    documents: Any,
+    output: Path,
+    kind: str,
+    resume: bool,
+    settings: dict[str, Any],
+    summary: Summary,
+) -> None:
+    """Records as they come; in the end they become what is wanted, if that is something else."""
+    from constrained_ner.runs import run
+
+    records = output if kind == _RECORDS else output.with_name(f".{output.name}.records")
+    predictions = run(
+        predictor, documents(), records, resume=resume, settings=settings, summary=summary
+    )
+    for prediction in progress(predictions, "documents"):
+        summary.add(prediction)
+    if kind == _RECORDS:
+        return
+    if kind == _PAGE:
+        write_page(_read(records), output, title=output.stem, gold=documents())
+    else:
+        with notes():
+            losses = write(_documents(records), output, kind)
+        for line in losses.lines():
+            click.echo(line, err=True)
+    records.unlink()
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    """The documents that were answered, with what was found."""
+    return (document_from_json(record) for record in _read(path) if "error" not in record)
+
+
+def _shown(
+    predictions: Iterable[Prediction], predictor: Predictor, readable: bool
+) -> Iterator[Prediction]:
+    """Print predictions on their way."""
+    if readable and sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        labels = [label for target in predictor.targets for label in target.labels]
+        for prediction in progress(predictions, "documents"):
+            console.print(reading.coloured(prediction, labels))
+            yield prediction
+        return
+    for prediction in progress(predictions, "documents"):
+        line = json.dumps(prediction.to_json(), ensure_ascii=False) + "\n"
+        sys.stdout.write(reading.plain(prediction) if readable else line)
+        sys.stdout.flush()
+        yield prediction
 
 
 def _examples(path: Path | None) -> tuple[Document, ...]:
@@ -193,15 +312,3 @@ def _examples(path: Path | None) -> tuple[Document, ...]:
     if broken:
         raise broken[0]
     return tuple(documents)
-
-
-def _for_reading(prediction: Prediction) -> str:
-    """A document's text and its entities, one a line."""
-    if prediction.error is not None:
-        return f"! {prediction.error}\n\n"
-    lines = [f"{prediction.id}: {prediction.text}"]
-    width = max((len(entity.label) for entity in prediction.entities), default=0)
-    for entity in prediction.entities:
-        offsets = ";".join(f"{start}-{end}" for start, end in entity.fragments)
-        lines.append(f"  {entity.label:<{width}}  {entity.surface(prediction.text)}  [{offsets}]")
-    return "\n".join(lines) + "\n\n"

@@ -1,0 +1,73 @@
+"""Predictions for people to read, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from constrained_ner.documents import Entity
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from constrained_ner.predict import Prediction
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; every entity says its label, too.
+_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
+
+
+def plain(prediction: Prediction) -> str:
+    """A document's text and its entities, one a line."""
+    if prediction.error is not None:
+        return f"! {prediction.error}\n\n"
+    lines = [f"{prediction.id}: {prediction.text}"]
+    width = max((len(entity.label) for entity in prediction.entities), default=0)
+    for entity in prediction.entities:
+        surface, offsets, sure = _said(prediction, entity)
+        lines.append(f"  {entity.label:<{width}}  {surface}  [{offsets}]" + (sure and f"  {sure}"))
+    lines += [f"  ! {start}-{end}: {why}" for (start, end), why in prediction.left_out]
+    return "\n".join(lines) + "\n\n"
+
+
+def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
+    """The same for a terminal: the text with its entities marked, and a table of them.
+
+    Parameters
+    ----------
+    labels: all that may occur, so that each keeps its colour from document to document.
+    """
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    if prediction.error is not None:
+        return Text(f"! {prediction.error}\n", style="red")
+    colour = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
+    text = Text(prediction.text)
+    # The innermost comes last, and its colour holds.
+    for entity in prediction.entities:
+        for start, end in entity.fragments:
+            text.stylize(f"underline {colour.get(entity.label, '')}", start, end)
+    table = Table.grid(padding=(0, 2))
+    for entity in prediction.entities:
+        surface, offsets, sure = _said(prediction, entity)
+        table.add_row(
+            Text(entity.label, style=f"bold {colour.get(entity.label, '')}"),
+            Text(surface),
+            Text(offsets, style="dim"),
+            Text(sure, style="dim"),
+        )
+    left_out = [
+        Text(f"! {start}-{end}: {why}", style="red") for (start, end), why in prediction.left_out
+    ]
+    head = Text(prediction.id, style="dim")
+    return Group(head, text, Padding(table, (0, 0, 0, 2)), *left_out, Text(""))
+
+
+def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str]:
+    """Surface, offsets and confidence of an entity."""
+    offsets = ";".join(f"{start}-{end}" for start, end in entity.fragments)
+    sure = prediction.confidences.get(entity)
+    surface = " ".join(entity.surface(prediction.text).split())
+    return surface, offsets, "" if sure is None else f"{sure:.2f}"

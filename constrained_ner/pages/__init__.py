@@ -1,0 +1,114 @@
+"""Predictions as one HTML file that needs no network: for looking at them, not for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TextIO
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
+
+_DATA = "/* documents */"
+
+
+def write_page(
+    records: Iterable[Mapping[str, Any]],
+    path: Path,
+    *,
+    title: str = "Entities",
+    gold: Iterable[Document | InputError] = (),
+) -> None:
+    """Write records as a page, one document after the other.
+
+    Parameters
+    ----------
+    records: as `Prediction.to_json` makes them.
+    gold: documents with entities, in the order of the records; those of the labels that were asked
+        for are compared with what was found.
+
+    Raises
+    ------
+    InputError: the file cannot be written.
+    """
+    before, after = _template(title).split(_DATA)
+    try:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(before)
+            _write_documents(file, records, gold)
+            file.write(after)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", path) from None
+
+
+def _write_documents(
+    file: TextIO,
+    records: Iterable[Mapping[str, Any]],
+    gold: Iterable[Document | InputError],
+) -> None:
+    separator = "[\n"
+    for record, document in zip_longest(records, gold):
+        if record is None:  # the run took fewer documents
+            break
+        known = document if isinstance(document, Document) else None
+        file.write(separator + script_data(_shown(record, known)))
+        separator = ",\n"
+    file.write("\n]" if separator[0] == "," else "[]")
+
+
+def _shown(record: Mapping[str, Any], gold: Document | None) -> dict[str, Any]:
+    """What the page has to know of a document."""
+    if "error" in record:
+        return {"id": record["id"], "error": record["error"]}
+    asked = {label for answer in record["answers"] for label in answer["labels"]}
+    found = [
+        {
+            "label": entity["label"],
+            "fragments": entity["fragments"],
+            **({"confidence": entity["confidence"]} if "confidence" in entity else {}),
+        }
+        for entity in record["entities"]
+    ]
+    shown: dict[str, Any] = {
+        "id": record["id"],
+        "text": record["text"],
+        "format": f"{record['format']}, {record['level']}",
+        "entities": found,
+        "answers": [
+            {
+                key: answer[key]
+                for key in ("labels", "segment", "answer", "settled", "problems", "kept", "forced")
+                if answer.get(key) not in (None, [], False)
+            }
+            for answer in record["answers"]
+        ],
+    }
+    if "left_out" in record:
+        shown["left_out"] = record["left_out"]
+    if gold is not None and gold.text == record["text"] and gold.entities:
+        shown["gold"] = [_as_json(entity) for entity in gold.entities if entity.label in asked]
+    return shown
+
+
+def _as_json(entity: Entity) -> dict[str, Any]:
+    return {"label": entity.label, "fragments": [list(span) for span in entity.fragments]}
+
+
+def script_data(value: Any) -> str:
+    """JSON that a script element can hold: nothing in it ends the element or opens another."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _template(title: str) -> str:
+    environment = Environment(
+        loader=PackageLoader("constrained_ner.pages"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html").render(title=title, data=Markup(_DATA))

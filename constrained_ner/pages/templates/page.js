@@ -1,0 +1,204 @@
+"use strict";
+const all = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+// Okabe and Ito's colours, as dark as white letters on them need; with many labels they come again,
+// and every entity says its label anyway.
+const COLOURS = ["#0072b2", "#b34f00", "#00795a", "#a0467f", "#5b5b00", "#3d6d99", "#7a4f9e", "#8c2d04", "#4f5d2f", "#1f5f6b"];
+const PAGE = 25, LANE = 5;
+
+function make(name, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+}
+const same = (a, b) => a.label === b.label && String(a.fragments) === String(b.fragments);
+
+// ---- counts, once
+const labels = new Map();
+let entities = 0, failed = 0, hasGold = false, hasConfidence = false;
+for (const one of all) {
+  if (one.error !== undefined) { failed += 1; continue; }
+  hasGold ||= one.gold !== undefined;
+  for (const entity of one.entities) {
+    entities += 1;
+    hasConfidence ||= entity.confidence !== undefined;
+    entity.kind = one.gold ? (one.gold.some((g) => same(g, entity)) ? "hit" : "false") : "found";
+    labels.set(entity.label, (labels.get(entity.label) || 0) + 1);
+  }
+  one.missed = (one.gold || []).filter((g) => !one.entities.some((e) => same(g, e)));
+  for (const entity of one.missed) {
+    entity.kind = "miss";
+    if (!labels.has(entity.label)) labels.set(entity.label, 0);
+  }
+  one.troubled = one.left_out !== undefined || one.answers.some((a) => a.problems || a.forced);
+}
+const names = [...labels.keys()].sort();
+const colour = new Map(names.map((name, i) => [name, COLOURS[i % COLOURS.length]]));
+const hidden = new Set();
+let page = 0;
+
+// ---- the head
+const n = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+byId("counts").textContent = [n(all.length, "document"), n(entities, "entity").replace("entitys", "entities"),
+  ...(failed ? [`${n(failed, "document")} could not be answered`] : [])].join(" · ");
+for (const name of names) {
+  const button = make("button", { type: "button", title: "Show or hide" }, name, make("b", {}, labels.get(name).toLocaleString("en")));
+  button.style.setProperty("--colour", colour.get(name));
+  button.setAttribute("aria-pressed", "true");
+  button.onclick = () => {
+    hidden.has(name) ? hidden.delete(name) : hidden.add(name);
+    button.setAttribute("aria-pressed", String(!hidden.has(name)));
+    show();
+  };
+  byId("labels").append(button);
+}
+if (!hasGold) document.querySelectorAll(".gold").forEach((element) => element.remove());
+if (!hasConfidence) byId("sure").remove();
+if (hasGold) {
+  for (const [kind, words] of [["hit", "as in the gold annotation"], ["false", "not in it"], ["miss", "only in it"]]) {
+    const tag = make("span", { className: `tag ${kind}` });
+    tag.dataset.label = "label";
+    tag.style.setProperty("--colour", "#444");
+    byId("key").append(make("span", {}, tag, words));
+  }
+}
+for (const id of ["find", "only", "least"]) {
+  byId(id)?.addEventListener("input", () => { page = 0; show(); });
+}
+
+// ---- documents
+function shownOf(one) {
+  const least = Number(byId("least")?.value || 0);
+  const found = one.entities.filter((e) => !hidden.has(e.label) && (e.confidence === undefined || e.confidence >= least));
+  return [...found, ...one.missed.filter((e) => !hidden.has(e.label))];
+}
+
+function wanted(one) {
+  const words = byId("find").value.trim().toLowerCase();
+  if (words && !`${one.id}\n${one.text || ""}`.toLowerCase().includes(words)) return false;
+  const only = byId("only").value;
+  if (only === "problems") return one.error !== undefined || one.troubled;
+  if (one.error !== undefined) return only === "all";
+  if (only === "found") return shownOf(one).length > 0;
+  if (only === "wrong") return shownOf(one).some((e) => e.kind === "miss" || e.kind === "false");
+  return true;
+}
+
+// The text in pieces between the ends of fragments. Each entity has a lane below the text, free from
+// its first to its last character; it is drawn through its fragments, and dotted between them.
+function textOf(one, shown) {
+  const characters = Array.from(one.text);  // offsets count code points
+  const first = (e) => e.fragments[0][0], last = (e) => e.fragments[e.fragments.length - 1][1];
+  const ordered = [...shown].sort((a, b) => first(a) - first(b) || last(b) - last(a));
+  const ends = [];
+  for (const entity of ordered) {
+    let lane = ends.findIndex((end) => end <= first(entity));
+    if (lane < 0) lane = ends.length;
+    ends[lane] = last(entity);
+    entity.lane = lane;
+  }
+  const cuts = new Set([0, characters.length]);
+  for (const entity of ordered) for (const [start, end] of entity.fragments) cuts.add(start).add(end);
+  const places = [...cuts].sort((a, b) => a - b);
+  const text = make("p", { className: "text" });
+  text.dir = "auto";
+  text.style.lineHeight = `calc(1.55em + ${ends.length * LANE}px)`;
+  let active = [], next = 0;
+  for (let i = 0; i + 1 < places.length; i++) {
+    const [from, to] = [places[i], places[i + 1]];
+    active = active.filter((e) => last(e) > from);
+    for (; next < ordered.length && first(ordered[next]) === from; next++) {
+      active.push(ordered[next]);
+      const tag = make("span", { className: `tag ${ordered[next].kind}` });
+      tag.dataset.label = ordered[next].label;
+      tag.style.setProperty("--colour", colour.get(ordered[next].label));
+      text.append(tag);
+    }
+    const piece = make("span", {}, characters.slice(from, to).join(""));
+    if (active.length) {
+      const inside = (e) => e.fragments.some(([start, end]) => start <= from && to <= end);
+      piece.style.paddingBottom = `${ends.length * LANE + 1}px`;
+      piece.style.backgroundImage = active.map((e) => {
+        const c = colour.get(e.label);
+        if (inside(e) && e.kind !== "miss") return `linear-gradient(${c}, ${c})`;
+        const [on, off] = inside(e) ? [5, 9] : [1.5, 4];
+        return `repeating-linear-gradient(90deg, ${c} 0 ${on}px, transparent ${on}px ${off}px)`;
+      }).join(", ");
+      piece.style.backgroundPosition = active.map((e) => `0 calc(100% - ${(ends.length - 1 - e.lane) * LANE}px)`).join(", ");
+      const told = active.filter(inside);
+      if (told.length) {
+        piece.className = "on";
+        piece.title = told.map((e) => describe(e, characters)).join("\n");
+      }
+    }
+    text.append(piece);
+  }
+  return text;
+}
+
+const KINDS = { hit: "in the gold annotation", false: "not in the gold annotation", miss: "missed", found: "" };
+const surface = (e, characters) => e.fragments.map(([s, t]) => characters.slice(s, t).join("")).join(" ");
+const offsets = (e) => e.fragments.map(([s, t]) => `${s}–${t}`).join(", ");
+const sure = (e) => (e.confidence === undefined ? "" : e.confidence.toFixed(2));
+function describe(e, characters) {
+  return [`${e.label}: ${surface(e, characters)}`, offsets(e), sure(e) && `confidence ${sure(e)}`, KINDS[e.kind]].filter(Boolean).join(" · ");
+}
+
+function articleOf(one) {
+  const article = make("article", {}, make("h2", {}, one.id || "without an id"));
+  if (one.error !== undefined) {
+    article.append(make("p", { className: "error" }, one.error));
+    return article;
+  }
+  const shown = shownOf(one);
+  article.append(textOf(one, shown));
+  const details = make("details", {}, make("summary", {}, "entities and answers"));
+  details.ontoggle = () => { if (details.open && details.childElementCount === 1) fill(details, one); };
+  for (const [start, end, why] of one.left_out || []) {
+    article.append(make("p", { className: "error" }, `${start}–${end} was left out: ${why}`));
+  }
+  article.append(details);
+  return article;
+}
+
+function fill(details, one) {
+  const characters = Array.from(one.text);
+  const rows = [...one.entities, ...one.missed];
+  if (rows.length) {
+    const table = make("table");
+    table.append(make("tr", {}, ...["label", "text", "offsets", hasConfidence ? "confidence" : "", ""].map((h) => make("th", {}, h))));
+    for (const e of rows) {
+      table.append(make("tr", {}, ...[e.label, surface(e, characters), offsets(e), sure(e), KINDS[e.kind]].map((v) => make("td", {}, v))));
+    }
+    details.append(table);
+  }
+  for (const answer of one.answers) {
+    const where = answer.segment ? `, characters ${answer.segment[0]}–${answer.segment[1]}` : "";
+    const kept = answer.kept ? `; kept mass ${answer.kept[0].toFixed(3)}, least ${answer.kept[1].toFixed(3)}` : "";
+    const forced = answer.forced ? "; closed by the budget" : "";
+    details.append(`${one.format}: ${answer.labels.join(", ")}${where}${kept}${forced}`, make("pre", {}, answer.answer));
+    if (answer.settled !== undefined) details.append("settled:", make("pre", {}, answer.settled));
+    if (answer.problems) {
+      details.append(make("ul", {}, ...answer.problems.map(([kind, detail]) => make("li", {}, `${kind}: ${detail}`))));
+    }
+  }
+}
+
+function show() {
+  if (byId("least")) byId("value").textContent = byId("least").value;
+  const found = all.filter(wanted);
+  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  page = Math.min(page, pages - 1);
+  byId("documents").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(articleOf));
+  if (!found.length) byId("documents").append(make("p", {}, "No documents."));
+  for (const nav of document.querySelectorAll("nav.pages")) {
+    nav.replaceChildren();
+    if (pages === 1) continue;
+    const turn = (words, by) => make("button", {
+      type: "button", disabled: page + by < 0 || page + by >= pages,
+      onclick: () => { page += by; show(); scrollTo(0, 0); },
+    }, words);
+    nav.append(turn("back", -1), `page ${page + 1} of ${pages}, ${n(found.length, "document")}`, turn("on", 1));
+  }
+}
+show();

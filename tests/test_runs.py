@@ -1,0 +1,386 @@
+"""Runs over many documents: whole texts, files that are gone on with, memory that ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from constrained_ner import Extractor
+from constrained_ner.corpora import read
+from constrained_ner.decoding.blocks import Blocks
+from constrained_ner.documents import Document, Passage
+from constrained_ner.errors import InputError, LabelError, UnknownNameError
+from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Level
+from constrained_ner.models import LanguageModel, wrap
+from constrained_ner.predict import Prediction, Predictor, Summary
+from constrained_ner.prompts import Target
+from constrained_ner.runs import CHUNK, run
+from tests.conftest import SAMPLES, tiny
+from tests.test_cli import cner
+
+LABELS = ("Disease", "Anatomy")
+NOTE = "No fever. Left knee pain.\r\n\r\n😀 Asthma, e.g. in the lung.\n"
+
+
+def predictor_of(model: LanguageModel, format: str = "multi_term", **settings: Any) -> Predictor:
+    given = {"max_new_tokens": 40, "record": True, "segment": "sentence", **settings}
+    return Predictor(model, FORMATS[format], [Target(LABELS)], **given)
+
+
+# ---- whole documents
+
+
+@pytest.mark.parametrize("decoder", ["fast", "reference"])
+def test_entities_come_back_with_offsets_into_the_document(
+    decoder: str, tiny_model: LanguageModel
+) -> None:
+    predictor = predictor_of(tiny_model, "multi_tag", decoder=decoder, max_new_tokens=None)
+    (prediction,) = predictor.predict([Document("n", NOTE, passages=(Passage("a", 0, 9),))])
+    asked = [NOTE[slice(*reply.segment)] for reply in prediction.replies]
+    assert asked == ["No fever.", "Left knee pain.", "😀 Asthma, e.g. in the lung."]
+    for reply in prediction.replies:
+        start, end = reply.segment
+        alone = FORMATS["multi_tag"].settle(reply.answer, NOTE[start:end], LABELS)
+        for entity, inside in zip(reply.entities, alone.entities, strict=True):
+            assert entity.surface(NOTE) == inside.surface(NOTE[start:end])
+            assert start <= entity.start < entity.end <= end
+    record = prediction.to_json()
+    assert record["passages"] == [{"type": "a", "start": 0, "end": 9}]
+    assert [answer["segment"] for answer in record["answers"]] == [
+        list(reply.segment) for reply in prediction.replies
+    ]
+
+
+@pytest.mark.parametrize("name", ["multi_term", "conv_term", "single_span"])
+def test_what_is_too_long_is_cut_at_white_space_and_answered(name: str) -> None:
+    model = wrap("short", *tiny(context=700))
+    text = " ".join(f"word{i}" for i in range(400))
+    for segment in ("sentence", "window"):
+        predictor = predictor_of(model, name, segment=segment)
+        (prediction,) = predictor.predict([Document("n", text)])
+        assert prediction.error is None
+        assert not prediction.left_out
+        parts = sorted({reply.segment for reply in prediction.replies})
+        assert len(parts) > 1
+        assert " ".join(text[start:end] for start, end in parts) == text
+        assert all(reply.parses for reply in prediction.replies)
+    (prediction,) = predictor_of(model, name, segment="none").predict([Document("n", text)])
+    assert "too long" in str(prediction.error)
+
+
+def test_a_part_that_cannot_be_answered_leaves_the_others() -> None:
+    model = wrap("short", *tiny(context=700))
+    text = f"Knee pain. {'x' * 3000} No fever."
+    summary = Summary()
+    (prediction,) = predictor_of(model).predict([Document("n", text)])
+    summary.add(prediction)
+    assert prediction.error is None
+    ((start, end), why), *others = prediction.left_out
+    assert not others
+    assert (text[start:end], "too long" in why) == ("x" * 3000, True)
+    assert [text[slice(*r.segment)] for r in prediction.replies] == ["Knee pain.", "No fever."]
+    assert prediction.to_json()["left_out"] == [[start, end, why]]
+    assert len(summary.partly) == 1
+    # Where nothing else is left it is the document that failed.
+    (prediction,) = predictor_of(model).predict([Document("n", "x" * 3000)])
+    assert "too long" in str(prediction.error)
+
+
+def test_segments_are_checked(tiny_model: LanguageModel) -> None:
+    with pytest.raises(UnknownNameError, match="'line': expected one of none, sentence, window"):
+        predictor_of(tiny_model, segment="line")
+
+
+# ---- confidence
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_confidence_is_the_probability_of_the_tokens(name: str, tiny_model: LanguageModel) -> None:
+    """By both decoders, and as a product of what was recorded of the tokens that say it."""
+    document = Document("n", "Left knee pain and a flu.")
+    budget = 500 if "code" in name else 120
+    found: list[Prediction] = []
+    for decoder in ("fast", "reference"):
+        predictor = predictor_of(tiny_model, name, decoder=decoder, max_new_tokens=budget)
+        found += predictor.predict([document])
+    for one, other in zip(found[0].replies, found[1].replies, strict=True):
+        assert one.answer == other.answer
+        assert len(one.confidences) == len(one.entities)
+        assert one.confidences == pytest.approx(other.confidences, abs=1e-4)
+        assert all(0 <= value <= 1 for value in one.confidences)
+    for entity in found[0].to_json()["entities"]:
+        assert 0 <= entity["confidence"] <= 1
+
+
+def test_places_are_what_an_answer_says_of_an_entity(samples: list[Document]) -> None:
+    for name, format in FORMATS.items():
+        for document in samples:
+            for labels in format.questions(("Disease", "Gene")):
+                kept, _ = format.expressible(document, labels)
+                answer = format.encode(replace(document, entities=kept), labels)
+                settled = format.settle(answer, document.text, labels)
+                assert set(settled.entities) <= set(settled.places), name
+                for entity, places in settled.places.items():
+                    said = [answer[start:end] for start, end in places]
+                    assert said, (name, entity)
+                    assert all(said), (name, entity)
+                    if "term" in name or name in ("multi_triple", "multi_brat"):
+                        inside = json.dumps(entity.surface(document.text), ensure_ascii=False)
+                        assert inside[1:-1] in said[-1], name
+
+
+def test_without_a_record_there_is_no_confidence(tiny_model: LanguageModel) -> None:
+    for settings in ({"record": False}, {"level": Level.FREE}):
+        (prediction,) = predictor_of(tiny_model, **settings).predict([Document("n", NOTE)])
+        assert not prediction.confidences
+        assert all("confidence" not in entity for entity in prediction.to_json()["entities"])
+
+
+# ---- memory
+
+
+class Short:
+    """A device with room for so many rows."""
+
+    def __init__(self, rows: int):
+        self.rows, self.calls = rows, 0
+        self.plain: Any = Blocks.call
+
+    def call(self, blocks: Any, tokens: Any, *rest: Any) -> Any:
+        if len(tokens) > self.rows:
+            self.calls += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.plain(blocks, tokens, *rest)
+
+
+def test_where_memory_ends_there_are_fewer_rows(
+    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(tiny_model, record=False, batch_size=8)
+    expected = [p.to_json() for p in predictor.predict(samples[:9])]
+    short = Short(3)
+    monkeypatch.setattr(Blocks, "call", lambda *given: short.call(*given))
+    assert [p.to_json() for p in predictor.predict(samples[:9])] == expected
+    assert short.calls == 2  # eight rows, four, two
+    short.rows = 0
+    for prediction in predictor.predict(samples[:2]):
+        assert "out of memory" in str(prediction.error)
+    short.rows, short.plain = 9, None
+    with pytest.raises(TypeError):  # what is no matter of memory is not hidden
+        list(predictor.predict(samples[:2]))
+
+
+def test_the_reference_decoder_halves_its_batches(
+    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(tiny_model, record=False, decoder="reference")
+    expected = [p.to_json() for p in predictor.predict(samples[:5])]
+    plain = type(tiny_model.steerable).generate_batch
+
+    def generate(self: Any, prompts: Any, *given: Any, **options: Any) -> Any:
+        if len(prompts) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return plain(self, prompts, *given, **options)
+
+    monkeypatch.setattr(type(tiny_model.steerable), "generate_batch", generate)
+    assert [p.to_json() for p in predictor.predict(samples[:5])] == expected
+
+
+# ---- runs
+
+
+class DoneError(Exception):
+    """A run began to answer."""
+
+
+@pytest.fixture(scope="module")
+def many(samples: list[Document]) -> list[Document | InputError]:
+    """Two chunks and a half, one record broken."""
+    found: list[Document | InputError] = [
+        Document(f"d{i}", samples[i % 40].text[:60]) for i in range(2 * CHUNK + CHUNK // 2)
+    ]
+    found[7] = InputError("not JSON", "notes.jsonl", 8)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tiny_model: LanguageModel,
+    many: list[Document | InputError],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> bytes:
+    """What an uninterrupted run writes."""
+    path = tmp_path_factory.mktemp("whole") / "out.jsonl"
+    assert len(list(run(predictor_of(tiny_model, max_new_tokens=12), many, path))) == len(many)
+    assert not path.with_name(".out.jsonl.run").exists()
+    return path.read_bytes()
+
+
+def cut_off(whole: bytes, at: int, path: Path) -> None:
+    """A file as a run leaves it that was killed after so many bytes."""
+    path.write_bytes(whole[:at])
+    path.with_name(f".{path.name}.run").write_text('{"format": "multi_term"}')
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.41, 0.8, 0.999, 1.0])
+def test_a_stopped_run_ends_with_the_same_bytes(
+    share: float,
+    whole: bytes,
+    many: list[Document | InputError],
+    tiny_model: LanguageModel,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "out.jsonl"
+    cut_off(whole, int(share * len(whole)), path)
+    predictor = predictor_of(tiny_model, max_new_tokens=12)
+    summary = Summary()
+    settings = {"format": "multi_term"}
+    for prediction in run(predictor, many, path, resume=True, settings=settings, summary=summary):
+        summary.add(prediction)
+    assert path.read_bytes() == whole
+    assert summary.documents + summary.before == len(many)
+    assert summary.failed == ["notes.jsonl:8: not JSON"]
+    assert summary.before % CHUNK == 0 or summary.before == len(many)
+
+
+def test_a_run_that_cannot_be_gone_on_with(
+    whole: bytes, many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    predictor = predictor_of(tiny_model, max_new_tokens=12)
+
+    def go_on(documents: list[Any], **settings: Any) -> None:
+        for _ in run(predictor, documents, path, **{"resume": True, **settings}):
+            raise DoneError
+
+    cut_off(whole, len(whole) // 2, path)
+    with pytest.raises(InputError, match="unfinished run: --resume it"):
+        go_on(many, resume=False)
+    with pytest.raises(InputError, match="a run with another format"):
+        go_on(many, settings={"format": "multi_tag"})
+    assert path.read_bytes() == whole[: len(whole) // 2]
+    with pytest.raises(InputError, match="the record of 'd0', where 'd1' was expected"):
+        go_on(many[1:], settings={"format": "multi_term"})
+    path.write_text("{}\n")
+    with pytest.raises(InputError, match=r"out.jsonl:1: not a record of a run"):
+        go_on(many, settings={"format": "multi_term"})
+    with pytest.raises(InputError, match="cannot be written"):
+        list(run(predictor, many, tmp_path / "nowhere" / "out.jsonl"))
+
+
+def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> None:
+    """At moments that chance chooses, until the run is done."""
+    data = tmp_path / "notes.txt"
+    data.write_text("\n".join(f"Case {i}: left knee pain, no fever." for i in range(150)))
+    settings = ["predict", str(data), "--input-format", "lines", "--labels", "Disease"]
+    settings += ["--model", str(tiny_folder), "--max-new-tokens", "12", "--resume"]
+
+    def command(out: str) -> list[str]:
+        return [sys.executable, "-m", "constrained_ner", *settings, "-o", str(tmp_path / out)]
+
+    subprocess.run(command("whole.jsonl"), check=True, capture_output=True)
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    chance = random.Random(0)
+    for out in ("a.jsonl", "b.jsonl"):
+        path, kills = tmp_path / out, 0
+        while True:
+            process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL)
+            begun = path.stat().st_size if path.exists() else 0
+            enough = begun + chance.randrange(1, len(whole) // 3)
+            while process.poll() is None and kills < 3:
+                if path.exists() and path.stat().st_size > enough:
+                    process.send_signal(signal.SIGKILL)
+                    kills += 1
+                    break
+                time.sleep(0.005)
+            if process.wait() != -signal.SIGKILL:
+                break
+        assert process.returncode == 0
+        assert kills
+        assert path.read_bytes() == whole
+        assert sorted(p for p in os.listdir(tmp_path) if p.startswith(".")) == []
+
+
+# ---- from Python and from the command line
+
+
+def test_extractor(tiny_folder: Path) -> None:
+    extractor = Extractor(tiny_folder)
+    found = extractor.extract(
+        ["Knee pain.", Document("own", NOTE), "\ud800"], labels=LABELS, max_new_tokens=30
+    )
+    assert [prediction.id for prediction in found] == ["1", "own", ""]
+    assert "lone surrogate" in str(found[2].error)
+    assert all(reply.parses for p in found[:2] for reply in p.replies)
+    (free,) = extractor.stream(["Knee pain."], labels=LABELS, level="free", max_new_tokens=9)
+    assert free.level is Level.FREE
+    with pytest.raises(LabelError, match="expected labels"):
+        extractor.extract(["Knee pain."])
+    with pytest.raises(UnknownNameError, match="multi_xml"):
+        extractor.extract(["Knee pain."], labels=LABELS, format="multi_xml")
+
+
+OUTPUTS: dict[str, Callable[[Path], int]] = {
+    "out.jsonl": lambda path: len(path.read_text().splitlines()),
+    "out.html": lambda path: path.read_text().count('"answers":'),
+    "out.conll": lambda path: len(list(read(path))),
+    "out.pubtator": lambda path: len(list(read(path))),
+    "out.xml": lambda path: len(list(read(path))),
+    "out": lambda path: len(list(read(path))),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_the_suffix_decides_what_is_written(name: str, tiny_folder: Path, tmp_path: Path) -> None:
+    data = SAMPLES / "sentences.jsonl"
+    arguments = ("predict", data, "--limit", "3", "--labels", "Disease,Gene")
+    model = ("--model", tiny_folder, "--max-new-tokens", "60")
+    done = cner(*arguments, *model, "-o", tmp_path / name)
+    assert done.exit_code == 0, done.output
+    assert OUTPUTS[name](tmp_path / name) == 3
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:
+    model = ["--model", str(tiny_folder), "--max-new-tokens", "40", "--labels", "Disease"]
+    done = cner("predict", "-t", "Knee pain. Flu.", *model)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("text: Knee pain. Flu.\n")
+    command = [sys.executable, "-m", "constrained_ner", "predict", "-", "-o", "-", *model]
+    piped = subprocess.run(
+        command, input=b"\xef\xbb\xbfKnee pain.\r\nFlu.", capture_output=True, check=True
+    )
+    assert json.loads(piped.stdout)["text"] == "Knee pain.\r\nFlu."
+    broken = subprocess.run(command, input=b"Knee \xff", capture_output=True)
+    assert b"standard input: byte 5: expected UTF-8" in broken.stderr
+    for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
+        assert "expected either INPUT or --text" in cner(*wrong).output
+    assert "--resume goes with" in cner("predict", "-t", "x", "--resume", *model).output
+
+
+def test_confidence_can_be_left_out(tiny_folder: Path) -> None:
+    arguments = ("predict", "-t", "Knee pain, knee pain.", "--labels", "Disease", "-o", "-")
+    model = ("--model", tiny_folder, "--format", "multi_tag")
+    records = [
+        json.loads(cner(*arguments, *model, *extra).stdout) for extra in ([], ["--no-confidence"])
+    ]
+    assert [e["label"] for e in records[0]["entities"]] == [
+        e["label"] for e in records[1]["entities"]
+    ]
+    assert all(math.isfinite(e["confidence"]) for e in records[0]["entities"])
+    assert not any("confidence" in e for e in records[1]["entities"])
+    assert "kept" not in records[1]["answers"][0]
