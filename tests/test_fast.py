@@ -254,6 +254,28 @@ def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyP
     assert sum(read) < 100 + 6 * 20
 
 
+def test_prompts_that_begin_alike_in_many_ways() -> None:
+    """Rows that end together make place for prompts that share much, or little, with them."""
+    model, rng = tiny("llama"), random.Random(8)
+
+    def some(most: int) -> list[int]:
+        return [rng.randrange(5, 300) for _ in range(rng.randint(1, most))]
+
+    for _ in range(25):
+        stems = [some(40)]
+        for _ in range(4):
+            stem = rng.choice(stems)
+            stems.append([*stem[: rng.randint(0, len(stem))], *some(60)])
+        questions = []
+        for _ in range(rng.randint(3, 6)):  # several at a time with one stem and one budget
+            stem, budget = rng.choice(stems), rng.randint(1, 4)
+            questions += [
+                Question([*stem, *some(3)], budget, key=len(questions) + i) for i in range(3)
+            ]
+        expected = {question.key: answered(model, question) for question in questions}
+        assert ask(FastDecoder(model, rng.randint(2, 5)), questions) == expected
+
+
 def test_rows_keep_their_own_contents() -> None:
     """Whatever was called, forgotten, copied and swapped: the logits are the plain model's."""
     model = tiny("mistral")

@@ -244,7 +244,7 @@ class FastDecoder:
         # The last token is always read: what follows it is wanted.
         common = min(common, min(len(writer.question.prompt) for writer in new) - 1)
         if len(new) > 1 and common - known >= _WORTH:
-            blocks.copy(donor, first, known)
+            blocks.copy(donor, known, first)
             blocks.call([new[0].question.prompt[known:common]], [0], first)
             self.costs.calls += 1
         for i, writer in enumerate(new, first):
