@@ -5,8 +5,8 @@
 The default model on samples of the test splits of six corpora, as `cner corpora prepare` writes
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
-and report go to benchmarks/results/; texts of the corpora, which we may not pass on, stay in the
-folder of the run.
+and report go to benchmarks/results/, scores into the card of the default model; texts of the
+corpora, which we may not pass on, stay in the folder of the run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from constrained_ner.benchmark.grid import Grid, load_data, run, variants_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import gather
 from constrained_ner.cli.benchmark import Bar
-from constrained_ner.trained import DEFAULT_MODEL
+from constrained_ner.metrics import Counts
+from constrained_ner.trained import DEFAULT_MODEL, folder_of, load_trained
+from constrained_ner.training.saving import card
 
 ROOT = Path(__file__).parent.parent
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia", "pgxcorpus")
@@ -52,7 +55,25 @@ def main() -> None:
     text = json.dumps(results, ensure_ascii=False)
     (arguments.results / "results.json").write_text(text + "\n", encoding="utf-8")
     write_report(results, arguments.results)
+    write_card(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
+
+
+def write_card(results: dict[str, Any]) -> None:
+    """The card of the default model, with the scores on the data sets that it was trained for."""
+    trained = load_trained(DEFAULT_MODEL)
+    assert trained is not None
+    known = {dataset.name for dataset in trained.datasets}
+    fields = ("gold", "found", "predicted", "correct")
+    scores = {
+        (cell["data"], cell["format"], cell["level"]): Counts(
+            *(cell["scores"]["strict"][name] for name in fields)
+        )
+        for cell in results["cells"]
+        if cell["data"] in known and cell["variant"] == cell["format"]
+    }
+    text = card(trained, scores)
+    (Path(folder_of(DEFAULT_MODEL)) / "README.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

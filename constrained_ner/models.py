@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -196,6 +198,18 @@ def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabu
     if tokenizer.eos_token_id is not None:
         ends = [tokenizer.eos_token_id, *(end for end in ends if end != tokenizer.eos_token_id)]
     return Vocabulary.of(tokenizer, size, ends)
+
+
+def device_name(model: LanguageModel) -> str:
+    """The hardware, as it calls itself."""
+    bare: Any = model.steerable.model
+    if bare.device.type == "cuda":
+        return str(torch.cuda.get_device_name())
+    names = []
+    with_name = Path("/proc/cpuinfo")
+    if with_name.exists():
+        names = re.findall(r"^model name\s*: (.+)$", with_name.read_text(), re.MULTILINE)
+    return f"{names[0] if names else platform.processor() or 'CPU'}, {os.cpu_count()} cores"
 
 
 def base_of(name: str | Path) -> str:

@@ -422,6 +422,23 @@ class Predictor:
             guideline=target.guideline_for(asked),
         )
 
+    def told(self, prediction: Prediction, reply: Reply) -> tuple[str, str | None]:
+        """The prompt that an answer was given to, and the source of its grammar, if it had one."""
+        text = prediction.text[slice(*reply.segment)]
+        target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
+        answers: list[str] = []
+        if self.format.name == "conv_term":
+            turns = target.labels.index(reply.labels[0])
+            of_text = [other for other in prediction.replies if other.segment == reply.segment]
+            by_label = {other.labels[0]: other for other in of_text}
+            earlier = [by_label[label] for label in target.labels[:turns]]
+            answers = [other.settled or other.answer for other in earlier]
+        chat = self._chat(text, target, reply.labels, answers)
+        prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
+        if self.level is Level.FREE:
+            return prompt, None
+        return prompt, self.format.grammar(text, reply.labels, self.level).source
+
     def _budget(self, text: str, empty: str) -> int:
         return self.max_new_tokens or derived_budget(text, empty, self.model.vocabulary)
 

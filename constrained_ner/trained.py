@@ -55,6 +55,7 @@ class Trained:
     prompt: the wording of a prompt, with its holes, to tell whether it has changed since.
     recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
     energy: seconds, kWh and kg of CO2 equivalents of training, where they were measured.
+    device: what it was trained on.
     """
 
     base: str
@@ -68,6 +69,7 @@ class Trained:
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
+    device: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def test_every_command_and_option_has_a_help() -> None:
         for parameter in command.params:
             # An option whose name says it all may go without.
             if isinstance(parameter, click.Option) and parameter.name not in (
-                *("batch_size", "format", "name", "labels", "level"),
+                *("batch_size", "format", "name", "labels", "level", "port"),
             ):
                 assert parameter.help, (name, parameter.name)
         assert cner(name, "--help").exit_code == 0

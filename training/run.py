@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from constrained_ner.models import device_name
+
 from .bar import Bar
 from .data import Drawn
 from .loop import train
@@ -77,5 +79,6 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     metrics = max(scores, key=lambda entry: entry["eval_f1"]) if scores else {}
     as_kept(model, recipe)
     results = test(recipe, drawn, model, folder, progress)
-    save(model, describe(recipe, drawn, metrics, energy_of(folder)), results, folder)
+    trained = describe(recipe, drawn, metrics, energy_of(folder), device_name(model))
+    save(model, trained, results, folder)
     return Outcome(recipe, folder, drawn, metrics, results)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats import get_format
 from constrained_ner.models import LanguageModel
@@ -33,7 +34,11 @@ def wording(formats: tuple[str, ...]) -> str:
 
 
 def describe(
-    recipe: Recipe, drawn: Drawn, metrics: dict[str, Any], energy: dict[str, float]
+    recipe: Recipe,
+    drawn: Drawn,
+    metrics: dict[str, Any],
+    energy: dict[str, float],
+    device: str = "",
 ) -> Trained:
     """What the model has to say of itself."""
     datasets = []
@@ -62,6 +67,7 @@ def describe(
         versions={name: version(name) for name in PACKAGES},
         metrics=metrics,
         energy=energy,
+        device=device,
     )
 
 
@@ -127,14 +133,16 @@ def card(trained: Trained, results: Results) -> str:
     body = [
         f"# {trained.base}, fine-tuned for biomedical named entity recognition",
         "Made with `cner train`; use it with `cner predict --model DIR`.",
-        "| data set | labels | documents | examples drawn | training file, sha256 |\n"
-        "|---|---|---|---|---|\n"
+        "| data set | labels | documents | examples drawn | training file, sha256 | licence |\n"
+        "|---|---|---|---|---|---|\n"
         + "\n".join(
             f"| {d.name} | {', '.join(d.labels)} | {d.documents} | {d.examples} | "
-            f"{d.fingerprint[:16]} |"
+            f"{d.fingerprint[:16]} | {CORPORA[d.name].licence if d.name in CORPORA else ''} |"
             for d in trained.datasets
         ),
-        f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}.",
+        f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}. "
+        f"{trained.recipe.get('training', {}).get('epochs', '?')} epochs"
+        f"{trained.device and f' on: {trained.device}'}.",
         _table(results),
         _energy(trained),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",

@@ -8,7 +8,6 @@ done.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import random
 import re
@@ -233,6 +232,7 @@ def run(grid: Grid, folder: Path, progress: Progress) -> None:
 def _answer(
     grid: Grid, cell: Cell, data: Data, model: Any, folder: Path, progress: Progress
 ) -> None:
+    from constrained_ner.models import device_name
     from constrained_ner.predict import Predictor
 
     format = get_format(cell.variant.format, options_of(cell.variant, data))
@@ -291,16 +291,3 @@ def peak_memory(model: Any) -> int:
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def device_name(model: Any) -> str:
-    """The hardware, as it calls itself."""
-    import torch
-
-    if model.steerable.model.device.type == "cuda":
-        return str(torch.cuda.get_device_name())
-    names = []
-    with_name = Path("/proc/cpuinfo")
-    if with_name.exists():
-        names = re.findall(r"^model name\s*: (.+)$", with_name.read_text(), re.MULTILINE)
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {os.cpu_count()} cores"

@@ -15,6 +15,7 @@ from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
 from constrained_ner.cli.predict import predict
+from constrained_ner.cli.serve import serve
 from constrained_ner.cli.train import train
 from constrained_ner.errors import CnerError
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 for command in (
-    *(predict, train, evaluate, benchmark, experiment),
+    *(predict, serve, train, evaluate, benchmark, experiment),
     *(formats, check, convert, corpora),
 ):
     main.add_command(command)

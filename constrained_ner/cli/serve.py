@@ -1,0 +1,75 @@
+"""`cner serve`."""
+
+from __future__ import annotations
+
+import click
+
+from constrained_ner.errors import MissingExtraError
+from constrained_ner.trained import DEFAULT_MODEL
+
+
+@click.command()
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A folder, a packaged model, or a hub id.",
+)
+@click.option("--adapter", default=None, help="A LoRA adapter to put on the model.")
+@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
+@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; by default nobody but this machine is heard.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port."
+)
+@click.option(
+    "--max-characters",
+    type=click.IntRange(1),
+    default=20_000,
+    show_default=True,
+    help="The longest text that is taken.",
+)
+@click.option(
+    "--max-labels",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="The most labels of a request.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="The most requests that wait; others are refused.",
+)
+def serve(
+    model: str,
+    adapter: str | None,
+    device: str,
+    dtype: str,
+    batch_size: int,
+    host: str,
+    port: int,
+    max_characters: int,
+    max_labels: int,
+    max_waiting: int,
+) -> None:
+    """Answer over HTTP: POST /predict, and a page to try it (extra `serve`)."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise MissingExtraError("the server", "serve") from None
+    from constrained_ner.extractor import Extractor
+    from constrained_ner.serve.app import Limits, create_app
+
+    extractor = Extractor(model, adapter, device=device, dtype=dtype, batch_size=batch_size)
+    limits = Limits(max_characters, max_labels, max_waiting)
+    uvicorn.run(create_app(extractor, limits), host=host, port=port, log_level="info")

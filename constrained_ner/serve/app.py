@@ -1,0 +1,250 @@
+"""The application: `POST /predict`, a page to try it, and what the server says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict, Field
+
+from constrained_ner.documents import Document
+from constrained_ner.errors import CnerError
+from constrained_ner.extractor import Extractor
+from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Level
+from constrained_ner.pages import script_data
+from constrained_ner.predict import Prediction, Predictor
+from constrained_ner.segments import SEGMENTS
+from constrained_ner.serve.worker import BusyError, Worker
+
+FormatName = StrEnum("FormatName", {name: name for name in FORMATS})  # type: ignore[misc]
+SegmentName = StrEnum("SegmentName", {name: name for name in SEGMENTS})  # type: ignore[misc]
+PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes.
+
+    Parameters
+    ----------
+    characters: of a text. `labels`: of a request. `waiting`: requests.
+    """
+
+    characters: int = 20_000
+    labels: int = 50
+    waiting: int = 64
+
+
+class Ask(BaseModel):
+    """A text, and what is wanted of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[str, Field(description="What to extract from; not empty.")]
+    labels: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
+        Field(min_length=1, description="By default those that the model was trained for."),
+    ] = None
+    format: Annotated[FormatName | None, Field(description="By default multi_term.")] = None
+    level: Level = Level.FAITHFUL
+    segment: SegmentName = SegmentName.sentence
+    max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
+    details: Annotated[
+        bool, Field(description="Tell the prompt and the grammar of each question, too.")
+    ] = False
+
+
+class FoundEntity(BaseModel):
+    """Offsets are code points into the text, half-open."""
+
+    label: str
+    fragments: list[tuple[int, int]]
+    surface: str
+    confidence: float | None = None
+
+
+class Answered(BaseModel):
+    """One answer of the model; offsets in it are those of its segment."""
+
+    labels: list[str]
+    segment: tuple[int, int]
+    answer: str
+    settled: str | None
+    parses: bool
+    problems: list[tuple[str, str]]
+    tokens: int
+    forced: bool
+    kept: tuple[float, float] | None
+    prompt: str | None = None
+    grammar: str | None = None
+
+
+class Found(BaseModel):
+    """The entities of a text, and how they came about."""
+
+    text: str
+    format: str
+    level: Level
+    entities: list[FoundEntity]
+    answers: list[Answered]
+    left_out: list[tuple[int, int, str]]
+
+
+class Refused(BaseModel):
+    """Why there is no answer: in words, or as a list of what is wrong with which field."""
+
+    detail: str | list[Any]
+
+
+def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
+    """The application of a model."""
+    limits = limits or Limits()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.worker = Worker(limits.waiting)
+        yield
+        await asyncio.to_thread(app.state.worker.close)
+
+    app = FastAPI(
+        title="constrained_ner",
+        version=version("constrained_ner"),
+        description="Named entity recognition under a grammar.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from the network; `/openapi.json` stays
+        redoc_url=None,
+    )
+
+    @app.middleware("http")
+    async def small(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Refuse what is far too long before it is read."""
+        length = request.headers.get("content-length", "0")
+        most = 12 * limits.characters + 100_000  # a character takes up to 12 bytes of JSON
+        if not length.isdecimal() or int(length) > most:
+            return JSONResponse({"detail": f"expected at most {most} bytes"}, 413)
+        return await go_on(request)
+
+    @app.exception_handler(CnerError)
+    async def refused(request: Request, error: CnerError) -> JSONResponse:
+        headers = {"Retry-After": "5"} if isinstance(error, BusyError) else None
+        return JSONResponse({"detail": str(error)}, 429 if headers else 422, headers)
+
+    @app.post(
+        "/predict",
+        responses={
+            413: {"model": Refused, "description": "The text is too long."},
+            422: {"model": Refused, "description": "The request cannot be answered."},
+            429: {"model": Refused, "description": "Too many requests are waiting."},
+        },
+    )
+    async def predict(ask: Ask) -> Found:
+        """The entities of a text."""
+        if len(ask.text) > limits.characters:
+            most = limits.characters
+            raise HTTPException(
+                413, f"the text has {len(ask.text)} characters: expected at most {most}"
+            )
+        if ask.labels is not None and len(ask.labels) > limits.labels:
+            raise HTTPException(422, f"{len(ask.labels)} labels: expected at most {limits.labels}")
+        if not ask.text.strip():
+            raise HTTPException(422, "the text is empty: expected something to read")
+        document = Document("text", ask.text)
+        predictor = extractor.predictor(
+            ask.labels,
+            ask.format and str(ask.format),
+            ask.level,
+            options={"max_fragments": ask.max_fragments},
+            segment=str(ask.segment),
+        )
+        outcome = app.state.worker.submit(predictor, document)
+        prediction = await asyncio.wrap_future(outcome)
+        if prediction.error is not None:
+            raise HTTPException(422, prediction.error)
+        return _found(prediction, predictor, details=ask.details)
+
+    @app.get("/health", responses={503: {"model": Refused, "description": "Out of order."}})
+    async def health() -> dict[str, Any]:
+        """Whether the server can answer, and how much is waiting."""
+        worker: Worker = app.state.worker
+        if not worker.alive:
+            raise HTTPException(503, "the worker has ended")
+        return {"status": "ok", "waiting": worker.waiting}
+
+    @app.get("/version")
+    async def versions() -> dict[str, Any]:
+        """The model and the packages."""
+        trained = extractor.trained
+        return {
+            "model": extractor.model.name,
+            "labels": list(trained.labels) if trained else None,
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+    page = _page(extractor)
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    return app
+
+
+def _found(prediction: Prediction, predictor: Predictor, *, details: bool) -> Found:
+    confidences = prediction.confidences
+    answers = []
+    for reply in prediction.replies:
+        prompt, grammar = predictor.told(prediction, reply) if details else (None, None)
+        answers.append(
+            Answered(
+                labels=list(reply.labels),
+                segment=reply.segment,
+                answer=reply.answer,
+                settled=reply.settled,
+                parses=reply.parses,
+                problems=[(str(p.kind), p.detail) for p in reply.problems],
+                tokens=reply.tokens,
+                forced=reply.forced,
+                kept=reply.kept,
+                prompt=prompt,
+                grammar=grammar,
+            )
+        )
+    return Found(
+        text=prediction.text,
+        format=prediction.format.name,
+        level=prediction.level,
+        entities=[
+            FoundEntity(
+                label=entity.label,
+                fragments=list(entity.fragments),
+                surface=entity.surface(prediction.text),
+                confidence=confidences.get(entity),
+            )
+            for entity in prediction.entities
+        ],
+        answers=answers,
+        left_out=[(start, end, why) for (start, end), why in prediction.left_out],
+    )
+
+
+def _page(extractor: Extractor) -> str:
+    trained = extractor.trained
+    known = {
+        "model": extractor.model.name,
+        "labels": list(trained.labels) if trained else [],
+        "formats": list(trained.formats if trained else FORMATS),
+    }
+    environment = Environment(
+        loader=PackageLoader("constrained_ner.pages"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("try.html").render(known=Markup(script_data(known)))

@@ -1,0 +1,101 @@
+"""One thread that has the model: requests that come while it works are answered together."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from threading import Thread
+from typing import NamedTuple
+
+from constrained_ner.documents import Document
+from constrained_ner.errors import CnerError
+from constrained_ner.predict import Prediction, Predictor, answer
+
+
+class BusyError(CnerError):
+    """So many requests are waiting that another one would wait too long."""
+
+
+class _Request(NamedTuple):
+    predictor: Predictor
+    document: Document
+    outcome: Future[Prediction]
+
+
+class Worker:
+    """Answers documents, several at a time, whatever their formats and levels.
+
+    Parameters
+    ----------
+    most: how many requests may wait.
+    """
+
+    def __init__(self, most: int):
+        self._waiting: queue.Queue[_Request | None] = queue.Queue(most)
+        self._thread = Thread(target=self._work, name="cner-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting.qsize()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, predictor: Predictor, document: Document) -> Future[Prediction]:
+        """The prediction, once it is there.
+
+        Parameters
+        ----------
+        predictor: of one model, and of one decoder, for all requests.
+
+        Raises
+        ------
+        BusyError: too many requests are waiting.
+        """
+        request = _Request(predictor, document, Future())
+        try:
+            self._waiting.put_nowait(request)
+        except queue.Full:
+            raise BusyError(f"{self.waiting} requests are waiting: try again later") from None
+        return request.outcome
+
+    def close(self) -> None:
+        """Answer what is waiting, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            under_way: deque[_Request] = deque()
+            last = False
+
+            def requests(
+                first: _Request = first, under_way: deque[_Request] = under_way
+            ) -> Iterator[tuple[Predictor, Document]]:
+                nonlocal last
+                request: _Request | None = first
+                while request is not None:
+                    # A caller that has gone away is not answered.
+                    if request.outcome.set_running_or_notify_cancel():
+                        under_way.append(request)
+                        yield request.predictor, request.document
+                    if request.predictor.slow:
+                        return  # the reference decoder takes one kind at a time
+                    try:
+                        request = self._waiting.get_nowait()
+                    except queue.Empty:
+                        return
+                last = True
+
+            try:
+                for prediction in answer(requests()):
+                    under_way.popleft().outcome.set_result(prediction)
+            except Exception as error:
+                for request in under_way:
+                    request.outcome.set_exception(error)
+            if last:
+                return
