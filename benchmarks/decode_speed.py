@@ -2,12 +2,13 @@
 
     python -m benchmarks.decode_speed -o benchmarks/results/decode_speed.json
 
-The same prompts and the same answers through four ways of decoding, one after another within each
+The same prompts and the same answers through five ways of decoding, one after another within each
 round, so that what else the machine does falls on all of them:
 
 - *plain*: free generation by transformers, a token a call. All ratios are to this one.
 - *reference*: the same under masks, outlines' generator with our processor.
-- *fast*: in blocks, under masks; what `cner predict` does.
+- *fast*: in blocks, under masks; `cner predict --no-confidence`.
+- *recorded*: the same, and probabilities are kept; what `cner predict` does.
 - *fast free*: in blocks, without masks; drafts are all that it has.
 
 So that lengths do not decide, all of them write the gold answer of the document: its next token is
@@ -82,7 +83,7 @@ def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> 
     return found
 
 
-# ---- the four ways ------------------------------------------------------------------------------
+# ---- the five ways ------------------------------------------------------------------------------
 
 
 class Led(OutlinesLogitsProcessor):
@@ -124,59 +125,67 @@ class LedInBlocks(FastDecoder):
         super()._mask(writers, starts, logits)
 
 
-def plain(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
-    led = Led([task.gold for task in tasks])
-    return _generated(model, tasks, led, costs)
+Tokens = list[tuple[int, ...]]
+Way = Callable[[Sequence[Task]], Tokens]
 
 
-def reference(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
-    return _generated(model, tasks, LedUnderMasks(model, tasks), costs)
+def plain(model: LanguageModel, batch: int, costs: Costs) -> Way:
+    return lambda tasks: _generated(model, tasks, Led([task.gold for task in tasks]), costs)
 
 
-def _generated(
-    model: LanguageModel, tasks: Sequence[Task], processor: Any, costs: Costs
-) -> list[tuple[int, ...]]:
+def reference(model: LanguageModel, batch: int, costs: Costs) -> Way:
+    return lambda tasks: _generated(model, tasks, LedUnderMasks(model, tasks), costs)
+
+
+def _generated(model: LanguageModel, tasks: Sequence[Task], processor: Any, costs: Costs) -> Tokens:
     prompts = [task.question.prompt for task in tasks]
     budgets = [len(task.gold) for task in tasks]
     answers = generate(model, prompts, budgets, processor=processor, costs=costs)
     return [answer.tokens for answer in answers]
 
 
-def fast(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
-    return _in_blocks(model, tasks, costs, masked=True)
+def fast(model: LanguageModel, batch: int, costs: Costs) -> Way:
+    return _in_blocks(LedInBlocks(model, batch, costs=costs), masked=True)
 
 
-def fast_free(model: LanguageModel, tasks: Sequence[Task], costs: Costs) -> list[tuple[int, ...]]:
-    return _in_blocks(model, tasks, costs, masked=False)
+def recorded(model: LanguageModel, batch: int, costs: Costs) -> Way:
+    return _in_blocks(LedInBlocks(model, batch, record=True, costs=costs), masked=True)
 
 
-def _in_blocks(
-    model: LanguageModel, tasks: Sequence[Task], costs: Costs, *, masked: bool
-) -> list[tuple[int, ...]]:
-    decoder = LedInBlocks(model, len(tasks), costs=costs)
-    waiting = deque(
-        Question(
-            task.question.prompt,
-            FAR if masked else len(task.gold),
-            task.question.grammar if masked else None,
-            task.question.name,
-            task.question.kind,
-            task,
+def fast_free(model: LanguageModel, batch: int, costs: Costs) -> Way:
+    return _in_blocks(LedInBlocks(model, batch, costs=costs), masked=False)
+
+
+def _in_blocks(decoder: FastDecoder, *, masked: bool) -> Way:
+    """One decoder for all rounds, as `cner predict` has one for many documents."""
+
+    def way(tasks: Sequence[Task]) -> Tokens:
+        waiting = deque(
+            Question(
+                task.question.prompt,
+                FAR if masked else len(task.gold),
+                task.question.grammar if masked else None,
+                task.question.name,
+                task.question.kind,
+                task,
+            )
+            for task in tasks
         )
-        for task in tasks
-    )
-    found: dict[int, tuple[int, ...]] = {}
-    for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None):
-        if isinstance(answer, Exception):
-            raise answer
-        found[id(question.key)] = answer.tokens
-    return [found[id(task)] for task in tasks]
+        found: dict[int, tuple[int, ...]] = {}
+        for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None):
+            if isinstance(answer, Exception):
+                raise answer
+            found[id(question.key)] = answer.tokens
+        return [found[id(task)] for task in tasks]
+
+    return way
 
 
-WAYS: dict[str, Callable[[LanguageModel, Sequence[Task], Costs], list[tuple[int, ...]]]] = {
+WAYS: dict[str, Callable[[LanguageModel, int, Costs], Way]] = {
     "plain": plain,
     "reference": reference,
     "fast": fast,
+    "recorded": recorded,
     "fast free": fast_free,
 }
 
@@ -189,6 +198,7 @@ def measure(
     """One format at one size of batch: a round takes the next documents through all ways."""
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     costs = {way: Costs() for way in WAYS}
+    ways = {way: make(model, batch, costs[way]) for way, make in WAYS.items()}
     tokens = 0
     for number in range(rounds):
         chosen = [documents[(number * batch + i) % len(documents)] for i in range(batch)]
@@ -198,7 +208,7 @@ def measure(
         random.Random(number).shuffle(order)
         for way in order:
             started = perf_counter()
-            written = WAYS[way](model, tasks, costs[way])
+            written = ways[way](tasks)
             seconds[way].append(perf_counter() - started)
             if written != [task.gold for task in tasks]:
                 raise SystemExit(f"{name}, {way}: another answer than the gold one")
@@ -231,7 +241,7 @@ def profile(model: LanguageModel, documents: Sequence[Document], batch: int) -> 
     """Where the time of the fast way goes: the functions that take most by themselves."""
     tasks = tasks_of(model, "multi_tag", documents[:batch])
     watch = cProfile.Profile()
-    watch.runcall(fast, model, tasks, Costs())
+    watch.runcall(fast(model, batch, Costs()), tasks)
     lines = io.StringIO()
     pstats.Stats(watch, stream=lines).strip_dirs().sort_stats("tottime").print_stats(15)
     return lines.getvalue()
@@ -256,7 +266,9 @@ def main() -> None:
     random.Random(arguments.seed).shuffle(documents)
     if arguments.profile:
         print(profile(model, documents, 8))
-    plain(model, tasks_of(model, "multi_term", documents[:1]), Costs())  # what is loaded at first
+    plain(model, 1, Costs())(
+        tasks_of(model, "multi_term", documents[:1])
+    )  # what is loaded at first
     rows = []
     for batch in map(int, arguments.batches.split(",")):
         for name in arguments.formats.split(","):

@@ -340,9 +340,7 @@ class FastDecoder:
         self.costs.calls += 1
         raw = logits.float().log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        if any(writer.row is not None for writer in writers):
-            with self.costs.timed("mask_seconds"):
-                self._mask(writers, starts, logits)
+        self._mask(writers, starts, logits)
         chosen = self._chosen(logits)
         steps = self._recorded(raw, logits, chosen) if raw is not None else [None] * len(chosen)
         for i, (writer, start, size) in enumerate(zip(writers, starts, sizes, strict=True), first):
@@ -365,7 +363,8 @@ class FastDecoder:
         ]
         if places:
             masks, rows = zip(*places, strict=True)
-            self._masks.apply(masks, rows, logits)
+            with self.costs.timed("mask_seconds"):
+                self._masks.apply(masks, rows, logits)
         for start, (row, before) in closing.items():
             row.close(before, logits[start], candidates=8 if self.temperature else 1)
 
