@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -137,11 +138,21 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
     @app.exception_handler(CnerError)
     async def refused(request: Request, error: CnerError) -> JSONResponse:
         headers = {"Retry-After": "5"} if isinstance(error, BusyError) else None
-        return JSONResponse({"detail": str(error)}, 429 if headers else 422, headers)
+        return JSONResponse({"detail": _writable(str(error))}, 429 if headers else 422, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without the input itself, which need not be what JSON can hold.
+        found = [
+            {"loc": [str(part) for part in one["loc"]], "msg": _writable(one["msg"])}
+            for one in error.errors()
+        ]
+        return JSONResponse({"detail": found}, 422)
 
     @app.post(
         "/predict",
         responses={
+            400: {"model": Refused, "description": "The body cannot be read."},
             413: {"model": Refused, "description": "The text is too long."},
             422: {"model": Refused, "description": "The request cannot be answered."},
             429: {"model": Refused, "description": "Too many requests are waiting."},
@@ -197,6 +208,11 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         return HTMLResponse(page)
 
     return app
+
+
+def _writable(text: str) -> str:
+    """A message that may quote what UTF-8 cannot hold."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _found(prediction: Prediction, predictor: Predictor, *, details: bool) -> Found:

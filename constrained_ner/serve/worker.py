@@ -95,7 +95,8 @@ class Worker:
                 for prediction in answer(requests()):
                     under_way.popleft().outcome.set_result(prediction)
             except Exception as error:
-                for request in under_way:
-                    request.outcome.set_exception(error)
+                for request in under_way or [first]:
+                    if not request.outcome.done():
+                        request.outcome.set_exception(error)
             if last:
                 return
