@@ -528,7 +528,7 @@ class Predictor:
             if not problems:
                 problems = (Problem(ProblemKind.UNPARSABLE, str(error)),)
         confidences: list[float] = []
-        if answer.steps:
+        if answer.steps and parses:
             confidence = Confidence(answer, self.model.vocabulary)
             confidences = [confidence.of(places[entity]) for entity in entities]
         return Reply(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -274,6 +275,25 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
             ]
         expected = {question.key: answered(model, question) for question in questions}
         assert ask(FastDecoder(model, rng.randint(2, 5)), questions) == expected
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_rows_that_end_while_others_begin(record: bool) -> None:
+    """Many answers of many lengths: rows are freed and taken in every order."""
+    model, rng = tiny("llama"), random.Random(9)
+    for rows in (3, 5, 8):
+        # Their prompts end alike, so that there are drafts from the first token on.
+        questions = [
+            replace(question, prompt=[*question.prompt, *range(7, 12)])
+            for question in drawn(rng, model, 30)
+        ]
+        expected = [answered(model, question) for question in questions]
+        found = ask(FastDecoder(model, rows, record=record), questions)
+        for i, answer in enumerate(expected):
+            one = found[i]
+            assert isinstance(one, Answer)
+            assert (one.text, one.tokens, one.ended) == (answer.text, answer.tokens, answer.ended)
+            assert len(one.steps) == (len(one.tokens) if record else 0)
 
 
 def test_rows_keep_their_own_contents() -> None:

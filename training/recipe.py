@@ -169,7 +169,7 @@ class Recipe:
             value = self._value(key)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{key} is {value}: expected 0 or more")
-        for key in ("examples.index", "training.warmup", "lora.dropout"):
+        for key in ("examples.index", "examples.empty_share", "training.warmup", "lora.dropout"):
             value = self._value(key)
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{key} is {value}: expected 0 to 1")

@@ -82,6 +82,8 @@ class Examples:
     formats: names of configurations or formats.
     train, dev, test: the most documents of each corpus.
     max_fragments: of discontinuous entities; 0: as many as the corpora have.
+    empty_share: of the training documents without entities so many are drawn from, 0 to 1. Few of
+        them help a short run over whose end a model would still rather find nothing.
     """
 
     formats: tuple[str, ...] = ("all",)
@@ -93,6 +95,7 @@ class Examples:
     shuffle_labels: bool = True
     index: float = 0.0
     max_fragments: int = 0
+    empty_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Sampling:
     formats: names of formats. `options`: of all of them.
     most: the most documents of a corpus.
     negative_labels: ask formats of one label also for labels that the document does not have.
-    empty_documents: keep documents without entities.
+    empty_documents: keep documents without entities. `empty_share`: only so many of them.
     shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
     index: the share of span formats' prompts that show the offset of every word.
     """
@@ -116,6 +119,7 @@ class Sampling:
     empty_documents: bool = True
     shuffle_labels: bool = True
     index: float = 0.0
+    empty_share: float = 1.0
 
 
 def sampling_of(
@@ -131,6 +135,7 @@ def sampling_of(
         # held-out questions that are alike are answered in one batch
         examples.shuffle_labels and split == "train",
         examples.index,
+        examples.empty_share if split == "train" else 1.0,
     )
 
 
@@ -142,11 +147,16 @@ def draw(corpus: Corpus, split: str, seed: int, sampling: Sampling) -> list[Ques
     InputError: the corpus has no document to draw.
     """
     chance = random.Random(f"{seed}/{corpus.name}/{split}")
-    documents = [
-        document
-        for document in corpus.documents
-        if document.text.strip() and (sampling.empty_documents or _asked(document, corpus))
-    ]
+
+    def kept(document: Document) -> bool:
+        if not document.text.strip():
+            return False
+        if not sampling.empty_documents or sampling.empty_share < 1:
+            allowed = sampling.empty_documents and chance.random() < sampling.empty_share
+            return allowed or bool(_asked(document, corpus))
+        return True
+
+    documents = [document for document in corpus.documents if kept(document)]
     if not documents:
         raise InputError(f"corpus {corpus.name!r}, {split}: no documents: expected at least one")
     chosen = chance.sample(documents, min(sampling.most, len(documents)))

@@ -197,6 +197,8 @@ class FastDecoder:
         """
         self._active = []
         while True:
+            # Before others come: a row that is freed is filled with the last one.
+            yield from self._finished()
             first = len(self._active)
             while len(self._active) < self.rows and (question := ask()) is not None:
                 try:
