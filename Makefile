@@ -10,8 +10,7 @@ SAMPLES = constrained_ner/samples
 .PHONY: demo test lint install clean
 
 demo: install
-	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS) \
-	  --format multi_triple --examples $(SAMPLES)/examples.jsonl --max-new-tokens 64
+	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS)
 
 # One thread for each of the two test processes: with two each they get in one another's way.
 test: install
