@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-LABELS = Chemical,Disease,Gene,Anatomy
+LABELS = Chemical,Disease
 SAMPLES = constrained_ner/samples
 
 .PHONY: demo test lint install clean
