@@ -267,7 +267,7 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
         for _ in range(4):
             stem = rng.choice(stems)
             stems.append([*stem[: rng.randint(0, len(stem))], *some(60)])
-        questions = []
+        questions: list[Question] = []
         for _ in range(rng.randint(3, 6)):  # several at a time with one stem and one budget
             stem, budget = rng.choice(stems), rng.randint(1, 4)
             questions += [

@@ -58,7 +58,7 @@ class Ask(BaseModel):
     ] = None
     format: Annotated[FormatName | None, Field(description="By default multi_term.")] = None
     level: Level = Level.FAITHFUL
-    segment: SegmentName = SegmentName.sentence
+    segment: SegmentName = SegmentName("sentence")
     max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
     details: Annotated[
         bool, Field(description="Tell the prompt and the grammar of each question, too.")
