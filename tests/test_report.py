@@ -476,7 +476,7 @@ def test_nested_and_discontinuous_entities(made: Callable[..., Results], tmp_pat
     assert "No data set has nested or discontinuous entities." in plain
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "matplotlib.figure", "jinja2"])
+@pytest.mark.parametrize("module", ["matplotlib", "matplotlib.figure"])
 def test_without_the_extra(
     module: str, made: Callable[..., Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ def test_every_format(name: str, client: TestClient) -> None:
         ({"labels": ["a", "a"]}, 422, "asked for twice"),
         ({"labels": None}, 422, "expected labels"),
         ({"labels": []}, 422, "labels"),
-        ({"format": "multi_xml"}, 422, "multi_xml"),
+        ({"format": "multi_xml"}, 422, "multi_brat"),
         ({"level": "strict"}, 422, "faithful"),
         ({"max_fragments": 9}, 422, "less than or equal to 8"),
         ({"temperature": 1}, 422, "Extra inputs"),

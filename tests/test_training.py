@@ -405,7 +405,8 @@ def test_recipes(path: Path) -> None:
     assert recipe.formats
     assert len({data.name for data in recipe.data}) == len(recipe.data)
     for data in recipe.data:
-        assert all(str(p).startswith(f"corpora/{data.name}/") for p in (data.train, data.dev))
+        files = [file for file in (data.train, data.dev, data.test) if file is not None]
+        assert all(str(file).startswith(f"corpora/{data.name}/") for file in files)
     # The first line is a command that there is: run it up to where it would begin.
     first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     launcher, _, command = first.rpartition("constrained_ner " if "-m" in first else "cner ")
