@@ -72,7 +72,8 @@ def write_card(results: dict[str, Any]) -> None:
         for cell in results["cells"]
         if cell["data"] in known and cell["variant"] == cell["format"]
     }
-    text = card(trained, scores)
+    most = max(data["documents"] for data in results["data"] if data["name"] in known)
+    text = card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
     (Path(folder_of(DEFAULT_MODEL)) / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,8 +75,9 @@ def test_every_format(name: str, client: TestClient) -> None:
         ({"labels": ["a", "a"]}, 422, "asked for twice"),
         ({"labels": None}, 422, "expected labels"),
         ({"labels": []}, 422, "labels"),
-        ({"format": "multi_xml"}, 422, "multi_brat"),
+        ({"format": "multi_xml"}, 422, "unknown format 'multi_xml'"),
         ({"level": "strict"}, 422, "faithful"),
+        ({"segment": "line"}, 422, "unknown segment 'line'"),
         ({"max_fragments": 9}, 422, "less than or equal to 8"),
         ({"temperature": 1}, 422, "Extra inputs"),
         ({"text": 7}, 422, "valid string"),
@@ -105,7 +105,7 @@ def test_health_version_and_page(client: TestClient) -> None:
     assert versions["versions"]["constrained_ner"]
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    assert "//" not in page.text.replace("// ", "").replace("http://www.w3.org", "")
+    assert "://" not in page.text  # nothing from elsewhere
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
@@ -185,9 +185,7 @@ def test_an_error_leaves_the_worker_alive(
     with monkeypatch.context() as patch:
         patch.setattr("constrained_ner.serve.worker.answer", broken)
         failed = worker.submit(predictor, Document("a", TEXT))
-        deadline = time.monotonic() + 20
-        while not failed.done() and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert failed.cancelled() or isinstance(failed.exception(timeout=1), OSError)
+        with pytest.raises(OSError, match="no such device"):
+            failed.result(60)
     assert worker.submit(predictor, Document("b", TEXT)).result(60).text == TEXT
     worker.close()

@@ -364,6 +364,13 @@ def test_negative_labels_empty_documents_and_order() -> None:
     talk = drawn("conv_term", negative_labels=False, empty_documents=False)
     assert not any(negative(question) for question in talk)
     assert {len(question.labels) for question in talk} == {1, 2}
+    # Only a share of the documents without entities, and only to train on.
+    few = drawn("single_term", empty_share=0.5)
+    assert 180 < len(few) < 200
+    assert sum(bool(q.document.entities) for q in few) == 180
+    assert len(drawn("single_term", empty_share=0.0)) == 180
+    for split, share in (("train", 0.5), ("dev", 1.0), ("test", 1.0)):
+        assert sampling_of(Examples(empty_share=0.5), ALL, Options(), split).empty_share == share
     # The order of labels and of turns.
     for format in ("conv_term", "multi_triple"):
         orders = Counter(question.labels for question in drawn(format))

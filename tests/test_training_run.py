@@ -372,6 +372,31 @@ def test_activations_computed_twice_change_nothing(
         assert ranks == {lora.rank}
 
 
+def test_frozen_weights_are_bfloat16_while_an_adapter_is_trained(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """And what they were, to the bit, afterwards."""
+    seen: set[tuple[torch.dtype, bool]] = set()
+
+    class Look(TrainerCallback):
+        def on_step_end(self, *_: Any, model: Any = None, **__: Any) -> None:
+            seen.update((weight.dtype, weight.requires_grad) for weight in model.parameters())
+
+    chosen = replace(
+        recipe, lora=Lora(4), training=replace(recipe.training, dtype="bfloat16", epochs=1.0)
+    )
+    model, _, _ = train(chosen, tmp_path, callbacks=[Look()])
+    assert seen == {(torch.bfloat16, False), (torch.float32, True)}
+    base: Any = load_model(recipe.model, device="cpu", dtype="float32").steerable.model
+    plain = dict(base.named_parameters())
+    trained: Any = model.steerable.model
+    frozen = [(name, w) for name, w in trained.named_parameters() if not w.requires_grad]
+    assert len(frozen) == len(plain)
+    for name, weight in frozen:
+        own = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        assert torch.equal(weight, plain[own])
+
+
 # ---- what is left -------------------------------------------------------------------------------
 
 

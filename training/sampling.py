@@ -151,10 +151,8 @@ def draw(corpus: Corpus, split: str, seed: int, sampling: Sampling) -> list[Ques
     def kept(document: Document) -> bool:
         if not document.text.strip():
             return False
-        if not sampling.empty_documents or sampling.empty_share < 1:
-            allowed = sampling.empty_documents and chance.random() < sampling.empty_share
-            return allowed or bool(_asked(document, corpus))
-        return True
+        left_out = sampling.empty_share < 1 and chance.random() >= sampling.empty_share
+        return bool(_asked(document, corpus)) or (sampling.empty_documents and not left_out)
 
     documents = [document for document in corpus.documents if kept(document)]
     if not documents:

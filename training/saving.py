@@ -119,8 +119,14 @@ def _write(model: LanguageModel, trained: Trained, results: Results, part: Path)
 # ---- the card -----------------------------------------------------------------------------------
 
 
-def card(trained: Trained, results: Results) -> str:
-    """A model card, with the results as the hub's `model-index` has them."""
+def card(trained: Trained, results: Results, measured_on: str = "") -> str:
+    """A model card, with the results as the hub's `model-index` has them.
+
+    Parameters
+    ----------
+    measured_on: of how many documents the results are.
+    """
+    start = (trained.recipe.get("lora") or {}).get("start")
     front = [
         "---",
         "library_name: peft" if trained.recipe.get("lora") else "library_name: transformers",
@@ -143,7 +149,9 @@ def card(trained: Trained, results: Results) -> str:
         f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}. "
         f"{trained.recipe.get('training', {}).get('epochs', '?')} epochs"
         f"{trained.device and f' on: {trained.device}'}.",
+        f"Training began with the adapter of the run `{start}`." if start else "",
         _table(results),
+        measured_on if results else "",
         _energy(trained),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",
         "The recipe and the prompts are in `cner.json`.",

@@ -69,7 +69,7 @@ def _page(sections: list[Section], documents: list[dict[str, Any]]) -> str:
     return environment.get_template("report.html").render(
         title=TITLE,
         sections=sections,
-        documents=Markup(script_data(documents)) if documents else None,
+        documents=script_data(documents) if documents else None,
         styles=STYLES,
         markup=Markup,
     )

@@ -19,6 +19,7 @@ from constrained_ner.errors import InputError
 from constrained_ner.formats import Options
 from constrained_ner.grammar import Level
 from constrained_ner.labels import check_labels
+from constrained_ner.trained import DEFAULT_MODEL
 
 MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
@@ -52,6 +53,31 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="space",
             show_default=True,
             help="What multi_bio tags: runs of non-space, or finer.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options on the model, and on where and how it runs."""
+    for option in (
+        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            help="float32, bfloat16 or float16.",
+        ),
+        click.option(
+            "--device", default="auto", show_default=True, help="Where to run, as torch says it."
+        ),
+        click.option("--adapter", default=None, help="A LoRA adapter to put on the model."),
+        click.option(
+            "--model",
+            default=DEFAULT_MODEL,
+            show_default=True,
+            help="A folder, a packaged model, or a hub id.",
         ),
     ):
         command = option(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from constrained_ner.cli.options import (
     format_options,
     input_options,
     labels_option,
+    model_options,
     notes,
     progress,
     read_all,
@@ -31,7 +32,7 @@ from constrained_ner.grammar import Level
 from constrained_ner.pages import write_page
 from constrained_ner.prompts import DEFAULT_DATASET
 from constrained_ner.segments import SEGMENTS
-from constrained_ner.trained import DEFAULT_MODEL, asking, load_trained
+from constrained_ner.trained import asking, load_trained
 
 if TYPE_CHECKING:
     from constrained_ner.predict import Prediction, Predictor, Summary
@@ -64,16 +65,7 @@ _RECORDS, _PAGE = "records", "html"
     default=None,
     help="How much of the answer is constrained.  [default: faithful]",
 )
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="A folder, a packaged model, or a hub id.",
-)
-@click.option("--adapter", default=None, help="A LoRA adapter to put on the model.")
-@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
-@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@model_options
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
@@ -213,7 +205,7 @@ def predict(
             summary.add(prediction)
     else:
         assert output is not None
-        ignored = {"output", "output_format", "resume", "examples", "input"}
+        ignored = {"output", "output_format", "resume", "input"}
         context = click.get_current_context()
         settings = {k: v for k, v in context.params.items() if k not in ignored}
         _write(predictor, documents, output, kind, resume, settings, summary)
@@ -248,7 +240,7 @@ def _kind(output: Path | None, output_format: str | None) -> str:
 
 def _write(
     predictor: Predictor,
-    documents: Any,
+    documents: Callable[[], Iterable[Document | InputError]],
     output: Path,
     kind: str,
     resume: bool,
@@ -272,7 +264,7 @@ def _write(
         with notes():
             losses = write(_documents(records), output, kind)
         for line in losses.lines():
-            click.echo(line, err=True)
+            click.echo(f"not kept: {line}", err=True)
     records.unlink()
 
 
@@ -300,9 +292,11 @@ def _shown(
             console.print(reading.coloured(prediction, labels))
             yield prediction
         return
+    from constrained_ner.runs import line_of
+
+    written = reading.plain if readable else line_of
     for prediction in progress(predictions, "documents"):
-        line = json.dumps(prediction.to_json(), ensure_ascii=False) + "\n"
-        sys.stdout.write(reading.plain(prediction) if readable else line)
+        sys.stdout.write(written(prediction))
         sys.stdout.flush()
         yield prediction
 

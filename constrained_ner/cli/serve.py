@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import click
 
+from constrained_ner.cli.options import model_options
 from constrained_ner.errors import MissingExtraError
-from constrained_ner.trained import DEFAULT_MODEL
 
 
 @click.command()
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="A folder, a packaged model, or a hub id.",
-)
-@click.option("--adapter", default=None, help="A LoRA adapter to put on the model.")
-@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
-@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@model_options
 @click.option(
     "--host",
     default="127.0.0.1",

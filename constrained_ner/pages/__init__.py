@@ -11,7 +11,8 @@ from typing import Any, TextIO
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from constrained_ner.documents import Document, Entity
+from constrained_ner.corpora.jsonl import entity_to_json
+from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 _DATA = "/* documents */"
@@ -36,7 +37,7 @@ def write_page(
     ------
     InputError: the file cannot be written.
     """
-    before, after = _template(title).split(_DATA)
+    before, after = render("page.html", title=title, data=Markup(_DATA)).split(_DATA)
     try:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.write(before)
@@ -91,24 +92,28 @@ def _shown(record: Mapping[str, Any], gold: Document | None) -> dict[str, Any]:
     if "left_out" in record:
         shown["left_out"] = record["left_out"]
     if gold is not None and gold.text == record["text"] and gold.entities:
-        shown["gold"] = [_as_json(entity) for entity in gold.entities if entity.label in asked]
+        shown["gold"] = [
+            entity_to_json(entity) for entity in gold.entities if entity.label in asked
+        ]
     return shown
 
 
-def _as_json(entity: Entity) -> dict[str, Any]:
-    return {"label": entity.label, "fragments": [list(span) for span in entity.fragments]}
-
-
-def script_data(value: Any) -> str:
+def script_data(value: Any) -> Markup:
     """JSON that a script element can hold: nothing in it ends the element or opens another."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return Markup(text)
 
 
-def _template(title: str) -> str:
+def render(template: str, **values: str) -> str:
+    """A page.
+
+    Parameters
+    ----------
+    values: for its holes; `script_data` stands as it is, all else is escaped.
+    """
     environment = Environment(
         loader=PackageLoader("constrained_ner.pages"), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("page.html").render(title=title, data=Markup(_DATA))
+    return environment.get_template(template).render(values)

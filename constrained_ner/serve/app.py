@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field
 
 from constrained_ner.documents import Document
@@ -22,13 +19,11 @@ from constrained_ner.errors import CnerError
 from constrained_ner.extractor import Extractor
 from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Level
-from constrained_ner.pages import script_data
+from constrained_ner.pages import render, script_data
 from constrained_ner.predict import Prediction, Predictor
 from constrained_ner.segments import SEGMENTS
 from constrained_ner.serve.worker import BusyError, Worker
 
-FormatName = StrEnum("FormatName", {name: name for name in FORMATS})  # type: ignore[misc]
-SegmentName = StrEnum("SegmentName", {name: name for name in SEGMENTS})  # type: ignore[misc]
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
 
 
@@ -56,9 +51,13 @@ class Ask(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
         Field(min_length=1, description="By default those that the model was trained for."),
     ] = None
-    format: Annotated[FormatName | None, Field(description="By default multi_term.")] = None
+    # Names are checked by what knows them; the schema lists them.
+    format: Annotated[
+        str | None,
+        Field(description="By default multi_term.", json_schema_extra={"enum": [*FORMATS, None]}),
+    ] = None
     level: Level = Level.FAITHFUL
-    segment: SegmentName = SegmentName("sentence")
+    segment: Annotated[str, Field(json_schema_extra={"enum": list(SEGMENTS)})] = "sentence"
     max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
     details: Annotated[
         bool, Field(description="Tell the prompt and the grammar of each question, too.")
@@ -172,10 +171,10 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         document = Document("text", ask.text)
         predictor = extractor.predictor(
             ask.labels,
-            ask.format and str(ask.format),
+            ask.format,
             ask.level,
             options={"max_fragments": ask.max_fragments},
-            segment=str(ask.segment),
+            segment=ask.segment,
         )
         outcome = app.state.worker.submit(predictor, document)
         prediction = await asyncio.wrap_future(outcome)
@@ -260,7 +259,4 @@ def _page(extractor: Extractor) -> str:
         "labels": list(trained.labels) if trained else [],
         "formats": list(trained.formats if trained else FORMATS),
     }
-    environment = Environment(
-        loader=PackageLoader("constrained_ner.pages"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("try.html").render(known=Markup(script_data(known)))
+    return render("try.html", known=script_data(known))

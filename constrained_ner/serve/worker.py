@@ -34,6 +34,7 @@ class Worker:
 
     def __init__(self, most: int):
         self._waiting: queue.Queue[_Request | None] = queue.Queue(most)
+        self._closed = False
         self._thread = Thread(target=self._work, name="cner-worker", daemon=True)
         self._thread.start()
 
@@ -69,34 +70,31 @@ class Worker:
         self._thread.join()
 
     def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
+        while not self._closed and (first := self._waiting.get()) is not None:
             under_way: deque[_Request] = deque()
-            last = False
-
-            def requests(
-                first: _Request = first, under_way: deque[_Request] = under_way
-            ) -> Iterator[tuple[Predictor, Document]]:
-                nonlocal last
-                request: _Request | None = first
-                while request is not None:
-                    # A caller that has gone away is not answered.
-                    if request.outcome.set_running_or_notify_cancel():
-                        under_way.append(request)
-                        yield request.predictor, request.document
-                    if request.predictor.slow:
-                        return  # the reference decoder takes one kind at a time
-                    try:
-                        request = self._waiting.get_nowait()
-                    except queue.Empty:
-                        return
-                last = True
-
             try:
-                for prediction in answer(requests()):
+                for prediction in answer(self._asked(first, under_way)):
                     under_way.popleft().outcome.set_result(prediction)
             except Exception as error:
+                # Whatever it is, those who wait have to hear of it, and the thread has to live on.
                 for request in under_way or [first]:
                     if not request.outcome.done():
                         request.outcome.set_exception(error)
-            if last:
+
+    def _asked(
+        self, first: _Request, under_way: deque[_Request]
+    ) -> Iterator[tuple[Predictor, Document]]:
+        """A request and those that wait by then, each as soon as there is room for it."""
+        request: _Request | None = first
+        while request is not None:
+            # A caller that has gone away is not answered.
+            if request.outcome.set_running_or_notify_cancel():
+                under_way.append(request)
+                yield request.predictor, request.document
+            if request.predictor.slow:
+                return  # the reference decoder takes one kind at a time
+            try:
+                request = self._waiting.get_nowait()
+            except queue.Empty:
                 return
+        self._closed = True
