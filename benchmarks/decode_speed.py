@@ -52,6 +52,8 @@ from constrained_ner.models import LanguageModel, load_model
 from constrained_ner.prompts import messages
 from constrained_ner.trained import DEFAULT_MODEL
 
+from .readme import put
+
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 FAR = 4096  # a budget whose end is never near
 HIGH = 1e4  # a logit above all others
@@ -258,6 +260,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
+    parser.add_argument("--readme", action="store_true", help="write the README's table")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
@@ -295,6 +298,28 @@ def main() -> None:
     }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.readme:
+        write_readme(rows)
+
+
+def write_readme(rows: Sequence[dict[str, Any]]) -> None:
+    """How many times plain free decoding's speed, format by format."""
+    batches = sorted({row["batch"] for row in rows})
+    by_format: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        by_format.setdefault(row["format"], {})[row["batch"]] = row["ways"]
+    table = []
+    for name, of_batch in by_format.items():
+        line = [name]
+        for batch in batches:
+            ways = of_batch[batch]
+            shown = [
+                f"{ways[way]['times_plain']:.1f}" for way in ("fast", "fast free", "reference")
+            ]
+            line += [" / ".join(shown), f"{ways['fast']['tokens_per_row_and_call']:.1f}"]
+        table.append(line)
+    heads = [head for batch in batches for head in (f"batch {batch}", "tokens a call")]
+    put("decode_speed", ["format", *heads], table)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 _ORDERS = (4, 3, 2, 1)  # by how many tokens before it a token is guessed
 _MEMORY = 0.95  # how slowly it is forgotten whether a kind of guess was right
 _ONLY = "the only one"
+_MOST = 200_000  # habits that are kept, some tens of megabytes
 FEW = 64  # tokens: if a grammar lets more through, the longest of them says nothing
 
 Tokens = np.ndarray[Any, np.dtype[np.int64]]
@@ -40,6 +41,12 @@ class Habits:
 
     def learn(self, kind: str, right: bool) -> None:
         self.right[kind] = _MEMORY * self.trust(kind) + (1 - _MEMORY) * right
+
+    def keep(self, before: tuple[int, ...], token: int) -> None:
+        # A long document, or a server that is never idle, would fill the memory.
+        if len(self.follows) >= _MOST:
+            self.follows.clear()
+        self.follows[before] = token
 
 
 class Drafter:
@@ -73,7 +80,7 @@ class Drafter:
         """The answer has got one more token."""
         place = len(self._tokens)
         for order in _ORDERS[:-1]:  # one token tells too little of another document
-            self.habits.follows[tuple(self._tokens[place - order :])] = token
+            self.habits.keep(tuple(self._tokens[place - order :]), token)
         self._remember(place)
         self._reading = self._read(self._reading, self._tokens[-1:], token)
         self._tokens.append(token)

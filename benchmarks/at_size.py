@@ -1,0 +1,156 @@
+"""Does memory stay flat over a long input, and what becomes of documents of unusual size?
+
+    python -m benchmarks.at_size -o benchmarks/results/at_size.json
+
+A tiny random model reads 50,000 lines as `cner predict` does (sentences, chunks, records in a file)
+while the memory of the process is watched; then one document of 2 MB and one line of 5,000 words.
+The model knows nothing, so its answers run to their budgets, which are kept small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import constrained_ner
+from constrained_ner.corpora import read
+from constrained_ner.documents import Document
+from constrained_ner.formats import get_format
+from constrained_ner.models import LanguageModel, wrap
+from constrained_ner.predict import Prediction, Predictor
+from constrained_ner.prompts import Target
+from constrained_ner.runs import run
+
+from .always_parses import small_vocabulary
+
+SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
+BUDGET = 24  # tokens
+
+
+def tiny_model() -> LanguageModel:
+    tokenizer, vocabulary = small_vocabulary()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    model: Any = LlamaForCausalLM(config)
+    return wrap("tiny", model.eval(), tokenizer)
+
+
+def sentences() -> Iterator[str]:
+    texts = [document.text for document in read(SAMPLES) if isinstance(document, Document)]
+    return (f"{number}. {text}" for number, text in enumerate(cycle(texts)))
+
+
+def resident() -> float:
+    """The memory that the process holds now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def predictor() -> Predictor:
+    return Predictor(
+        tiny_model(),
+        get_format("multi_term"),
+        [Target(("Disease",))],
+        batch_size=32,
+        max_new_tokens=BUDGET,
+        record=True,
+        segment="sentence",
+    )
+
+
+def curve(lines: int, points: int) -> list[dict[str, float]]:
+    """Memory after so many documents of one line each."""
+    documents = (Document(str(n), text) for n, text in enumerate(islice(sentences(), lines)))
+    found, started = [], perf_counter()
+    with TemporaryDirectory() as folder:
+        predictions = run(predictor(), documents, Path(folder) / "out.jsonl")
+        for number, _ in enumerate(predictions, 1):
+            if number % (lines // points) == 0:
+                seconds = round(perf_counter() - started, 1)
+                found.append({"documents": number, "seconds": seconds, "megabytes": resident()})
+                print(found[-1], file=sys.stderr)
+    return found
+
+
+def one(name: str, text: str) -> dict[str, Any]:
+    """A document by itself: all of its text was asked about, and entities lie where it says."""
+    started = perf_counter()
+    (prediction,) = predictor().predict([Document(name, text)])
+    asked = {reply.segment for reply in prediction.replies}
+    return {
+        "document": name,
+        "characters": len(text),
+        "segments": len(asked),
+        "longest_segment": max(end - start for start, end in asked),
+        "not_asked_about": _uncovered(prediction, asked),
+        "entities": len(prediction.entities),
+        "unparsed": sum(not reply.parses for reply in prediction.replies),
+        "left_out": len(prediction.left_out),
+        "error": prediction.error,
+        "seconds": round(perf_counter() - started, 1),
+        "megabytes": resident(),
+    }
+
+
+def _uncovered(prediction: Prediction, asked: set[tuple[int, int]]) -> int:
+    """Characters but white space that are in no segment."""
+    at = found = 0
+    for start, end in [*sorted(asked), (len(prediction.text), 0)]:
+        found += len("".join(prediction.text[at:start].split()))
+        at = max(at, end)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--lines", type=int, default=50_000)
+    parser.add_argument("--points", type=int, default=20)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    long, line = [], []
+    while sum(map(len, long)) < 2_000_000:
+        long += islice(sentences(), len(long), len(long) + 10_000)
+    words = (word for text in sentences() for word in text.rstrip(".").split())
+    line = list(islice(words, 5000))
+    result = {
+        "memory": curve(arguments.lines, arguments.points),
+        "documents": [one("2 MB", " ".join(long)), one("5,000 words", " ".join(line))],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            name: version(name)
+            for name in ("constrained_ner", "llguidance", "sentencex", "torch", "transformers")
+        },
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
