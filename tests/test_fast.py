@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from benchmarks.always_parses import draw_task, small_vocabulary
+from constrained_ner.decoding import drafts
 from constrained_ner.decoding.blocks import Blocks
 from constrained_ner.decoding.completion import shortest_answer
 from constrained_ner.decoding.costs import Costs
@@ -235,6 +236,19 @@ def test_questions_that_come_later_are_answered_too() -> None:
         if question is first:
             waiting.append(second)
     assert order == [0, 1]
+
+
+def test_what_drafts_have_learnt_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafts, "_MOST", 7)
+    model = tiny("llama")
+    questions = drawn(random.Random(5), model, 6)
+    decoder = FastDecoder(model, 2)
+    found = ask(decoder, questions)
+    assert max(len(habits.follows) for habits in decoder._habits.values()) <= 7
+    for question in questions:
+        answer = found[question.key]
+        assert isinstance(answer, Answer)
+        assert answer.tokens == answered(model, question).tokens
 
 
 def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,95 @@
+"""How often does rounding make decoding in blocks write another answer?
+
+    python -m benchmarks.near_ties -o benchmarks/results/near_ties.json
+
+The same questions through both decoders, token by token and in blocks. In exact arithmetic their
+answers are the same; a call for several tokens adds in another order than a call for one, though,
+and where two tokens are almost as likely as each other that can decide. Beside it: the same
+decoder in batches of one, for batches round differently, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import constrained_ner
+from constrained_ner.corpora import read
+from constrained_ner.documents import Document
+from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.grammar import Level
+from constrained_ner.models import LanguageModel, load_model
+from constrained_ner.predict import Predictor
+from constrained_ner.prompts import Target
+from constrained_ner.trained import DEFAULT_MODEL
+
+SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
+LABELS = ("Chemical", "Disease")
+WAYS = {
+    "blocks": ("fast", 8),
+    "reference": ("reference", 8),
+    "reference, batch 1": ("reference", 1),
+}
+
+
+def answers(
+    model: LanguageModel, name: str, level: Level, documents: Sequence[Document], way: str
+) -> list[str]:
+    decoder, rows = WAYS[way]
+    predictor = Predictor(
+        model, get_format(name), [Target(LABELS)], level, batch_size=rows, decoder=decoder
+    )
+    predictions = predictor.predict(documents)
+    return [reply.answer for prediction in predictions for reply in prediction.replies]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--documents", type=int, default=20)
+    parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--levels", default="free,faithful")
+    parser.add_argument("--dtypes", default="float32,bfloat16")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    found = (document for document in read(SAMPLES) if isinstance(document, Document))
+    documents = list(islice(found, arguments.documents))
+    rows = []
+    for dtype in arguments.dtypes.split(","):
+        model = load_model(arguments.model, device=arguments.device, dtype=dtype)
+        for level in map(Level, arguments.levels.split(",")):
+            for name in arguments.formats.split(","):
+                written = {way: answers(model, name, level, documents, way) for way in WAYS}
+                base = written.pop("reference")
+                other = {
+                    way: sum(a != b for a, b in zip(base, each, strict=True))
+                    for way, each in written.items()
+                }
+                row = {"dtype": dtype, "level": level, "format": name, "answers": len(base)}
+                rows.append({**row, "other_than_reference": other})
+                print(rows[-1], file=sys.stderr)
+    result: dict[str, Any] = {
+        "model": arguments.model,
+        "documents": len(documents),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            package: version(package)
+            for package in ("constrained_ner", "llguidance", "outlines", "torch", "transformers")
+        },
+        "rows": rows,
+    }
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
