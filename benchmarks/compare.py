@@ -40,6 +40,8 @@ from .readme import put
 ROOT = Path(__file__).parent.parent
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia", "pgxcorpus")
 OWN = "samples"
+RESULTS = ROOT / "benchmarks" / "results" / "compare"
+CARD = Path(folder_of(DEFAULT_MODEL)) / "README.md"
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=40, help="of each corpus")
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "compare")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
 
@@ -69,12 +71,12 @@ def main() -> None:
     text = json.dumps(results, ensure_ascii=False)
     (arguments.results / "results.json").write_text(text + "\n", encoding="utf-8")
     write_report(results, arguments.results)
-    write_card(results)
+    CARD.write_text(card_of(results), encoding="utf-8")
     write_readme(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
 
 
-def write_card(results: dict[str, Any]) -> None:
+def card_of(results: dict[str, Any]) -> str:
     """The card of the default model, with the scores on the data sets that it was trained for."""
     trained = load_trained(DEFAULT_MODEL)
     assert trained is not None
@@ -88,8 +90,7 @@ def write_card(results: dict[str, Any]) -> None:
         if cell["data"] in known and cell["variant"] == cell["format"]
     }
     most = max(data["documents"] for data in results["data"] if data["name"] in known)
-    text = card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
-    (Path(folder_of(DEFAULT_MODEL)) / "README.md").write_text(text, encoding="utf-8")
+    return card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
 
 
 def write_readme(results: dict[str, Any]) -> None:
