@@ -131,9 +131,12 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=20)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    long, line = [], []
-    while sum(map(len, long)) < 2_000_000:
-        long += islice(sentences(), len(long), len(long) + 10_000)
+    long, size = [], 0
+    for text in sentences():
+        if size > 2_000_000:
+            break
+        long.append(text)
+        size += len(text) + 1
     words = (word for text in sentences() for word in text.rstrip(".").split())
     line = list(islice(words, 5000))
     result = {

@@ -90,7 +90,8 @@ def card_of(results: dict[str, Any]) -> str:
         if cell["data"] in known and cell["variant"] == cell["format"]
     }
     most = max(data["documents"] for data in results["data"] if data["name"] in known)
-    return card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
+    text: str = card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
+    return text
 
 
 def write_readme(results: dict[str, Any]) -> None:

@@ -320,6 +320,25 @@ def test_rows_that_end_while_others_begin(record: bool) -> None:
         assert len(one.steps) == (len(one.tokens) if record else 0)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 9])
+def test_few_tokens_in_float32_have_the_logits_of_the_model(name: str, width: int) -> None:
+    model: Any = tiny(name).steerable.model
+    model.float()
+    for weight_name, weight in model.named_parameters():
+        if weight_name.endswith("bias"):  # which begins as zeros
+            torch.nn.init.normal_(weight, std=0.3)
+    forwards = [module.forward for module in model.modules()]
+    tokens = list(range(7, 27 + width))
+    blocks = Blocks(model, 1)
+    blocks.call([tokens[:20]], [0])
+    found = blocks.call([tokens[20:]], [width])
+    with torch.no_grad():
+        expected = model(torch.tensor([tokens])).logits[0, 20:]
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+    assert [module.forward for module in model.modules()] == forwards
+
+
 def test_rows_keep_their_own_contents() -> None:
     """Whatever was called, forgotten, copied and swapped: the logits are the plain model's."""
     model = tiny("mistral")
