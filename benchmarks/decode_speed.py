@@ -57,6 +57,7 @@ from .readme import put
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 FAR = 4096  # a budget whose end is never near
 HIGH = 1e4  # a logit above all others
+STREAM = 16  # documents of a round, where there are several rows
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,30 @@ Way = Callable[[Sequence[Task]], Tokens]
 
 
 def plain(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return lambda tasks: _generated(model, tasks, Led([task.gold for task in tasks]), costs)
+    return _in_batches(model, batch, costs, lambda tasks: Led([task.gold for task in tasks]))
 
 
 def reference(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return lambda tasks: _generated(model, tasks, LedUnderMasks(model, tasks), costs)
+    return _in_batches(model, batch, costs, lambda tasks: LedUnderMasks(model, tasks))
 
 
-def _generated(model: LanguageModel, tasks: Sequence[Task], processor: Any, costs: Costs) -> Tokens:
-    prompts = [task.question.prompt for task in tasks]
-    budgets = [len(task.gold) for task in tasks]
-    answers = generate(model, prompts, budgets, processor=processor, costs=costs)
-    return [answer.tokens for answer in answers]
+def _in_batches(
+    model: LanguageModel,
+    batch: int,
+    costs: Costs,
+    processor: Callable[[Sequence[Task]], OutlinesLogitsProcessor],
+) -> Way:
+    def way(tasks: Sequence[Task]) -> Tokens:
+        found: Tokens = []
+        for at in range(0, len(tasks), batch):
+            some = tasks[at : at + batch]
+            prompts = [task.question.prompt for task in some]
+            budgets = [len(task.gold) for task in some]
+            answers = generate(model, prompts, budgets, processor=processor(some), costs=costs)
+            found += [answer.tokens for answer in answers]
+        return found
+
+    return way
 
 
 def fast(model: LanguageModel, batch: int, costs: Costs) -> Way:
@@ -195,15 +208,25 @@ WAYS: dict[str, Callable[[LanguageModel, int, Costs], Way]] = {
 
 
 def measure(
-    model: LanguageModel, name: str, documents: Sequence[Document], batch: int, rounds: int
+    model: LanguageModel, name: str, documents: Sequence[Document], batch: int, least: int
 ) -> dict[str, Any]:
-    """One format at one size of batch: a round takes the next documents through all ways."""
+    """One format at one size of batch: a round takes the next documents through all ways.
+
+    Where there are several rows, a round has more documents than rows: in blocks the next one
+    takes the place of one that is done, and batch by batch it waits for the longest.
+
+    Parameters
+    ----------
+    least: how many documents there are at least.
+    """
+    size = batch if batch == 1 else max(batch, STREAM)
+    rounds = -(-least // size)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     costs = {way: Costs() for way in WAYS}
     ways = {way: make(model, batch, costs[way]) for way, make in WAYS.items()}
     tokens = 0
     for number in range(rounds):
-        chosen = [documents[(number * batch + i) % len(documents)] for i in range(batch)]
+        chosen = [documents[(number * size + i) % len(documents)] for i in range(size)]
         tasks = tasks_of(model, name, chosen)
         tokens += sum(len(task.gold) for task in tasks)
         order = list(WAYS)
@@ -218,11 +241,11 @@ def measure(
     return {
         "format": name,
         "batch": batch,
-        "documents": rounds * batch,
+        "documents": rounds * size,
         "tokens": tokens,
         "ways": {
             way: {
-                "seconds_per_document": round(sum(seconds[way]) / (rounds * batch), 4),
+                "seconds_per_document": round(sum(seconds[way]) / (rounds * size), 4),
                 "calls": costs[way].calls,
                 "tokens_per_row_and_call": round(tokens / batch / costs[way].calls, 2),
                 "times_plain": round(base / sum(seconds[way]), 2),
@@ -275,8 +298,7 @@ def main() -> None:
     rows = []
     for batch in map(int, arguments.batches.split(",")):
         for name in arguments.formats.split(","):
-            rounds = max(1, -(-arguments.documents // batch))
-            rows.append(measure(model, name, documents, batch, rounds))
+            rows.append(measure(model, name, documents, batch, arguments.documents))
             ways = rows[-1]["ways"]
             told = ", ".join(f"{way} {ways[way]['times_plain']}" for way in WAYS if way != "plain")
             per_call = ways["fast"]["tokens_per_row_and_call"]
