@@ -120,12 +120,12 @@ class LedUnderMasks(GrammarLogitsProcessor):
 class LedInBlocks(FastDecoder):
     """The same in blocks."""
 
-    def _mask(self, writers: Any, starts: Any, logits: Any) -> None:
+    def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
         for writer, start in zip(writers, starts, strict=True):
             gold, written = writer.question.key.gold, len(writer.tokens)
             for place in range(len(writer.draft.tokens) + 1):
                 logits[start + place, gold[min(written + place, len(gold) - 1)]] = HIGH
-        super()._mask(writers, starts, logits)
+        return super()._mask(writers, starts, logits)
 
 
 Tokens = list[tuple[int, ...]]

@@ -293,24 +293,20 @@ class FastDecoder:
         """Draft under a grammar, with masks from place `at` on; the place after the last one."""
         ends, masks = self.model.vocabulary.ends, self._masks
         masks.make_room(at + room + 1)
-        # No further than where the budget may cut in.
-        ahead = row.room()
         while True:
             masks.fill([(row.matcher, at)])
             if row.matcher.is_error():
                 writer.fail(row.matcher.get_error())
                 return at
             few = masks.allowed(at, FEW)
-            if few is None or few.size != 1 or self.record or ahead == 0 or not self._drafts:
+            if few is None or few.size != 1 or self.record or not self._drafts or row.room() == 0:
                 break
             # The only token needs no call: it is read with those that come after it.
             row.take(int(few[0]))
             writer.take(int(few[0]), ends)
             if writer.done:
                 return at
-            ahead = row.room()
         room = min(writer.question.budget - len(writer.tokens) - 1, room)
-        room = room if ahead is None else min(room, ahead - 1)
         writer.draft = writer.drafter.begin()
         writer.places = [at]
 
@@ -343,20 +339,34 @@ class FastDecoder:
         self.costs.calls += 1
         raw = logits.float().log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        self._mask(writers, starts, logits)
+        unmasked = self._mask(writers, starts, logits)
         chosen = self._chosen(logits)
         steps = self._recorded(raw, logits, chosen) if raw is not None else [None] * len(chosen)
         for i, (writer, start, size) in enumerate(zip(writers, starts, sizes, strict=True), first):
-            self._accept(writer, chosen[start : start + size], steps[start : start + size])
+            places = slice(start, start + size)
+            if start in unmasked:
+                part = raw[places] if raw is not None else None
+                self._accept_near_the_end(writer, unmasked[start], logits[places], part)
+            else:
+                self._accept(writer, chosen[places], steps[places])
             # What of the draft did not hold is forgotten; the newest token is yet to be read.
             self._blocks.forget(i, len(writer.question.prompt) + len(writer.tokens) - 1)
 
-    def _mask(self, writers: Sequence[_Writer], starts: Sequence[int], logits: Any) -> None:
-        """Mask logits in place, [places of all drafts, vocabulary]."""
-        closing = {
-            start: (writer.row, logits[start].clone())
+    def _mask(
+        self, writers: Sequence[_Writer], starts: Sequence[int], logits: torch.Tensor
+    ) -> dict[int, torch.Tensor]:
+        """Mask logits in place, [places of all drafts, vocabulary].
+
+        Returns
+        -------
+        By the start of a draft along which the budget may cut in: what its logits were.
+        """
+        unmasked = {
+            start: logits[start : start + len(writer.places)].clone()
             for writer, start in zip(writers, starts, strict=True)
-            if writer.row is not None and writer.row.room() == 0
+            if writer.row is not None
+            and (room := writer.row.room()) is not None
+            and room < len(writer.places)
         }
         places = [
             (place, start + k)
@@ -368,8 +378,7 @@ class FastDecoder:
             masks, rows = zip(*places, strict=True)
             with self.costs.timed("mask_seconds"):
                 self._masks.apply(masks, rows, logits)
-        for start, (row, before) in closing.items():
-            row.close(before, logits[start], candidates=8 if self.temperature else 1)
+        return unmasked
 
     def _chosen(self, logits: torch.Tensor) -> list[int]:
         if self.temperature:
@@ -404,6 +413,40 @@ class FastDecoder:
                 if row.dead:
                     writer.fail(f"token {token} does not fit")
                     return
+            writer.take(token, self.model.vocabulary.ends)
+            if drafted != token or writer.done:
+                return
+
+    def _accept_near_the_end(
+        self,
+        writer: _Writer,
+        unmasked: torch.Tensor,
+        masked: torch.Tensor,
+        raw: torch.Tensor | None,
+    ) -> None:
+        """The same where the budget may cut in: what it lets through hangs on the tokens before.
+
+        Parameters
+        ----------
+        unmasked, masked: logits along the draft; raw: log-probabilities; [places, vocabulary].
+        """
+        draft, row = writer.draft, writer.row
+        assert row is not None
+        row.matcher.rollback(len(draft.tokens))
+        for place, drafted in enumerate([*draft.tokens, None]):
+            if row.room() == 0:
+                with self.costs.timed("mask_seconds"):
+                    candidates = 8 if self.temperature else 1
+                    row.close(unmasked[place], masked[place], candidates)
+            here = slice(place, place + 1)
+            (token,) = self._chosen(masked[here])
+            step = self._recorded(raw[here], masked[here], [token])[0] if raw is not None else None
+            if drafted is not None:
+                draft.learn(place, drafted == token)
+            row.take(token, step)
+            if row.dead:
+                writer.fail(f"token {token} does not fit")
+                return
             writer.take(token, self.model.vocabulary.ends)
             if drafted != token or writer.done:
                 return
