@@ -126,6 +126,7 @@ class Draft:
     ----------
     tokens: the guesses. `kinds`: what each goes by.
     likely: that all of them are right.
+    unsure: the guess after them that was not worth it.
     """
 
     def __init__(self, drafter: Drafter):
@@ -135,6 +136,7 @@ class Draft:
         self.tokens: list[int] = []
         self.kinds: list[str] = []
         self.likely = 1.0
+        self.unsure: tuple[int, str] | None = None
 
     def extend(
         self,
@@ -155,7 +157,10 @@ class Draft:
         for token, goes_by in drafter._guesses(self._tail, self._reading, few):
             if (found := habits.trust(goes_by)) > trust and (allows is None or allows(token)):
                 best, trust, kind = token, found, goes_by
-        if best is None or self.likely * trust < least:
+        if best is None:
+            return None
+        if self.likely * trust < least:
+            self.unsure = best, kind
             return None
         self.likely *= trust
         self._reading = drafter._read(self._reading, self._tail[-1:], best)
@@ -164,6 +169,11 @@ class Draft:
         self.kinds.append(kind)
         return best
 
-    def learn(self, place: int, right: bool) -> None:
-        """Whether a guess was right, by the model's own token."""
-        self._drafter.habits.learn(self.kinds[place], right)
+    def learn(self, place: int, token: int) -> None:
+        """The model's own token at a place of the draft, or at the one after its last."""
+        if place < len(self.tokens):
+            self._drafter.habits.learn(self.kinds[place], self.tokens[place] == token)
+        elif self.unsure is not None:
+            # Else a kind that is not tried could never show that it should be.
+            guess, kind = self.unsure
+            self._drafter.habits.learn(kind, guess == token)

@@ -404,8 +404,7 @@ class FastDecoder:
         draft, row = writer.draft, writer.row
         for place, (token, step) in enumerate(zip(chosen, steps, strict=True)):
             drafted = draft.tokens[place] if place < len(draft.tokens) else None
-            if drafted is not None:
-                draft.learn(place, drafted == token)
+            draft.learn(place, token)
             if row is not None:
                 if drafted != token:
                     row.matcher.rollback(len(draft.tokens) - place)
@@ -441,8 +440,7 @@ class FastDecoder:
             here = slice(place, place + 1)
             (token,) = self._chosen(masked[here])
             step = self._recorded(raw[here], masked[here], [token])[0] if raw is not None else None
-            if drafted is not None:
-                draft.learn(place, drafted == token)
+            draft.learn(place, token)
             row.take(token, step)
             if row.dead:
                 writer.fail(f"token {token} does not fit")
