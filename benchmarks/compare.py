@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.benchmark.blocks import number, percent
+from constrained_ner.benchmark.blocks import EMPTY, number, percent
 from constrained_ner.benchmark.grid import Grid, load_data, run, variants_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import gather
@@ -31,6 +31,7 @@ from constrained_ner.benchmark.view import (
     untrue,
 )
 from constrained_ner.cli.benchmark import Bar
+from constrained_ner.formats import FORMATS
 from constrained_ner.metrics import Counts
 from constrained_ner.trained import DEFAULT_MODEL, folder_of, load_trained
 from constrained_ner.training.saving import card
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", action="store_true", help="of what is done; answer nothing")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
 
@@ -64,8 +66,9 @@ def main() -> None:
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
     )
-    with Bar(grid, arguments.output) as bar:
-        run(grid, arguments.output, bar.progress)
+    if not arguments.report:
+        with Bar(grid, arguments.output) as bar:
+            run(grid, arguments.output, bar.progress)
     results = gather(grid, arguments.output, texts=[OWN])
     arguments.results.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, ensure_ascii=False)
@@ -95,25 +98,37 @@ def card_of(results: dict[str, Any]) -> str:
 
 
 def write_readme(results: dict[str, Any]) -> None:
-    """F1 of each format over all entities of the corpora, and how often free answers fail."""
+    """F1 of each format over all entities of the corpora, and how often free answers fail.
+
+    Of corpora that were answered freely and under the strictest masks in all formats.
+    """
     view = View(results)
     (group,) = view.groups
-    corpora = [name for name in view.names if name != OWN]
-    rows = []
-    for variant in view.variants_of(group):
-        of_level = {
-            level: [cell for draw in view.draws(group, (variant, level), corpora) for cell in draw]
-            for level in view.levels
-        }
-        f1 = [number(scores_of(cells, metric("strict")).f1 or 0.0) for cells in of_level.values()]
-        parsed, answers = (health_sum(of_level[FREE], key) for key in ("parsed", "answers"))
-        seconds = {level: cost(cells, "seconds") or 0.0 for level, cells in of_level.items()}
-        faithful = seconds[view.masked[-1]] / seconds[FREE]
-        rows.append(
-            [variant, *f1, percent(parsed, answers), str(untrue(of_level[FREE])), f"{faithful:.2f}"]
+    strictest = view.masked[-1]
+    corpora = [
+        name
+        for name in view.names
+        if name != OWN
+        and all(
+            view.draws(group, (format, level), [name])
+            for format in FORMATS
+            for level in (FREE, strictest)
         )
-    heads = ["format", *(f"F1, {level}" for level in view.levels)]
-    put("compare", [*heads, "free: parse", "free: untrue", "faithful: times free's seconds"], rows)
+    ]
+    rows = []
+    for format in FORMATS:
+        of_level = {level: view.draws(group, (format, level), corpora) for level in view.levels}
+        f1 = [
+            number(scores_of(draws[0], metric("strict")).f1 or 0.0) if draws else EMPTY.text
+            for draws in of_level.values()
+        ]
+        (free,), (masked,) = of_level[FREE], of_level[strictest]
+        seconds = (cost(masked, "seconds") or 0.0) / (cost(free, "seconds") or 1.0)
+        parsed = percent(health_sum(free, "parsed"), health_sum(free, "answers"))
+        rows.append([format, *f1, parsed, str(untrue(free)), number(seconds, 2)])
+    levels = [f"F1, {level}" for level in view.levels]
+    last = f"{strictest}: times free's seconds"
+    put("compare", ["format", *levels, "free: parse", "free: untrue", last], rows)
 
 
 if __name__ == "__main__":
