@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from constrained_ner.benchmark.view import (
 )
 from constrained_ner.cli.benchmark import Bar
 from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts
 from constrained_ner.trained import DEFAULT_MODEL, folder_of, load_trained
 from constrained_ner.training.saving import card
@@ -48,6 +50,9 @@ CARD = Path(folder_of(DEFAULT_MODEL)) / "README.md"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpora", type=Path, default=Path("corpora"))
+    parser.add_argument("--data", default=",".join((*CORPORA, OWN)), help="a part of these")
+    parser.add_argument("--formats", default="all,spans")
+    parser.add_argument("--levels", default=",".join(Level))
     parser.add_argument("--documents", type=int, default=40, help="of each corpus")
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--dtype", default="auto")
@@ -58,11 +63,13 @@ def main() -> None:
 
     paths = {name: arguments.corpora / name / "test.jsonl" for name in CORPORA}
     paths[OWN] = ROOT / "constrained_ner" / "samples" / "sentences.jsonl"
-    data = [load_data(path, name, arguments.documents)[0] for name, path in paths.items()]
+    names = arguments.data.split(",")
+    data = [load_data(paths[name], name, arguments.documents)[0] for name in names]
     grid = Grid(
         (DEFAULT_MODEL,),
         tuple(data),
-        variants_of(["all", "spans"]),
+        variants_of(arguments.formats.split(",")),
+        tuple(map(Level, arguments.levels.split(","))),
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
     )
@@ -109,11 +116,7 @@ def write_readme(results: dict[str, Any]) -> None:
         name
         for name in view.names
         if name != OWN
-        and all(
-            view.draws(group, (format, level), [name])
-            for format in FORMATS
-            for level in (FREE, strictest)
-        )
+        and all(view.draws(group, way, [name]) for way in product(FORMATS, (FREE, strictest)))
     ]
     rows = []
     for format in FORMATS:
