@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from constrained_ner.decoding.completion import shortest_answer
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
@@ -68,6 +68,28 @@ def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabu
     fast = wrapper(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
     # Wider than the tokenizer, as the vocabularies of real models are.
     return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
+
+
+def tiny_llama(seed: int = 0, context: int = 2048) -> tuple[Any, Any]:
+    """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
+    tokenizer, vocabulary = small_vocabulary()
+    torch.manual_seed(seed)
+    model: Any = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary.size,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=context,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            initializer_range=0.6,  # far from uniform: it has its preferences
+        )
+    )
+    return model.eval(), tokenizer
 
 
 # ---- what is drawn ------------------------------------------------------------------------------

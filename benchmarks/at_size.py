@@ -22,41 +22,19 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
 import constrained_ner
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.formats import get_format
-from constrained_ner.models import LanguageModel, wrap
+from constrained_ner.models import wrap
 from constrained_ner.predict import Prediction, Predictor
 from constrained_ner.prompts import Target
 from constrained_ner.runs import run
 
-from .always_parses import small_vocabulary
+from .always_parses import tiny_llama
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 BUDGET = 24  # tokens
-
-
-def tiny_model() -> LanguageModel:
-    tokenizer, vocabulary = small_vocabulary()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )
-    model: Any = LlamaForCausalLM(config)
-    return wrap("tiny", model.eval(), tokenizer)
 
 
 def sentences() -> Iterator[str]:
@@ -72,7 +50,7 @@ def resident() -> float:
 
 def predictor() -> Predictor:
     return Predictor(
-        tiny_model(),
+        wrap("tiny", *tiny_llama(context=8192)),
         get_format("multi_term"),
         [Target(("Disease",))],
         batch_size=32,

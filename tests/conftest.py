@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import constrained_ner
-from benchmarks.always_parses import small_vocabulary
+from benchmarks.always_parses import small_vocabulary, tiny_llama
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.models import BASE_MODEL, LanguageModel, load_model, wrap
@@ -23,28 +20,6 @@ from tests.training_models import model_of, save_model, short_recipe, write_docu
 SAMPLES = Path(constrained_ner.__file__).parent / "samples"
 
 
-def tiny(seed: int = 0, context: int = 2048) -> tuple[Any, Any]:
-    """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
-    tokenizer, vocabulary = small_vocabulary()
-    torch.manual_seed(seed)
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary.size,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=context,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-            initializer_range=0.6,  # far from uniform: it has its preferences
-        )
-    )
-    return model.eval(), tokenizer
-
-
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return small_vocabulary()[1]
@@ -52,14 +27,14 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> LanguageModel:
-    return wrap("tiny", *tiny())
+    return wrap("tiny", *tiny_llama())
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as a folder that `load_model` reads."""
     folder = tmp_path_factory.mktemp("tiny")
-    model, tokenizer = tiny()
+    model, tokenizer = tiny_llama()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.always_parses import tiny_llama
 from constrained_ner.errors import ModelError
 from constrained_ner.models import (
     BASE_MODEL,
@@ -20,7 +21,6 @@ from constrained_ner.models import (
     packaged_model,
     wrap,
 )
-from tests.conftest import tiny
 
 
 def test_a_folder(tiny_folder: Path, tiny_model: LanguageModel) -> None:
@@ -94,7 +94,7 @@ def test_a_dtype_that_is_none(tiny_folder: Path) -> None:
 
 
 def test_a_tokenizer_that_is_too_large() -> None:
-    model, tokenizer = tiny()
+    model, tokenizer = tiny_llama()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
     with pytest.raises(ModelError, match="the tokenizer has"):
         wrap("tiny", model, tokenizer)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.always_parses import tiny_llama
 from constrained_ner import predict as predict_module
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
@@ -16,7 +17,6 @@ from constrained_ner.grammar import Level
 from constrained_ner.models import LanguageModel, wrap
 from constrained_ner.predict import Prediction, Predictor, Summary
 from constrained_ner.prompts import Target, indexed, messages, prompt
-from tests.conftest import tiny
 
 LABELS = ("Disease", "Anatomy")
 
@@ -99,7 +99,7 @@ def test_a_conversation_shows_the_answers_before(
 
 
 def test_one_bad_document_never_loses_the_others(samples: list[Document]) -> None:
-    small = wrap("small", *tiny(context=700))
+    small = wrap("small", *tiny_llama(context=700))
     long = Document("long", "knee pain " * 400)
     documents: list[Document | InputError] = [
         samples[0],
@@ -132,7 +132,7 @@ def test_a_budget_that_is_too_small_names_the_document(
 
 
 def test_answers_shrink_to_what_the_context_holds(samples: list[Document]) -> None:
-    small = wrap("small", *tiny(context=1000))
+    small = wrap("small", *tiny_llama(context=1000))
     predictor = Predictor(small, FORMATS["multi_bio"], [Target(LABELS)], batch_size=4)
     for prediction in predictor.predict(samples[:4]):
         assert prediction.error is None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.always_parses import tiny_llama
 from constrained_ner import Extractor
 from constrained_ner.corpora import read
 from constrained_ner.decoding.blocks import Blocks
@@ -29,7 +30,7 @@ from constrained_ner.models import LanguageModel, wrap
 from constrained_ner.predict import Prediction, Predictor, Summary
 from constrained_ner.prompts import Target
 from constrained_ner.runs import CHUNK, run
-from tests.conftest import SAMPLES, tiny
+from tests.conftest import SAMPLES
 from tests.test_cli import cner
 
 LABELS = ("Disease", "Anatomy")
@@ -67,7 +68,7 @@ def test_entities_come_back_with_offsets_into_the_document(
 
 @pytest.mark.parametrize("name", ["multi_term", "conv_term", "single_span"])
 def test_what_is_too_long_is_cut_at_white_space_and_answered(name: str) -> None:
-    model = wrap("short", *tiny(context=700))
+    model = wrap("short", *tiny_llama(context=700))
     text = " ".join(f"word{i}" for i in range(400))
     for segment in ("sentence", "window"):
         predictor = predictor_of(model, name, segment=segment)
@@ -83,7 +84,7 @@ def test_what_is_too_long_is_cut_at_white_space_and_answered(name: str) -> None:
 
 
 def test_a_part_that_cannot_be_answered_leaves_the_others() -> None:
-    model = wrap("short", *tiny(context=700))
+    model = wrap("short", *tiny_llama(context=700))
     text = f"Knee pain. {'x' * 3000} No fever."
     summary = Summary()
     (prediction,) = predictor_of(model).predict([Document("n", text)])

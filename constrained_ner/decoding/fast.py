@@ -81,7 +81,20 @@ class _Writer:
         full = len(self.tokens) >= self.question.budget
         return self.ended or full or self.error is not None
 
-    def take(self, token: int, ends: Collection[int]) -> None:
+    def take(
+        self,
+        token: int,
+        ends: Collection[int],
+        step: Step | None = None,
+        *,
+        consumed: bool = False,
+    ) -> None:
+        """The answer has got one more token; see `Row.take`."""
+        if self.row is not None:
+            self.row.take(token, step, consumed=consumed)
+            if self.row.dead:
+                self.fail(f"token {token} does not fit")
+                return
         self.tokens.append(token)
         self.drafter.take(token)
         self.ended = self.row.ended if self.row is not None else token in ends
@@ -302,7 +315,6 @@ class FastDecoder:
             if few is None or few.size != 1 or self.record or not self._drafts or row.room() == 0:
                 break
             # The only token needs no call: it is read with those that come after it.
-            row.take(int(few[0]))
             writer.take(int(few[0]), ends)
             if writer.done:
                 return at
@@ -405,14 +417,10 @@ class FastDecoder:
         for place, (token, step) in enumerate(zip(chosen, steps, strict=True)):
             drafted = draft.tokens[place] if place < len(draft.tokens) else None
             draft.learn(place, token)
-            if row is not None:
-                if drafted != token:
-                    row.matcher.rollback(len(draft.tokens) - place)
-                row.take(token, step, consumed=drafted == token)
-                if row.dead:
-                    writer.fail(f"token {token} does not fit")
-                    return
-            writer.take(token, self.model.vocabulary.ends)
+            if row is not None and drafted != token:
+                row.matcher.rollback(len(draft.tokens) - place)
+            ends = self.model.vocabulary.ends
+            writer.take(token, ends, step, consumed=drafted == token)
             if drafted != token or writer.done:
                 return
 
@@ -441,11 +449,7 @@ class FastDecoder:
             (token,) = self._chosen(masked[here])
             step = self._recorded(raw[here], masked[here], [token])[0] if raw is not None else None
             draft.learn(place, token)
-            row.take(token, step)
-            if row.dead:
-                writer.fail(f"token {token} does not fit")
-                return
-            writer.take(token, self.model.vocabulary.ends)
+            writer.take(token, self.model.vocabulary.ends, step)
             if drafted != token or writer.done:
                 return
 
