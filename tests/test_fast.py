@@ -93,7 +93,7 @@ def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Questio
         shortest = shortest_answer(
             model.vocabulary.matcher(task.grammar), task.grammar, model.vocabulary
         )
-        budget = len(shortest) + rng.choice([0, rng.randint(1, 20), 60])
+        budget = len(shortest) + rng.choice([0, rng.randint(1, 20), 60, 150])
         prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
         kind = task.format.name
         found.append(Question(prompt[:200], budget, task.grammar, kind=kind, key=key))

@@ -64,6 +64,7 @@ class _Writer:
     Attributes
     ----------
     row: where its grammar stands; None for a free one.
+    room: before the budget cuts in, see `Row.room`; where the draft begins.
     places: of the masks along the draft.
     """
 
@@ -72,6 +73,7 @@ class _Writer:
     drafter: Drafter
     draft: Draft
     tokens: list[int] = field(default_factory=list)
+    room: int | None = None
     places: list[int] = field(default_factory=list)
     ended: bool = False
     error: CnerError | None = None
@@ -307,12 +309,13 @@ class FastDecoder:
         ends, masks = self.model.vocabulary.ends, self._masks
         masks.make_room(at + room + 1)
         while True:
+            writer.room = row.room()
             masks.fill([(row.matcher, at)])
             if row.matcher.is_error():
                 writer.fail(row.matcher.get_error())
                 return at
             few = masks.allowed(at, FEW)
-            if few is None or few.size != 1 or self.record or not self._drafts or row.room() == 0:
+            if few is None or few.size != 1 or self.record or not self._drafts or writer.room == 0:
                 break
             # The only token needs no call: it is read with those that come after it.
             writer.take(int(few[0]), ends)
@@ -376,9 +379,7 @@ class FastDecoder:
         unmasked = {
             start: logits[start : start + len(writer.places)].clone()
             for writer, start in zip(writers, starts, strict=True)
-            if writer.row is not None
-            and (room := writer.row.room()) is not None
-            and room < len(writer.places)
+            if writer.room is not None and writer.room < len(writer.places)
         }
         places = [
             (place, start + k)
