@@ -40,6 +40,7 @@ import torch
 from outlines.processors import OutlinesLogitsProcessor
 
 import constrained_ner
+from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.fast import FastDecoder, Question
@@ -306,16 +307,13 @@ def main() -> None:
     bare = model.steerable.model
     result = {
         "model": arguments.model,
-        "data": arguments.data.name,
+        "data": f"{arguments.data.resolve().parent.name}/{arguments.data.name}",
         "seed": arguments.seed,
         "device": str(bare.device),
         "dtype": str(bare.dtype),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch on "
         f"{torch.get_num_threads()} threads",
-        "versions": {
-            package: version(package)
-            for package in ("constrained_ner", "llguidance", "outlines", "torch", "transformers")
-        },
+        "versions": {name: version(name) for name in PACKAGES},
         "rows": rows,
     }
     if arguments.output:

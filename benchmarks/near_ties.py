@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import constrained_ner
+from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS, get_format
@@ -81,10 +82,7 @@ def main() -> None:
         "model": arguments.model,
         "documents": len(documents),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {
-            package: version(package)
-            for package in ("constrained_ner", "llguidance", "outlines", "torch", "transformers")
-        },
+        "versions": {name: version(name) for name in PACKAGES},
         "rows": rows,
     }
     if arguments.output:
