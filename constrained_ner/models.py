@@ -201,7 +201,7 @@ def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabu
 
 
 def device_name(model: LanguageModel) -> str:
-    """The hardware, as it calls itself."""
+    """The hardware, as it calls itself, and how much of it is used."""
     bare: Any = model.steerable.model
     if bare.device.type == "cuda":
         return str(torch.cuda.get_device_name())
@@ -209,7 +209,9 @@ def device_name(model: LanguageModel) -> str:
     with_name = Path("/proc/cpuinfo")
     if with_name.exists():
         names = re.findall(r"^model name\s*: (.+)$", with_name.read_text(), re.MULTILINE)
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {os.cpu_count()} cores"
+    used, there = torch.get_num_threads(), os.cpu_count()
+    cores = f"{there} cores" if used == there else f"{used} of {there} cores"
+    return f"{names[0] if names else platform.processor() or 'CPU'}, {cores}"
 
 
 def base_of(name: str | Path) -> str:
