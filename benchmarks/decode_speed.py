@@ -31,6 +31,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -81,7 +82,8 @@ def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> 
         gold = format.encode(Document("", document.text, kept), asked, Level.FAITHFUL)
         grammar = format.grammar(document.text, asked, Level.FAITHFUL)
         prompt = model.encode(messages(format, document.text, asked))
-        question = Question(prompt, FAR, grammar, document.id, name)
+        ahead = partial(format.ahead, text=document.text)
+        question = Question(prompt, FAR, grammar, document.id, name, ahead)
         tokens = (*model.vocabulary.tokenize(gold), model.vocabulary.ends[0])
         found.append(Task(question, tokens))
     return found
@@ -183,6 +185,7 @@ def _in_blocks(decoder: FastDecoder, *, masked: bool) -> Way:
                 task.question.grammar if masked else None,
                 task.question.name,
                 task.question.kind,
+                task.question.ahead,
                 task,
             )
             for task in tasks

@@ -601,7 +601,8 @@ def _in_blocks(source: Iterator[_Pair], predictor: Predictor) -> Iterator[Predic
                 continue
             in_hand[id(job)] = asked, job
             kind = f"{job.predictor.format.name}, {job.predictor.level}"
-            return Question(prompt, budget, grammar, job.place, kind, job)
+            ahead = partial(job.predictor.format.ahead, text=job.text)
+            return Question(prompt, budget, grammar, job.place, kind, ahead, job)
 
     def done() -> Iterator[Prediction]:
         while under_way and not under_way[0].open:

@@ -77,6 +77,15 @@ class Vocabulary:
             self._pieces[text] = self.engine.tokenize_str(text)
         return self._pieces[text]
 
+    def continuation(self, written: str, rest: str) -> list[int]:
+        """The tokenizer's own tokens for the rest of a text; none where one begins before it."""
+        tokens: list[int] = self.engine.tokenize_str(written + rest)
+        size, wanted = len(tokens), len(rest.encode())
+        while wanted > 0:
+            size -= 1
+            wanted -= len(self.bytes_of(tokens[size : size + 1]))
+        return tokens[size:] if wanted == 0 else []
+
     def bytes_of(self, tokens: Sequence[int]) -> bytes:
         data: bytes = self.engine.decode_bytes(list(tokens))
         return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,7 +97,8 @@ def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Questio
         budget = len(shortest) + rng.choice([0, rng.randint(1, 20), 60, 150])
         prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
         kind = task.format.name
-        found.append(Question(prompt[:200], budget, task.grammar, kind=kind, key=key))
+        ahead = partial(task.format.ahead, text=task.text)
+        found.append(Question(prompt[:200], budget, task.grammar, kind=kind, ahead=ahead, key=key))
     return found
 
 

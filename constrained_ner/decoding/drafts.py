@@ -2,8 +2,9 @@
 
 Answers copy: from the text in the prompt, from what was just written, from the answers of other
 documents in the same format. Where the grammar leaves little choice, its longest token is a guess,
-too. How often each kind of guess was right is learned on the way, and a draft ends where it is no
-longer likely to hold. No guess changes an answer; a bad one costs time.
+too, and a format may know how an answer is likely to go on. How often each kind of guess was right
+is learned on the way, and a draft ends where it is no longer likely to hold. No guess changes an
+answer; a bad one costs time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 _ORDERS = (4, 3, 2, 1)  # by how many tokens before it a token is guessed
 _MEMORY = 0.95  # how slowly it is forgotten whether a kind of guess was right
 _ONLY = "the only one"
+_AHEAD = "as the format goes on"
+_TAIL = 64  # tokens of an answer that its format is asked about
 _MOST = 200_000  # habits that are kept, some tens of megabytes
 FEW = 64  # tokens: if a grammar lets more through, the longest of them says nothing
 
@@ -57,10 +60,18 @@ class Drafter:
     prompt: its tokens.
     habits: of the format that it writes.
     lengths: of each token of the vocabulary, in bytes.
+    ahead: from the end of the answer so far to the tokens that are likely to follow.
     """
 
-    def __init__(self, prompt: Sequence[int], habits: Habits, lengths: Tokens):
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        habits: Habits,
+        lengths: Tokens,
+        ahead: Callable[[Sequence[int]], Sequence[int]] | None = None,
+    ):
         self.habits = habits
+        self._ahead = ahead
         self._lengths = lengths
         self._tokens = list(prompt)  # and the answer after it
         self._prompt = len(prompt)
@@ -93,7 +104,8 @@ class Drafter:
         return place if place < self._prompt else reading
 
     def begin(self) -> Draft:
-        return Draft(self)
+        ahead = self._ahead(self._tokens[self._prompt :][-_TAIL:]) if self._ahead else ()
+        return Draft(self, ahead)
 
     def _guesses(
         self, tail: tuple[int, ...], reading: int, few: Tokens | None
@@ -129,8 +141,9 @@ class Draft:
     unsure: the guess after them that was not worth it.
     """
 
-    def __init__(self, drafter: Drafter):
+    def __init__(self, drafter: Drafter, ahead: Sequence[int] = ()):
         self._drafter = drafter
+        self._ahead = ahead  # nothing once a guess was another
         self._reading = drafter._reading
         self._tail = tuple(drafter._tokens[-_ORDERS[0] :])
         self.tokens: list[int] = []
@@ -154,7 +167,12 @@ class Draft:
         """
         drafter, habits = self._drafter, self._drafter.habits
         best, trust, kind = None, 0.0, ""
-        for token, goes_by in drafter._guesses(self._tail, self._reading, few):
+        place = len(self.tokens)
+        guesses = drafter._guesses(self._tail, self._reading, few)
+        if place < len(self._ahead):
+            # Before the others, which know less; and once its beginning holds, so does the rest.
+            guesses.insert(0, (self._ahead[place], f"{_AHEAD}, {min(place, 3)}"))
+        for token, goes_by in guesses:
             if (found := habits.trust(goes_by)) > trust and (allows is None or allows(token)):
                 best, trust, kind = token, found, goes_by
         if best is None:
@@ -163,6 +181,8 @@ class Draft:
             self.unsure = best, kind
             return None
         self.likely *= trust
+        if place < len(self._ahead) and self._ahead[place] != best:
+            self._ahead = ()
         self._reading = drafter._read(self._reading, self._tail[-1:], best)
         self._tail = (*self._tail, best)[-_ORDERS[0] :]
         self.tokens.append(best)

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,6 +47,7 @@ class Question:
     grammar: what the answer follows; None for a free one.
     name: what to call it in messages.
     kind: answers of one kind, say a format, teach each other.
+    ahead: from the end of the answer so far to how it is likely to go on, see `Format.ahead`.
     key: for the one who asks.
     """
 
@@ -54,6 +56,7 @@ class Question:
     grammar: Grammar | None = None
     name: str = "prompt"
     kind: str = ""
+    ahead: Callable[[str], str] | None = None
     key: Any = None
 
 
@@ -242,8 +245,15 @@ class FastDecoder:
             except CnerError as error:
                 error.args = (f"{question.name}: {error}",)
                 raise
-        drafter = Drafter(question.prompt, self._habits[question.kind], vocabulary.lengths)
+        habits = self._habits[question.kind]
+        ahead = question.ahead and partial(self._ahead, question.ahead)
+        drafter = Drafter(question.prompt, habits, vocabulary.lengths, ahead)
         return _Writer(question, row, drafter, drafter.begin())
+
+    def _ahead(self, ahead: Callable[[str], str], tokens: Sequence[int]) -> Sequence[int]:
+        written = self.model.vocabulary.text_of(tokens)
+        rest = ahead(written)
+        return self.model.vocabulary.continuation(written, rest) if rest else ()
 
     # ---- prompts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import MAX_SAME_START, span_list
 from constrained_ner.formats._items import salvage_list
+from constrained_ner.formats._offsets import likely_span
 from constrained_ner.formats.base import (
     Feature,
     Format,
@@ -20,6 +22,8 @@ from constrained_ner.formats.base import (
     values,
 )
 from constrained_ner.grammar import Closers
+
+_UNDER_WAY = re.compile(r"\[(?P<start>\d{1,9})(?:, (?P<end>\d{0,9}))?\Z")
 
 SPAN_FEATURES = frozenset({Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.OFFSETS})
 
@@ -91,3 +95,11 @@ class SpanFormat(Format):
         label = min((self.written(label) for label in labels), key=len)
         tail = f"{self.middle}{label}{self.closing}]"
         return lambda partial: [tail[i:] for i in range(len(tail) - 1, -1, -1)]
+
+    def ahead(self, written: str, text: str) -> str:
+        match = _UNDER_WAY.search(written)
+        found = match and likely_span(text, match["start"], match["end"])
+        if not match or not found:
+            return ""
+        start, end, _ = found
+        return f"{start}, {end}]" if match["end"] is None else f"{end}]"

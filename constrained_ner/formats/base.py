@@ -351,6 +351,19 @@ class Format(ABC):
     def units(self, text: str) -> Sequence[Span]:
         return units(text, self.options.boundaries)
 
+    # ---- guesses
+
+    def ahead(self, written: str, text: str) -> str:
+        """How an answer is likely to go on, "" where there is nothing to tell.
+
+        Decoding in blocks drafts it; what a model writes does not hang on it.
+
+        Parameters
+        ----------
+        written: the end of the answer so far.
+        """
+        return ""
+
 
 @lru_cache(maxsize=256)
 def _syntax(format: type[Format], options: Options, labels: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ from constrained_ner.fillings import (
     numbered,
 )
 from constrained_ner.formats._items import checked_label
+from constrained_ner.formats._offsets import likely_span
 from constrained_ner.formats.base import (
     Feature,
     Format,
@@ -39,6 +40,7 @@ from constrained_ner.words import Span, one_line
 _LINE = re.compile(
     r"(?:T\d*\s+)?(?P<label>\S+)\s+(?P<offsets>\d+\s+\d+(?:;\s*\d+\s+\d+)*)\s+(?P<surface>.+)"
 )
+_UNDER_WAY = re.compile(r"^T\d+ \S+ (?P<start>\d{1,9})(?: (?P<end>\d{0,9}))?\Z", re.MULTILINE)
 
 
 class MultiBrat(Format):
@@ -144,3 +146,12 @@ class MultiBrat(Format):
         # Offsets that come first may ask for a surface as long as the text.
         bound = len(text.encode()) if self.options.anchor == "offsets" else 0
         return super().detour(text, labels) + bound
+
+    def ahead(self, written: str, text: str) -> str:
+        match = _UNDER_WAY.search(written)
+        found = match and likely_span(text, match["start"], match["end"])
+        if not match or not found:
+            return ""
+        start, end, span = found
+        rest = f"{end} {one_line(text[slice(*span)])}"
+        return f"{start} {rest}" if match["end"] is None else rest
