@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from constrained_ner.benchmark import grid as grid_module
+from constrained_ner.benchmark.blocks import number
 from constrained_ner.benchmark.grid import (
     Cell,
     Data,
@@ -23,6 +24,8 @@ from constrained_ner.benchmark.grid import (
     variants_of,
 )
 from constrained_ner.benchmark.results import gather
+from constrained_ner.benchmark.tables import costs
+from constrained_ner.benchmark.view import View
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.evaluate import evaluate, load
@@ -196,6 +199,25 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     again = gather(grid, tmp_path, resamples=50)
     for before, after in zip(whole["cells"], again["cells"], strict=True):
         assert before["scores"] == after["scores"]
+
+
+def test_energy(tiny_folder: Path, tmp_path: Path) -> None:
+    grid = replace(
+        grid_of("multi_term", (Level.FREE,), data=replace(DATA, documents=TEN[:2])),
+        max_new_tokens=30,
+        country="FRA",
+        sources={MODEL: str(tiny_folder)},
+    )
+    run(grid, tmp_path, silent)
+    results = gather(grid, tmp_path, resamples=50)
+    (cell,) = results["cells"]
+    assert cell["costs"]["kwh"] > 0
+    assert cell["costs"]["co2_kg"] > 0
+    table = costs(View(results), View(results).groups[0])
+    ((*_, joules),) = table.rows
+    assert joules.text == number(cell["costs"]["kwh"] * 3.6e6 / 2, 1)
+    with pytest.raises(UnknownNameError, match="unknown country 'fr'"):
+        run(replace(grid, country="fr"), tmp_path, silent)
 
 
 def test_no_model_is_loaded_where_nothing_is_left(

@@ -149,6 +149,41 @@ def test_so_is_what_is_recorded() -> None:
             assert one.kept == pytest.approx(other.kept, abs=1e-4)
 
 
+@pytest.mark.parametrize("record", [False, True])
+def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
+    """A model that will not end is drafted for all the way, and closed by the budget."""
+    model, rng = tiny("llama"), random.Random(7)
+    ends = [
+        token
+        for token in range(model.vocabulary.engine.vocab_size)
+        if token in model.vocabulary.ends or model.vocabulary.bytes_of([token])[:1] in b"]`"
+    ]
+
+    def goes_on(_: Any, __: Any, output: Any) -> None:
+        output.logits[..., ends] -= 50
+
+    model.steerable.model.register_forward_hook(goes_on)
+    forced = 0
+    for name in FORMATS:
+        questions = []
+        for key in range(6):
+            task = draw_task(rng, name)
+            prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
+            budget = len(model.vocabulary.tokenize(task.grammar.empty)) + rng.randint(30, 200)
+            ahead = partial(task.format.ahead, text=task.text)
+            questions.append(
+                Question(prompt, budget, task.grammar, kind=name, ahead=ahead, key=key)
+            )
+        found = ask(FastDecoder(model, 3, record=record), questions)
+        for question in questions:
+            expected, one = answered(model, question), found[question.key]
+            assert isinstance(one, Answer)
+            assert (one.tokens, one.forced) == (expected.tokens, expected.forced)
+            assert len(one.steps) == (len(one.tokens) if record else 0)
+            forced += one.forced
+    assert forced > 12
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("level", [Level.FAITHFUL, Level.SYNTAX, Level.FREE])
 def test_a_real_model_writes_the_same(

@@ -50,6 +50,43 @@ def entities_of(case: Case) -> tuple[Entity, ...]:
     )
 
 
+# ---- guesses
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "ahead"),
+    [
+        ("multi_brat", "Answer:\nT1 protein 5", " 9 IL-2"),
+        ("multi_brat", "Answer:\nT1 protein 2", ""),  # 21 or 26
+        ("multi_brat", "Answer:\nT1 protein 21", " 25 CD28"),
+        ("multi_brat", "Answer:\nT1 protein 21 ", "25 CD28"),
+        ("multi_brat", "Answer:\nT1 protein 21 3", "2 CD28 and 12"),
+        ("multi_brat", "Answer:\nT1 protein 33 47", " other proteins"),
+        ("multi_brat", "Answer:\nT1 protein 21 25 C", ""),
+        ("multi_brat", "Answer:\nT1 protein 99", ""),
+        ("single_span", "Answer: [[21", ", 25]"),
+        ("single_span", "Answer: [[5, 9], [21, ", "25]"),
+        ("multi_span", 'Answer: [{"span": [5', ", 9]"),
+        ("multi_span", 'Answer: [{"span": [5, 1', "9]"),
+        ("multi_term", 'Answer: [{"text": "CD', ""),
+    ],
+)
+def test_offsets_of_words_are_guessed(name: str, written: str, ahead: str) -> None:
+    text = "The (IL-2) receptor, CD28 and 12 other\nproteins."
+    assert FORMATS[name].ahead(written, text) == ahead
+
+
+@every_format
+@given(data=st.data())
+def test_guesses_are_there_for_any_answer(name: str, data: st.DataObject) -> None:
+    format = FORMATS[name]
+    document, asked = data.draw(cases(format))
+    answer = format.encode(document, asked)
+    for text in (answer, data.draw(mutations(answer))):
+        for end in range(len(text) + 1):
+            assert isinstance(format.ahead(text[:end], document.text), str)
+
+
 # ---- what belongs together
 
 

@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from constrained_ner import energy
 from constrained_ner.errors import MissingExtraError, TrainingError
 from constrained_ner.metrics import Counts
 from constrained_ner.trained import load_trained
@@ -46,13 +48,13 @@ def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> Non
 def test_energy_is_the_sum_of_the_parts(recipe: Recipe, tmp_path: Path) -> None:
     told = replace(recipe, report=Report(country="FRA"))
     first = run(told, tmp_path, silent)
-    energy = energy_of(tmp_path)
-    assert energy["seconds"] > 0
-    assert energy["kwh"] > 0
-    assert energy["co2_kg"] > 0
+    found = energy_of(tmp_path)
+    assert found["seconds"] > 0
+    assert found["kwh"] > 0
+    assert found["co2_kg"] > 0
     said = load_trained(tmp_path)
     assert said is not None
-    assert said.energy == energy
+    assert said.energy == found
     assert "kg of CO2 equivalents (FRA)" in (tmp_path / "README.md").read_text()
     # A part more is a row more.
     run(told, tmp_path, silent)
@@ -76,21 +78,21 @@ def test_a_report_does_not_make_another_run(recipe: Recipe, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("report", "package", "extra"),
+    ("report", "place", "extra"),
     [
-        (Report(tensorboard=True), "tensorboard", "tensorboard"),
-        (Report(country="FRA"), "codecarbon", "energy"),
+        (Report(tensorboard=True), reporting, "tensorboard"),
+        (Report(country="FRA"), energy, "energy"),
     ],
 )
 def test_extras_are_named_before_the_run(
     report: Report,
-    package: str,
+    place: ModuleType,
     extra: str,
     recipe: Recipe,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reporting, "find_spec", lambda name: None if name == package else "there")
+    monkeypatch.setattr(place, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=rf"constrained_ner\[{extra}\]"):
         train(replace(recipe, report=report), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from constrained_ner.errors import MissingExtraError, TrainingError
+from constrained_ner.energy import check_country, tracker
+from constrained_ner.errors import MissingExtraError, TrainingError, UnknownNameError
 
 from .processes import is_main
 from .recipe import Report
@@ -56,16 +57,10 @@ def check_report(report: Report) -> None:
     if report.tensorboard and find_spec("tensorboard") is None:
         raise MissingExtraError("TensorBoard's files", "tensorboard")
     if report.country:
-        if find_spec("codecarbon") is None:
-            raise MissingExtraError("energy and emissions", "energy")
-        from codecarbon.input import DataSource
-
-        source: Any = DataSource
-        if report.country not in source().get_global_energy_mix_data():
-            raise TrainingError(
-                f"report.country: unknown country {report.country!r}: expected an ISO 3166 code of "
-                "three letters, such as FRA"
-            )
+        try:
+            check_country(report.country)
+        except UnknownNameError as error:
+            raise TrainingError(f"report.country: {error}") from None
 
 
 class Energy(TrainerCallback):
@@ -76,17 +71,12 @@ class Energy(TrainerCallback):
     """
 
     def __init__(self, country: str, folder: Path):
-        from codecarbon import OfflineEmissionsTracker
-
-        make: Any = OfflineEmissionsTracker
-        self.tracker = make(
+        self.tracker = tracker(
+            country,
             project_name="cner train",
-            country_iso_code=country,
             output_dir=str(folder),
             output_file=EMISSIONS,
             on_csv_write="update",
-            allow_multiple_runs=True,
-            log_level="critical",
         )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
+from constrained_ner.energy import check_country, measured
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Level
@@ -169,6 +170,7 @@ class Grid:
     models: names: folders, packaged models or hub ids, or what `sources` says where to find.
     documents, seed: the most documents of each data set, and what their draw hangs on.
     max_new_tokens: of free answers; None derives it from each text, as it is for masked ones.
+    country: ISO 3166 code of three letters; with it, energy and emissions are measured.
     """
 
     models: tuple[str, ...]
@@ -180,6 +182,7 @@ class Grid:
     max_new_tokens: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    country: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, model: str) -> str:
@@ -214,7 +217,10 @@ def run(grid: Grid, folder: Path, progress: Progress) -> None:
     Raises
     ------
     ModelError: a model cannot be loaded.
+    MissingExtraError, UnknownNameError: energy cannot be measured, see `check_country`.
     """
+    if grid.country:
+        check_country(grid.country)
     waiting = [cell for cell in grid.cells() if not done(folder, cell)]
     by_name = {data.name: data for data in grid.data}
     loaded: tuple[str, Any] | None = None
@@ -250,7 +256,7 @@ def _answer(
     path.parent.mkdir(parents=True, exist_ok=True)
     predictions = path.with_name(f"{path.name}.jsonl")
     what = f"{cell.data}, {cell.variant}, {cell.level}"
-    with predictions.open("w", encoding="utf-8") as file:
+    with measured(grid.country) as energy, predictions.open("w", encoding="utf-8") as file:
         for prediction in progress(predictor.predict(data.documents), what):
             file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
             file.flush()
@@ -259,7 +265,7 @@ def _answer(
         "documents": len(data.documents),
         "seed": grid.seed,
         "batch_size": grid.batch_size,
-        "costs": asdict(predictor.costs),
+        "costs": {**asdict(predictor.costs), **energy},
         "peak_memory": peak_memory(model),
         "device": device_name(model),
         "dtype": str(model.steerable.model.dtype).removeprefix("torch."),

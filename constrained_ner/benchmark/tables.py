@@ -443,15 +443,23 @@ def per_document(view: View, cells: Sequence[Cell], key: str) -> float | None:
 
 def costs(view: View, group: Group, names: Sequence[str] | None = None) -> Table:
     """What answers took, by document."""
-    keys = {"tokens": 1, "calls": 2, "seconds": 3, "grammar_seconds": 4, "mask_seconds": 4}
+    keys = {"tokens": 1, "calls": 2, "seconds": 3}
+    with_energy = any("kwh" in cell.get("costs", {}) for cell in view.cells(group))
     rows = []
     for way in view.ways(group):
         draws = view.draws(group, way, names)
         row = [*way_entries(way)]
         for key, digits in keys.items():
             row.append(entry([per_document(view, cells, key) for cells in draws], None, digits))
+        row.append(entry([_quotient(cells, "tokens", "seconds") for cells in draws], None, 1))
+        for key in ("grammar_seconds", "mask_seconds"):
+            shares = [_quotient(cells, key, "seconds", 100) for cells in draws]
+            row.append(entry(shares, None, 1))
         row.append(entry(slowdowns(view, group, way, names), None, 2))
         row.append(entry([_memory(cells) for cells in draws], None, 2))
+        if with_energy:
+            kwh = [per_document(view, cells, "kwh") for cells in draws]
+            row.append(entry([k if k is None else k * 3.6e6 for k in kwh], None, 1))
         rows.append(tuple(row))
     of = "All data sets" if names is None else ", ".join(names)
     return Table(
@@ -461,14 +469,22 @@ def costs(view: View, group: Group, names: Sequence[str] | None = None) -> Table
             Column("tokens", "a document"),
             Column("calls", "a document"),
             Column("seconds", "a document"),
-            Column("for grammars", "a document"),
-            Column("for masks", "a document"),
+            Column("tokens", "a second"),
+            Column("for grammars", "% of seconds"),
+            Column("for masks", "% of seconds"),
             Column("times free"),
             Column("memory, GB"),
+            *([Column("energy, J", "a document")] if with_energy else []),
         ),
         tuple(rows),
         2,
     )
+
+
+def _quotient(cells: Sequence[Cell], part: str, whole: str, times: float = 1) -> float | None:
+    """Of two sums of costs; None where one was not taken."""
+    a, b = cost(cells, part), cost(cells, whole)
+    return times * a / b if a is not None and b else None
 
 
 def slowdowns(

@@ -59,6 +59,13 @@ from constrained_ner.trained import DEFAULT_MODEL
 @click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
 @click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
 @click.option(
+    "--energy",
+    "country",
+    default="",
+    metavar="COUNTRY",
+    help="Measure energy, and emissions by the mix of this country, such as FRA (extra `energy`).",
+)
+@click.option(
     "--resamples", type=click.IntRange(1), default=10_000, show_default=True, help="Of intervals."
 )
 @click.option(
@@ -79,6 +86,7 @@ def benchmark(
     max_new_tokens: int | None,
     device: str,
     dtype: str,
+    country: str,
     resamples: int,
     output: Path,
 ) -> None:
@@ -103,6 +111,7 @@ def benchmark(
         max_new_tokens,
         device,
         dtype,
+        country,
     )
     output.mkdir(parents=True, exist_ok=True)
     with Bar(grid, output) as bar:

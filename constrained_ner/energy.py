@@ -1,0 +1,56 @@
+"""Energy and emissions, as codecarbon measures or estimates them, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from constrained_ner.errors import MissingExtraError, UnknownNameError
+
+
+def check_country(country: str) -> None:
+    """Whether energy can be measured here, and emissions by the mix of a country.
+
+    Raises
+    ------
+    MissingExtraError: codecarbon is not installed.
+    UnknownNameError: the country is unknown.
+    """
+    if find_spec("codecarbon") is None:
+        raise MissingExtraError("energy and emissions", "energy")
+    from codecarbon.input import DataSource
+
+    source: Any = DataSource
+    if country not in source().get_global_energy_mix_data():
+        raise UnknownNameError(
+            f"unknown country {country!r}: expected an ISO 3166 code of three letters, such as FRA"
+        )
+
+
+def tracker(country: str, **options: Any) -> Any:
+    """A tracker of codecarbon's, which may run beside others."""
+    from codecarbon import OfflineEmissionsTracker
+
+    make: Any = OfflineEmissionsTracker
+    return make(country_iso_code=country, allow_multiple_runs=True, log_level="critical", **options)
+
+
+@contextmanager
+def measured(country: str) -> Iterator[dict[str, float]]:
+    """What a block takes, of this machine: `kwh`, and `co2_kg`, kg of CO2 equivalents.
+
+    Both are there when the block is done; without a country, nothing is.
+    """
+    found: dict[str, float] = {}
+    if not country:
+        yield found
+        return
+    watch = tracker(country, output_methods=[])
+    watch.start()
+    try:
+        yield found
+    finally:
+        emissions = watch.stop()
+        found |= {"kwh": watch.final_emissions_data.energy_consumed, "co2_kg": emissions or 0.0}
