@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from statistics import fmean
+from threading import Lock
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -556,13 +558,14 @@ def _shifted(entity: Entity, by: int) -> Entity:
 _Pair = tuple["Predictor", "Document | InputError"]
 
 
-def answer(asked: Iterable[_Pair]) -> Iterator[Prediction]:
+def answer(asked: Iterable[_Pair | None]) -> Iterator[Prediction]:
     """One prediction for each document, asked for by its predictor, in their order.
 
     Parameters
     ----------
     asked: the predictors are alike but for format, targets, level, index and examples; with the
-        reference decoder all of them mask or none.
+        reference decoder all of them mask or none. None says that there is none for now; it ends
+        when that is said and nothing is under way.
     """
     source = iter(asked)
     first = next(source, None)
@@ -579,30 +582,10 @@ def answer(asked: Iterable[_Pair]) -> Iterator[Prediction]:
         yield prediction
 
 
-def _in_blocks(source: Iterator[_Pair], predictor: Predictor) -> Iterator[Prediction]:
+def _in_blocks(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[Prediction]:
     """With the fast decoder: a question is asked as soon as there is room."""
     under_way: deque[_Asked] = deque()
-    waiting: deque[tuple[_Asked, _Job]] = deque()
     in_hand: dict[int, tuple[_Asked, _Job]] = {}  # by id of the job
-
-    def ask() -> Question | None:
-        while True:
-            while not waiting:
-                if (pair := next(source, None)) is None:
-                    return None
-                asked = pair[0]._ask(pair[1])
-                under_way.append(asked)
-                waiting.extend((asked, job) for job in asked.jobs if not job.before)
-            asked, job = waiting.popleft()
-            try:
-                _, prompt, budget, grammar = job.predictor._prepare(job)
-            except CnerError as error:
-                asked.take(job, error)
-                continue
-            in_hand[id(job)] = asked, job
-            kind = f"{job.predictor.format.name}, {job.predictor.level}"
-            ahead = partial(job.predictor.format.ahead, text=job.text)
-            return Question(prompt, budget, grammar, job.place, kind, ahead, job)
 
     def done() -> Iterator[Prediction]:
         while under_way and not under_way[0].open:
@@ -610,35 +593,126 @@ def _in_blocks(source: Iterator[_Pair], predictor: Predictor) -> Iterator[Predic
             yield asked.predictor._prediction(asked.document, asked.jobs)
 
     rows = predictor.batch_size
-    while True:
-        decoder = FastDecoder(predictor.model, rows, record=predictor.record, costs=predictor.costs)
-        try:
-            for question, answered in decoder.decode(ask):
-                asked, job = in_hand.pop(id(question.key))
-                if isinstance(answered, CnerError):
-                    asked.take(job, answered)
+    with _Preparation(source, under_way, rows) as preparation:
+
+        def ask() -> Question | None:
+            while (next_one := preparation.next()) is not None:
+                asked, job, question = next_one
+                if isinstance(question, Question):
+                    in_hand[id(job)] = asked, job
+                    return question
+                asked.take(job, question)
+            return None
+
+        while True:
+            decoder = FastDecoder(
+                predictor.model, rows, record=predictor.record, costs=predictor.costs
+            )
+            try:
+                for question, answered in decoder.decode(ask):
+                    asked, job = in_hand.pop(id(question.key))
+                    if isinstance(answered, CnerError):
+                        asked.take(job, answered)
+                    else:
+                        asked.take(job, job.predictor._read(job, answered))
+                        # The next turn goes first: its row still holds the turns before.
+                        if job.after is not None:
+                            preparation.put_first(asked, job.after)
+                    yield from done()
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                # What is being answered is asked again, less of it at a time.
+                lost = list(in_hand.values())
+                in_hand.clear()
+                if rows == 1:
+                    for asked, job in lost:
+                        asked.take(job, DecodingError(f"{job.place}: out of memory"))
                 else:
-                    asked.take(job, job.predictor._read(job, answered))
-                    # The next turn goes first: its row still holds the turns before.
-                    if job.after is not None:
-                        waiting.appendleft((asked, job.after))
-                yield from done()
-            break
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            # What was being answered is asked again, less of it at a time.
-            lost = list(in_hand.values())
-            in_hand.clear()
-            if rows == 1:
-                for asked, job in lost:
-                    asked.take(job, DecodingError(f"{job.place}: out of memory"))
-            else:
-                waiting.extendleft(reversed(lost))
-            rows = max(1, rows // 2)
-        del decoder
-        _free_memory()
+                    for asked, job in reversed(lost):
+                        preparation.put_first(asked, job)
+                rows = max(1, rows // 2)
+            del decoder
+            _free_memory()
     yield from done()
+
+
+class _Preparation:
+    """Questions in their order; the next ones are made ready while the model works.
+
+    Prompts are tokenized and grammars built on a thread beside it, some ahead. What is put first
+    is made ready when it is asked for.
+
+    Parameters
+    ----------
+    source: documents; None where there is none for now.
+    under_way: where to put documents whose questions have begun to be asked.
+    ahead: how many questions to have ready.
+    """
+
+    def __init__(self, source: Iterator[_Pair | None], under_way: deque[_Asked], ahead: int):
+        self._source = source
+        self._under_way = under_way
+        self._most = ahead
+        self._waiting: deque[tuple[_Asked, _Job]] = deque()
+        self._first: deque[tuple[_Asked, _Job]] = deque()
+        self._ahead: deque[tuple[_Asked, _Job, Future[Question | CnerError]]] = deque()
+        self._pool = ThreadPoolExecutor(1, "cner-preparation")
+        self._alone = Lock()  # a tokenizer must not be used by two threads
+
+    def __enter__(self) -> _Preparation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def put_first(self, asked: _Asked, job: _Job) -> None:
+        self._first.appendleft((asked, job))
+
+    def next(self) -> tuple[_Asked, _Job, Question | CnerError] | None:
+        """A job and its question, or what is wrong with it; None where there is none for now."""
+        if self._first:
+            asked, job = self._first.popleft()
+            return asked, job, self._question(job)
+        self._look_ahead()
+        if not self._ahead:
+            return None
+        asked, job, question = self._ahead.popleft()
+        self._look_ahead()
+        return asked, job, question.result()
+
+    def _look_ahead(self) -> None:
+        while len(self._ahead) < self._most:
+            while not self._waiting:
+                if (pair := next(self._source, None)) is None:
+                    return
+                with self._alone:
+                    asked = pair[0]._ask(pair[1])
+                self._under_way.append(asked)
+                self._waiting.extend((asked, job) for job in asked.jobs if not job.before)
+            asked, job = self._waiting.popleft()
+            self._ahead.append((asked, job, self._pool.submit(self._question, job)))
+
+    def _question(self, job: _Job) -> Question | CnerError:
+        predictor = job.predictor
+        try:
+            with self._alone:
+                _, prompt, budget, grammar = predictor._prepare(job)
+            question = Question(
+                prompt,
+                budget,
+                grammar,
+                name=job.place,
+                kind=f"{predictor.format.name}, {predictor.level}",
+                ahead=partial(predictor.format.ahead, text=job.text),
+                key=job,
+            )
+            with predictor.costs.timed("grammar_seconds"):
+                question.row = question.begin(predictor.model.vocabulary)
+        except CnerError as error:
+            return error
+        return question
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -651,10 +725,11 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _in_batches(source: Iterator[_Pair]) -> Iterator[Prediction]:
+def _in_batches(source: Iterator[_Pair | None]) -> Iterator[Prediction]:
     """With the reference decoder: some documents after the others."""
     batch: list[_Asked] = []
-    for predictor, document in source:
+    while (pair := next(source, None)) is not None:
+        predictor, document = pair
         batch.append(predictor._ask(document))
         if len(batch) == predictor.batch_size:
             yield from _answer_documents(batch)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -47,6 +49,59 @@ def test_every_format_and_level(
         assert document_from_json(record).entities == prediction.entities
         for entity, written in zip(prediction.entities, record["entities"], strict=True):
             assert written["surface"] == entity.surface(document.text)
+
+
+def test_the_next_questions_are_made_ready_beside_the_model(
+    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But only the next ones, however many documents there are."""
+    predictor = Predictor(
+        tiny_model, FORMATS["multi_term"], [Target(LABELS)], batch_size=2, max_new_tokens=40
+    )
+    expected = list(predictor.predict(samples))
+    prepare, threads = Predictor._prepare, []
+
+    def watched(self: Predictor, job: Any) -> Any:
+        threads.append(current_thread().name)
+        return prepare(self, job)
+
+    monkeypatch.setattr(Predictor, "_prepare", watched)
+    read = 0
+
+    def source() -> Iterator[Document]:
+        nonlocal read
+        for document in samples:
+            read += 1
+            yield document
+
+    found = []
+    for prediction in predictor.predict(source()):
+        found.append(prediction)
+        # Those being answered, those made ready, and those that a slow one holds up.
+        assert read <= len(found) + 2 + 2 + 6
+    assert [p.to_json() for p in found] == [p.to_json() for p in expected]
+    assert len(threads) == len(samples)
+    assert current_thread().name not in threads
+
+
+def test_documents_may_come_while_others_are_answered(
+    tiny_model: LanguageModel, samples: list[Document]
+) -> None:
+    predictor = Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], max_new_tokens=80)
+    told = []
+
+    def source() -> Iterator[tuple[Predictor, Document] | None]:
+        yield predictor, samples[0]
+        for _ in range(3):
+            told.append("none for now")
+            yield None
+        told.append("another one")
+        yield predictor, samples[1]
+        while True:
+            yield None
+
+    told.extend(prediction.id for prediction in predict_module.answer(source()))
+    assert told == ["none for now"] * 3 + ["another one", samples[0].id, samples[1].id]
 
 
 def test_single_questions_are_merged_in_text_order(

@@ -49,6 +49,7 @@ class Question:
     kind: answers of one kind, say a format, teach each other.
     ahead: from the end of the answer so far to how it is likely to go on, see `Format.ahead`.
     key: for the one who asks.
+    row: where its grammar begins, if that is there already; it serves once.
     """
 
     prompt: list[int]
@@ -58,6 +59,22 @@ class Question:
     kind: str = ""
     ahead: Callable[[str], str] | None = None
     key: Any = None
+    row: Row | None = None
+
+    def begin(self, vocabulary: Vocabulary) -> Row | None:
+        """Where its grammar begins; None without one.
+
+        Raises
+        ------
+        BudgetError, GrammarError: see `Row`.
+        """
+        if self.grammar is None:
+            return None
+        try:
+            return Row(vocabulary, self.grammar, self.budget)
+        except CnerError as error:
+            error.args = (f"{self.name}: {error}",)
+            raise
 
 
 @dataclass
@@ -237,14 +254,10 @@ class FastDecoder:
 
     def _start(self, question: Question) -> _Writer:
         vocabulary = self.model.vocabulary
-        row = None
-        if question.grammar is not None:
-            try:
-                with self.costs.timed("grammar_seconds"):
-                    row = Row(vocabulary, question.grammar, question.budget)
-            except CnerError as error:
-                error.args = (f"{question.name}: {error}",)
-                raise
+        row, question.row = question.row, None
+        if row is None:
+            with self.costs.timed("grammar_seconds"):
+                row = question.begin(vocabulary)
         habits = self._habits[question.kind]
         ahead = question.ahead and partial(self._ahead, question.ahead)
         drafter = Drafter(question.prompt, habits, vocabulary.lengths, ahead)

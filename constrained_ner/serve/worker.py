@@ -83,8 +83,8 @@ class Worker:
 
     def _asked(
         self, first: _Request, under_way: deque[_Request]
-    ) -> Iterator[tuple[Predictor, Document]]:
-        """A request and those that wait by then, each as soon as there is room for it."""
+    ) -> Iterator[tuple[Predictor, Document] | None]:
+        """A request and those that come while it is answered; None where none waits."""
         request: _Request | None = first
         while request is not None:
             # A caller that has gone away is not answered.
@@ -93,8 +93,10 @@ class Worker:
                 yield request.predictor, request.document
             if request.predictor.slow:
                 return  # the reference decoder takes one kind at a time
-            try:
-                request = self._waiting.get_nowait()
-            except queue.Empty:
-                return
+            while True:
+                try:
+                    request = self._waiting.get_nowait()
+                    break
+                except queue.Empty:
+                    yield None
         self._closed = True
