@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from constrained_ner.benchmark import paper
 from constrained_ner.benchmark.blocks import (
+    EMPTY,
     Block,
     Fold,
     Items,
@@ -37,7 +38,7 @@ from constrained_ner.benchmark.markdown import escape
 from constrained_ner.benchmark.plots import clipped, points
 from constrained_ner.benchmark.report import HTML, MARKDOWN, report_sections, write_report
 from constrained_ner.benchmark.results import gather
-from constrained_ner.benchmark.tables import main_table
+from constrained_ner.benchmark.tables import confidence, main_table
 from constrained_ner.benchmark.view import View
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
@@ -115,6 +116,45 @@ def written(results: Results, folder: Path) -> tuple[str, str]:
     page, text = write_report(results, folder)
     assert (page.name, text.name) == (HTML, MARKDOWN)
     return page.read_text(encoding="utf-8"), text.read_text(encoding="utf-8")
+
+
+def test_confidence_is_that_of_the_answers(real: Results) -> None:
+    view = View(real)
+    table = confidence(view, view.groups[0])
+    assert [(row[0].text, row[1].text) for row in table.rows] == [
+        (variant, level) for variant in real["variants"] for level in ("syntax", "faithful")
+    ]
+    for variant, level, entities, right, *_ in table.rows:
+        cells = [
+            cell
+            for cell in real["cells"]
+            if (cell["variant"], cell["level"]) == (variant.text, level.text)
+        ]
+        scores = [cell["scores"]["strict"] for cell in cells]
+        predicted = sum(score["predicted"] for score in scores)
+        assert entities.text == (str(predicted) if predicted else EMPTY.text)
+        if predicted:
+            assert right.text == percent(sum(score["correct"] for score in scores), predicted)
+    assert all(cell["confidence"] is None for cell in real["cells"] if cell["level"] == "free")
+
+
+def test_confidence_by_tenths(tmp_path: Path) -> None:
+    grid = Grid((MODEL,), (DATA,), variants_of(["multi_term"]), (Level.FAITHFUL,))
+    (cell,) = grid.cells()
+    format = get_format("multi_term")
+    gold = {d.id: format.encode(d, LABELS, Level.FREE) for d in TEN[1:2]}
+    write_cell(tmp_path, cell, DATA, gold)
+    path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
+    first, second, *others = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    record = json.loads(second)
+    for entity, value in zip(record["entities"], (1.0, 0.95, 0.3), strict=True):
+        entity["confidence"] = value
+    record["entities"][1]["fragments"] = [[0, 1]]
+    path.write_text(first + json.dumps(record) + "\n" + "".join(others), encoding="utf-8")
+    (found,) = gathered(grid, tmp_path)["cells"]
+    expected = [[0, 0, 0.0] for _ in range(10)]
+    expected[9], expected[3] = [2, 1, 1.95], [1, 1, 0.3]
+    assert found["confidence"] == expected
 
 
 def blocks_of(results: Results) -> Iterator[Block]:

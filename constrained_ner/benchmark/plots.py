@@ -15,7 +15,7 @@ from typing import Any
 
 from constrained_ner.benchmark.spans import shift_counts, span_ways
 from constrained_ner.benchmark.tables import mean_of, per_document
-from constrained_ner.benchmark.view import FREE, Group, View, Way, health_sum
+from constrained_ner.benchmark.view import FREE, Group, View, Way, health_sum, tenths
 from constrained_ner.errors import MissingExtraError
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; each level has a shape, too.
@@ -291,6 +291,53 @@ def _labels(
         taken.append((start, start + width, at))
         found.append((start, at))
     return found
+
+
+def confidence_plot(view: View, group: Group, name: str) -> str | None:
+    """How often entities are right by how sure the model was, and the mass that masks keep."""
+    ways = [way for way in view.ways(group) if way[1] != FREE]
+    cells = {way: [cell for draw in view.draws(group, way) for cell in draw] for way in ways}
+    levels = [level for level in view.masked if any(cells[w] for w in ways if w[1] == level)]
+    if not any(tenths(found) for found in cells.values()):
+        return None
+    variants = list(dict.fromkeys(variant for variant, _ in ways))
+    with _styled():
+        figure = _figure(9.6, max(3.6, 1.1 + 0.3 * len(variants)))
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        left.plot([0, 1], [0, 1], color="#888888", linewidth=0.6, linestyle=":")
+        for i, level in enumerate(levels):
+            colour, marker = _style(level)
+            found = tenths([cell for way in ways if way[1] == level for cell in cells[way]])
+            some = [(total / n, good / n) for n, good, total in found if n]
+            plain = {"color": colour, "marker": marker, "markersize": 4.5}
+            left.plot(*zip(*some, strict=True), label=level, linewidth=1.0, **plain)
+            offset = (i - (len(levels) - 1) / 2) * 0.26
+            for key, filled in (("mean", colour), ("least", "white")):
+                kept = [
+                    (mean_of([cell["kept"][key] for cell in cells[way] if cell["kept"]]), y)
+                    for y, variant in enumerate(variants)
+                    if cells.get(way := (variant, level))
+                ]
+                shown = [(x, y + offset) for x, y in kept if x is not None]
+                if shown:
+                    right.plot(
+                        *zip(*shown, strict=True),
+                        linestyle="none",
+                        markerfacecolor=filled,
+                        **plain,
+                    )
+        left.set_xlim(-0.02, 1.02)
+        left.set_ylim(-0.02, 1.02)
+        left.set_xlabel("confidence, tenth by tenth")
+        left.set_ylabel("share of entities that are right")
+        right.set_yticks(range(len(variants)), variants)
+        right.set_ylim(len(variants) - 0.5, -0.5)
+        right.set_xlim(-0.02, 1.02)
+        right.set_xlabel("kept mass: mean (filled), mean of the least (open)")
+        right.grid(False, axis="y")
+        right.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=len(levels))
+        return _svg(figure, name)
 
 
 def clipped(shifts: dict[int, int]) -> dict[int, int]:

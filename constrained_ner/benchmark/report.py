@@ -20,6 +20,7 @@ from constrained_ner.benchmark.markdown import to_markdown
 from constrained_ner.benchmark.plots import (
     STYLES,
     accuracy_plot,
+    confidence_plot,
     cost_plot,
     require_matplotlib,
     shift_plot,
@@ -82,6 +83,7 @@ def report_sections(view: View) -> Iterator[Section]:
         ("spans", "Formats with offsets", _spans),
         ("labels", "Labels that models drift to", _labels),
         ("health", "Health of the answers", _health),
+        ("confidence", "How sure the model was", _confidence),
         ("cost", "Cost", _cost),
     ):
         blocks = [block for group in view.groups for block in _of_group(view, group, make)]
@@ -189,6 +191,18 @@ def _health(view: View, group: Group) -> Iterator[Block]:
     if len(view.names) > 1:
         for name in view.names:
             yield Fold(name, (tables.health(view, group, [name]),))
+
+
+def _confidence(view: View, group: Group) -> Iterator[Block]:
+    svg = confidence_plot(view, group, _name(view, "confidence", group))
+    if svg:
+        yield Plot(
+            "How often entities are right by their confidence, formats and data sets together; and "
+            "the share of the model's probability that masks let through. Confidence is not "
+            "calibrated; on the dotted line it would be.",
+            svg,
+        )
+        yield tables.confidence(view, group)
 
 
 def _cost(view: View, group: Group) -> Iterator[Block]:

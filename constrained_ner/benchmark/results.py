@@ -159,6 +159,7 @@ def _measured(
         "ceiling": report["ceiling"],
         "health": report["health"] and {**report["health"], "beyond": _beyond(answered.answers)},
         "kept": _kept(answered.answers),
+        "confidence": _confidence(answered),
     }
     if Feature.ALL_LABELS in answered.format.expresses:
         found["labels_given"] = _labels_given(answered, grid)
@@ -216,6 +217,24 @@ def _kept(answers: Iterable[dict[str, Any]]) -> dict[str, float] | None:
     if not known:
         return None
     return {"mean": fmean(mean for mean, _ in known), "least": fmean(least for _, least in known)}
+
+
+def _confidence(answered: _Answered) -> list[list[float]] | None:
+    """By tenths of confidence: how many entities, how many of them right, their confidences' sum.
+
+    None where no confidence was recorded.
+    """
+    tenths = [[0, 0, 0.0] for _ in range(10)]
+    for document, line in zip(answered.data.documents, answered.lines, strict=True):
+        gold = set(document.entities)
+        for entity in line.get("entities", ()):
+            if (confidence := entity.get("confidence")) is not None:
+                fragments = tuple((start, end) for start, end in entity["fragments"])
+                tenth = tenths[min(9, int(10 * confidence))]
+                tenth[0] += 1
+                tenth[1] += Entity(entity["label"], fragments) in gold
+                tenth[2] += confidence
+    return tenths if any(number for number, _, _ in tenths) else None
 
 
 def _shifts(data: DataSet) -> dict[str, Any]:

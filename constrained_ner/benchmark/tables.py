@@ -34,6 +34,7 @@ from constrained_ner.benchmark.view import (
     metric,
     row_of,
     scores_of,
+    tenths,
     untrue,
 )
 
@@ -433,6 +434,40 @@ def _kept(cells: Sequence[Cell], key: str) -> float | None:
     known = [(cell["kept"][key], health_sum([cell], "answers")) for cell in cells if cell["kept"]]
     weight = sum(answers for _, answers in known)
     return sum(value * answers for value, answers in known) / weight if weight else None
+
+
+SURE = ((0, 5, "below 0.5"), (5, 9, "0.5 to 0.9"), (9, 10, "0.9 and more"))
+
+
+def confidence(view: View, group: Group) -> Table:
+    """How often entities are right, by how sure the model was of them; all draws together."""
+    rows: list[tuple[Entry, ...]] = []
+    for way in view.ways(group):
+        if way[1] == FREE:
+            continue
+        found = tenths([cell for draw in view.draws(group, way) for cell in draw])
+        if not found:
+            rows.append((*way_entries(way), *[EMPTY] * (3 + 2 * len(SURE))))
+            continue
+        number, right, total = (sum(tenth[i] for tenth in found) for i in range(3))
+        row = [Entry(str(number)), Entry(percent(right, number)), entry([total / number])]
+        for low, high, _ in SURE:
+            of, good = (sum(tenth[i] for tenth in found[low:high]) for i in range(2))
+            row += [Entry(str(of)), Entry(percent(good, of))]
+        rows.append((*way_entries(way), *row))
+    return Table(
+        "Entities of masked answers by confidence, over all data sets: how many there are, and how "
+        "many of them are right.",
+        (
+            *WAY,
+            Column("entities", "all"),
+            Column("right", "all"),
+            Column("mean confidence", "all"),
+            *(Column(name, part) for *_, part in SURE for name in ("entities", "right")),
+        ),
+        tuple(rows),
+        2,
+    )
 
 
 def per_document(view: View, cells: Sequence[Cell], key: str) -> float | None:
