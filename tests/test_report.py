@@ -38,6 +38,7 @@ from constrained_ner.benchmark.markdown import escape
 from constrained_ner.benchmark.plots import clipped, points
 from constrained_ner.benchmark.report import HTML, MARKDOWN, report_sections, write_report
 from constrained_ner.benchmark.results import gather
+from constrained_ner.benchmark.summary import seen
 from constrained_ner.benchmark.tables import confidence, main_table
 from constrained_ner.benchmark.view import View
 from constrained_ner.cli import main
@@ -116,6 +117,21 @@ def written(results: Results, folder: Path) -> tuple[str, str]:
     page, text = write_report(results, folder)
     assert (page.name, text.name) == (HTML, MARKDOWN)
     return page.read_text(encoding="utf-8"), text.read_text(encoding="utf-8")
+
+
+def test_what_the_model_was_trained_on(made: Callable[..., Results]) -> None:
+    results = made()
+    assert results["trained"] == {MODEL: None}
+    view = View(results)
+    assert seen(view, view.groups[0]) is None
+    for names, said in (
+        (["ten", "x"], "Trained on other documents of ten."),
+        (["x"], "It was trained on none of the data sets."),
+    ):
+        results["trained"][MODEL] = names
+        words = seen(View(results), view.groups[0])
+        assert words is not None
+        assert words.text == said
 
 
 def test_confidence_is_that_of_the_answers(real: Results) -> None:

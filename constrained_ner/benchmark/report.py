@@ -26,7 +26,7 @@ from constrained_ner.benchmark.plots import (
     shift_plot,
 )
 from constrained_ner.benchmark.spans import distances, outcomes, span_ways, validity
-from constrained_ner.benchmark.summary import setting, span_words, summary
+from constrained_ner.benchmark.summary import seen, setting, span_words, summary
 from constrained_ner.benchmark.view import FREE, Group, View
 from constrained_ner.pages import script_data
 
@@ -114,6 +114,8 @@ def _first(view: View) -> Iterator[Block]:
         if not view.ways(group):
             yield Words("No answers.")
             continue
+        if (words := seen(view, group)) is not None:
+            yield words
         yield summary(view, group)
         yield tables.main_table(view, group)
         svg = accuracy_plot(view, group, _name(view, "accuracy", group))

@@ -27,6 +27,7 @@ from constrained_ner.evaluate import (
 from constrained_ner.formats import Feature, get_format
 from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts, Scores, intervals, paired_test, strict
+from constrained_ner.trained import load_trained
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.
@@ -52,7 +53,8 @@ def gather(
 
     Returns
     -------
-    `cells`: a value for each, see `_measured`; `missing`: the cells without answers; `pooled`:
+    `trained`: the names of the data sets that each model was trained on, None where it does not
+    say; `cells`: a value for each, see `_measured`; `missing`: the cells without answers; `pooled`:
     strict scores over the documents of all data sets, and their paired differences to free
     answers and, of formats with offsets, to the format with terms; `documents`: texts, gold and
     answers.
@@ -63,6 +65,7 @@ def gather(
         by_way.setdefault((cell.model, str(cell.variant), cell.level), []).append(answers)
     return {
         "models": list(grid.models),
+        "trained": {model: _trained_on(grid.source(model)) for model in grid.models},
         "data": [
             {
                 "name": data.name,
@@ -94,6 +97,11 @@ def gather(
         ],
         "documents": _shown(grid, answered, shown, texts),
     }
+
+
+def _trained_on(model: str) -> list[str] | None:
+    trained = load_trained(model)
+    return None if trained is None else [dataset.name for dataset in trained.datasets]
 
 
 def _free(cell: Cell) -> Cell:

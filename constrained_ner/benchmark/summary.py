@@ -47,6 +47,21 @@ def setting(view: View) -> Words:
     )
 
 
+def seen(view: View, group: Group) -> Words | None:
+    """Which of the data sets a model was trained on; None where it does not say."""
+    known = [view.results.get("trained", {}).get(name) for name in group.names]
+    if None in known:
+        return None
+    new = [name for name in view.names if not any(name in names for names in known)]
+    old = [name for name in view.names if name not in new]
+    if not old:
+        return Words("It was trained on none of the data sets.")
+    return Words(
+        f"Trained on other documents of {listed(old)}"
+        + (f"; {listed(new)} {'is' if len(new) == 1 else 'are'} new to it." if new else ".")
+    )
+
+
 def _data_sets(view: View) -> str:
     return f"{plural(len(view.names), 'data set')} ({', '.join(view.names)})"
 
