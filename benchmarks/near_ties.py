@@ -34,11 +34,9 @@ from constrained_ner.trained import DEFAULT_MODEL
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ("Chemical", "Disease")
-WAYS = {
-    "blocks": ("fast", 8),
-    "reference": ("reference", 8),
-    "reference, batch 1": ("reference", 1),
-}
+REFERENCE = "reference"
+# Decoder and rows; `alone` is the reference decoder in batches of one.
+WAYS = {REFERENCE: ("reference", 8), "blocks": ("fast", 8), "alone": ("reference", 1)}
 
 
 def answers(
@@ -55,6 +53,7 @@ def answers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--ways", default="blocks,alone", help="to compare with the reference")
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--levels", default="free,faithful")
@@ -69,8 +68,11 @@ def main() -> None:
         model = load_model(arguments.model, device=arguments.device, dtype=dtype)
         for level in map(Level, arguments.levels.split(",")):
             for name in arguments.formats.split(","):
-                written = {way: answers(model, name, level, documents, way) for way in WAYS}
-                base = written.pop("reference")
+                base = answers(model, name, level, documents, REFERENCE)
+                written = {
+                    way: answers(model, name, level, documents, way)
+                    for way in arguments.ways.split(",")
+                }
                 other = {
                     way: sum(a != b for a, b in zip(base, each, strict=True))
                     for way, each in written.items()
