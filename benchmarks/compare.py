@@ -43,6 +43,7 @@ from .readme import put
 ROOT = Path(__file__).parent.parent
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia", "pgxcorpus")
 OWN = "samples"
+SHOWN = 12  # of our own sentences, which the report shows with all their answers
 RESULTS = ROOT / "benchmarks" / "results" / "compare"
 CARD = Path(folder_of(DEFAULT_MODEL)) / "README.md"
 
@@ -64,7 +65,8 @@ def main() -> None:
     paths = {name: arguments.corpora / name / "test.jsonl" for name in CORPORA}
     paths[OWN] = ROOT / "constrained_ner" / "samples" / "sentences.jsonl"
     names = arguments.data.split(",")
-    data = [load_data(paths[name], name, arguments.documents)[0] for name in names]
+    sizes = dict.fromkeys(CORPORA, arguments.documents) | {OWN: SHOWN}
+    data = [load_data(paths[name], name, sizes[name])[0] for name in names]
     grid = Grid(
         (DEFAULT_MODEL,),
         tuple(data),
