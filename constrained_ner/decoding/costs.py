@@ -15,8 +15,8 @@ class Costs:
     Attributes
     ----------
     calls: of the model; a batch counts as one. `tokens`: of all answers, their ends included.
-    seconds: of everything. `grammar_seconds`: of building grammars; `mask_seconds`: of making
-        and applying masks.
+    seconds: of everything. `grammar_seconds`: of building grammars, which `cner predict` does
+        beside the model; `mask_seconds`: of making and applying masks.
     """
 
     calls: int = 0
