@@ -271,7 +271,9 @@ def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         **{key: [value for run in runs for value in run[key]] for key in lists},
         "data": list(data.values()),
-        "trained": {model: names for run in runs for model, names in run["trained"].items()},
+        "trained": {
+            model: names for run in runs for model, names in run.get("trained", {}).items()
+        },
         "variants": [str(variant) for variant in grid.ALL if str(variant) in found],
         "levels": [str(level) for level in Level if level in levels],
         "seed": None,
