@@ -5,8 +5,8 @@
 The default model on samples of the test splits of six corpora, as `cner corpora prepare` writes
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
-and report go to benchmarks/results/, scores into the README and the card of the default model; the
-texts of the corpora, which we may not pass on, stay in the folder of the run.
+and report go to benchmarks/results/; scores into the README and the card of the default model, if
+all corpora are among them; the texts of the corpora, which we may not pass on, stay in the folder of the run.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def main() -> None:
     text = json.dumps(results, ensure_ascii=False)
     (arguments.results / "results.json").write_text(text + "\n", encoding="utf-8")
     write_report(results, arguments.results)
-    CARD.write_text(card_of(results), encoding="utf-8")
-    write_readme(results)
+    if set(CORPORA) <= set(names):
+        CARD.write_text(card_of(results), encoding="utf-8")
+        write_readme(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
 
 
