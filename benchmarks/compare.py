@@ -6,7 +6,8 @@ The default model on samples of the test splits of six corpora, as `cner corpora
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
 and report go to benchmarks/results/; scores into the README and the card of the default model, if
-all corpora are among them; the texts of the corpora, which we may not pass on, stay in the folder of the run.
+all corpora are among them; the texts of the corpora, which we may not pass on, stay in the folder
+of the run.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def card_of(results: dict[str, Any]) -> str:
 def write_readme(results: dict[str, Any]) -> None:
     """F1 of each format over all entities of the corpora, and how often free answers fail.
 
-    Of corpora that were answered freely and under the strictest masks in all formats.
+    Of corpora that were answered freely and under the strictest masks in all formats; the other
+    ways to write a format come after them.
     """
     view = View(results)
     (group,) = view.groups
@@ -122,8 +124,8 @@ def write_readme(results: dict[str, Any]) -> None:
         and all(view.draws(group, way, [name]) for way in product(FORMATS, (FREE, strictest)))
     ]
     rows = []
-    for format in FORMATS:
-        of_level = {level: view.draws(group, (format, level), corpora) for level in view.levels}
+    for variant in view.variants_of(group):
+        of_level = {level: view.draws(group, (variant, level), corpora) for level in view.levels}
         f1 = [
             number(scores_of(draws[0], metric("strict")).f1 or 0.0) if draws else EMPTY.text
             for draws in of_level.values()
@@ -131,7 +133,7 @@ def write_readme(results: dict[str, Any]) -> None:
         (free,), (masked,) = of_level[FREE], of_level[strictest]
         seconds = (cost(masked, "seconds") or 0.0) / (cost(free, "seconds") or 1.0)
         parsed = percent(health_sum(free, "parsed"), health_sum(free, "answers"))
-        rows.append([format, *f1, parsed, str(untrue(free)), number(seconds, 2)])
+        rows.append([variant, *f1, parsed, str(untrue(free)), number(seconds, 2)])
     levels = [f"F1, {level}" for level in view.levels]
     last = f"{strictest}: times free's seconds"
     put("compare", ["format", *levels, "free: parse", "free: untrue", last], rows)
