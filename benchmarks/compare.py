@@ -80,14 +80,45 @@ def main() -> None:
         with Bar(grid, arguments.output) as bar:
             run(grid, arguments.output, bar.progress)
     results = gather(grid, arguments.output, texts=[OWN])
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, ensure_ascii=False)
-    (arguments.results / "results.json").write_text(text + "\n", encoding="utf-8")
+    save(results, arguments.results)
+    results = load(arguments.results)
     write_report(results, arguments.results)
     if set(CORPORA) <= set(names):
         CARD.write_text(card_of(results), encoding="utf-8")
         write_readme(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
+
+
+def save(results: dict[str, Any], folder: Path) -> None:
+    """In `results.json`, and the cells in a file for each data set; numbers to five digits."""
+    cells = folder / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    parts = {folder / "results.json": {key: results[key] for key in results if key != "cells"}}
+    for name in {data["name"] for data in results["data"]}:
+        found = [cell for cell in results["cells"] if cell["data"] == name]
+        parts[cells / f"{name}.json"] = {"cells": found}
+    for path, part in parts.items():
+        text = json.dumps(_rounded(part), ensure_ascii=False, separators=(",", ":"))
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """What `save` has written."""
+    results: dict[str, Any] = json.loads((folder / "results.json").read_bytes())
+    results["cells"] = [
+        cell
+        for data in results["data"]
+        for cell in json.loads((folder / "cells" / f"{data['name']}.json").read_bytes())["cells"]
+    ]
+    return results
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def card_of(results: dict[str, Any]) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks import compare, decode_speed, readme
+from constrained_ner.benchmark.report import write_report
+from constrained_ner.formats import FORMATS
+from constrained_ner.grammar import Level
 
 SPEED = Path(decode_speed.__file__).parent / "results" / "decode_speed.json"
 
@@ -26,13 +30,31 @@ def emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_tables_of_the_readme(emptied: Path) -> None:
     before = Path(readme.__file__).parent.parent / "README.md"
     assert emptied.read_bytes() != before.read_bytes()
-    compare.write_readme(json.loads((compare.RESULTS / "results.json").read_bytes()))
+    compare.write_readme(compare.load(compare.RESULTS))
     decode_speed.write_readme(json.loads(SPEED.read_bytes())["rows"])
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 
+def test_the_report_is_that_of_the_results(tmp_path: Path) -> None:
+    def read(path: Path) -> str:
+        # Plots are drawn by a package that may draw otherwise some day.
+        return re.sub(r"<svg.*?</svg>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+    for path in write_report(compare.load(compare.RESULTS), tmp_path):
+        assert read(path) == read(compare.RESULTS / path.name)
+
+
+def test_all_of_it_was_run() -> None:
+    results = compare.load(compare.RESULTS)
+    assert results["missing"] == []
+    assert {cell["data"] for cell in results["cells"]} == {*compare.CORPORA, compare.OWN}
+    assert {cell["level"] for cell in results["cells"]} == set(Level)
+    assert {cell["format"] for cell in results["cells"]} == set(FORMATS)
+    assert {document["data"] for document in results["documents"]} == {compare.OWN}
+
+
 def test_the_card_of_the_default_model() -> None:
-    results = json.loads((compare.RESULTS / "results.json").read_bytes())
+    results = compare.load(compare.RESULTS)
     assert compare.CARD.read_text(encoding="utf-8") == compare.card_of(results)
 
 

@@ -13,6 +13,8 @@ from math import log
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+
 from constrained_ner.benchmark.spans import shift_counts, span_ways
 from constrained_ner.benchmark.tables import mean_of, per_document
 from constrained_ner.benchmark.view import FREE, Group, View, Way, health_sum, tenths
@@ -124,6 +126,7 @@ def _svg(figure: Any, name: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # as fine as can be seen
     # Its size is the page's to choose.
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt"', r"<svg \1", text, count=1).replace(
         'height="', 'data-height="', 1
@@ -361,29 +364,41 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
     }
     if not any(sum(found.values()) for found in counts.values()):
         return None
+    from matplotlib.patches import Patch, PathPatch
+    from matplotlib.path import Path
+
+    looks = {
+        level: {
+            "facecolor": _style(level)[0] if i else "white",
+            "edgecolor": _style(level)[0],
+            "hatch": "" if i else "////",
+            "linewidth": 0.6,
+        }
+        for i, level in enumerate(levels)
+    }
     with _styled():
         figure = _figure(9.6, 0.9 + 1.45 * len(variants))
         grid = figure.subplots(len(variants), 2, sharex=True, sharey="row", squeeze=False)
         for row, variant in zip(grid, variants, strict=True):
             for axes, side in zip(row, ("start", "end"), strict=True):
-                for i, level in enumerate(levels):
+                for i, (level, look) in enumerate(looks.items()):
                     found = counts.get(((variant, level), side), {})
                     width = 0.8 / len(levels)
-                    at = [x - 0.4 + width * (i + 0.5) for x in found]
-                    hatch = "" if i else "////"
-                    axes.bar(
-                        at,
-                        list(found.values()),
-                        width,
-                        label=level,
-                        facecolor=_style(level)[0] if i else "white",
-                        edgecolor=_style(level)[0],
-                        hatch=hatch,
-                        linewidth=0.6,
-                    )
+                    bars = [
+                        [(left, 0), (left, times), (left + width, times), (left + width, 0)]
+                        for left, times in ((x - 0.4 + width * i, n) for x, n in found.items() if n)
+                    ]
+                    if bars:  # one path for all of them: each by itself takes a kilobyte
+                        path = Path.make_compound_path_from_polys(np.array(bars))
+                        axes.add_patch(PathPatch(path, **look))
                 axes.axvline(0, color="#888888", linewidth=0.6, linestyle=":")
+                axes.set_xlim(-SHIFTS - 0.6, SHIFTS + 0.6)
                 axes.grid(False, axis="x")
                 axes.yaxis.get_major_locator().set_params(integer=True)
+            highest = max(
+                max(found.values()) for (way, _), found in counts.items() if way[0] == variant
+            )
+            row[0].set_ylim(0, 1.05 * max(1, highest))
             row[0].set_ylabel(variant, fontsize=8)
         grid[0][0].set_title("beginnings", fontsize=9)
         grid[0][1].set_title("ends", fontsize=9)
@@ -392,6 +407,6 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
         grid[-1][0].set_xticks(ticks, [each.replace("-", "\N{MINUS SIGN}") for each in names])
         for axes in grid[-1]:
             axes.set_xlabel("characters too early (−) or too late (+)")
-        handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(levels))
+        handles = [Patch(label=level, **look) for level, look in looks.items()]
+        figure.legend(handles=handles, loc="outside upper left", ncols=len(levels))
         return _svg(figure, name)
