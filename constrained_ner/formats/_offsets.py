@@ -21,28 +21,34 @@ def _words(text: str) -> Sequence[Span]:
     return found
 
 
-def likely_span(text: str, start: str, end: str | None) -> tuple[str, str, Span] | None:
-    """The rest of two offsets, if they are those of words.
+def offsets_ahead(
+    under_way: re.Pattern[str], between: str, written: str, text: str
+) -> tuple[str, Span] | None:
+    """The rest of two offsets, if they are those of words, and the span that they name.
 
     Parameters
     ----------
-    start: the digits of the first one so far. `end`: of the second one; None before it.
+    under_way: finds the digits at the end of an answer: groups `start` and `end`, the latter None
+        before there is a second offset. `between`: what stands between the two.
+    written: the end of the answer so far.
 
     Returns
     -------
-    What is missing of the first and of the second, and the span; None where the first may still
-    become one of several.
+    None where no offset is under way, or the first one may still become one of several.
     """
+    match = under_way.search(written)
+    if match is None:
+        return None
     words = _words(text)
-    if end is None:
-        known = [word for word in words if str(word[0]).startswith(start)]
-        whole = [word for word in known if str(word[0]) == start]
+    if match["end"] is None:
+        known = [word for word in words if str(word[0]).startswith(match["start"])]
+        whole = [word for word in known if str(word[0]) == match["start"]]
         if len(known) != 1 and not whole:
             return None
         first, last = (whole or known)[0]
-        return str(first)[len(start) :], str(last), (first, last)
-    first = int(start)
+        return f"{first}{between}{last}".removeprefix(match["start"]), (first, last)
+    first = int(match["start"])
     for _, last in words:
-        if last > first and str(last).startswith(end):
-            return "", str(last)[len(end) :], (first, last)
+        if last > first and str(last).startswith(match["end"]):
+            return str(last).removeprefix(match["end"]), (first, last)
     return None

@@ -12,7 +12,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import MAX_SAME_START, span_list
 from constrained_ner.formats._items import salvage_list
-from constrained_ner.formats._offsets import likely_span
+from constrained_ner.formats._offsets import offsets_ahead
 from constrained_ner.formats.base import (
     Feature,
     Format,
@@ -97,9 +97,5 @@ class SpanFormat(Format):
         return lambda partial: [tail[i:] for i in range(len(tail) - 1, -1, -1)]
 
     def ahead(self, written: str, text: str) -> str:
-        match = _UNDER_WAY.search(written)
-        found = match and likely_span(text, match["start"], match["end"])
-        if not match or not found:
-            return ""
-        start, end, _ = found
-        return f"{start}, {end}]" if match["end"] is None else f"{end}]"
+        found = offsets_ahead(_UNDER_WAY, ", ", written, text)
+        return f"{found[0]}]" if found else ""

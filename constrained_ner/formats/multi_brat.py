@@ -23,7 +23,7 @@ from constrained_ner.fillings import (
     numbered,
 )
 from constrained_ner.formats._items import checked_label
-from constrained_ner.formats._offsets import likely_span
+from constrained_ner.formats._offsets import offsets_ahead
 from constrained_ner.formats.base import (
     Feature,
     Format,
@@ -148,10 +148,5 @@ class MultiBrat(Format):
         return super().detour(text, labels) + bound
 
     def ahead(self, written: str, text: str) -> str:
-        match = _UNDER_WAY.search(written)
-        found = match and likely_span(text, match["start"], match["end"])
-        if not match or not found:
-            return ""
-        start, end, span = found
-        rest = f"{end} {one_line(text[slice(*span)])}"
-        return f"{start} {rest}" if match["end"] is None else rest
+        found = offsets_ahead(_UNDER_WAY, " ", written, text)
+        return f"{found[0]} {one_line(text[slice(*found[1])])}" if found else ""
