@@ -367,7 +367,7 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
     from matplotlib.patches import Patch, PathPatch
     from matplotlib.path import Path
 
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         level: {
             "facecolor": _style(level)[0] if i else "white",
             "edgecolor": _style(level)[0],
