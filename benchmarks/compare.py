@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=40, help="of each corpus")
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--report", action="store_true", help="of what is done; answer nothing")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -78,7 +79,7 @@ def main() -> None:
     )
     if not arguments.report:
         with Bar(grid, arguments.output) as bar:
-            run(grid, arguments.output, bar.progress)
+            run(grid, arguments.output, bar.progress, arguments.processes)
     results = gather(grid, arguments.output, texts=[OWN])
     save(results, arguments.results)
     results = load(arguments.results)

@@ -32,7 +32,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from constrained_ner.errors import ModelError
-from constrained_ner.prompts import Message, plain_template
+from constrained_ner.prompts import Message, token_ids
 from constrained_ner.trained import DEFAULT_MODEL, folder_of
 from constrained_ner.vocabulary import Vocabulary
 
@@ -98,12 +98,7 @@ class LanguageModel:
 
     def encode(self, chat: list[Message]) -> list[int]:
         """Token ids of messages, up to where the model's answer begins."""
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(plain_template(chat))["input_ids"])
-        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        # The template has the special tokens; the tokenizer must not add a second set.
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return list(ids)
+        return token_ids(self.tokenizer, chat)
 
 
 def load_model(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from constrained_ner.documents import Document
 from constrained_ner.formats import Format
@@ -132,6 +133,20 @@ def demonstrations(
         found += messages(format, example.text, labels, dataset, index=index, answers=answers[:-1])
         found.append({"role": "assistant", "content": answers[-1]})
     return found
+
+
+def token_ids(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
+    """Token ids of messages, up to where the model's answer begins.
+
+    Parameters
+    ----------
+    tokenizer: of transformers.
+    """
+    if tokenizer.chat_template is None:
+        return list(tokenizer(plain_template(chat))["input_ids"])
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    # The template has the special tokens; the tokenizer must not add a second set.
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def plain_template(chat: Sequence[Message]) -> str:

@@ -27,7 +27,7 @@ from constrained_ner.benchmark.results import gather
 from constrained_ner.benchmark.tables import costs
 from constrained_ner.benchmark.view import View
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, UnknownNameError
+from constrained_ner.errors import InputError, ModelError, UnknownNameError
 from constrained_ner.evaluate import evaluate, load
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.grammar import Level
@@ -199,6 +199,30 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     again = gather(grid, tmp_path, resamples=50)
     for before, after in zip(whole["cells"], again["cells"], strict=True):
         assert before["scores"] == after["scores"]
+
+
+def test_cells_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:
+    grid = replace(
+        grid_of("multi_term,single_term", (Level.FAITHFUL,), replace(DATA, documents=TEN[:2])),
+        sources={MODEL: str(tiny_folder)},
+    )
+    seen: list[str] = []
+
+    def noted(items: Iterable[Any], what: str) -> Iterator[Any]:
+        seen.append(what)
+        return iter(items)
+
+    run(grid, tmp_path / "one", silent)
+    run(grid, tmp_path / "two", noted, processes=2)
+    assert sorted(seen) == ["ten, multi_term, faithful", "ten, single_term, faithful"]
+    for cell in grid.cells():
+        name = f"{cell.path}.jsonl"
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert not gather(grid, tmp_path / "two", resamples=50)["missing"]
+    # What goes wrong in a process is heard of.
+    missing = replace(grid, sources={MODEL: str(tmp_path / "nowhere")})
+    with pytest.raises(ModelError, match="nowhere"):
+        run(missing, tmp_path / "three", silent, processes=2)
 
 
 def test_energy(tiny_folder: Path, tmp_path: Path) -> None:

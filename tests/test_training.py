@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel
 from constrained_ner.trained import Dataset, Trained
 from constrained_ner.training import recipe as recipe_module
+from constrained_ner.training.building import build
 from constrained_ner.training.data import (
     IGNORED,
     as_item,
@@ -306,6 +309,29 @@ def test_a_draw_hangs_on_its_seed_its_corpus_and_its_split() -> None:
         assert [q.document.id for q in other] != [q.document.id for q in first]
 
 
+def test_each_round_has_another_format() -> None:
+    def drawn(rounds: int, formats: tuple[str, ...] = ALL) -> list[Question]:
+        questions: list[Question] = draw(
+            corpus_of(100), "train", 0, Sampling(formats, 30, rounds=rounds)
+        )
+        return questions
+
+    questions = drawn(4)
+    assert len(questions) == 120
+    # The rounds come one after another, the first as if it were the only one.
+    assert questions[:30] == drawn(1)
+    of: dict[str, list[str]] = {}
+    for question in questions:
+        of.setdefault(question.document.id, []).append(question.format)
+    assert len(of) == 30
+    assert all(len(set(formats)) == 4 for formats in of.values())
+    # Where there are no other formats they come again.
+    assert {q.format for q in drawn(3, ("multi_term", "single_term"))[60:]} == {
+        "multi_term",
+        "single_term",
+    }
+
+
 def test_formats_go_to_documents_that_they_can_express(samples: list[Document]) -> None:
     labels = ("Anatomy", "Chemical", "Disease", "Gene")
     options = Options(max_fragments=3)
@@ -565,6 +591,36 @@ def test_a_corpus_may_have_its_own_number_of_examples(
     counts = Counter(example.question.corpus for example in drawn.train)
     assert counts == {"few": 3, "all": 10}
     assert Counter(question.corpus for question in drawn.dev) == {"few": 4, "all": 4}
+
+
+def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, LanguageModel]) -> None:
+    path = write_documents(tmp_path / "ten.jsonl")
+    data = (Data(path, path, path, name="own", rounds=3), Data(path, name="all"))
+    drawn = draw_examples(Recipe(data, examples=Examples(rounds=2)), models["smollm2"])
+    counts = Counter(example.question.corpus for example in drawn.train)
+    assert counts == {"own": 30, "all": 20}
+    assert len(drawn.dev) == 10
+
+
+def test_examples_built_side_by_side_are_the_same(
+    models: dict[str, LanguageModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = draw(Corpus("ten", TEN, LABELS), "train", 0, Sampling(ALL, 10, rounds=13))
+    model = models["smollm2"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    seen: list[Question] = []
+
+    def noted(items: Iterable[Question]) -> Iterable[Question]:
+        for item in items:
+            seen.append(item)
+            yield item
+
+    assert build(questions, model, noted, few=1) == build(questions, model)
+    assert seen == questions
+    # Of what is wrong the first is told, as it is one by one.
+    unwritable = replace(questions[70], document=Document("bad", "knee pain " * 900))
+    with pytest.raises(TrainingError, match="document 'bad'"):
+        build([*questions, unwritable, unwritable], model, few=1)
 
 
 # ---- what a model says of itself ----------------------------------------------------------------

@@ -16,7 +16,8 @@ from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.labels import check_labels
 from constrained_ner.models import LanguageModel
 
-from .examples import Example, Question, make_example
+from .building import build
+from .examples import Example, Question
 from .recipe import Data, Recipe
 from .sampling import Corpus, draw, sampling_of
 
@@ -108,10 +109,14 @@ def draw_examples(
                 held = split if name == "train" else load_corpus(data, path, split.corpus)
                 broken += held.broken
                 sampling = sampling_of(recipe.examples, recipe.formats, options, name)
-                if name == "train" and data.examples:
-                    sampling = replace(sampling, most=data.examples)
+                if name == "train":
+                    sampling = replace(
+                        sampling,
+                        most=data.examples or sampling.most,
+                        rounds=data.rounds or sampling.rounds,
+                    )
                 questions += draw(held.corpus, name, recipe.seed, sampling)
-    built = [make_example(question, model) for question in progress([*train, *dev, *test])]
+    built = build([*train, *dev, *test], model, progress)
     return Drawn(built[: len(train)], dev, tuple(s.corpus for s in splits), tuple(broken), options)
 
 

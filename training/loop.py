@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -341,6 +342,14 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
     steps = math.ceil(examples / (chosen.batch_size * chosen.accumulation * processes))
     every = max(1, round(steps / chosen.evaluations))
     bf16 = chosen.dtype == "bfloat16" or (chosen.dtype == "auto" and _has_bf16())
+    # transformers has given it another name.
+    known = {one.name for one in fields(TrainingArguments)}
+    name = (
+        "activation_checkpointing"
+        if "activation_checkpointing" in known
+        else "gradient_checkpointing"
+    )
+    checkpointing: Any = {name: chosen.gradient_checkpointing}
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=chosen.batch_size,
@@ -354,7 +363,7 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         optim="adamw_torch",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=chosen.gradient_checkpointing,
+        **checkpointing,
         ddp_find_unused_parameters=False,  # there are none
         include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,

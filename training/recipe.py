@@ -52,7 +52,8 @@ class Data:
     name: what prompts call the data set; by default the stem of the training file.
     labels: by default those of the training file.
     guideline, guidelines: for the prompt; see `Corpus`.
-    examples: the most training examples; 0: as many as of every corpus.
+    examples: the most training documents; 0: as many as of every corpus. `rounds`: the same, of
+        how often they are asked about.
     """
 
     train: Path
@@ -63,10 +64,12 @@ class Data:
     guideline: str = ""
     guidelines: dict[str, str] = field(default_factory=dict)
     examples: int = 0
+    rounds: int = 0
 
     def __post_init__(self) -> None:
-        if self.examples < 0:
-            raise InputError(f"data.examples is {self.examples}: expected 0 or more")
+        for key in ("examples", "rounds"):
+            if (value := getattr(self, key)) < 0:
+                raise InputError(f"data.{key} is {value}: expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,8 @@ class Recipe:
 
 
 _POSITIVE = (
-    *("examples.train", "examples.dev", "examples.test", "training.epochs"),
+    *("examples.train", "examples.dev", "examples.test", "examples.rounds"),
+    "training.epochs",
     *("training.learning_rate", "training.batch_size", "training.accumulation"),
     *("training.evaluations", "training.keep"),
     *("evaluation.batch_size", "lora.rank", "lora.alpha"),

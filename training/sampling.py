@@ -2,8 +2,8 @@
 
 A draw takes at most so many documents of each corpus and split, and gives each of them one of the
 configuration's formats that can express it; where none can, one of those that lose the fewest
-entities. Formats are dealt in rounds, so that each is used equally often where all can be; the seed
-of a draw decides everything.
+entities. Formats are dealt in turn, so that each is used equally often where all can be; the seed
+of a draw decides everything. More rounds than the paper's one show a document in more formats.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Examples:
     ----------
     formats: names of configurations or formats.
     train, dev, test: the most documents of each corpus.
+    rounds: how often a training document is asked about, each time in another format while there
+        is one.
     max_fragments: of discontinuous entities; 0: as many as the corpora have.
     empty_share: of the training documents without entities so many are drawn from, 0 to 1. Few of
         them help a short run over whose end a model would still rather find nothing.
@@ -96,6 +98,7 @@ class Examples:
     index: float = 0.0
     max_fragments: int = 0
     empty_share: float = 1.0
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Sampling:
     empty_documents: keep documents without entities. `empty_share`: only so many of them.
     shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
     index: the share of span formats' prompts that show the offset of every word.
+    rounds: how often each document is asked about.
     """
 
     formats: tuple[str, ...]
@@ -120,6 +124,7 @@ class Sampling:
     shuffle_labels: bool = True
     index: float = 0.0
     empty_share: float = 1.0
+    rounds: int = 1
 
 
 def sampling_of(
@@ -136,11 +141,12 @@ def sampling_of(
         examples.shuffle_labels and split == "train",
         examples.index,
         examples.empty_share if split == "train" else 1.0,
+        examples.rounds if split == "train" else 1,
     )
 
 
 def draw(corpus: Corpus, split: str, seed: int, sampling: Sampling) -> list[Question]:
-    """One question for each document that is drawn, in the order of the draw.
+    """One question a round for each document that is drawn, in the order of the draw.
 
     Raises
     ------
@@ -159,7 +165,12 @@ def draw(corpus: Corpus, split: str, seed: int, sampling: Sampling) -> list[Ques
         raise InputError(f"corpus {corpus.name!r}, {split}: no documents: expected at least one")
     chosen = chance.sample(documents, min(sampling.most, len(documents)))
     dealt: Counter[str] = Counter()
-    return [_question(corpus, document, sampling, chance, dealt) for document in chosen]
+    had: list[set[str]] = [set() for _ in chosen]
+    return [
+        _question(corpus, document, sampling, chance, dealt, before)
+        for _ in range(sampling.rounds)
+        for document, before in zip(chosen, had, strict=True)
+    ]
 
 
 def _asked(document: Document, corpus: Corpus) -> list[str]:
@@ -173,13 +184,22 @@ def _question(
     sampling: Sampling,
     chance: random.Random,
     dealt: Counter[str],
+    had: set[str],
 ) -> Question:
+    """The document's next question.
+
+    Parameters
+    ----------
+    dealt: how often each format was. `had`: the document's formats of the rounds before.
+    """
     losses = {name: _losses(name, document, corpus, sampling) for name in sampling.formats}
     able = [name for name, lost in losses.items() if lost == min(losses.values())]
+    able = [name for name in able if name not in had] or able
     # the one that was dealt least often, by chance among equals
     fewest = min(dealt[name] for name in able)
     name = chance.choice([name for name in able if dealt[name] == fewest])
     dealt[name] += 1
+    had.add(name)
 
     labels = list(corpus.labels)
     if sampling.shuffle_labels:

@@ -8,13 +8,17 @@ done.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import random
 import re
 import resource
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +193,9 @@ class Grid:
         """What to load for the name of a model."""
         return self.sources.get(model, model)
 
+    def data_of(self, cell: Cell) -> Data:
+        return next(data for data in self.data if data.name == cell.data)
+
     def cells(self) -> list[Cell]:
         """In the order in which they are answered: a model is loaded once."""
         return [
@@ -201,18 +208,21 @@ class Grid:
 
 
 Progress = Callable[[Iterable[Any], str], Iterator[Any]]
+Loaded = dict[str, Any]  # the model that was loaded last, by its name
 
 
 def done(folder: Path, cell: Cell) -> bool:
     return (folder / cell.path).with_name(f"{cell.path.name}.json").exists()
 
 
-def run(grid: Grid, folder: Path, progress: Progress) -> None:
+def run(grid: Grid, folder: Path, progress: Progress, processes: int = 1) -> None:
     """Answer the cells of a grid that are not done yet.
 
     Parameters
     ----------
     progress: shows documents as they are done, and of which cell.
+    processes: so many cells are answered at a time, each by a process with a model of its own.
+        They share the machine, so that what a cell is said to take is rough.
 
     Raises
     ------
@@ -222,25 +232,56 @@ def run(grid: Grid, folder: Path, progress: Progress) -> None:
     if grid.country:
         check_country(grid.country)
     waiting = [cell for cell in grid.cells() if not done(folder, cell)]
-    by_name = {data.name: data for data in grid.data}
-    loaded: tuple[str, Any] | None = None
+    if processes > 1 and len(waiting) > 1:
+        _run_side_by_side(grid, waiting, folder, progress, min(processes, len(waiting)))
+        return
+    loaded: Loaded = {}
     for cell in waiting:
-        if loaded is None or loaded[0] != cell.model:
-            from constrained_ner.models import load_model
-
-            loaded = (
-                cell.model,
-                load_model(grid.source(cell.model), device=grid.device, dtype=grid.dtype),
-            )
-        _answer(grid, cell, by_name[cell.data], loaded[1], folder, progress)
+        _answer(grid, cell, folder, progress, loaded)
 
 
-def _answer(
-    grid: Grid, cell: Cell, data: Data, model: Any, folder: Path, progress: Progress
+def _run_side_by_side(
+    grid: Grid, waiting: Sequence[Cell], folder: Path, progress: Progress, processes: int
 ) -> None:
-    from constrained_ner.models import device_name
+    given = grid, folder, processes
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, given) as pool:
+        jobs = [pool.submit(_answer_quietly, cell) for cell in waiting]
+        try:
+            for job in as_completed(jobs):
+                cell = job.result()
+                what = f"{cell.data}, {cell.variant}, {cell.level}"
+                deque(progress(grid.data_of(cell).documents, what), maxlen=0)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_job: tuple[Grid, Path, Loaded]  # of a process that answers cells beside others
+
+
+def _begin(grid: Grid, folder: Path, processes: int) -> None:
+    import torch
+
+    global _job
+    _job = grid, folder, {}
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+def _answer_quietly(cell: Cell) -> Cell:
+    grid, folder, loaded = _job
+    _answer(grid, cell, folder, lambda items, _: iter(items), loaded)
+    return cell
+
+
+def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Loaded) -> None:
+    from constrained_ner.models import device_name, load_model
     from constrained_ner.predict import Predictor
 
+    if cell.model not in loaded:
+        loaded.clear()
+        loaded[cell.model] = load_model(
+            grid.source(cell.model), device=grid.device, dtype=grid.dtype
+        )
+    model, data = loaded[cell.model], grid.data_of(cell)
     format = get_format(cell.variant.format, options_of(cell.variant, data))
     predictor = Predictor(
         model,

@@ -59,6 +59,13 @@ from constrained_ner.trained import DEFAULT_MODEL
 @click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
 @click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
 @click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Cells that are answered at a time. They share the machine: times are rough then.",
+)
+@click.option(
     "--energy",
     "country",
     default="",
@@ -86,6 +93,7 @@ def benchmark(
     max_new_tokens: int | None,
     device: str,
     dtype: str,
+    processes: int,
     country: str,
     resamples: int,
     output: Path,
@@ -115,7 +123,7 @@ def benchmark(
     )
     output.mkdir(parents=True, exist_ok=True)
     with Bar(grid, output) as bar:
-        run(grid, output, bar.progress)
+        run(grid, output, bar.progress, processes)
     results = gather(grid, output, resamples=resamples)
     click.echo(f"{len(results['cells'])} cells answered")
     write_results(results, output)

@@ -1,0 +1,97 @@
+"""Many examples, built by all cores: to replay each answer through its masks takes milliseconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+from constrained_ner.models import LanguageModel
+from constrained_ner.prompts import Message, token_ids
+from constrained_ner.vocabulary import Vocabulary
+
+from .examples import Example, Question, make_example
+
+# Fewer are built sooner than processes are started, which takes some seconds.
+FEW = 4000
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """A model without its weights, for another process."""
+
+    tokenizer: Any
+    size: int
+    ends: tuple[int, ...]
+    context: int | None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.of(self.tokenizer, self.size, self.ends)
+
+    def encode(self, chat: list[Message]) -> list[int]:
+        return token_ids(self.tokenizer, chat)
+
+
+_model: _Tokens
+
+
+def _begin(model: _Tokens) -> None:
+    global _model
+    _model = model
+
+
+def _make(question: Question) -> Example:
+    return make_example(question, _model)
+
+
+def build(
+    questions: Sequence[Question],
+    model: LanguageModel,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    *,
+    few: int = FEW,
+) -> list[Example]:
+    """The examples of questions, in their order.
+
+    Parameters
+    ----------
+    few: up to so many are built by this process.
+
+    Raises
+    ------
+    TrainingError: see `make_example`; of the first question that it is true of.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Processes that train together share the cores.
+    processes = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if len(questions) <= few or processes < 2:
+        return [make_example(question, model) for question in progress(questions)]
+    vocabulary = model.vocabulary
+    tokens = _Tokens(model.tokenizer, vocabulary.size, vocabulary.ends, model.context)
+    # Spawned, not forked: libraries that have threads do not survive a fork.
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(processes, get_context("spawn"), _begin, (tokens,)) as pool,
+    ):
+        made = pool.map(_make, questions, chunksize=64)
+        return [example for example, _ in zip(made, progress(questions), strict=True)]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started while this lasts have no threads beside their own."""
+    name = "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
