@@ -21,14 +21,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from peft.utils import save_and_load
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from constrained_ner import models as models_module
 from constrained_ner.cli import main
 from constrained_ner.errors import TrainingError
 from constrained_ner.formats import FORMATS
 from constrained_ner.metrics import Counts
-from constrained_ner.models import LanguageModel, load_model
+from constrained_ner.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.predict import Predictor
 from constrained_ner.trained import load_trained
 from constrained_ner.training.checkpoints import (
@@ -473,6 +475,20 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert prediction.error is None
 
 
+def test_a_packaged_base_is_named_and_not_asked_for(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(models_module, "packaged_model", lambda: Path(recipe.model))
+    monkeypatch.setattr(save_and_load, "check_file_exists_on_hf_hub", asked)
+    run(replace(recipe, model=BASE_MODEL, lora=Lora(rank=2)), tmp_path, silent)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == BASE_MODEL
+    assert load_model(tmp_path).context == 1024
+
+
 def test_the_best_checkpoint_is_what_is_saved(recipe: Recipe, tmp_path: Path) -> None:
     """The score of the saved weights is the best one of the log."""
     learning = replace(
@@ -583,6 +599,7 @@ def sharding(self, *arguments, fsdp_plugin=None, **options):
 
 AcceleratorState.__init__ = sharding
 
+from constrained_ner import models as models_module
 from constrained_ner.cli import main
 main()
 """

@@ -27,7 +27,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from constrained_ner.errors import TrainingError
 from constrained_ner.metrics import Counts
-from constrained_ner.models import LanguageModel, load_model, wrap
+from constrained_ner.models import LanguageModel, base_of, load_model, wrap
 
 from .checkpoints import (
     ADAPTER,
@@ -299,8 +299,9 @@ def _with_lora(recipe: Recipe, model: LanguageModel) -> LanguageModel:
         raise TrainingError(f"lora.targets: {error}") from None
     if recipe.lora.start is not None:
         _begin_with(recipe.lora.start, adapted)
-    # the name that finds the base again, not the folder where it was found here
-    adapted.peft_config["default"].base_model_name_or_path = recipe.model
+    # peft looks for a configuration there whenever it saves; a packaged model's name is none that
+    # it could find, and it would ask the hub
+    adapted.peft_config["default"].base_model_name_or_path = base_of(recipe.model)
     return wrap(model.name, adapted, model.tokenizer)
 
 

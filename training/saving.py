@@ -106,6 +106,11 @@ def as_kept(model: LanguageModel, recipe: Recipe) -> None:
 def _write(model: LanguageModel, trained: Trained, results: Results, part: Path) -> None:
     bare = model.steerable.model
     bare.save_pretrained(part)
+    if trained.recipe["lora"]:
+        # the name that finds the base again, not the folder where it was found here
+        config = bare.peft_config["default"]
+        config.base_model_name_or_path = trained.base
+        config.save_pretrained(part)
     kept = (trained.recipe["lora"] or {}).get("dtype", "float32")
     if kept != "float32":
         path = part / ADAPTER
