@@ -5,6 +5,7 @@ const same = (a, b) => a.label === b.label && String(a.fragments) === String(b.f
 
 // ---- counts, once
 const labels = new Map();
+const kinds = { hit: 0, false: 0, miss: 0, found: 0 };
 let entities = 0, failed = 0, hasGold = false, hasConfidence = false;
 for (const one of all) {
   if (one.error !== undefined) { failed += 1; continue; }
@@ -13,11 +14,13 @@ for (const one of all) {
     entities += 1;
     hasConfidence ||= entity.confidence !== undefined;
     entity.kind = one.gold ? (one.gold.some((g) => same(g, entity)) ? "hit" : "false") : "found";
+    kinds[entity.kind] += 1;
     labels.set(entity.label, (labels.get(entity.label) || 0) + 1);
   }
   one.missed = (one.gold || []).filter((g) => !one.entities.some((e) => same(g, e)));
   for (const entity of one.missed) {
     entity.kind = "miss";
+    kinds.miss += 1;
     if (!labels.has(entity.label)) labels.set(entity.label, 0);
   }
   one.troubled = one.left_out !== undefined || one.answers.some((a) => a.problems || a.forced);
@@ -49,7 +52,7 @@ if (hasGold) {
     const tag = make("span", { className: `tag ${kind}` });
     tag.dataset.label = "label";
     tag.style.setProperty("--colour", "#444");
-    byId("key").append(make("span", {}, tag, words));
+    byId("key").append(make("span", {}, tag, `${kinds[kind].toLocaleString("en")} ${words}`));
   }
 }
 for (const id of ["find", "only", "least"]) {
@@ -128,7 +131,7 @@ function show() {
       type: "button", disabled: page + by < 0 || page + by >= pages,
       onclick: () => { page += by; show(); scrollTo(0, 0); },
     }, words);
-    nav.append(turn("back", -1), `page ${page + 1} of ${pages}, ${n(found.length, "document")}`, turn("on", 1));
+    nav.append(turn("previous", -1), `page ${page + 1} of ${pages}, ${n(found.length, "document")}`, turn("next", 1));
   }
 }
 show();

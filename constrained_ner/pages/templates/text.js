@@ -34,11 +34,16 @@ function textOf(string, shown, colour) {
   for (let i = 0; i + 1 < places.length; i++) {
     const [from, to] = [places[i], places[i + 1]];
     active = active.filter((e) => last(e) > from);
+    const begin = new Map();  // those that begin here: alike ones have one tag
     for (; next < ordered.length && first(ordered[next]) === from; next++) {
       active.push(ordered[next]);
-      const tag = make("span", { className: `tag ${ordered[next].kind}` });
-      tag.dataset.label = ordered[next].label;
-      tag.style.setProperty("--colour", colour.get(ordered[next].label));
+      const { label, kind } = ordered[next], key = `${kind} ${label}`;
+      begin.set(key, { label, kind, times: (begin.get(key)?.times || 0) + 1 });
+    }
+    for (const { label, kind, times } of begin.values()) {
+      const tag = make("span", { className: `tag ${kind}` });
+      tag.dataset.label = times > 1 ? `${label} ×${times}` : label;
+      tag.style.setProperty("--colour", colour.get(label));
       text.append(tag);
     }
     const piece = make("span", {}, characters.slice(from, to).join(""));

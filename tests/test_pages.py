@@ -1,0 +1,130 @@
+"""The page of predictions: one file, everything escaped, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
+from constrained_ner.pages import write_page
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+
+HOSTILE = "</script><script>alert(1)</script> <b>&amp; 😀 \u2028 كحة knee pain\r\nleft"
+
+
+def record(document: Document, entities: Sequence[Entity], **more: Any) -> dict[str, Any]:
+    """A prediction of the labels A and B, as a run writes it."""
+    return {
+        "id": document.id,
+        "text": document.text,
+        "format": "multi_term",
+        "level": "faithful",
+        "entities": [
+            {"label": e.label, "fragments": [list(f) for f in e.fragments], "confidence": 0.5}
+            for e in entities
+        ],
+        "answers": [
+            {"labels": ["A", "B"], "answer": "Answer: []", "problems": [], "forced": False}
+        ],
+        **more,
+    }
+
+
+def span(text: str, surface: str) -> tuple[int, int]:
+    start = text.index(surface)
+    return start, start + len(surface)
+
+
+def seen(path: Path, script: str) -> Any:
+    """What an expression of JavaScript gives on the page once it is shown."""
+    told = path.with_name("told.html")
+    # What the page does to its own elements is done by then.
+    probe = f"<script>document.title = JSON.stringify({script})</script>"
+    told.write_text(path.read_text(encoding="utf-8") + probe, encoding="utf-8")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    dom = subprocess.run(
+        [CHROMIUM, "--headless", "--disable-gpu", *sandbox, "--dump-dom", told.as_uri()],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    ).stdout.decode()
+    found = re.search("<title>(.*?)</title>", dom, re.DOTALL)
+    assert found
+    return json.loads(unescape(found[1]))
+
+
+def test_a_page_is_one_file_and_nothing_ends_its_data(tmp_path: Path) -> None:
+    document = Document(HOSTILE, HOSTILE)
+    path = tmp_path / "page.html"
+    write_page([record(document, ())], path, title=HOSTILE)
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<script") == page.count("</script>") == 2
+    assert "alert(1)</" not in page
+    assert "://" not in page
+    assert "default-src 'none'" in page
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert data
+    (shown,) = json.loads(data[1])
+    assert (shown["id"], shown["text"]) == (HOSTILE, HOSTILE)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_page([], tmp_path)
+
+
+@browser
+def test_a_browser_shows_the_texts_as_they_are(tmp_path: Path) -> None:
+    documents = [Document(f"{n} {HOSTILE}", f"{HOSTILE} {n}") for n in range(60)]
+    path = tmp_path / "page.html"
+    records = [record(d, [Entity("A", (span(d.text, "knee pain"),))]) for d in documents]
+    write_page([*records[:59], {"id": "broken", "error": "line 3: <b>"}], path)
+    texts = seen(path, '[...document.querySelectorAll(".text")].map((e) => e.textContent)')
+    assert texts == [d.text for d in documents[:25]]  # the first page
+    turned = (
+        '(document.querySelectorAll("nav button")[1].click(),'
+        'document.querySelectorAll("nav button")[1].click(),'
+        '[...document.querySelectorAll("article")].map((e) => e.children[1].textContent))'
+    )
+    assert seen(path, turned) == [*(d.text for d in documents[50:59]), "line 3: <b>"]
+    assert seen(path, 'document.getElementById("counts").textContent') == (
+        "60 documents · 59 entities · 1 document could not be answered"
+    )
+
+
+@browser
+def test_a_browser_compares_with_gold(tmp_path: Path) -> None:
+    text = "😀 left and right knee pain, a flu"
+    left = Entity("A", (span(text, "left"), span(text, "knee pain")))
+    right, flu = Entity("A", (span(text, "right knee pain"),)), Entity("B", (span(text, "flu"),))
+    knee = Entity("B", (span(text, "knee"),))
+    other = Entity("C", (span(text, "pain"),))  # not asked for: neither here nor there
+    document = Document("d", text, (left, right, flu, other))
+    path = tmp_path / "page.html"
+    write_page([record(document, (left, knee, flu))], path, gold=[document])
+    tags = '[...document.querySelectorAll(".text .tag")].map((e) => [e.className, e.dataset.label])'
+    assert seen(path, tags) == [
+        ["tag hit", "A"],
+        ["tag miss", "A"],
+        ["tag false", "B"],
+        ["tag hit", "B"],
+    ]
+    key = 'document.getElementById("key").textContent'
+    assert seen(path, key) == "2 as in the gold annotation1 not in it1 only in it"
+    hidden = f'(document.querySelector("#labels button").click(), {tags})'
+    assert seen(path, hidden) == [["tag false", "B"], ["tag hit", "B"]]
+    told = '[...document.querySelectorAll(".text .on")].map((e) => [e.textContent, e.title])'
+    (piece, title), *_ = seen(path, told)
+    assert piece == "left"
+    assert title == "A: left knee pain · 2–6, 17–26 · confidence 0.50 · in the gold annotation"
