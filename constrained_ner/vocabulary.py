@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,7 +44,8 @@ class Vocabulary:
             raise ModelError(f"the tokenizer cannot be used for masks: {error}") from None
         self.size = size
         self.ends = tuple(ends)
-        self._pieces: dict[str, list[int]] = {}
+        # Mostly parts of answers, which come again and again; there is no end of other texts.
+        self._tokens_of_piece = lru_cache(4096)(self.engine.tokenize_str)
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, ends: Sequence[int]) -> Vocabulary:
@@ -70,12 +71,9 @@ class Vocabulary:
 
     def tokenize(self, text: str) -> list[int]:
         """The tokenizer's own tokens for a text."""
-        if len(text) > 80:
-            tokens: list[int] = self.engine.tokenize_str(text)
-            return tokens
-        if text not in self._pieces:
-            self._pieces[text] = self.engine.tokenize_str(text)
-        return self._pieces[text]
+        of = self.engine.tokenize_str if len(text) > 80 else self._tokens_of_piece
+        tokens: list[int] = of(text)
+        return tokens
 
     def continuation(self, written: str, rest: str) -> list[int]:
         """The tokenizer's own tokens for the rest of a text; none where one begins before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,15 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console, Group
+from rich.text import Text
 
 from benchmarks.always_parses import tiny_llama
 from constrained_ner import Extractor
+from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.decoding.blocks import Blocks
-from constrained_ner.documents import Document, Passage
+from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Level
@@ -371,6 +376,32 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output
     assert "--resume goes with" in cner("predict", "-t", "x", "--resume", *model).output
+
+
+def test_a_terminal_shows_what_a_document_says_and_obeys_none_of_it() -> None:
+    text = "\x1b[2JDenies\r\nleft \x07knee\x9b31m pain, flu"
+    places = [(text.index(s), text.index(s) + len(s)) for s in ("left", "knee\x9b31m", "flu")]
+    pain, flu = Entity("Disease", tuple(places[:2])), Entity("Dis\x1bease", tuple(places[2:]))
+    prediction = Prediction(
+        "a\x1bb", text, (pain, flu), format=FORMATS["multi_term"], level=Level.FAITHFUL
+    )
+    shown = coloured(prediction, ["Disease"])
+    assert isinstance(shown, Group)
+    marked = shown.renderables[1]
+    assert isinstance(marked, Text)
+    assert [marked.plain[span.start : span.end] for span in marked.spans] == [
+        *("left", "knee\ufffd31m", "flu"),
+    ]
+    file = io.StringIO()
+    console = Console(file=file, width=100)
+    console.print(shown)
+    written = file.getvalue()
+    assert not [c for c in written if unicodedata.category(c) == "Cc" and c != "\n"]
+    assert "␛[2JDenies \nleft ␇knee" in written
+    assert "Dis␛ease" in written
+    failed = replace(prediction, error="no\x1b[2J")
+    console.print(coloured(failed, []))
+    assert "no␛[2J" in file.getvalue()
 
 
 def test_confidence_can_be_left_out(tiny_folder: Path) -> None:

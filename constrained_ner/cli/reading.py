@@ -9,11 +9,21 @@ from constrained_ner.documents import Entity
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from constrained_ner.predict import Prediction
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; every entity says its label, too.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
+
+# What a document says must not steer the terminal: control characters are shown as pictures, one
+# for each, so that offsets hold. rich would leave some of them out, and let others through.
+_VISIBLE: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"},
+    ord("\r"): " ",
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
 
 
 def plain(prediction: Prediction) -> str:
@@ -39,12 +49,11 @@ def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
-    from rich.text import Text
 
     if prediction.error is not None:
-        return Text(f"! {prediction.error}\n", style="red")
+        return _text(f"! {prediction.error}\n", "red")
     colour = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
-    text = Text(prediction.text)
+    text = _text(prediction.text)
     # The innermost comes last, and its colour holds.
     for entity in prediction.entities:
         for start, end in entity.fragments:
@@ -53,16 +62,22 @@ def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
     for entity in prediction.entities:
         surface, offsets, sure = _said(prediction, entity)
         table.add_row(
-            Text(entity.label, style=f"bold {colour.get(entity.label, '')}"),
-            Text(surface),
-            Text(offsets, style="dim"),
-            Text(sure, style="dim"),
+            _text(entity.label, f"bold {colour.get(entity.label, '')}"),
+            _text(surface),
+            _text(offsets, "dim"),
+            _text(sure, "dim"),
         )
     left_out = [
-        Text(f"! {start}-{end}: {why}", style="red") for (start, end), why in prediction.left_out
+        _text(f"! {start}-{end}: {why}", "red") for (start, end), why in prediction.left_out
     ]
-    head = Text(prediction.id, style="dim")
-    return Group(head, text, Padding(table, (0, 0, 0, 2)), *left_out, Text(""))
+    head = _text(prediction.id, "dim")
+    return Group(head, text, Padding(table, (0, 0, 0, 2)), *left_out, _text(""))
+
+
+def _text(words: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(words.translate(_VISIBLE), style)
 
 
 def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str]:
