@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -376,6 +378,48 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output
     assert "--resume goes with" in cner("predict", "-t", "x", "--resume", *model).output
+
+
+def on_a_terminal(command: list[str], stdout: int | None = None) -> tuple[str, bytes]:
+    """What a terminal gets to see, which errors go to, and what goes to a standard output that is
+    another thing than the terminal."""
+    reads, shows = os.openpty()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=shows if stdout is None else stdout,
+        stderr=shows,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    ) as process:
+        os.close(shows)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal is gone once nobody writes to it
+            while part := os.read(reads, 4096):
+                seen += part
+        os.close(reads)
+        written = process.stdout.read() if process.stdout else b""
+    assert process.returncode == 0, seen
+    return seen.decode(), written
+
+
+def test_a_bar_on_a_terminal_leaves_the_output_alone(tiny_folder: Path) -> None:
+    command = [sys.executable, "-m", "constrained_ner", "predict", "-t", "Knee pain."]
+    command += ["--model", str(tiny_folder), "--max-new-tokens", "40", "--labels", "Disease"]
+    seen, written = on_a_terminal(command, subprocess.PIPE)
+    assert written.decode().startswith("text: Knee pain.\n")
+    assert "Knee pain" not in seen
+    assert "1 documents" in seen
+    _, written = on_a_terminal([*command, "-o", "-"], subprocess.PIPE)
+    assert json.loads(written)["text"] == "Knee pain."
+    # Nothing of the bar stays in the line of the first thing that is printed.
+    for extra in ([], ["-o", "-"]):
+        seen, _ = on_a_terminal([*command, *extra])
+        lines = re.split(r"[\r\n]|\x1b\[2K", seen)
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in lines]
+        if extra:
+            assert [line for line in lines if line.startswith('{"id": "text", "text": "Knee')]
+        else:
+            assert {"text", "Knee pain."} <= set(lines)
 
 
 def test_a_terminal_shows_what_a_document_says_and_obeys_none_of_it() -> None:

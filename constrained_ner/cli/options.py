@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from constrained_ner.formats import Options
 from constrained_ner.grammar import Level
 from constrained_ner.labels import check_labels
 from constrained_ner.trained import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
@@ -128,8 +131,13 @@ def to_options(options: dict[str, Any]) -> Options:
     return Options(**{key: value for key, value in options.items() if value is not None})
 
 
-def progress(items: Iterable[Any], unit: str) -> Iterator[Any]:
-    """A progress bar on a terminal, none elsewhere."""
+def progress(items: Iterable[Any], unit: str, console: Console | None = None) -> Iterator[Any]:
+    """A progress bar on a terminal, none elsewhere.
+
+    Parameters
+    ----------
+    console: where else is printed meanwhile, if that is a terminal; the bar stays below it.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
@@ -140,8 +148,9 @@ def progress(items: Iterable[Any], unit: str) -> Iterator[Any]:
         SpinnerColumn(),
         TextColumn("{task.completed} {task.description}, {task.fields[speed]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console or Console(stderr=True),
         transient=True,
+        redirect_stdout=False,  # it would end up on the terminal, wherever it goes
     ) as bar:
         task = bar.add_task(unit, total=None, speed="")
         for item in items:

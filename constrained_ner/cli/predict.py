@@ -288,14 +288,16 @@ def _shown(
 
         console = Console(highlight=False)
         labels = [label for target in predictor.targets for label in target.labels]
-        for prediction in progress(predictions, "documents"):
+        for prediction in progress(predictions, "documents", console):
             console.print(reading.coloured(prediction, labels))
             yield prediction
         return
     from constrained_ner.runs import line_of
 
     written = reading.plain if readable else line_of
-    for prediction in progress(predictions, "documents"):
+    if not sys.stdout.isatty():  # else what is printed shows how far it is
+        predictions = progress(predictions, "documents")
+    for prediction in predictions:
         sys.stdout.write(written(prediction))
         sys.stdout.flush()
         yield prediction
