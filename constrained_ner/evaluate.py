@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora import read
-from constrained_ner.corpora.jsonl import document_from_json
+from constrained_ner.corpora.jsonl import document_from_json, document_to_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import Format, Options, ProblemKind, get_format
@@ -108,21 +108,44 @@ def read_predictions(
     ------
     InputError: as `corpora.read` does.
     """
+    for record, _ in read_records(path, input_format):
+        yield record
+
+
+def read_records(
+    path: str | Path, input_format: str | None = None
+) -> Iterator[tuple[Record | InputError, Mapping[str, Any]]]:
+    """The same, each beside what the file says of it; for a corpus, what `cner predict` would say.
+
+    Raises
+    ------
+    InputError: as `corpora.read` does.
+    """
     path = Path(path)
     if not _is_prediction_file(path, input_format):
         for document in read(path, input_format):
-            yield document if isinstance(document, InputError) else Record(document.id, document)
+            if isinstance(document, InputError):
+                yield document, _error(document)
+            else:
+                yield Record(document.id, document), document_to_json(document)
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
-                    yield _record(json.loads(line))
+                    value = json.loads(line)
+                    yield _record(value), value
             except CnerError as error:
                 reason = error.reason if isinstance(error, InputError) else str(error)
-                yield InputError(reason, path, number)
+                wrong = InputError(reason, path, number)
+                yield wrong, _error(wrong)
             except (ValueError, RecursionError) as error:
-                yield InputError(f"not JSON: {error}", path, number)
+                wrong = InputError(f"not JSON: {error}", path, number)
+                yield wrong, _error(wrong)
+
+
+def _error(error: InputError) -> dict[str, Any]:
+    return {"id": "", "error": str(error)}
 
 
 def _is_prediction_file(path: Path, input_format: str | None) -> bool:
@@ -274,6 +297,28 @@ def pair(
             f"the same documents on both sides, or --ignore-extra{unread}"
         )
     return DataSet(name, tuple(documents), tuple(found), tuple(failed), tuple(extra), tuple(broken))
+
+
+def beside_gold(
+    records: Iterable[tuple[Record | InputError, Mapping[str, Any]]],
+    gold: Iterable[Document | InputError],
+) -> Iterator[tuple[Mapping[str, Any], Document | None]]:
+    """Records as files have them, each with its gold document where there is one; see `pair`.
+
+    Raises
+    ------
+    InputError: a prediction is about another text.
+    """
+    waiting: dict[str, deque[Document]] = defaultdict(deque)
+    for document in gold:
+        if isinstance(document, Document):
+            waiting[document.id].append(document)
+    for record, value in records:
+        queue = waiting.get(record.id) if isinstance(record, Record) else None
+        of_gold = queue.popleft() if queue else None
+        if of_gold and isinstance(record, Record) and record.document:
+            _check_text(of_gold, record.document)
+        yield value, of_gold
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:

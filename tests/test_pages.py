@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.pages import write_page
+from tests.test_cli import cner
+from tests.training_models import write_documents
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -38,7 +41,15 @@ def record(document: Document, entities: Sequence[Entity], **more: Any) -> dict[
             for e in entities
         ],
         "answers": [
-            {"labels": ["A", "B"], "answer": "Answer: []", "problems": [], "forced": False}
+            {
+                "labels": ["A", "B"],
+                "answer": "Answer: []",
+                "problems": [],
+                "parses": True,
+                "tokens": 3,
+                "ended": True,
+                "forced": False,
+            }
         ],
         **more,
     }
@@ -70,26 +81,65 @@ def seen(path: Path, script: str) -> Any:
 def test_a_page_is_one_file_and_nothing_ends_its_data(tmp_path: Path) -> None:
     document = Document(HOSTILE, HOSTILE)
     path = tmp_path / "page.html"
-    write_page([record(document, ())], path, title=HOSTILE)
+    write_page([(record(document, ()), None)], path, title=HOSTILE)
     page = path.read_text(encoding="utf-8")
     assert page.count("<script") == page.count("</script>") == 2
     assert "alert(1)</" not in page
     assert "://" not in page
     assert "default-src 'none'" in page
-    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
-    assert data
-    (shown,) = json.loads(data[1])
+    (shown,) = shown_in(path)
     assert (shown["id"], shown["text"]) == (HOSTILE, HOSTILE)
     with pytest.raises(InputError, match="cannot be written"):
         write_page([], tmp_path)
+
+
+def shown_in(path: Path) -> list[dict[str, Any]]:
+    """The documents that a page holds."""
+    data = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    assert data
+    found: list[dict[str, Any]] = json.loads(data[1])
+    return found
+
+
+def test_pages_from_files(tmp_path: Path) -> None:
+    text = "knee pain, a flu"
+    pain, flu = (Entity(label, (span(text, s),)) for label, s in (("A", "knee pain"), ("C", "flu")))
+    gold = write_documents(tmp_path / "gold.jsonl", [Document(n, text, (pain, flu)) for n in "ab"])
+    lines = [json.dumps(record(Document(n, text), [pain])) for n in "bcb"]
+    bare = json.dumps({"id": "d", "text": text, "answers": []})
+    records = tmp_path / "records.jsonl"
+    records.write_text("\n".join([*lines, bare, '{"id": "e", "error": "no"}', "{broken"]))
+
+    def page(*arguments: str | Path) -> Result:
+        return cner("page", *arguments, tmp_path / "page.html")
+
+    assert page(records, "--gold", gold).exit_code == 0
+    one, other, again, bare_one, failed, broken = shown_in(tmp_path / "page.html")
+    # By id, each gold document once; labels that were not asked for are not missed.
+    assert [gold["label"] for gold in one["gold"]] == ["A"]
+    assert "gold" not in other
+    assert "gold" not in again
+    assert bare_one["answers"] == []
+    assert failed["error"] == "no"
+    assert "records.jsonl:6: not JSON" in broken["error"]
+    # Any annotated documents.
+    assert page(gold).exit_code == 0
+    assert [len(shown["entities"]) for shown in shown_in(tmp_path / "page.html")] == [2, 2]
+    assert page(gold, "--gold", gold).exit_code == 0
+    assert [len(shown["gold"]) for shown in shown_in(tmp_path / "page.html")] == [2, 2]
+    other_text = write_documents(tmp_path / "other.jsonl", [Document("b", "knee  pain", (pain,))])
+    before = (tmp_path / "page.html").read_bytes()
+    assert "differ at offset 5" in page(records, "--gold", other_text).output
+    assert (tmp_path / "page.html").read_bytes() == before  # no half page
 
 
 @browser
 def test_a_browser_shows_the_texts_as_they_are(tmp_path: Path) -> None:
     documents = [Document(f"{n} {HOSTILE}", f"{HOSTILE} {n}") for n in range(60)]
     path = tmp_path / "page.html"
-    records = [record(d, [Entity("A", (span(d.text, "knee pain"),))]) for d in documents]
-    write_page([*records[:59], {"id": "broken", "error": "line 3: <b>"}], path)
+    records = [record(d, [Entity("A", (span(d.text, "knee pain"),))]) for d in documents[:59]]
+    broken = {"id": "broken", "error": "line 3: <b>"}
+    write_page([(one, None) for one in (*records, broken)], path)
     texts = seen(path, '[...document.querySelectorAll(".text")].map((e) => e.textContent)')
     assert texts == [d.text for d in documents[:25]]  # the first page
     turned = (
@@ -112,7 +162,7 @@ def test_a_browser_compares_with_gold(tmp_path: Path) -> None:
     other = Entity("C", (span(text, "pain"),))  # not asked for: neither here nor there
     document = Document("d", text, (left, right, flu, other))
     path = tmp_path / "page.html"
-    write_page([record(document, (left, knee, flu))], path, gold=[document])
+    write_page([(record(document, (left, knee, flu)), document)], path)
     tags = '[...document.querySelectorAll(".text .tag")].map((e) => [e.className, e.dataset.label])'
     assert seen(path, tags) == [
         ["tag hit", "A"],

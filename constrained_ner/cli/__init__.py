@@ -14,6 +14,7 @@ from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
+from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
 from constrained_ner.cli.train import train
@@ -45,6 +46,6 @@ def main() -> None:
 
 for command in (
     *(predict, serve, train, evaluate, benchmark, experiment),
-    *(formats, check, convert, corpora),
+    *(formats, check, convert, page, corpora),
 ):
     main.add_command(command)

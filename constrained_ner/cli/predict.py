@@ -259,7 +259,9 @@ def _write(
     if kind == _RECORDS:
         return
     if kind == _PAGE:
-        write_page(_read(records), output, title=output.stem, gold=documents())
+        gold = (one if isinstance(one, Document) else None for one in documents())
+        # The gold is that of the input; what is read of a broken record is none.
+        write_page(zip(_read(records), gold, strict=False), output, title=output.stem)
     else:
         with notes():
             losses = write(_documents(records), output, kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,46 +17,40 @@ from constrained_ner.errors import InputError
 _DATA = "/* documents */"
 
 
-def write_page(
-    records: Iterable[Mapping[str, Any]],
-    path: Path,
-    *,
-    title: str = "Entities",
-    gold: Iterable[Document | InputError] = (),
-) -> None:
+Shown = tuple[Mapping[str, Any], Document | None]
+
+
+def write_page(records: Iterable[Shown], path: Path, *, title: str = "Entities") -> None:
     """Write records as a page, one document after the other.
 
     Parameters
     ----------
-    records: as `Prediction.to_json` makes them.
-    gold: documents with entities, in the order of the records; those of the labels that were asked
-        for are compared with what was found.
+    records: as `Prediction.to_json` makes them, or without answers; and the gold document of each,
+        if there is one. Its entities of the labels that were asked for are compared with what was
+        found.
 
     Raises
     ------
     InputError: the file cannot be written.
     """
     before, after = render("page.html", title=title, data=Markup(_DATA)).split(_DATA)
+    part = path.with_name(f".{path.name}.part")
     try:
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
             file.write(before)
-            _write_documents(file, records, gold)
+            _write_documents(file, records)
             file.write(after)
+        part.replace(path)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", path) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _write_documents(
-    file: TextIO,
-    records: Iterable[Mapping[str, Any]],
-    gold: Iterable[Document | InputError],
-) -> None:
+def _write_documents(file: TextIO, records: Iterable[Shown]) -> None:
     separator = "[\n"
-    for record, document in zip_longest(records, gold):
-        if record is None:  # the run took fewer documents
-            break
-        known = document if isinstance(document, Document) else None
-        file.write(separator + script_data(_shown(record, known)))
+    for record, gold in records:
+        file.write(separator + script_data(_shown(record, gold)))
         separator = ",\n"
     file.write("\n]" if separator[0] == "," else "[]")
 
@@ -66,34 +59,38 @@ def _shown(record: Mapping[str, Any], gold: Document | None) -> dict[str, Any]:
     """What the page has to know of a document."""
     if "error" in record:
         return {"id": record["id"], "error": record["error"]}
-    asked = {label for answer in record["answers"] for label in answer["labels"]}
+    answers = record.get("answers", ())
+    asked = {label for answer in answers for label in answer.get("labels", ())}
     found = [
         {
             "label": entity["label"],
             "fragments": entity["fragments"],
             **({"confidence": entity["confidence"]} if "confidence" in entity else {}),
         }
-        for entity in record["entities"]
+        for entity in record.get("entities", ())
     ]
     shown: dict[str, Any] = {
         "id": record["id"],
         "text": record["text"],
-        "format": f"{record['format']}, {record['level']}",
+        "format": ", ".join(record[key] for key in ("format", "level") if key in record),
         "entities": found,
         "answers": [
-            {
+            {"labels": [], "answer": ""}
+            | {
                 key: answer[key]
                 for key in ("labels", "segment", "answer", "settled", "problems", "kept", "forced")
                 if answer.get(key) not in (None, [], False)
             }
-            for answer in record["answers"]
+            for answer in answers
         ],
     }
     if "left_out" in record:
         shown["left_out"] = record["left_out"]
     if gold is not None and gold.text == record["text"] and gold.entities:
         shown["gold"] = [
-            entity_to_json(entity) for entity in gold.entities if entity.label in asked
+            entity_to_json(entity)
+            for entity in gold.entities
+            if entity.label in asked or not answers
         ]
     return shown
 

@@ -1,0 +1,45 @@
+"""`cner page`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from constrained_ner.cli.options import input_options, progress
+from constrained_ner.corpora import INPUT_FORMATS, read
+from constrained_ner.evaluate import beside_gold, read_records
+from constrained_ner.pages import write_page
+
+
+@click.command()
+@click.argument("input", type=click.Path(exists=True, path_type=Path))
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--gold",
+    type=click.Path(exists=True, path_type=Path),
+    default=None,
+    help="Annotated documents to compare with, found by their ids.",
+)
+@click.option(
+    "--gold-format",
+    type=click.Choice(sorted(INPUT_FORMATS)),
+    default=None,
+    help="Format of the gold; by default it is recognised.",
+)
+@click.option("--title", default=None, help="Of the page; by default the input's name.")
+@input_options
+def page(
+    input: Path,
+    output: Path,
+    gold: Path | None,
+    gold_format: str | None,
+    title: str | None,
+    input_format: str | None,
+    limit: int | None,
+) -> None:
+    """Show what `cner predict` wrote, or any annotated documents, as one HTML file."""
+    records = progress(islice(read_records(input, input_format), limit), "documents")
+    shown = beside_gold(records, read(gold, gold_format) if gold else ())
+    write_page(shown, output, title=title or input.stem)
