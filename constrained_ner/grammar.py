@@ -30,6 +30,7 @@ _DEFINITION = re.compile(r"[?!]?(?P<name>[A-Za-z_]\w*)(?P<parameter>::_)?\s*:(?!
 
 
 Closers = Callable[[str], Iterable[str]]
+Curb = Callable[[str], "Grammar | None"]
 
 
 class Level(StrEnum):
@@ -63,6 +64,8 @@ class Grammar:
         not fit: decoding tries them on the grammar when the token budget runs out.
     detour: how many bytes longer than before, at most, the way to an end can become by one token:
         to finish an item just begun, say.
+    curb: from an unfinished answer to a grammar for it that lets less through, None where there is
+        none: to what is written it may only add less.
     """
 
     format: str
@@ -71,6 +74,7 @@ class Grammar:
     empty: str
     closers: Closers = field(compare=False)
     detour: int
+    curb: Curb | None = field(default=None, compare=False)
 
 
 class Structure:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from llguidance import LLMatcher
 
 from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.errors import BudgetError, CnerError
-from constrained_ner.grammar import Grammar
+from constrained_ner.grammar import Curb, Grammar
 from constrained_ner.vocabulary import Vocabulary
+
+# In whatever format: only behind such a byte an answer can have come to a whole item.
+_ENDS_AN_ITEM = re.compile(rb'["}\n]')
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,33 @@ class Row:
             self.plan, self.choices = self.choices.get(token), None
         else:
             self.plan = self.plan[1:] if self.plan and self.plan[0] == token else None
-        if consumed:
+        if not consumed:
+            if token in self.vocabulary.ends and self.matcher.is_accepting():
+                self.ended = True
+                return
+            if not self.matcher.try_consume_tokens([token]):
+                self.dead = True
+                return
+        if self.grammar.curb is not None:
+            self._curb(self.grammar.curb)
+
+    def _curb(self, curb: Curb) -> None:
+        """Have another grammar, if there is a tighter one and the answer can end in time by it."""
+        if not _ENDS_AN_ITEM.search(self.vocabulary.bytes_of(self.tokens[-1:])):
             return
-        if token in self.vocabulary.ends and self.matcher.is_accepting():
-            self.ended = True
-        elif not self.matcher.try_consume_tokens([token]):
-            self.dead = True
+        tighter = curb(self.vocabulary.text_of(self.tokens))
+        if tighter is None:
+            return
+        self.grammar = replace(self.grammar, curb=None)  # once is enough
+        matcher = self.vocabulary.matcher(tighter)
+        if matcher.try_consume_tokens(self.tokens) < len(self.tokens):
+            return
+        if self.budget is not None:
+            plan = self._complete(matcher, self.tokens)
+            if len(plan) > self.budget - len(self.tokens):
+                return
+            self.plan, self.reach = plan, len(plan) + self.grammar.detour
+        self.matcher, self.grammar = matcher, replace(tighter, curb=None)
 
     def place(self) -> str:
         """Where the answer stands, for messages."""

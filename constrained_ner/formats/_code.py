@@ -15,6 +15,7 @@ from lark import Token, Tree
 from constrained_ner.documents import Entity
 from constrained_ner.fillings import json_body, quote, up_to
 from constrained_ner.formats._items import (
+    JSON_BODY,
     SurfaceFormat,
     label_strings,
     salvage_object,
@@ -31,6 +32,10 @@ _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILIN
 class CodeFormat(SurfaceFormat):
     with_type: ClassVar[bool]  # whether an item says its label
     noun: ClassVar[str]  # of the closing comment: `type` or `types`
+    item = re.compile(
+        rf'    entity_list\.append\(\{{"text": "(?P<surface>{JSON_BODY})"'
+        rf'(?:, "type": (?P<label>"{JSON_BODY}"))?\}}\)\n'
+    )
 
     def about(self, labels: Sequence[str]) -> str:
         """The labels as the comment names them, escaped as in a string: on one line."""

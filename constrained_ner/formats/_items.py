@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from lark import Token, Tree
 
@@ -20,15 +23,70 @@ from constrained_ner.formats.base import (
     offset,
     values,
 )
-from constrained_ner.grammar import Closers
+from constrained_ner.grammar import Closers, Curb, Grammar
 
 TERM_FEATURES = frozenset(
     {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.DISCONTINUOUS}
 )
 
 
+# The inside of a JSON or Python string.
+JSON_BODY = r'(?:[^"\\]|\\.)*'
+# An answer that has said so many things more often than its text does gets no further item. Of the
+# default model's answers on BC5CDR 7 % went on saying the same until their budgets ended, and held
+# 55 % of all tokens; closed after 2, 3 or 6 they find the same to 0.2 points of F1.
+REPEATS = 3
+_TIMES = re.compile(r"^(more: .*\{0,)\d+(\})$", re.MULTILINE)
+
+
 class SurfaceFormat(Format):
-    """A format whose items are surfaces; their offsets come from aligning them to the text."""
+    """A format whose items are surfaces; their offsets come from aligning them to the text.
+
+    Subclasses set `item`, a pattern of a whole item with what stands before it: `surface` and, in
+    formats with several labels, `label`.
+    """
+
+    item: ClassVar[re.Pattern[str]]
+
+    def said(self, match: re.Match[str]) -> tuple[str | None, str]:
+        """Label and surface of an item."""
+        return match.groupdict().get("label"), unescape(match["surface"])
+
+    def spelling(self, text: str) -> str:
+        """The text as surfaces spell it."""
+        return text
+
+    def curb(self, grammar: Grammar, text: str, labels: Sequence[str]) -> Curb | None:
+        """No further item once `REPEATS` were said more often than the text says them.
+
+        Settling drops what was: each item takes an occurrence of its own. Answers of annotators
+        have none. It could not be told of surfaces of several fragments.
+        """
+        if self.options.max_fragments > 1:
+            return None
+        spelt = self.spelling(text)
+        closing = "]" if grammar.empty.endswith("]") else "```" if "```" in grammar.empty else ""
+        begin = len(grammar.empty) - len(closing)
+        # In a list the first item stands before the others.
+        first = 1 if closing == "]" else 0
+
+        def tighter(answer: str) -> Grammar | None:
+            times: Counter[tuple[str | None, str]] = Counter()
+            items = repeats = 0
+            at = begin
+            while match := self.item.match(answer, at):
+                at = match.end()
+                items += 1
+                said = self.said(match)
+                times[said] += 1
+                repeats += times[said] > 1 and times[said] > occurrences(spelt, said[1])
+            rest = answer[at:]
+            if repeats < REPEATS or (closing and rest[:1] == closing[0]):
+                return None
+            most = items + bool(rest) - first
+            return replace(grammar, source=_TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source))
+
+        return tighter
 
     def place(
         self,
@@ -73,6 +131,7 @@ class StringListFormat(SurfaceFormat):
     """One label, a JSON list of strings."""
 
     expresses = TERM_FEATURES
+    item = re.compile(rf'(?:, )?"(?P<surface>{JSON_BODY})"')
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
         surfaces = [entity.surface(text) for entity in entities]
@@ -113,6 +172,14 @@ def label_strings(labels: Sequence[str]) -> str:
 
 def shortest(labels: Sequence[str]) -> str:
     return min(labels, key=len)
+
+
+def occurrences(text: str, surface: str) -> int:
+    """How often the text has the surface, overlaps and all."""
+    found, at = 0, text.find(surface)
+    while at >= 0:
+        found, at = found + 1, text.find(surface, at + 1)
+    return found
 
 
 def unescape(body: str) -> str:

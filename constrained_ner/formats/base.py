@@ -15,7 +15,15 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import GrammarError, InexpressibleError, LabelError, UnknownNameError
-from constrained_ner.grammar import Closers, Grammar, Level, load_schema, load_structure, parse
+from constrained_ner.grammar import (
+    Closers,
+    Curb,
+    Grammar,
+    Level,
+    load_schema,
+    load_structure,
+    parse,
+)
 from constrained_ner.labels import check_labels
 from constrained_ner.words import Span, on_boundaries, units
 
@@ -298,7 +306,7 @@ class Format(ABC):
             source = self.syntax(labels)
         else:
             source = load_structure(self.name).fill(self.faithful(text, labels))
-        return Grammar(
+        grammar = Grammar(
             self.name,
             level,
             source,
@@ -306,6 +314,9 @@ class Format(ABC):
             closers=self.closers(text, labels),
             detour=self.detour(text, labels),
         )
+        if level is Level.SYNTAX:
+            return grammar
+        return replace(grammar, curb=self.curb(grammar, text, labels))
 
     def syntax(self, labels: tuple[str, ...]) -> str:
         """The source at the syntax level; it does not depend on the text."""
@@ -347,6 +358,10 @@ class Format(ABC):
         unit = max(end - start for start, end in self.units(text))
         label = max(len(label) for label in labels)
         return 100 + 6 * (label + unit * self.options.max_fragments)
+
+    def curb(self, grammar: Grammar, text: str, labels: Sequence[str]) -> Curb | None:
+        """What keeps a model from saying the same again and again, see `Grammar.curb`."""
+        return None
 
     def units(self, text: str) -> Sequence[Span]:
         return units(text, self.options.boundaries)

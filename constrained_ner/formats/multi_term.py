@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from lark import Token, Tree
@@ -10,6 +11,7 @@ from lark import Token, Tree
 from constrained_ner.documents import Entity
 from constrained_ner.fillings import up_to
 from constrained_ner.formats._items import (
+    JSON_BODY,
     TERM_FEATURES,
     SurfaceFormat,
     label_strings,
@@ -25,6 +27,9 @@ from constrained_ner.grammar import Closers
 class MultiTerm(SurfaceFormat):
     name = "multi_term"
     expresses = TERM_FEATURES | {Feature.ALL_LABELS}
+    item = re.compile(
+        rf'(?:, )?\{{"text": "(?P<surface>{JSON_BODY})", "type": (?P<label>"{JSON_BODY}")\}}'
+    )
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (

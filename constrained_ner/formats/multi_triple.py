@@ -21,6 +21,14 @@ _LINE = re.compile(r"(?P<surface>.+?)\s*;\s*is an?\s*;\s*(?P<label>[^;]+)")
 class MultiTriple(SurfaceFormat):
     name = "multi_triple"
     expresses = TERM_FEATURES | {Feature.ALL_LABELS}
+    # A label may go on until its line ends.
+    item = re.compile(r"\n(?P<surface>[^\n]+); is a; (?P<label>[^;\n]+)(?=\n)")
+
+    def said(self, match: re.Match[str]) -> tuple[str | None, str]:
+        return match["label"], match["surface"]
+
+    def spelling(self, text: str) -> str:
+        return one_line(text)
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (

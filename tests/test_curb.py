@@ -1,0 +1,149 @@
+"""Answers that say the same again and again are closed, and no other ones."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constrained_ner.decoding.completion import complete, shortest_answer
+from constrained_ner.decoding.fast import FastDecoder, Question
+from constrained_ner.decoding.generation import generate
+from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.decoding.rows import Answer, Row
+from constrained_ner.documents import Entity
+from constrained_ner.errors import CnerError
+from constrained_ner.formats import FORMATS, Options, get_format
+from constrained_ner.formats._items import REPEATS, SurfaceFormat
+from constrained_ner.grammar import Grammar, Level
+from constrained_ner.models import LanguageModel
+from constrained_ner.vocabulary import Vocabulary
+from tests.strategies import cases, examples
+from tests.test_fast import tiny
+
+TERMS = [name for name, format in FORMATS.items() if isinstance(format, SurfaceFormat)]
+TEXT = 'Asthma; "asthma"\nand knee pain, asthma.'
+ENDS = re.compile(r'["}\n]|$')
+
+
+def asked(name: str) -> tuple[str, ...]:
+    return ("Disease",) if FORMATS[name].one_label else ("Anatomy", "Disease")
+
+
+def grammar_of(name: str, text: str = TEXT) -> Grammar:
+    return FORMATS[name].grammar(text, asked(name), Level.FAITHFUL)
+
+
+def repeated(name: str, surface: str, times: int) -> str:
+    """An answer that says one thing so often."""
+    start = TEXT.index(surface)
+    entity = Entity("Disease", ((start, start + len(surface)),))
+    return FORMATS[name].write(TEXT, [entity] * times, asked(name))
+
+
+def said(name: str, answer: str) -> int:
+    """How many items an answer has."""
+    read = FORMATS[name].decode(answer, TEXT, asked(name))
+    return len(read.entities) + len(read.problems)
+
+
+@pytest.mark.parametrize("name", TERMS)
+@examples(30)
+@given(data=st.data())
+def test_what_annotators_write_is_left_alone(name: str, data: st.DataObject) -> None:
+    document, labels = data.draw(cases(FORMATS[name], Level.FAITHFUL))
+    grammar = FORMATS[name].grammar(document.text, labels, Level.FAITHFUL)
+    answer = FORMATS[name].encode(document, labels, Level.FAITHFUL)
+    assert grammar.curb is not None
+    for match in ENDS.finditer(answer):
+        assert grammar.curb(answer[: match.end()]) is None
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_as_often_as_the_text_says_it_and_a_few_times_more(
+    name: str, vocabulary: Vocabulary
+) -> None:
+    for surface, there in (("knee pain", 1), ("asthma", 2)):
+        row = Row(vocabulary, grammar_of(name), 2000)
+        for token in vocabulary.tokenize(repeated(name, surface, 20)):
+            if row.matcher.validate_tokens([token]) == 0:
+                break
+            row.take(token)
+        for token in complete(row.matcher, vocabulary.text_of(row.tokens), row.grammar, vocabulary):
+            row.take(token)
+        assert row.ended
+        items = said(name, vocabulary.text_of(row.tokens))
+        # One more where a token or the format began it before the last one was known to be whole.
+        assert there + REPEATS <= items <= there + REPEATS + 1
+
+
+def test_not_where_a_surface_may_be_read_in_more_than_one_way() -> None:
+    format = get_format("multi_term", Options(max_fragments=2))
+    assert format.grammar(TEXT, ("Disease",), Level.FAITHFUL).curb is None
+    assert FORMATS["multi_term"].grammar(TEXT, ("Disease",), Level.SYNTAX).curb is None
+    assert FORMATS["multi_tag"].grammar(TEXT, ("Disease",), Level.FAITHFUL).curb is None
+
+
+class Led(GrammarLogitsProcessor):
+    """Makes a row write an answer, as far as the masks let it."""
+
+    def __init__(self, model: LanguageModel, question: Question, gold: Sequence[int]):
+        assert question.grammar
+        super().__init__(model.vocabulary, [question.grammar], [question.budget])
+        self.gold, self.prompt = gold, len(question.prompt)
+
+    def process_logits(self, input_ids: Any, logits: Any) -> Any:
+        place = min(input_ids.shape[1] - self.prompt, len(self.gold) - 1)
+        logits[0, self.gold[place]] += 1e4
+        return super().process_logits(input_ids, logits)
+
+
+class LedInBlocks(FastDecoder):
+    """The same in blocks."""
+
+    def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
+        for writer, start in zip(writers, starts, strict=True):
+            gold, written = writer.question.key, len(writer.tokens)
+            for place in range(len(writer.draft.tokens) + 1):
+                logits[start + place, gold[min(written + place, len(gold) - 1)]] += 1e4
+        return super()._mask(writers, starts, logits)
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("name", TERMS)
+def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
+    model = tiny("llama")
+    vocabulary, grammar = model.vocabulary, grammar_of(name)
+    gold = (*vocabulary.tokenize(repeated(name, "asthma", 25)), vocabulary.ends[0])
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    ahead = partial(FORMATS[name].ahead, text=TEXT)
+    # Some budgets end before the answer is closed, some there, some after it.
+    budgets = [least, least + 7, *range(least + 30, least + 90, 6), 1000]
+    questions = [
+        Question(vocabulary.tokenize("Asthma?"), budget, grammar, kind=name, ahead=ahead, key=gold)
+        for budget in budgets
+    ]
+    decoder, waiting = LedInBlocks(model, 3, record=record), deque(questions)
+    found: dict[int, Answer | CnerError] = {
+        question.budget: answer
+        for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None)
+    }
+    for question in questions:
+        expected = generate(
+            model,
+            [question.prompt],
+            [question.budget],
+            processor=Led(model, question, gold),
+        )[0]
+        answer = found[question.budget]
+        assert isinstance(answer, Answer)
+        assert answer.tokens == expected.tokens
+        assert len(answer.tokens) <= question.budget
+        assert said(name, answer.text) <= 2 + REPEATS + 1
+    assert len(found[1000].tokens) < len(gold) / 2  # type: ignore[union-attr]
