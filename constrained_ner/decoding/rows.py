@@ -201,7 +201,10 @@ class Row:
         if matcher.try_consume_tokens(self.tokens) < len(self.tokens):
             return
         if self.budget is not None:
-            plan = self._complete(matcher, self.tokens)
+            try:
+                plan = self._complete(matcher, self.tokens)
+            except CnerError:
+                return
             if len(plan) > self.budget - len(self.tokens):
                 return
             self.plan, self.reach = plan, len(plan) + self.grammar.detour

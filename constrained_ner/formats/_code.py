@@ -36,6 +36,7 @@ class CodeFormat(SurfaceFormat):
         rf'    entity_list\.append\(\{{"text": "(?P<surface>{JSON_BODY})"'
         rf'(?:, "type": (?P<label>"{JSON_BODY}"))?\}}\)\n'
     )
+    closing = "```"
 
     def about(self, labels: Sequence[str]) -> str:
         """The labels as the comment names them, escaped as in a string: on one line."""

@@ -43,10 +43,11 @@ class SurfaceFormat(Format):
     """A format whose items are surfaces; their offsets come from aligning them to the text.
 
     Subclasses set `item`, a pattern of a whole item with what stands before it: `surface` and, in
-    formats with several labels, `label`.
+    formats with several labels, `label`; and `closing`, what ends an answer.
     """
 
     item: ClassVar[re.Pattern[str]]
+    closing: ClassVar[str]
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
         """Label and surface of an item."""
@@ -65,10 +66,9 @@ class SurfaceFormat(Format):
         if self.options.max_fragments > 1:
             return None
         spelt = self.spelling(text)
-        closing = "]" if grammar.empty.endswith("]") else "```" if "```" in grammar.empty else ""
-        begin = len(grammar.empty) - len(closing)
-        # In a list the first item stands before the others.
-        first = 1 if closing == "]" else 0
+        begin = len(grammar.empty) - len(self.closing)
+        # `more` of a list is what comes behind its first item.
+        first = 1 if self.closing == "]" else 0
 
         def tighter(answer: str) -> Grammar | None:
             times: Counter[tuple[str | None, str]] = Counter()
@@ -81,7 +81,8 @@ class SurfaceFormat(Format):
                 times[said] += 1
                 repeats += times[said] > 1 and times[said] > occurrences(spelt, said[1])
             rest = answer[at:]
-            if repeats < REPEATS or (closing and rest[:1] == closing[0]):
+            ended = self.closing and rest.startswith(self.closing[0])
+            if repeats < REPEATS or ended:
                 return None
             most = items + bool(rest) - first
             return replace(grammar, source=_TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source))
@@ -132,6 +133,7 @@ class StringListFormat(SurfaceFormat):
 
     expresses = TERM_FEATURES
     item = re.compile(rf'(?:, )?"(?P<surface>{JSON_BODY})"')
+    closing = "]"
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
         surfaces = [entity.surface(text) for entity in entities]

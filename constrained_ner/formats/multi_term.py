@@ -30,6 +30,7 @@ class MultiTerm(SurfaceFormat):
     item = re.compile(
         rf'(?:, )?\{{"text": "(?P<surface>{JSON_BODY})", "type": (?P<label>"{JSON_BODY}")\}}'
     )
+    closing = "]"
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (

@@ -23,6 +23,7 @@ class MultiTriple(SurfaceFormat):
     expresses = TERM_FEATURES | {Feature.ALL_LABELS}
     # A label may go on until its line ends.
     item = re.compile(r"\n(?P<surface>[^\n]+); is a; (?P<label>[^;\n]+)(?=\n)")
+    closing = ""
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
         return match["label"], match["surface"]
