@@ -197,14 +197,14 @@ class Row:
         if tighter is None:
             return
         self.grammar = replace(self.grammar, curb=None)  # once is enough
-        matcher = self.vocabulary.matcher(tighter)
-        if matcher.try_consume_tokens(self.tokens) < len(self.tokens):
-            return
-        if self.budget is not None:
-            try:
-                plan = self._complete(matcher, self.tokens)
-            except CnerError:
+        try:
+            matcher = self.vocabulary.matcher(tighter)
+            if matcher.try_consume_tokens(self.tokens) < len(self.tokens):
                 return
+            plan = self._complete(matcher, self.tokens)
+        except CnerError:
+            return  # the grammar that we have is known to work
+        if self.budget is not None:
             if len(plan) > self.budget - len(self.tokens):
                 return
             self.plan, self.reach = plan, len(plan) + self.grammar.detour
