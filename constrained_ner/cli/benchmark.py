@@ -102,6 +102,8 @@ def benchmark(
 
     Writes answers, results.json, report.html and report.md.
     """
+    if country and processes > 1:
+        raise click.UsageError("--energy is of the whole machine: expected --processes 1")
     loaded = []
     broken = []
     for item in data:
