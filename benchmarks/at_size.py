@@ -115,8 +115,9 @@ def main() -> None:
             break
         long.append(text)
         size += len(text) + 1
-    words = (word for text in sentences() for word in text.rstrip(".").split())
-    line = list(islice(words, 5000))
+    # Nothing in it ends a sentence: it has to be cut into windows.
+    words = (word.strip(".:;!?") for text in sentences() for word in text.split())
+    line = list(islice(filter(str.isalpha, words), 5000))
     result = {
         "memory": curve(arguments.lines, arguments.points),
         "documents": [one("2 MB", " ".join(long)), one("5,000 words", " ".join(line))],
