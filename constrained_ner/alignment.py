@@ -33,10 +33,17 @@ def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
 
 
 class Aligner:
-    """Places one answer's surfaces, in the answer's order, and remembers what is taken."""
+    """Places one answer's surfaces, in the answer's order, and remembers what is taken.
 
-    def __init__(self, text: str):
+    Parameters
+    ----------
+    most: where surfaces may begin and end inside words, the most fragments that a mask lets
+        through: places of no more come before those of more. None: see the module's rule.
+    """
+
+    def __init__(self, text: str, most: int | None = None):
         self.text = text
+        self.most = most
         self.taken: set[tuple[str, Fragments]] = set()
         self.previous: Entity | None = None
 
@@ -88,18 +95,28 @@ class Aligner:
 
     def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
         """Every place that may be taken, the best first."""
+        first: list[Fragments] = []
+        for group in self._groups(surface, fragments):
+            first = first or group
+            if self.most is None:
+                if group:
+                    return group
+            elif few := [c for c in group if len(c) <= self.most]:
+                return few
+        return first
+
+    def _groups(self, surface: str, fragments: int) -> Iterator[list[Fragments]]:
+        """Places of one kind after another, the best kind first."""
         whole: list[Fragments] = [(span,) for span in occurrences(surface, self.text)]
         aligned = [c for c in whole if on_boundaries(*c[0], self.text)]
         if fragments == 1:
-            return (
-                aligned
-                or fragmented(surface, self.text)
-                or whole
-                or fragmented(surface, self.text, "character")
-            )
-        return (fragmented(surface, self.text) + aligned) or (
-            fragmented(surface, self.text, "character") + whole
-        )
+            yield aligned
+            yield fragmented(surface, self.text)
+            yield whole
+            yield fragmented(surface, self.text, "character")
+        else:
+            yield fragmented(surface, self.text) + aligned
+            yield fragmented(surface, self.text, "character") + whole
 
 
 def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragments]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from constrained_ner.alignment import Aligner, Fragments, fragmented, occurrences
 from constrained_ner.documents import Entity
+from constrained_ner.formats import Options, get_format
 from constrained_ner.words import on_boundaries
 from tests.strategies import strings, texts
 
@@ -80,6 +81,24 @@ def test_leftmost(text: str, items: list[Item], expected: list[Fragments | None]
 )
 def test_nearest(text: str, surface: str, written: Fragments, expected: Fragments | None) -> None:
     assert Aligner(text).nearest(surface, "x", written) == expected
+
+
+def test_no_more_fragments_than_a_mask_lets_through() -> None:
+    text = "1 (T1 gene"
+    pieces, inside = ((0, 1), (6, 10)), ((4, 10),)
+    assert Aligner(text).leftmost("1 gene", "x") == pieces
+    assert Aligner(text, 1).leftmost("1 gene", "x") == inside
+    assert Aligner(text, 2).leftmost("1 gene", "x") == pieces
+    # Where there is no other way it is read all the same.
+    assert Aligner("1 (T gene", 1).leftmost("1 gene", "x") == ((0, 1), (5, 9))
+    character = Options(boundaries="character")
+    for name, answer in (
+        ("single_term", 'Answer: ["1 gene"]'),
+        ("multi_triple", "Answer:\n1 gene; is a; x"),
+        ("multi_brat", "Answer:\nT1 x 0 1 1 gene"),
+    ):
+        (entity,) = get_format(name, character).settle(answer, text, ("x",)).entities
+        assert entity.fragments == inside
 
 
 def test_nearest_not_taken() -> None:

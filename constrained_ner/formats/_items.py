@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from lark import Token, Tree
 
-from constrained_ner.alignment import Aligner
+from constrained_ner.alignment import Aligner, occurrences
 from constrained_ner.documents import Document, Entity
 from constrained_ner.fillings import choice, item_bound, json_body, surface, up_to
 from constrained_ner.formats.base import (
@@ -79,7 +79,8 @@ class SurfaceFormat(Format):
                 items += 1
                 said = self.said(match)
                 times[said] += 1
-                repeats += times[said] > 1 and times[said] > occurrences(spelt, said[1])
+                if times[said] > 1:  # the first one is in the text
+                    repeats += times[said] > sum(1 for _ in occurrences(said[1], spelt))
             rest = answer[at:]
             ended = self.closing and rest.startswith(self.closing[0])
             if repeats < REPEATS or ended:
@@ -102,16 +103,17 @@ class SurfaceFormat(Format):
         ----------
         places: of the pairs in the answer, where they are known.
         """
-        aligner = Aligner(reader.text if aligned_text is None else aligned_text)
+        text = reader.text if aligned_text is None else aligned_text
+        aligner = Aligner(text, self.options.most_inside_words)
         places = places or [()] * len(items)
-        for (label, text), place in zip(items, places, strict=True):
-            fragments = aligner.leftmost(text, label)
+        for (label, said), place in zip(items, places, strict=True):
+            fragments = aligner.leftmost(said, label)
             if fragments is not None:
                 reader.add(label, fragments, place)
-            elif aligner.in_text(text):
-                reader.problem(ProblemKind.DUPLICATE, f"{label} {text!r}: once more than the text")
+            elif aligner.in_text(said):
+                reader.problem(ProblemKind.DUPLICATE, f"{label} {said!r}: once more than the text")
             else:
-                reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {text!r}")
+                reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {said!r}")
 
     def surface(self, text: str) -> str:
         """The filling of SURFACE inside a JSON or Python string."""
@@ -174,14 +176,6 @@ def label_strings(labels: Sequence[str]) -> str:
 
 def shortest(labels: Sequence[str]) -> str:
     return min(labels, key=len)
-
-
-def occurrences(text: str, surface: str) -> int:
-    """How often the text has the surface, overlaps and all."""
-    found, at = 0, text.find(surface)
-    while at >= 0:
-        found, at = found + 1, text.find(surface, at + 1)
-    return found
 
 
 def unescape(body: str) -> str:

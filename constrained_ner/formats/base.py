@@ -132,6 +132,11 @@ class Options:
         if not 1 <= self.max_fragments <= 8:
             raise UnknownNameError(f"max_fragments is {self.max_fragments}: expected 1 to 8")
 
+    @property
+    def most_inside_words(self) -> int | None:
+        """Where surfaces may begin and end inside words, the most fragments; see `Aligner`."""
+        return self.max_fragments if self.boundaries == "character" else None
+
 
 Dropped = list[tuple[Entity, str]]
 

@@ -91,7 +91,7 @@ class MultiBrat(Format):
         places: Sequence[Places] = (),
     ) -> None:
         """Offsets as written, or those of the surface's nearest occurrence."""
-        aligner = Aligner(one_line(reader.text))
+        aligner = Aligner(one_line(reader.text), self.options.most_inside_words)
         for (label, offsets, surface), place in zip(
             items, places or [()] * len(items), strict=True
         ):
