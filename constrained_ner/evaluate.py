@@ -112,9 +112,11 @@ def read_predictions(
         yield record
 
 
-def read_records(
-    path: str | Path, input_format: str | None = None
-) -> Iterator[tuple[Record | InputError, Mapping[str, Any]]]:
+# A record, and what its file says of it.
+Paired = tuple[Record | InputError, Mapping[str, Any]]
+
+
+def read_records(path: str | Path, input_format: str | None = None) -> Iterator[Paired]:
     """The same, each beside what the file says of it; for a corpus, what `cner predict` would say.
 
     Raises
@@ -300,8 +302,7 @@ def pair(
 
 
 def beside_gold(
-    records: Iterable[tuple[Record | InputError, Mapping[str, Any]]],
-    gold: Iterable[Document | InputError],
+    records: Iterable[Paired], gold: Iterable[Document]
 ) -> Iterator[tuple[Mapping[str, Any], Document | None]]:
     """Records as files have them, each with its gold document where there is one; see `pair`.
 
@@ -311,8 +312,7 @@ def beside_gold(
     """
     waiting: dict[str, deque[Document]] = defaultdict(deque)
     for document in gold:
-        if isinstance(document, Document):
-            waiting[document.id].append(document)
+        waiting[document.id].append(document)
     for record, value in records:
         queue = waiting.get(record.id) if isinstance(record, Record) else None
         of_gold = queue.popleft() if queue else None

@@ -33,6 +33,7 @@ from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.grammar import Level
 from constrained_ner.prompts import Target
 from constrained_ner.trained import Dataset, Trained
+from tests.test_cli import cner
 from tests.training_models import LABELS, TEN, silent, write_documents
 
 DATA = Data("ten", TEN, LABELS, 1)
@@ -223,6 +224,12 @@ def test_cells_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:
     missing = replace(grid, sources={MODEL: str(tmp_path / "nowhere")})
     with pytest.raises(ModelError, match="nowhere"):
         run(missing, tmp_path / "three", silent, processes=2)
+
+
+def test_energy_is_of_the_whole_machine(tmp_path: Path) -> None:
+    data = write_documents(tmp_path / "ten.jsonl")
+    several = ("--energy", "FRA", "--processes", "2", "-o", tmp_path / "out")
+    assert "expected --processes 1" in cner("benchmark", "--data", data, *several).output
 
 
 def test_energy(tiny_folder: Path, tmp_path: Path) -> None:

@@ -146,4 +146,6 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
         assert answer.tokens == expected.tokens
         assert len(answer.tokens) <= question.budget
         assert said(name, answer.text) <= 2 + REPEATS + 1
-    assert len(found[1000].tokens) < len(gold) / 2  # type: ignore[union-attr]
+        if question.budget == 1000:  # the budget has nothing to do with it
+            assert len(answer.tokens) < len(gold) / 2
+            assert not answer.forced

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from benchmarks.always_parses import CORPUS, draw_task, judge, run
+from benchmarks.always_parses import CORPUS, draw_task, judge, run, small_vocabulary
 from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
@@ -289,6 +289,13 @@ def test_recording_changes_no_answer(tiny_model: LanguageModel) -> None:
     recorded = generate(tiny_model, prompts, budgets, grammars, record=True)
     assert [a.tokens for a in plain] == [a.tokens for a in recorded]
     assert all(0 < s.kept <= 1 for a in recorded for s in a.steps)
+
+
+def test_tokens_of_texts_are_not_kept_for_ever() -> None:
+    _, vocabulary = small_vocabulary()
+    for number in range(10_000):
+        vocabulary.tokenize(f"{number}. pain")
+    assert vocabulary._tokens_of_piece.cache_info().currsize < 10_000
 
 
 def test_judge_sees_faults(vocabulary: Vocabulary) -> None:

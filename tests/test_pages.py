@@ -113,7 +113,10 @@ def test_pages_from_files(tmp_path: Path) -> None:
     def page(*arguments: str | Path) -> Result:
         return cner("page", *arguments, tmp_path / "page.html")
 
-    assert page(records, "--gold", gold).exit_code == 0
+    done = page(records, "--gold", gold)
+    assert done.exit_code == 1
+    assert "left out: " in done.output
+    assert "records.jsonl:6: not JSON" in done.output
     one, other, again, bare_one, failed, broken = shown_in(tmp_path / "page.html")
     # By id, each gold document once; labels that were not asked for are not missed.
     assert [gold["label"] for gold in one["gold"]] == ["A"]
@@ -128,6 +131,12 @@ def test_pages_from_files(tmp_path: Path) -> None:
     assert page(gold, "--gold", gold).exit_code == 0
     assert [len(shown["gold"]) for shown in shown_in(tmp_path / "page.html")] == [2, 2]
     other_text = write_documents(tmp_path / "other.jsonl", [Document("b", "knee  pain", (pain,))])
+    half = tmp_path / "half.jsonl"
+    half.write_text(gold.read_text() + "{broken\n")
+    done = page(gold, "--gold", half)
+    assert done.exit_code == 1
+    assert "half.jsonl:3: not JSON" in done.output
+    assert len(shown_in(tmp_path / "page.html")) == 2
     before = (tmp_path / "page.html").read_bytes()
     assert "differ at offset 5" in page(records, "--gold", other_text).output
     assert (tmp_path / "page.html").read_bytes() == before  # no half page

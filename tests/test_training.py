@@ -490,6 +490,7 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[lora]\nrank = 0\n", "lora.rank is 0"),
         (f"{DATA}[lora]\ndtype = 'auto'\n", "lora.dtype is 'auto'"),
         (f"{DATA}examples = -1\n", "data.examples is -1"),
+        (f"{DATA}rounds = -1\n", "data.rounds is -1"),
         ("[[data]\n", "not TOML"),
     ],
 )

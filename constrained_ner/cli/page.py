@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import click
 
 from constrained_ner.cli.options import input_options, progress
 from constrained_ner.corpora import INPUT_FORMATS, read
-from constrained_ner.evaluate import beside_gold, read_records
+from constrained_ner.documents import Document
+from constrained_ner.errors import InputError
+from constrained_ner.evaluate import Paired, beside_gold, read_records
 from constrained_ner.pages import write_page
 
 
@@ -39,7 +43,29 @@ def page(
     input_format: str | None,
     limit: int | None,
 ) -> None:
-    """Show what `cner predict` wrote, or any annotated documents, as one HTML file."""
-    records = progress(islice(read_records(input, input_format), limit), "documents")
-    shown = beside_gold(records, read(gold, gold_format) if gold else ())
-    write_page(shown, output, title=title or input.stem)
+    """Show what `cner predict` wrote, or any annotated documents, as one HTML file.
+
+    What cannot be read, of either side, is reported at the end; the exit status is 1 then.
+    """
+    broken: list[InputError] = []
+
+    def records() -> Iterator[Paired]:
+        for record, value in progress(
+            islice(read_records(input, input_format), limit), "documents"
+        ):
+            if isinstance(record, InputError):
+                broken.append(record)
+            yield record, value
+
+    def documents() -> Iterator[Document]:
+        for document in read(gold, gold_format) if gold else ():
+            if isinstance(document, InputError):
+                broken.append(document)
+            else:
+                yield document
+
+    write_page(beside_gold(records(), documents()), output, title=title or input.stem)
+    for error in broken:
+        click.echo(f"left out: {error}", err=True)
+    if broken:
+        sys.exit(1)
