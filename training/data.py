@@ -1,4 +1,4 @@
-"""What a run learns from: the corpora of a recipe, the examples drawn of them, batches."""
+"""What a run learns from: the corpora of a recipe, and the examples drawn of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
@@ -20,9 +18,6 @@ from .building import build
 from .examples import Example, Question
 from .recipe import Data, Recipe
 from .sampling import Corpus, draw, sampling_of
-
-IGNORED = -100  # the label that torch's cross entropy passes over
-
 
 @dataclass(frozen=True)
 class Split:
@@ -118,40 +113,3 @@ def draw_examples(
                 questions += draw(held.corpus, name, recipe.seed, sampling)
     built = build([*train, *dev, *test], model, progress)
     return Drawn(built[: len(train)], dev, tuple(s.corpus for s in splits), tuple(broken), options)
-
-
-def collate(items: Sequence[dict[str, list[int]]], pad: int) -> dict[str, torch.Tensor]:
-    """A batch, padded on the right: ids, attention mask and labels, each [batch, longest].
-
-    `logits_to_keep` are the places of the logits, `shift_labels` [batch, places] the tokens that
-    they should give.
-    """
-    longest = max(len(item["input_ids"]) for item in items)
-    ids = torch.full((len(items), longest), pad)
-    labels = torch.full((len(items), longest), IGNORED)
-    mask = torch.zeros((len(items), longest), dtype=torch.long)
-    for row, item in enumerate(items):
-        length = len(item["input_ids"])
-        ids[row, :length] = torch.tensor(item["input_ids"])
-        labels[row, :length] = torch.tensor(item["labels"])
-        mask[row, :length] = 1
-    # Logits are needed only where the next token is learnt, in any row: a quarter of the places,
-    # and of a vocabulary of 50,000 they take more memory than all the rest.
-    at = (labels[:, 1:] != IGNORED).any(0).nonzero()[:, 0]
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "labels": labels,
-        "logits_to_keep": at,
-        "shift_labels": labels[:, at + 1],
-    }
-
-
-def as_item(example: Example) -> dict[str, Any]:
-    """What the data loader takes: the labels are the tokens, or -100 where there is no loss."""
-    pairs = zip(example.tokens, example.mask, strict=True)
-    return {
-        "input_ids": list(example.tokens),
-        "labels": [token if on else IGNORED for token, on in pairs],
-        "length": len(example.tokens),
-    }

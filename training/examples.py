@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from constrained_ner.check import replay
 from constrained_ner.documents import Document
@@ -56,6 +56,12 @@ class Question:
 
     def __str__(self) -> str:
         return f"{self.corpus}, document {self.document.id!r}, {self.format}"
+
+    @property
+    def opening(self) -> tuple[Any, ...]:
+        """What decides how the prompt begins, up to the text."""
+        labels = () if self.format == "conv_term" else self.labels
+        return (self.dataset, self.format, labels, self.options, self.guideline)
 
     @property
     def turns(self) -> list[tuple[str, ...]]:

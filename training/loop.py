@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,12 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from constrained_ner.errors import TrainingError
 from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel, base_of, load_model, wrap
 
+from .batches import Batches, answers_only, as_item, collate
 from .checkpoints import (
     ADAPTER,
     STATE,
@@ -39,31 +40,12 @@ from .checkpoints import (
     whole_checkpoints,
     writing,
 )
-from .data import Drawn, as_item, collate, draw_examples
+from .data import Drawn, draw_examples
 from .examples import Question
-from .processes import gather, is_main, wait
+from .processes import gather, is_main, keep_memory, wait
 from .recipe import Recipe
 from .reporting import check_report, reporting
 from .scoring import score
-
-
-class _ByLength(torch.utils.data.Sampler[int]):
-    """Examples of like length together; the order hangs on the seed and the epoch only.
-
-    transformers' own takes it from torch's global generator, which stands elsewhere when a run goes
-    on in its second epoch.
-    """
-
-    def __init__(self, lengths: list[int], together: int, seed: int, epoch: Callable[[], int]):
-        self.lengths, self.together, self.seed, self.epoch = lengths, together, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        chance = torch.Generator().manual_seed(1_000_003 * self.epoch() + self.seed)
-        grouped: Any = get_length_grouped_indices
-        return iter(grouped(self.lengths, self.together, generator=chance))
 
 
 class _Trainer(Trainer):
@@ -73,6 +55,13 @@ class _Trainer(Trainer):
         super().__init__(model=model.steerable.model, **rest)
         self.recipe, self.language_model, self.dev = recipe, model, dev
         self.copy = deepcopy(self.model) if self.is_fsdp_enabled else None
+        self.shares = (
+            self.args.device.type == "cpu"
+            and not self.is_fsdp_enabled
+            and not recipe.training.gradient_checkpointing
+            and not getattr(self.model, "_is_stateful", False)
+        )
+        self.data_collator = partial(collate, pad=model.tokenizer.pad_token_id, share=self.shares)
 
     def training_step(self, *given: Any, **rest: Any) -> torch.Tensor:
         if self.recipe.lora is None:
@@ -112,13 +101,15 @@ class _Trainer(Trainer):
         given = self.language_model
         return wrap(given.name, self.copy.to(self.args.device).eval(), given.tokenizer)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> _ByLength:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Batches:
         examples: Any = train_dataset or self.train_dataset
-        # the state's epoch is whole where one begins, and behind it where a run goes on inside one
-        return _ByLength(
-            [len(item["input_ids"]) for item in examples],
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+        return Batches(
+            [item["opening"] if self.shares else None for item in examples],
+            [item["length"] for item in examples],
+            self.args.train_batch_size,
+            self.args.world_size,
             self.recipe.seed,
+            # whole where an epoch begins, and behind it where a run goes on inside one
             lambda: int(self.state.epoch or 0),
         )
 
@@ -231,6 +222,7 @@ def train(
     """
     check_report(recipe.report)
     torch.manual_seed(recipe.seed)
+    keep_memory()
     model = _with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
     drawn = draw_examples(recipe, model, progress)
     checkpoints = folder.resolve() / "checkpoints"
@@ -251,7 +243,6 @@ def train(
         args=arguments,
         train_dataset=[as_item(example) for example in drawn.train],
         eval_dataset=[{}] if drawn.dev else None,
-        data_collator=lambda items: collate(items, model.tokenizer.pad_token_id),
         callbacks=[
             _Log(folder / "log.jsonl"),
             Checkpoints(recipe.training.keep),
@@ -267,6 +258,7 @@ def train(
         else:
             with (
                 trainer.frozen_in_bf16(),
+                answers_only(trainer.model, trainer.args.bf16),
                 reporting(recipe.report, folder, before.global_step) as reports,
             ):
                 for report in reports:

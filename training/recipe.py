@@ -172,6 +172,13 @@ class Recipe:
             value = self._value(key)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{key} is {value}: expected 0 or more")
+        for name, weight in self.examples.weights.items():
+            if name not in self.formats:
+                raise InputError(
+                    f"examples.weights: {name!r} is none of the formats: {', '.join(self.formats)}"
+                )
+            if not 0 < weight < math.inf:
+                raise InputError(f"examples.weights.{name} is {weight}: expected more than 0")
         for key in ("examples.index", "examples.empty_share", "training.warmup", "lora.dropout"):
             value = self._value(key)
             if value is not None and not 0 <= value <= 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from constrained_ner.documents import Document
@@ -81,6 +81,7 @@ class Examples:
     ----------
     formats: names of configurations or formats.
     train, dev, test: the most documents of each corpus.
+    weights: how often a format is used, against 1 of those that are not named.
     rounds: how often a training document is asked about, each time in another format while there
         is one.
     max_fragments: of discontinuous entities; 0: as many as the corpora have.
@@ -99,6 +100,7 @@ class Examples:
     max_fragments: int = 0
     empty_share: float = 1.0
     rounds: int = 1
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Sampling:
     shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
     index: the share of span formats' prompts that show the offset of every word.
     rounds: how often each document is asked about.
+    weights: how often a format is dealt, against 1 of those that are not named.
     """
 
     formats: tuple[str, ...]
@@ -125,6 +128,7 @@ class Sampling:
     index: float = 0.0
     empty_share: float = 1.0
     rounds: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def sampling_of(
@@ -142,6 +146,7 @@ def sampling_of(
         examples.index,
         examples.empty_share if split == "train" else 1.0,
         examples.rounds if split == "train" else 1,
+        examples.weights if split == "train" else {},
     )
 
 
@@ -195,9 +200,9 @@ def _question(
     losses = {name: _losses(name, document, corpus, sampling) for name in sampling.formats}
     able = [name for name, lost in losses.items() if lost == min(losses.values())]
     able = [name for name in able if name not in had] or able
-    # the one that was dealt least often, by chance among equals
-    fewest = min(dealt[name] for name in able)
-    name = chance.choice([name for name in able if dealt[name] == fewest])
+    # the one that was dealt least often for its weight, by chance among equals
+    share = {name: dealt[name] / sampling.weights.get(name, 1.0) for name in able}
+    name = chance.choice([name for name in able if share[name] == min(share.values())])
     dealt[name] += 1
     had.add(name)
 

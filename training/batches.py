@@ -1,0 +1,224 @@
+"""Batches of training examples on which no work is wasted.
+
+Every question of one format about one data set begins with the same words: half of a short prompt.
+Where a batch's rows begin alike, the model reads that beginning once, and all rows go on from its
+keys and values; the gradient flows through them. Logits are computed only where a loss is taken, of
+each row's own places. Loss and gradients are those of the examples one by one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from .examples import Example
+
+IGNORED = -100  # the label that torch's cross entropy passes over
+FEW = 8  # tokens at the beginning that are not worth a call of their own
+# Bytes of attention scores that a backward pass may keep; about three of four bytes for each.
+SCORES = 3 * 10**9
+POOL = 16  # batches among whose examples those of like length are put together
+
+
+def as_item(example: Example) -> dict[str, Any]:
+    """What the data loader takes: the labels are the tokens, or -100 where there is no loss."""
+    pairs = zip(example.tokens, example.mask, strict=True)
+    return {
+        "input_ids": list(example.tokens),
+        "labels": [token if on else IGNORED for token, on in pairs],
+        "length": len(example.tokens),
+        "opening": example.question.opening,
+    }
+
+
+class Batches(torch.utils.data.Sampler[int]):
+    """Examples that begin alike and are of like length together, in batches of one size.
+
+    The order hangs on the seed and the epoch only, so that a run that was stopped goes on with it.
+    The batch with the longest example comes first: where memory is short, that is known at once.
+
+    Parameters
+    ----------
+    openings: [n] what each example begins with; all alike where that is of no use.
+    lengths: [n] in tokens. `size`: examples in a batch.
+    together: batches that processes work on side by side; they take about as long as one another.
+    epoch: the number of the epoch that is about to begin.
+    """
+
+    def __init__(
+        self,
+        openings: Sequence[Hashable],
+        lengths: Sequence[int],
+        size: int,
+        together: int,
+        seed: int,
+        epoch: Callable[[], int],
+    ):
+        self.openings, self.lengths, self.size = openings, lengths, size
+        self.together, self.seed, self.epoch = together, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = random.Random(f"{self.seed}/{self.epoch()}")
+        order = list(range(len(self.lengths)))
+        chance.shuffle(order)
+        groups: dict[Hashable, list[int]] = {}
+        for index in order:
+            groups.setdefault(self.openings[index], []).append(index)
+        batches: list[list[int]] = []
+        rest: list[int] = []
+        for group in groups.values():
+            whole = len(group) // self.size * self.size
+            batches += self._by_length(group[:whole])
+            rest += group[whole:]
+        chance.shuffle(rest)
+        batches += self._by_length(rest)
+        partial = [batch for batch in batches if len(batch) < self.size]
+        whole = [batch for batch in batches if len(batch) == self.size]
+        chance.shuffle(whole)
+        longest = max(whole, key=self._longest, default=[])
+        whole.sort(key=lambda batch: batch is not longest)
+        ordered = self._balanced(whole, chance) + partial
+        return iter([index for batch in ordered for index in batch])
+
+    def _balanced(self, batches: list[list[int]], chance: random.Random) -> list[list[int]]:
+        """Put batches of like length side by side; the first stays in the first step."""
+        if self.together < 2:
+            return batches
+        steps: list[list[list[int]]] = []
+        pool = POOL * self.together
+        for start in range(0, len(batches), pool):
+            near = sorted(batches[start : start + pool], key=self._longest, reverse=True)
+            found = [near[at : at + self.together] for at in range(0, len(near), self.together)]
+            first = found[:1] if not start else []
+            others = found[len(first) :]
+            chance.shuffle(others)
+            steps += first + others
+        return [batch for step in steps for batch in step]
+
+    def _longest(self, batch: Sequence[int]) -> int:
+        return max(map(self._length, batch))
+
+    def _length(self, index: int) -> int:
+        return self.lengths[index]
+
+    def _by_length(self, group: Sequence[int]) -> list[list[int]]:
+        pool = POOL * self.size
+        found: list[list[int]] = []
+        for start in range(0, len(group), pool):
+            ordered = sorted(group[start : start + pool], key=self._length)
+            found += [ordered[at : at + self.size] for at in range(0, len(ordered), self.size)]
+        return found
+
+
+def collate(
+    items: Sequence[dict[str, Any]], pad: int, *, share: bool = False
+) -> dict[str, torch.Tensor]:
+    """A batch, padded on the right, for a model that `answers_only` watches.
+
+    Parameters
+    ----------
+    share: whether tokens that all rows begin with are given once.
+
+    Returns
+    -------
+    `input_ids`, `labels` [rows, longest] without the shared tokens; `opening_ids` [1, k], those,
+    where there are any; `attention_mask` [rows, k + longest]; `places` [2, n], row and column of
+    each token that a loss is taken on, and `shift_labels` [n], that token. The model has to give
+    it at the place before.
+    """
+    shared = _shared(items) if share else 0
+    longest = max(len(item["input_ids"]) for item in items) - shared
+    ids = torch.full((len(items), longest), pad)
+    labels = torch.full((len(items), longest), IGNORED)
+    mask = torch.zeros((len(items), shared + longest), dtype=torch.long)
+    for row, item in enumerate(items):
+        length = len(item["input_ids"]) - shared
+        ids[row, :length] = torch.tensor(item["input_ids"][shared:])
+        labels[row, :length] = torch.tensor(item["labels"][shared:])
+        mask[row, : shared + length] = 1
+    places = (labels[:, 1:] != IGNORED).nonzero().T
+    batch = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": labels,
+        "places": places,
+        "shift_labels": labels[:, 1:][places[0], places[1]],
+    }
+    if shared:
+        batch["opening_ids"] = torch.tensor([items[0]["input_ids"][:shared]])
+    return batch
+
+
+def _shared(items: Sequence[dict[str, Any]]) -> int:
+    """How many tokens all items begin with, short of the place that gives the first answer's."""
+    most = min(
+        next((at for at, label in enumerate(item["labels"]) if label != IGNORED), 0)
+        for item in items
+    )
+    shared = 0
+    for tokens in zip(*(item["input_ids"][: most - 1] for item in items), strict=False):
+        if any(one != other for one, other in pairwise(tokens)):
+            break
+        shared += 1
+    return shared if len(items) > 1 and shared >= FEW else 0
+
+
+@contextmanager
+def answers_only(model: Any, bf16: bool) -> Iterator[None]:
+    """Let a model take the batches of `collate` while this lasts.
+
+    On a CPU the backward pass of SDPA takes three times as long as that of plain products, which
+    keep all scores: short rows go by those.
+
+    Parameters
+    ----------
+    model: a causal language model of transformers, or an adapter on one.
+    bf16: whether the opening is read in bfloat16, as accelerate has it for the rest.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    body = getattr(causal, causal.base_model_prefix)
+    places: list[torch.Tensor | None] = [None]
+    attention = causal.config._attn_implementation
+    plain = attention == "sdpa" and model.device.type == "cpu"
+
+    def before_model(_: Any, args: Any, given: dict[str, Any]) -> Any:
+        places[0] = given.pop("places", None)
+        opening = given.pop("opening_ids", None)
+        if plain:
+            fits = _scores(causal.config.get_text_config(), given["attention_mask"]) <= SCORES
+            causal.set_attn_implementation("eager" if fits else attention)
+        if opening is not None:
+            with torch.autocast(opening.device.type, torch.bfloat16, enabled=bf16):
+                read = body(input_ids=opening, use_cache=True).past_key_values
+            read.batch_repeat_interleave(len(given["input_ids"]))
+            given |= {"past_key_values": read, "use_cache": True}
+        return args, given
+
+    def before_head(_: Any, args: Any) -> Any:
+        at = places[0]
+        return None if at is None else (args[0][at[0], at[1]][None],)
+
+    hooks = [
+        model.register_forward_pre_hook(before_model, with_kwargs=True),
+        causal.get_output_embeddings().register_forward_pre_hook(before_head),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        if plain:
+            causal.set_attn_implementation(attention)
+
+
+def _scores(config: Any, mask: torch.Tensor) -> int:
+    rows, columns = mask.shape
+    return 12 * rows * columns**2 * int(config.num_attention_heads * config.num_hidden_layers)
