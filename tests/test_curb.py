@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -149,3 +150,29 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
         if question.budget == 1000:  # the budget has nothing to do with it
             assert len(answer.tokens) < len(gold) / 2
             assert not answer.forced
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("name", TERMS)
+def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str, record: bool) -> None:
+    """What was drafted stays drafted: the matcher is the same, though the grammar has changed."""
+    model = tiny("llama")
+    vocabulary, grammar = model.vocabulary, grammar_of(name)
+    other = grammar_of(name, "Nothing of it.")
+
+    def in_vain(written: str) -> Grammar | None:
+        return other if grammar.curb is not None and grammar.curb(written) else None
+
+    given = replace(grammar, curb=in_vain)
+    gold = (*vocabulary.tokenize(repeated(name, "asthma", 12)), vocabulary.ends[0])
+    ahead = partial(FORMATS[name].ahead, text=TEXT)
+    question = Question(
+        vocabulary.tokenize("Asthma?"), 1000, given, kind=name, ahead=ahead, key=gold
+    )
+    waiting = deque([question])
+    decoder = LedInBlocks(model, 1, record=record)
+    ((_, answer),) = decoder.decode(lambda: waiting.popleft() if waiting else None)
+    expected = generate(model, [question.prompt], [1000], processor=Led(model, question, gold))[0]
+    assert isinstance(answer, Answer)
+    assert answer.tokens == expected.tokens
+    assert said(name, answer.text) == 12

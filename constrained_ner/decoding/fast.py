@@ -444,10 +444,10 @@ class FastDecoder:
             if row is not None and drafted != token:
                 row.matcher.rollback(len(draft.tokens) - place)
             ends = self.model.vocabulary.ends
-            grammar = row.grammar if row is not None else None
+            matcher = row.matcher if row is not None else None
             writer.take(token, ends, step, consumed=drafted == token)
             # The rest of the draft came through the masks of a grammar that holds no more.
-            curbed = row is not None and row.grammar is not grammar
+            curbed = row is not None and row.matcher is not matcher
             if drafted != token or writer.done or curbed:
                 return
 
@@ -476,9 +476,9 @@ class FastDecoder:
             (token,) = self._chosen(masked[here])
             step = self._recorded(raw[here], masked[here], [token])[0] if raw is not None else None
             draft.learn(place, token)
-            grammar = row.grammar
+            matcher = row.matcher
             writer.take(token, self.model.vocabulary.ends, step)
-            if drafted != token or writer.done or row.grammar is not grammar:
+            if drafted != token or writer.done or row.matcher is not matcher:
                 return
 
     def _finished(self) -> Iterator[tuple[Question, Answer | CnerError]]:
