@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from constrained_ner.errors import InputError
 from constrained_ner.grammar import Level
 from constrained_ner.models import load_model
 from constrained_ner.predict import Prediction, Predictor
-from constrained_ner.trained import DEFAULT_MODEL, asking, load_trained
+from constrained_ner.trained import DEFAULT_MODEL, Asking, asking, load_trained
 
 
 class Extractor:
@@ -53,6 +54,8 @@ class Extractor:
     ) -> Predictor:
         """What answers with these settings; see `extract`.
 
+        What is odd about them, see `Asking.notes`, is warned of.
+
         Parameters
         ----------
         dataset, options: see `asking`. `rest`: of `Predictor`.
@@ -62,6 +65,14 @@ class Extractor:
         LabelError, UnknownNameError: see `asking`.
         """
         asked = asking(self.trained, labels, format, dataset, options)
+        for note in asked.notes:
+            warnings.warn(note, stacklevel=2)
+        return self.answering(asked, level, **rest)
+
+    def answering(
+        self, asked: Asking, level: Level | str = Level.FAITHFUL, **rest: Any
+    ) -> Predictor:
+        """What answers as `asking` said; warns of nothing."""
         given = {"segment": "sentence", "record": True, "batch_size": self.batch_size, **rest}
         return Predictor(self.model, asked.format, asked.targets, Level.parse(level), **given)
 
@@ -73,8 +84,9 @@ class Extractor:
         Parameters
         ----------
         texts: strings, which are called 1, 2 and so on, or documents.
-        settings: `labels`, by default those that the model was trained for; `format`; `level`:
-            `faithful`, `syntax` or `free`; and those of `predictor`.
+        settings: `labels`, by default those that the model was trained for; `format`, by default
+            the one that it is best at; `level`: `faithful`, `syntax` or `free`; and those of
+            `predictor`.
         """
         return list(self.stream(texts, **settings))
 

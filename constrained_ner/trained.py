@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from constrained_ner.prompts import DEFAULT_DATASET, Target
 
 FILE = "cner.json"
 DEFAULT_MODEL = "smollm2-135m-ner"  # the adapter that comes with this package
+DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
+# A format is not to be trusted whose F1 on dev is less than this share of the best format's.
+FAR_BELOW = 2 / 3
+FEW = 30  # so many labels are listed in a message
 _ADAPTERS = Path(__file__).parent / "adapters"
 
 
@@ -56,6 +61,10 @@ class Trained:
     recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
     energy: seconds, kWh and kg of CO2 equivalents of training, where they were measured.
     device: what it was trained on.
+    dev: by format, how good it is on a sample of the dev splits of its data sets: `f1`, strict, and
+        what else is known of it: its `interval` of 95 %, the `documents` and gold `entities` that
+        it is of, the `level` of the answers, the `seed` of the sample. Empty where nothing was
+        measured.
     """
 
     base: str
@@ -70,6 +79,21 @@ class Trained:
     metrics: dict[str, Any] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
     device: str = ""
+    dev: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str | None:
+        """The format with the highest F1 on dev; None where none is known."""
+        return max(self.dev, key=self._f1, default=None)
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """The formats whose F1 on dev is far below that of the best."""
+        most = max(map(self._f1, self.dev), default=0.0)
+        return tuple(name for name in self.dev if self._f1(name) < FAR_BELOW * most)
+
+    def _f1(self, format: str) -> float:
+        return float(self.dev[format]["f1"])
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,6 +149,8 @@ def load_trained(model: str | Path) -> Trained | None:
             Dataset(**{**item, "labels": tuple(item["labels"])}) for item in values.pop("datasets")
         )
         formats = tuple(values.pop("formats"))
+        for entry in values.get("dev", {}).values():  # there is none in older files
+            float(entry["f1"])
         return Trained(datasets=datasets, formats=formats, **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: damaged: {error}") from None
@@ -136,12 +162,24 @@ class Asking:
 
     Attributes
     ----------
-    note: what is odd about it; empty where nothing is.
+    notes: what is odd about it, a line each.
     """
 
     format: Format
     targets: tuple[Target, ...]
-    note: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def default_format(trained: Trained | None) -> str:
+    """The format to ask for where none is wanted.
+
+    The one that is best on dev; where that is not known multi_term, or the first that the model was
+    trained for.
+    """
+    if trained is None:
+        return DEFAULT_FORMAT
+    known = trained.formats
+    return trained.best or (known[0] if known and DEFAULT_FORMAT not in known else DEFAULT_FORMAT)
 
 
 def asking(
@@ -156,7 +194,7 @@ def asking(
     Parameters
     ----------
     labels: by default those that it was trained for.
-    format: by default multi_term, or the first that it was trained for.
+    format: by default the one that it is best at, see `default_format`.
     dataset: the one whose guidelines the prompt names, for all labels; by default for each label
         one that the model was trained on.
     options: of the format, see `formats.Options`; None stands for a default.
@@ -167,8 +205,7 @@ def asking(
     UnknownNameError: there is no such format or option.
     """
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    known = trained.formats if trained else ()
-    name = format or (known[0] if known and "multi_term" not in known else "multi_term")
+    name = format or default_format(trained)
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
         wanted = tuple(labels or (trained.labels if trained else ()))
@@ -177,6 +214,32 @@ def asking(
         targets = (Target(wanted, dataset or DEFAULT_DATASET),)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
-    strange = known and name not in known
-    note = f"the model was not trained to write {name}, but {', '.join(known)}" if strange else ""
-    return Asking(get_format(name, Options(**given)), targets, note)
+    notes = _notes(trained, name, labels or ()) if trained else ()
+    return Asking(get_format(name, Options(**given)), targets, notes)
+
+
+def _notes(trained: Trained, format: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Why a model may fail at what it is asked for."""
+    notes = []
+    if trained.formats and format not in trained.formats:
+        formats = ", ".join(trained.formats)
+        notes.append(f"the model was not trained to write {format}, but {formats}")
+    if format in trained.doubtful:
+        best = trained.best or ""
+        notes.append(
+            f"answers in {format} are not to be trusted: its F1 on dev is "
+            f"{trained.dev[format]['f1']:.2f}, that of {best}, the model's best, "
+            f"{trained.dev[best]['f1']:.2f}"
+        )
+    known = {label.casefold(): label for label in trained.labels}
+    strange = [label for label in labels if label.casefold() not in known]
+    if strange and known:
+        named = []
+        for label in strange:
+            near = get_close_matches(label.casefold(), known, n=1)
+            named.append(f"{label} (nearest: {known[near[0]]})" if near else label)
+        listed = ", ".join(known.values()) if len(known) <= FEW else f"{len(known)} labels"
+        notes.append(
+            f"the model was never asked for {', '.join(named)} in training; it knows {listed}"
+        )
+    return tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from benchmarks.always_parses import small_vocabulary, tiny_llama
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.models import BASE_MODEL, LanguageModel, load_model, wrap
+from constrained_ner.trained import Dataset, Trained
 from constrained_ner.training.recipe import Recipe
 from constrained_ner.vocabulary import Vocabulary
-from tests.training_models import model_of, save_model, short_recipe, write_documents
+from tests.training_models import LABELS, model_of, save_model, short_recipe, write_documents
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples"
 
@@ -37,6 +39,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, tokenizer = tiny_llama()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scored_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, which says that it is good at multi_tag and bad at multi_term."""
+    folder = tmp_path_factory.mktemp("scored") / "model"
+    shutil.copytree(tiny_folder, folder)
+    Trained(
+        "tiny",
+        ("multi_term", "multi_tag"),
+        (Dataset("ten", LABELS),),
+        dev={"multi_term": {"f1": 0.2}, "multi_tag": {"f1": 0.6}},
+    ).save(folder)
     return folder
 
 

@@ -342,6 +342,43 @@ def test_extractor(tiny_folder: Path) -> None:
         extractor.extract(["Knee pain."], labels=LABELS, format="multi_xml")
 
 
+def test_extractor_warns(scored_folder: Path) -> None:
+    extractor = Extractor(scored_folder)
+    assert extractor.predictor().format.name == "multi_tag"
+    with pytest.warns(UserWarning, match="multi_term are not to be trusted"):
+        assert extractor.predictor(format="multi_term").format.name == "multi_term"
+    with pytest.warns(UserWarning, match=r"never asked for Genes \(nearest: Gene\)"):
+        extractor.extract(["Knee pain."], labels=["Genes"], max_new_tokens=30)
+
+
+def test_the_format_is_the_models_best_and_others_are_warned_of(scored_folder: Path) -> None:
+    def asked(*arguments: str) -> tuple[str, str]:
+        text, model = ("-t", "Knee pain."), ("--model", scored_folder, "--max-new-tokens", "60")
+        done = cner("predict", *text, *model, "-o", "-", *arguments)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)["format"], done.stderr
+
+    name, said = asked()
+    assert name == "multi_tag"
+    assert "warning" not in said
+    name, said = asked("--format", "multi_term", "--labels", "Gene,Dose")
+    assert name == "multi_term"
+    assert said.count("warning: answers in multi_term are not to be trusted") == 1
+    assert said.count("0.20, that of multi_tag, the model's best, 0.60\n") == 1
+    assert said.count("warning: the model was never asked for Dose in training") == 1
+    assert "best at on dev" in cner("predict", "--help").output
+
+
+def test_a_run_keeps_its_format(scored_folder: Path, tmp_path: Path) -> None:
+    """Also where the model is found to be better at another one before the run goes on."""
+    out = tmp_path / "out.jsonl"
+    out.write_text("")
+    # A run of other options: each that has a value is told, the format among them.
+    out.with_name(f".{out.name}.run").write_text("{}")
+    asked = ("predict", SAMPLES / "sentences.jsonl", "--model", scored_folder)
+    assert "another name" in cner(*asked, "-o", out, "--resume").output
+
+
 OUTPUTS: dict[str, Callable[[Path], int]] = {
     "out.jsonl": lambda path: len(path.read_text().splitlines()),
     "out.html": lambda path: path.read_text().count('"answers":'),

@@ -102,10 +102,24 @@ def test_health_version_and_page(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok", "waiting": 0}
     versions = client.get("/version").json()
     assert versions["labels"] is None
+    assert versions["format"] == "multi_term"
     assert versions["versions"]["constrained_ner"]
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "://" not in page.text  # nothing from elsewhere
+
+
+def test_what_the_model_may_fail_at_is_told(scored_folder: Path) -> None:
+    with TestClient(create_app(Extractor(scored_folder), LIMITS)) as client:
+        assert client.get("/version").json()["format"] == "multi_tag"
+        _, found = ask(client)
+        assert (found["format"], found["notes"]) == ("multi_tag", [])
+        _, found = ask(client, format="multi_term", labels=["Genes"])
+        assert [note.split(" are ")[0] for note in found["notes"]] == [
+            "answers in multi_term",
+            "the model was never asked for Genes (nearest: Gene) in training; it knows "
+            "Disease, Gene",
+        ]
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

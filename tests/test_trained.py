@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from constrained_ner.errors import ModelError
 from constrained_ner.prompts import Target
-from constrained_ner.trained import FILE, Dataset, Trained, load_trained
+from constrained_ner.trained import (
+    FAR_BELOW,
+    FILE,
+    Dataset,
+    Trained,
+    asking,
+    default_format,
+    load_trained,
+)
+from constrained_ner.training.saving import card
 
 TRAINED = Trained(
     "base",
@@ -19,6 +31,15 @@ TRAINED = Trained(
         Dataset("genes", ("GENE",)),
         Dataset("cells", ("cell_type", "DNA", "RNA")),
     ),
+)
+SCORED = replace(
+    TRAINED,
+    formats=("multi_term", "single_tag", "multi_span"),
+    dev={
+        "multi_term": {"f1": 0.5, "interval": [0.4, 0.6], "documents": 9, "entities": 20},
+        "single_tag": {"f1": 0.75},
+        "multi_span": {"f1": 0.02},
+    },
 )
 CDR = (TRAINED.datasets[1].guideline, TRAINED.datasets[1].guidelines)
 
@@ -66,3 +87,85 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"datasets": 3}')
     with pytest.raises(ModelError, match=r"cner\.json: damaged"):
         load_trained(tmp_path)
+    SCORED.save(tmp_path)
+    assert load_trained(tmp_path) == SCORED
+
+
+def test_a_file_from_before_there_were_scores(tmp_path: Path) -> None:
+    values = asdict(TRAINED)
+    del values["dev"]
+    (tmp_path / FILE).write_text(json.dumps(values))
+    assert load_trained(tmp_path) == TRAINED
+
+
+@pytest.mark.parametrize("dev", [3, None, {"multi_term": 0.5}, {"multi_term": {"documents": 3}}])
+def test_damaged_scores(dev: Any, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({**asdict(TRAINED), "dev": dev}))
+    with pytest.raises(ModelError, match=r"cner\.json: damaged"):
+        load_trained(tmp_path)
+
+
+# ---- in which format, and whether it is to be trusted
+
+
+@pytest.mark.parametrize(
+    ("trained", "name"),
+    [
+        (None, "multi_term"),
+        (SCORED, "single_tag"),
+        (replace(SCORED, dev={}), "multi_term"),
+        (replace(TRAINED, formats=("multi_tag", "multi_bio")), "multi_tag"),
+        (replace(TRAINED, formats=("multi_tag", "multi_term")), "multi_term"),
+    ],
+)
+def test_the_default_format(trained: Trained | None, name: str) -> None:
+    assert default_format(trained) == name
+    asked = asking(trained, ["Disease"])
+    assert (asked.format.name, asked.notes) == (name, ())
+    assert asking(trained, ["Disease"], "conv_term").format.name == "conv_term"
+
+
+def test_a_format_far_below_the_best_is_warned_of() -> None:
+    assert SCORED.doubtful == ("multi_span",)
+    (note,) = asking(SCORED, format="multi_span").notes
+    assert note == (
+        "answers in multi_span are not to be trusted: its F1 on dev is 0.02, that of single_tag, "
+        "the model's best, 0.75"
+    )
+    # What is at the bound is not below it.
+    assert asking(SCORED, format="multi_term").notes == ()
+    assert SCORED.dev["multi_term"]["f1"] == FAR_BELOW * SCORED.dev["single_tag"]["f1"]
+    # Of what was not measured nothing is said but that it was not learnt.
+    assert asking(SCORED, format="multi_bio").notes == (
+        "the model was not trained to write multi_bio, but multi_term, single_tag, multi_span",
+    )
+    nothing = replace(SCORED, dev={name: {"f1": 0.0} for name in SCORED.dev})
+    assert nothing.doubtful == ()
+
+
+def test_a_label_that_was_never_asked_for_is_warned_of() -> None:
+    known = "Disease, Chemical, GENE, cell_type, DNA, RNA"
+    assert asking(TRAINED, ["disease", "Gene"]).notes == ()
+    assert asking(TRAINED, ["diseases", "Dose", "RNA"]).notes == (
+        "the model was never asked for diseases (nearest: Disease), Dose in training; it knows "
+        f"{known}",
+    )
+    # Whatever data set the prompt names.
+    assert len(asking(TRAINED, ["Dose"], dataset="genes").notes) == 1
+    many = Dataset("many", tuple(f"type {i}" for i in range(90)))
+    (note,) = asking(replace(TRAINED, datasets=(many,)), ["type 9a"]).notes
+    assert note.endswith("type 9a (nearest: type 9) in training; it knows 90 labels")
+    both = asking(SCORED, ["Dose"], "multi_span").notes
+    assert len(both) == 2
+
+
+def test_the_card_tells_the_default_format() -> None:
+    assert "\nDefault format: multi_term.\n" in card(TRAINED, {})
+    told = card(SCORED, {})
+    assert "\nDefault format: single_tag, the best on dev." in told
+    assert told.index("| single_tag | 75.0 |") < told.index(
+        "| multi_term | 50.0 | 40.0 to 60.0 |  | 9 | 20 |"
+    )
+    assert "Far below the best, and not to be trusted: multi_span.\n" in told
+    without = {name: score for name, score in SCORED.dev.items() if name != "multi_span"}
+    assert "not to be trusted" not in card(replace(SCORED, dev=without), {})

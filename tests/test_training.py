@@ -23,14 +23,17 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel
 from constrained_ner.trained import Dataset, Trained
 from constrained_ner.training import recipe as recipe_module
-from constrained_ner.training.building import build
-from constrained_ner.training.data import (
+from constrained_ner.training.batches import (
     IGNORED,
+    Batches,
+    answers_only,
     as_item,
     collate,
-    draw_examples,
-    load_corpus,
+    collate_packed,
+    pack,
 )
+from constrained_ner.training.building import build
+from constrained_ner.training.data import draw_examples, load_corpus
 from constrained_ner.training.examples import Example, Question, make_example
 from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import (
@@ -222,25 +225,115 @@ def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> Non
         assert batch["labels"][row].tolist() == learnt + [IGNORED] * rest
 
 
-def test_the_loss_is_that_of_the_answers(models: dict[str, LanguageModel]) -> None:
-    """The model's loss on a batch, against each answer's log-probabilities taken one by one."""
-    model: Any = models["smollm2"].steerable.model
-    model.eval()
+def examples_that_begin_alike(model: LanguageModel) -> list[Example]:
+    """Four of one format, whose prompts begin alike; answers of unequal length."""
+    return [make_example(Question("t", d, "multi_tag", LABELS), model) for d in TEN[:4]]
+
+
+def mixed_examples(model: LanguageModel) -> list[Example]:
     questions = [
         Question("t", TEN[1], "conv_term", LABELS),
         Question("t", TEN[4], "multi_code", LABELS),
         Question("t", TEN[3], "single_span", ("Gene",)),
     ]
-    examples = [make_example(question, models["smollm2"]) for question in questions]
+    return [make_example(question, model) for question in questions]
+
+
+def alone(model: Any, examples: list[Example]) -> torch.Tensor:
+    """The mean of each answer token's negative log-probability, every example by itself."""
+    losses = []
+    for example in examples:
+        logs = model(torch.tensor([example.tokens])).logits[0].log_softmax(-1)
+        places = [i for i, on in enumerate(example.mask) if on]
+        losses += [-logs[i - 1, example.tokens[i]] for i in places]
+    return torch.stack(losses).mean()
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+WAYS = ("padded", "shared", "packed", "packed, eager", "packed, sdpa")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("of", [examples_that_begin_alike, mixed_examples])
+def test_loss_and_gradients_are_those_of_the_examples_alone(of: Any, way: str) -> None:
+    """However they are put together; and a mask over a packed row would change them."""
+    language_model = model_of("smollm2")
+    examples = of(language_model)
+    model: Any = language_model.steerable.model
+    model.eval()
+    expected = alone(model, examples)
+    of_expected = gradients(model, expected)
+    items = [as_item(example) for example in examples]
+    batch: dict[str, Any]
+    if way.startswith("packed"):
+        batch = collate_packed([items[:1], items[1:]])
+        attention = way.partition(", ")[2]
+        if attention:  # transformers finds the borders by the positions
+            batch = {key: batch[key] for key in ("input_ids", "labels", "position_ids")}
+            batch["use_cache"] = False
+            model.set_attn_implementation(attention)
+    else:
+        batch = collate(items, 0, share=way == "shared")
+        assert ("opening_ids" in batch) == (way == "shared")
+    with answers_only(model, False):
+        found = model(**batch).loss
+    torch.testing.assert_close(found, expected)
+    for name, gradient in gradients(model, found).items():
+        torch.testing.assert_close(gradient, of_expected[name], rtol=1e-4, atol=1e-6)
+    if way in ("packed, eager", "packed, sdpa"):
+        masked = model(**batch, attention_mask=torch.ones_like(batch["input_ids"])).loss
+        assert abs(masked - expected) > 1e-3
+
+
+def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, LanguageModel]) -> None:
+    """Its own attention is given back on demand, and in the end."""
+    model: Any = models["smollm2"].steerable.model
+    own = model.config._attn_implementation
+    items = [as_item(example) for example in mixed_examples(models["smollm2"])]
+    tokens = torch.tensor([items[0]["input_ids"]])
     with torch.no_grad():
-        losses = []
-        for example in examples:
-            logs = model(torch.tensor([example.tokens])).logits[0].log_softmax(-1)
-            places = [i for i, on in enumerate(example.mask) if on]
-            losses += [-logs[i - 1, example.tokens[i]] for i in places]
-        found = model(**collate([as_item(example) for example in examples], 0)).loss
-    assert len(losses) == sum(sum(example.mask) for example in examples)
-    torch.testing.assert_close(found, torch.stack(losses).mean())
+        expected = model(tokens).logits
+        with answers_only(model, False) as give_back:
+            model(**collate_packed([items]))
+            assert model.config._attn_implementation != own
+            give_back()
+            assert torch.equal(model(tokens).logits, expected)
+            model(**collate(items, 0))
+        assert model.config._attn_implementation == own
+        assert torch.equal(model(tokens).logits, expected)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 203])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_batches_hold_every_example_once(count: int, together: int) -> None:
+    openings = [f"{index % 5}" for index in range(count)]
+    lengths = [50 + 37 * index % 101 for index in range(count)]
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        sampler = Batches(openings, lengths, 8, together, seed, lambda epoch=epoch: epoch)  # type: ignore[misc]
+        order = list(sampler)
+        assert sorted(order) == list(range(count))
+        assert len(sampler) == count
+        orders.append(order)
+        batches = [order[at : at + 8] for at in range(0, count, 8)]
+        if count > 100:
+            alike = [len({openings[index] for index in batch}) == 1 for batch in batches]
+            assert sum(alike) > 0.8 * len(batches)
+            assert max(lengths[index] for index in batches[0]) == max(lengths)
+    assert orders[0] == orders[3]
+    if count > 100:
+        assert len({tuple(order) for order in orders}) == 3
+
+
+def test_rows_are_filled() -> None:
+    items: list[dict[str, Any]] = [{"length": length} for length in (5, 4, 2, 30, 3, 3, 3, 3)]
+    rows = pack(items, 10)
+    assert [[item["length"] for item in row] for row in rows] == [[5, 4], [2], [30], [3, 3, 3], [3]]
 
 
 # ---- draws --------------------------------------------------------------------------------------
@@ -330,6 +423,13 @@ def test_each_round_has_another_format() -> None:
         "multi_term",
         "single_term",
     }
+
+
+def test_formats_are_dealt_by_their_weights() -> None:
+    formats = ("multi_term", "single_term", "multi_code")
+    sampling = Sampling(formats, 500, weights={"multi_code": 0.25, "single_term": 2.0})
+    dealt = Counter(question.format for question in draw(corpus_of(325), "train", 0, sampling))
+    assert dealt == {"multi_term": 100, "single_term": 200, "multi_code": 25}
 
 
 def test_formats_go_to_documents_that_they_can_express(samples: list[Document]) -> None:

@@ -133,6 +133,16 @@ def test_scores_that_are_known_are_not_measured_again(recipe: Recipe, tmp_path: 
     ]
     assert again == {**whole, ("ten", "multi_term", "free"): Counts(gold=7)}
     assert load_results(path) == again
+    # Whether the same command tests or not, what was measured of the model on dev is kept.
+    said = load_trained(tmp_path)
+    assert said is not None
+    assert said.dev == {}
+    replace(said, dev={"single_term": {"f1": 0.5}}).save(tmp_path)
+    run(tested, tmp_path, noted)
+    said = load_trained(tmp_path)
+    assert said is not None
+    assert said.best == "single_term"
+    assert "Default format: single_term" in (tmp_path / "README.md").read_text()
     path.write_text("what?\n")
     with pytest.raises(TrainingError, match=r"scores\.jsonl: damaged"):
         load_results(path)

@@ -33,6 +33,8 @@ from constrained_ner.metrics import Counts
 from constrained_ner.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.predict import Predictor
 from constrained_ner.trained import load_trained
+from constrained_ner.training import data as data_module
+from constrained_ner.training.building import build
 from constrained_ner.training.checkpoints import (
     ADAPTER,
     MARK,
@@ -42,7 +44,7 @@ from constrained_ner.training.checkpoints import (
 from constrained_ner.training.data import draw_examples
 from constrained_ner.training.loop import train
 from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
-from constrained_ner.training.run import run
+from constrained_ner.training.run import prepare, run
 from constrained_ner.training.sampling import Examples
 from constrained_ner.training.saving import as_kept
 from constrained_ner.training.scoring import score
@@ -399,6 +401,62 @@ def test_frozen_weights_are_bfloat16_while_an_adapter_is_trained(
         assert torch.equal(weight, plain[own])
 
 
+# ---- packed rows, the clock ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [None, Lora(4)])
+def test_packed_rows_are_learnt_like_batches(
+    lora: Lora | None, recipe: Recipe, tmp_path: Path
+) -> None:
+    """One step on all examples: the same loss, gradient and weights, however they are laid out."""
+    steps = replace(
+        recipe.training, epochs=1.0, batch_size=10, accumulation=1, scheduler="constant"
+    )
+    plain = replace(recipe, lora=lora, training=steps)
+    rows = replace(steps, row_tokens=10_000, batch_size=1)
+    model, _, log = train(plain, tmp_path / "plain")
+    other, _, again = train(replace(plain, training=rows), tmp_path / "packed")
+    for key in ("loss", "grad_norm"):
+        (a,), (b,) = ([entry[key] for entry in of if key in entry] for of in (log, again))
+        assert a == pytest.approx(b, rel=1e-4)
+    found, expected = weights(other), weights(model)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_packed_rows_are_gone_on_with(recipe: Recipe, tmp_path: Path) -> None:
+    rows = replace(recipe.training, row_tokens=200, batch_size=1, accumulation=1)
+    packed = replace(recipe, training=rows)
+    model, _, log = train(packed, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(packed, tmp_path / "stopped", callbacks=[StopAt(losses(log)[-1][0] - 1, "step")])
+    found, _, again = train(packed, tmp_path / "stopped")
+    assert losses(again) == losses(log)
+    assert same(weights(found), weights(model))
+
+
+@pytest.mark.parametrize("scheduler", ["linear", "cosine"])
+def test_the_rate_goes_by_the_clock(scheduler: str, recipe: Recipe, tmp_path: Path) -> None:
+    """A run ends when its time is over, with a rate near zero; what was spent is remembered."""
+    minutes = 0.1
+    chosen = replace(
+        recipe.training, epochs=10_000.0, minutes=minutes, scheduler=scheduler, evaluations=0.01
+    )
+    timed = replace(recipe, training=chosen, examples=replace(recipe.examples, dev=1))
+    _, _, log = train(timed, tmp_path)
+    entries = [entry for entry in log if "learning_rate" in entry]
+    rates = [entry["learning_rate"] for entry in entries]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.5 * chosen.learning_rate
+    assert rates[-1] < 0.1 * chosen.learning_rate
+    spent = [entry["minutes"] for entry in entries]
+    assert spent == sorted(spent)
+    assert minutes <= spent[-1] < 2 * minutes
+    steps = entries[-1]["step"]
+    _, _, again = train(timed, tmp_path)
+    assert max(entry["step"] for entry in again) <= steps + 1
+
+
 # ---- what is left -------------------------------------------------------------------------------
 
 
@@ -645,3 +703,39 @@ def test_weights_that_are_spread_over_processes(rank: str, recipe: Recipe, tmp_p
     with torch.no_grad():
         logits = [load_model(folder).steerable.model(ids).logits for folder in (plain, spread)]
     torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-3)
+
+
+def test_examples_are_built_once(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on takes them from its folder; others, and damaged ones, are built anew."""
+    built: list[int] = []
+
+    def count(questions: Any, *given: Any, **rest: Any) -> Any:
+        built.append(len(questions))
+        return build(questions, *given, **rest)
+
+    monkeypatch.setattr(data_module, "build", count)
+    _, drawn, log = train(recipe, tmp_path / "run")
+    file = tmp_path / "run" / "examples.npz"
+    again = train(recipe, tmp_path / "run")
+    assert len(built) == 1
+    assert again[1].train == drawn.train
+    shutil.copytree(tmp_path / "run", tmp_path / "other", ignore=lambda *_: ["checkpoints"])
+    (tmp_path / "other" / "run.json").unlink()
+    train(replace(recipe, seed=5), tmp_path / "other")
+    assert len(built) == 2
+    file.write_bytes(file.read_bytes()[:100])
+    assert losses(train(recipe, tmp_path / "run")[2]) == losses(log)
+    assert len(built) == 3
+
+
+def test_examples_are_prepared_and_nothing_is_learnt(recipe: Recipe, tmp_path: Path) -> None:
+    outcome = prepare(recipe, tmp_path / "here", silent)
+    assert f"{len(outcome.drawn.train)} examples" in outcome.lines()[0]
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"run.json", "examples.npz"}
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    stamp = (tmp_path / "there" / "examples.npz").stat().st_mtime_ns
+    _, drawn, _ = train(recipe, tmp_path / "there")
+    assert drawn.train == outcome.drawn.train
+    assert (tmp_path / "there" / "examples.npz").stat().st_mtime_ns == stamp

@@ -11,16 +11,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
 from .examples import Example
 
 IGNORED = -100  # the label that torch's cross entropy passes over
 FEW = 8  # tokens at the beginning that are not worth a call of their own
-# Bytes of attention scores that a backward pass may keep; about three of four bytes for each.
+# Bytes of attention scores that a backward pass may keep: each takes about twelve.
 SCORES = 3 * 10**9
 POOL = 16  # batches among whose examples those of like length are put together
 
@@ -171,35 +174,148 @@ def _shared(items: Sequence[dict[str, Any]]) -> int:
     return shared if len(items) > 1 and shared >= FEW else 0
 
 
-@contextmanager
-def answers_only(model: Any, bf16: bool) -> Iterator[None]:
-    """Let a model take the batches of `collate` while this lasts.
+def pack(items: Sequence[dict[str, Any]], room: int) -> list[list[dict[str, Any]]]:
+    """Examples one after the other in rows of up to `room` tokens, in their order.
 
-    On a CPU the backward pass of SDPA takes three times as long as that of plain products, which
-    keep all scores: short rows go by those.
+    A row begins where the next example has no room: of rows of many examples that leaves free half
+    an example. One that is longer than a row has a row of its own.
+    """
+    rows: list[list[dict[str, Any]]] = []
+    left = 0
+    for item in items:
+        if item["length"] > left:
+            rows.append([])
+            left = room
+        rows[-1].append(item)
+        left -= item["length"]
+    return rows
+
+
+def collate_packed(rows: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """One row of all examples, for a model that `answers_only` watches; there is no padding.
+
+    Returns
+    -------
+    `input_ids`, `labels`, `position_ids` [1, n], the positions beginning again with each example;
+    no `attention_mask`, for with one transformers takes the row for one text. `places` and
+    `shift_labels` as `collate` has them; `cu_seq_lens_q`, `cu_seq_lens_k` [examples + 1], where
+    each begins, and `max_length_q`, `max_length_k`, how long the longest is.
+    """
+    items = [item for row in rows for item in row]
+    lengths = torch.tensor([item["length"] for item in items])
+    labels = torch.tensor([[label for item in items for label in item["labels"]]])
+    places = (labels[:, 1:] != IGNORED).nonzero().T
+    starts = torch.cat([torch.zeros(1, dtype=torch.int32), lengths.cumsum(0, dtype=torch.int32)])
+    longest = int(lengths.max())
+    return {
+        "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
+        "labels": labels,
+        "position_ids": torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
+        "places": places,
+        "shift_labels": labels[:, 1:][places[0], places[1]],
+        "cu_seq_lens_q": starts,
+        "cu_seq_lens_k": starts,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+PACKED = "cner_packed"  # the attention of packed rows, as transformers' configurations name it
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _: Any,
+    *,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    scaling: float | None = None,
+    **__: Any,
+) -> tuple[torch.Tensor, None]:
+    """Each example of a row sees itself only: torch's kernel for that on a GPU, else a loop.
+
+    Parameters
+    ----------
+    query, key, value: [1, heads, tokens, width]; fewer heads of keys and values are repeated.
+
+    Returns
+    -------
+    [1, tokens, heads, width]
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        # torch 2.10 has another word for it
+        words = signature(varlen_attn).parameters
+        causal: Any = {"is_causal": True} if "is_causal" in words else {"window_size": (-1, 0)}
+        query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+        starts, most = cu_seq_lens_q, max_length_q
+        found = varlen_attn(query, key, value, starts, starts, most, most, scale=scaling, **causal)
+        return found[None], None
+    ends = cu_seq_lens_q.tolist()
+    found = torch.cat(
+        [
+            scaled_dot_product_attention(
+                *(part[:, :, start:end] for part in (query, key, value)),
+                is_causal=True,
+                scale=scaling,
+            )
+            for start, end in pairwise(ends)
+        ],
+        2,
+    )
+    return found.transpose(1, 2), None
+
+
+@contextmanager
+def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
+    """Let a model take the batches of `collate` and `collate_packed` while this lasts.
+
+    Which attention is the fastest is decided by the batch. On a CPU the backward pass of SDPA takes
+    three times as long as that of plain products, which keep all scores: short rows go by those.
 
     Parameters
     ----------
     model: a causal language model of transformers, or an adapter on one.
     bf16: whether the opening is read in bfloat16, as accelerate has it for the rest.
+
+    Yields
+    ------
+    What gives the model its own attention back, to be called before it generates.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = causal.config.get_text_config()
     body = getattr(causal, causal.base_model_prefix)
+    own = config._attn_implementation
+    AttentionInterface.register(PACKED, packed_attention)
     places: list[torch.Tensor | None] = [None]
-    attention = causal.config._attn_implementation
-    plain = attention == "sdpa" and model.device.type == "cpu"
+
+    def attend(by: str) -> None:
+        if config._attn_implementation != by:
+            causal.set_attn_implementation(by)
 
     def before_model(_: Any, args: Any, given: dict[str, Any]) -> Any:
         places[0] = given.pop("places", None)
+        if places[0] is None:  # it generates
+            return None
+        if "cu_seq_lens_q" in given:
+            attend(PACKED)
+        elif own == "sdpa" and model.device.type == "cpu":
+            rows, columns = given["attention_mask"].shape
+            heads = config.num_attention_heads * config.num_hidden_layers
+            attend("eager" if 12 * rows * columns**2 * heads <= SCORES else own)
         opening = given.pop("opening_ids", None)
-        if plain:
-            fits = _scores(causal.config.get_text_config(), given["attention_mask"]) <= SCORES
-            causal.set_attn_implementation("eager" if fits else attention)
+        given["use_cache"] = opening is not None
         if opening is not None:
             with torch.autocast(opening.device.type, torch.bfloat16, enabled=bf16):
                 read = body(input_ids=opening, use_cache=True).past_key_values
             read.batch_repeat_interleave(len(given["input_ids"]))
-            given |= {"past_key_values": read, "use_cache": True}
+            given["past_key_values"] = read
         return args, given
 
     def before_head(_: Any, args: Any) -> Any:
@@ -211,14 +327,8 @@ def answers_only(model: Any, bf16: bool) -> Iterator[None]:
         causal.get_output_embeddings().register_forward_pre_hook(before_head),
     ]
     try:
-        yield
+        yield lambda: attend(own)
     finally:
         for hook in hooks:
             hook.remove()
-        if plain:
-            causal.set_attn_implementation(attention)
-
-
-def _scores(config: Any, mask: torch.Tensor) -> int:
-    rows, columns = mask.shape
-    return 12 * rows * columns**2 * int(config.num_attention_heads * config.num_hidden_layers)
+        attend(own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from constrained_ner.labels import check_labels
 from constrained_ner.models import LanguageModel
 
 from .building import build
+from .cache import fingerprint, load_examples
 from .examples import Example, Question
 from .recipe import Data, Recipe
 from .sampling import Corpus, draw, sampling_of
+
 
 @dataclass(frozen=True)
 class Split:
@@ -64,21 +66,35 @@ def load_corpus(data: Data, path: Path, of: Corpus | None = None) -> Split:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a run trains on and is evaluated on."""
+    """What a run trains on and is evaluated on.
+
+    Attributes
+    ----------
+    held_out: the examples of the dev and test splits. `fingerprint`: of all examples.
+    """
 
     train: list[Example]
     dev: list[Question]
     corpora: tuple[Corpus, ...]
     broken: tuple[InputError, ...]
     options: FormatOptions
+    held_out: list[Example]
+    fingerprint: str
 
 
 def draw_examples(
-    recipe: Recipe, model: LanguageModel, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    recipe: Recipe,
+    model: LanguageModel,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    cache: Path | None = None,
 ) -> Drawn:
     """Draw and build all examples, so that what is wrong with one ends a run before it begins.
 
     Those of the dev and test splits are built, too, though they are not trained on.
+
+    Parameters
+    ----------
+    cache: where a run before kept its examples; they are taken if they would be the same.
 
     Raises
     ------
@@ -111,5 +127,11 @@ def draw_examples(
                         rounds=data.rounds or sampling.rounds,
                     )
                 questions += draw(held.corpus, name, recipe.seed, sampling)
-    built = build([*train, *dev, *test], model, progress)
-    return Drawn(built[: len(train)], dev, tuple(s.corpus for s in splits), tuple(broken), options)
+    questions = [*train, *dev, *test]
+    key = fingerprint(questions, model)
+    kept = load_examples(questions, key, cache) if cache else None
+    built = build(questions, model, progress) if kept is None else kept
+    corpora = tuple(split.corpus for split in splits)
+    return Drawn(
+        built[: len(train)], dev, corpora, tuple(broken), options, built[len(train) :], key
+    )

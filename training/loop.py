@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,9 @@ from constrained_ner.errors import TrainingError
 from constrained_ner.metrics import Counts
 from constrained_ner.models import LanguageModel, base_of, load_model, wrap
 
-from .batches import Batches, answers_only, as_item, collate
+from .batches import Batches, answers_only, as_item, collate, collate_packed, pack
+from .cache import FILE as CACHE
+from .cache import save_examples
 from .checkpoints import (
     ADAPTER,
     STATE,
@@ -40,6 +43,7 @@ from .checkpoints import (
     whole_checkpoints,
     writing,
 )
+from .clock import Clock, factor
 from .data import Drawn, draw_examples
 from .examples import Question
 from .processes import gather, is_main, keep_memory, wait
@@ -51,7 +55,14 @@ from .scoring import score
 class _Trainer(Trainer):
     """Evaluates by generation."""
 
-    def __init__(self, recipe: Recipe, model: LanguageModel, dev: Sequence[Question], **rest: Any):
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: LanguageModel,
+        dev: Sequence[Question],
+        clock: Clock | None,
+        **rest: Any,
+    ):
         super().__init__(model=model.steerable.model, **rest)
         self.recipe, self.language_model, self.dev = recipe, model, dev
         self.copy = deepcopy(self.model) if self.is_fsdp_enabled else None
@@ -61,7 +72,14 @@ class _Trainer(Trainer):
             and not recipe.training.gradient_checkpointing
             and not getattr(self.model, "_is_stateful", False)
         )
-        self.data_collator = partial(collate, pad=model.tokenizer.pad_token_id, share=self.shares)
+        pad = model.tokenizer.pad_token_id
+        packs = recipe.training.row_tokens > 0
+        self.data_collator = (
+            collate_packed if packs else partial(collate, pad=pad, share=self.shares)
+        )
+        self.clock = clock
+        if recipe.training.compile:
+            _compile_layers(self.model)
 
     def training_step(self, *given: Any, **rest: Any) -> torch.Tensor:
         if self.recipe.lora is None:
@@ -103,6 +121,8 @@ class _Trainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Batches:
         examples: Any = train_dataset or self.train_dataset
+        if self.recipe.training.row_tokens:  # all about as long
+            examples = [{"opening": None, "length": 1}] * len(examples)
         return Batches(
             [item["opening"] if self.shares else None for item in examples],
             [item["length"] for item in examples],
@@ -112,6 +132,21 @@ class _Trainer(Trainer):
             # whole where an epoch begins, and behind it where a run goes on inside one
             lambda: int(self.state.epoch or 0),
         )
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        clock, chosen = self.clock, self.recipe.training
+        if clock is not None and self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer,
+                lambda _: factor(clock.share, chosen.scheduler, chosen.warmup),
+            )
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def log(self, logs: dict[str, float], *given: Any, **rest: Any) -> None:
+        spent = {"minutes": self.clock.so_far} if self.clock is not None else {}
+        super().log({**logs, **spent}, *given, **rest)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # weights that are tied to others are saved once
@@ -129,6 +164,7 @@ class _Trainer(Trainer):
         started = perf_counter()
         bare: Any = self.model
         bare.eval()
+        self.own_attention()
         share = self.dev[self.args.process_index :: self.args.world_size]
         counts = sum(score(self.whole_model(), share, self.recipe).values(), Counts())
         tensor = torch.tensor(
@@ -224,26 +260,31 @@ def train(
     torch.manual_seed(recipe.seed)
     keep_memory()
     model = _with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
-    drawn = draw_examples(recipe, model, progress)
+    drawn = draw_examples(recipe, model, progress, folder / CACHE)
     checkpoints = folder.resolve() / "checkpoints"
-    arguments = _arguments(recipe, checkpoints, len(drawn.train), bool(drawn.dev))
+    items = _items(recipe, drawn)
+    arguments = _arguments(recipe, checkpoints, len(items), bool(drawn.dev))
     if is_main():
+        keep_examples(recipe, drawn, folder)
         with writing(folder):
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            check_same(recipe, folder)
+            checkpoints.mkdir(exist_ok=True)
             last_checkpoint(checkpoints)
         check_disk(model, recipe, checkpoints)
     wait()
     last = next(reversed(whole_checkpoints(checkpoints)), None)
     before = TrainerState.load_from_json(str(last / STATE)) if last else TrainerState()
+    spent = max((entry.get("minutes", 0.0) for entry in before.log_history), default=0.0)
+    clock = Clock(recipe.training.minutes, spent) if recipe.training.minutes else None
     trainer = _Trainer(
         recipe,
         model,
         drawn.dev,
+        clock,
         args=arguments,
-        train_dataset=[as_item(example) for example in drawn.train],
+        train_dataset=items,
         eval_dataset=[{}] if drawn.dev else None,
         callbacks=[
+            *([clock] if clock else []),
             _Log(folder / "log.jsonl"),
             Checkpoints(recipe.training.keep),
             _Patience(recipe.training.patience),
@@ -258,7 +299,7 @@ def train(
         else:
             with (
                 trainer.frozen_in_bf16(),
-                answers_only(trainer.model, trainer.args.bf16),
+                answers_only(trainer.model, trainer.args.bf16) as trainer.own_attention,
                 reporting(recipe.report, folder, before.global_step) as reports,
             ):
                 for report in reports:
@@ -268,6 +309,35 @@ def train(
     bare: Any = whole.steerable.model
     bare.eval()
     return whole, drawn, trainer.state.log_history
+
+
+def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
+    """Begin a run's folder, or go on with it: what is trained on what, and the examples.
+
+    Raises
+    ------
+    TrainingError: the folder holds another run, or cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        check_same(recipe, folder)
+        save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
+
+
+def _items(recipe: Recipe, drawn: Drawn) -> list[Any]:
+    """What the data loader takes: examples, or rows of them in an order that the seed decides."""
+    items = [as_item(example) for example in drawn.train]
+    if not recipe.training.row_tokens:
+        return items
+    random.Random(recipe.seed).shuffle(items)
+    return pack(items, recipe.training.row_tokens)
+
+
+def _compile_layers(model: Any) -> None:
+    """Compile the decoder layers one by one: they are alike, so that it takes the time of one."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for layer in getattr(causal, causal.base_model_prefix).layers:
+        layer.compile(dynamic=True)
 
 
 def _with_lora(recipe: Recipe, model: LanguageModel) -> LanguageModel:
@@ -353,12 +423,12 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         warmup_steps=chosen.warmup,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if torch.cuda.is_available() else "adamw_torch",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         **checkpointing,
         ddp_find_unused_parameters=False,  # there are none
-        include_num_input_tokens_seen="non_padding",
+        include_num_input_tokens_seen="all" if chosen.row_tokens else "non_padding",
         remove_unused_columns=False,
         label_names=["labels"],
         logging_steps=max(1, min(10, every)),

@@ -79,6 +79,12 @@ class Optimisation:
     Attributes
     ----------
     batch_size: of one device; `accumulation` batches make a step.
+    row_tokens: on a GPU, examples are packed into rows of so many tokens, without padding, and
+        `batch_size` of these rows are a batch; 0: one example a row, padded.
+    compile: compile the model's layers (`torch.compile`); it takes a minute, and then saves a part
+        of each step.
+    minutes: training ends by then, with the rate let down to zero by the clock; 0: after so many
+        epochs, with the rate by the number of steps.
     evaluations: how often an epoch is evaluated. `patience`: evaluations without a better score
         before training stops; 0: never.
     scheduler: one of `SCHEDULERS`, as transformers calls them. `warmup`: a share of the steps.
@@ -94,6 +100,9 @@ class Optimisation:
     weight_decay: float = 0.0
     batch_size: int = 2
     accumulation: int = 8
+    row_tokens: int = 0
+    compile: bool = False
+    minutes: float = 0.0
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
     dtype: str = "auto"
@@ -214,7 +223,8 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     *("examples.max_fragments", "training.weight_decay", "training.patience"),
-    *("training.max_grad_norm", "evaluation.max_new_tokens"),
+    *("training.max_grad_norm", "training.row_tokens", "training.minutes"),
+    "evaluation.max_new_tokens",
 )
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 
-from constrained_ner.models import device_name
+from constrained_ner.models import device_name, load_model
+from constrained_ner.trained import load_trained
 
 from .bar import Bar
-from .data import Drawn
-from .loop import train
+from .cache import FILE as EXAMPLES
+from .data import Drawn, draw_examples
+from .loop import keep_examples, train
 from .processes import is_main, wait
 from .recipe import Recipe
 from .reporting import energy_of
@@ -53,6 +55,21 @@ class Outcome:
         return [*lines, f"written to {self.folder}"]
 
 
+def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
+    """Build the examples of a run, and no more: it goes on from them, here or elsewhere.
+
+    Raises
+    ------
+    InputError, TrainingError: see `draw_examples`; the folder holds another run.
+    """
+    model = load_model(recipe.model, device="cpu", dtype="float32")
+    drawn = draw_examples(
+        recipe, model, lambda items: progress(items, "examples"), folder / EXAMPLES
+    )
+    keep_examples(recipe, drawn, folder)
+    return Outcome(recipe, folder, drawn, {}, {})
+
+
 def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     """Run a recipe, or go on with a run of it, and write the model to `folder`.
 
@@ -80,5 +97,8 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     as_kept(model, recipe)
     results = test(recipe, drawn, model, folder, progress)
     trained = describe(recipe, drawn, metrics, energy_of(folder), device_name(model))
+    # The same command again comes to the same weights: what was measured of them holds.
+    if before := load_trained(folder):
+        trained = replace(trained, dev=before.dev)
     save(model, trained, results, folder)
     return Outcome(recipe, folder, drawn, metrics, results)

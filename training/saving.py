@@ -15,22 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
-from constrained_ner.formats import get_format
 from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import prompt
-from constrained_ner.trained import FILE, Dataset, Trained
+from constrained_ner.trained import FILE, Dataset, Trained, default_format
 
+from .cache import wording
 from .checkpoints import ADAPTER, writing
 from .data import Drawn
 from .recipe import Recipe
 from .scoring import Results
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
-
-
-def wording(formats: tuple[str, ...]) -> str:
-    """The prompts of the formats with their holes: it changes when a prompt does."""
-    return "\n\n".join(prompt(get_format(f), "{text}", ("{label}",), "{dataset}") for f in formats)
 
 
 def describe(
@@ -154,6 +148,7 @@ def card(trained: Trained, results: Results, measured_on: str = "") -> str:
         f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}. "
         f"{trained.recipe.get('training', {}).get('epochs', '?')} epochs"
         f"{trained.device and f' on: {trained.device}'}.",
+        _dev(trained),
         f"Training began with the adapter of the run `{start}`." if start else "",
         _table(results),
         measured_on if results else "",
@@ -177,6 +172,26 @@ def _model_index(results: Results) -> list[str]:
             f"value: {counts.scores.f1 or 0.0:.4f}}}",
         ]
     return lines
+
+
+def _dev(trained: Trained) -> str:
+    """The default format, and how good each is on dev where that is known."""
+    default = f"Default format: {default_format(trained)}"
+    if not trained.dev:
+        return f"{default}."
+    rows = []
+    for name, score in sorted(trained.dev.items(), key=lambda item: -item[1]["f1"]):
+        bounds = score.get("interval")
+        interval = f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
+        measured = " | ".join(str(score.get(key, "")) for key in ("level", "documents", "entities"))
+        rows.append(f"| {name} | {100 * score['f1']:.1f} | {interval} | {measured} |\n")
+    head = "| format | F1 | 95 % | level | documents | gold |\n|---|---|---|---|---|---|\n"
+    doubtful = ", ".join(trained.doubtful)
+    return (
+        f"{default}, the best on dev. Strict spans on samples of the dev splits, pooled over the "
+        f"data sets, in per cent:\n\n{head}{''.join(rows)}\n"
+        + (f"Far below the best, and not to be trusted: {doubtful}." if doubtful else "")
+    ).strip()
 
 
 def _energy(trained: Trained) -> str:

@@ -13,7 +13,7 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import TrainingError
 from constrained_ner.formats import get_format
 from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, strict
+from constrained_ner.metrics import Counts, intervals, strict
 from constrained_ner.models import LanguageModel
 from constrained_ner.predict import Prediction, Predictor, answer
 from constrained_ner.prompts import Target
@@ -111,17 +111,50 @@ def load_results(path: Path) -> Results:
     ------
     TrainingError: the file is damaged.
     """
+    rows = load_rows(path)
+    try:
+        return {(name, format, level): Counts(**counts) for name, format, level, counts in rows}
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: damaged: {error}") from None
+
+
+def load_rows(path: Path) -> list[Any]:
+    """The lines of JSON of a file; a last line that was cut off is removed from it.
+
+    Raises
+    ------
+    TrainingError: the file is damaged.
+    """
     if not path.exists():
-        return {}
+        return []
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole, encoding="utf-8")
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-        return {(name, format, level): Counts(**counts) for name, format, level, counts in rows}
-    except (ValueError, TypeError) as error:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
         raise TrainingError(f"{path}: damaged: {error}") from None
+
+
+def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> dict[str, Any]:
+    """What `Trained.dev` says of a format.
+
+    Parameters
+    ----------
+    counts: strict ones, one for each document of a sample of the dev splits.
+    level: of the answers. `seed`: of the sample.
+    """
+    total = sum(counts, Counts())
+    found = intervals(counts)
+    return {
+        "f1": round(total.scores.f1 or 0.0, 4),
+        "interval": [round(bound, 4) for bound in found[2]] if found else None,
+        "documents": len(counts),
+        "entities": total.gold,
+        "level": str(level),
+        "seed": seed,
+    }
 
 
 def _budget_of(recipe: Recipe, level: Level) -> int | None:
@@ -132,8 +165,15 @@ def _budget_of(recipe: Recipe, level: Level) -> int | None:
 def _counted(
     documents: Sequence[Document], predictions: Iterable[Prediction], labels: Sequence[str]
 ) -> Counts:
-    total = Counts()
+    return sum(by_document(documents, predictions, labels), Counts())
+
+
+def by_document(
+    documents: Sequence[Document], predictions: Iterable[Prediction], labels: Sequence[str]
+) -> list[Counts]:
+    """Strict counts of each document; gold entities with other labels are passed over."""
+    counts = []
     for document, prediction in zip(documents, predictions, strict=True):
         gold = [entity for entity in document.entities if entity.label in labels]
-        total += strict(document.text, gold, prediction.entities)
-    return total
+        counts.append(strict(document.text, gold, prediction.entities))
+    return counts

@@ -32,7 +32,7 @@ from constrained_ner.grammar import Level
 from constrained_ner.pages import write_page
 from constrained_ner.prompts import DEFAULT_DATASET
 from constrained_ner.segments import SEGMENTS
-from constrained_ner.trained import asking, load_trained
+from constrained_ner.trained import DEFAULT_FORMAT, asking, load_trained
 
 if TYPE_CHECKING:
     from constrained_ner.predict import Prediction, Predictor, Summary
@@ -51,7 +51,8 @@ _RECORDS, _PAGE = "records", "html"
     "name",
     type=click.Choice(list(FORMATS)),
     default=None,
-    help="How the model writes its answer.  [default: multi_term, or the first it was trained for]",
+    help="How the model writes its answer.  [default: the format that it is best at on dev; where "
+    f"that is not known, {DEFAULT_FORMAT}, or the first that it was trained for]",
 )
 @click.option(
     "--constrained/--free",
@@ -171,8 +172,8 @@ def predict(
     kind = _kind(output, output_format)
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     asked = asking(load_trained(adapter or model), labels, name, dataset, options)
-    if asked.note:
-        click.echo(asked.note, err=True)
+    for note in asked.notes:
+        click.echo(f"warning: {note}", err=True)
     given: list[Document | InputError] | None = None
     if input is None or str(input) == "-":
         given = [Document("text", _piped() if text is None else text)]
@@ -208,6 +209,7 @@ def predict(
         ignored = {"output", "output_format", "resume", "input"}
         context = click.get_current_context()
         settings = {k: v for k, v in context.params.items() if k not in ignored}
+        settings["name"] = asked.format.name  # the model's best may be another one some day
         _write(predictor, documents, output, kind, resume, settings, summary)
     for line in summary.lines():
         click.echo(line, err=True)

@@ -47,6 +47,13 @@ _FILE = click.Path(exists=True, path_type=Path)
 @click.option("--seed", type=int, help="Of the draw and of the training.")
 @_value_options
 @click.option(
+    "--prepare",
+    "only_prepare",
+    is_flag=True,
+    help="Build the examples, and end. The same command without it goes on from them, also where "
+    "the folder was moved to.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -63,6 +70,7 @@ def train(
     formats: str | None,
     rank: int | None,
     seed: int | None,
+    only_prepare: bool,
     output: Path,
     **values: Any,
 ) -> None:
@@ -98,9 +106,9 @@ def train(
             changed = replace(getattr(chosen, table), **{key: value})
             chosen = replace(chosen, **{table: changed})
 
-    from constrained_ner.training.run import run
+    from constrained_ner.training.run import prepare, run
 
-    outcome = run(chosen, output, progress)
+    outcome = (prepare if only_prepare else run)(chosen, output, progress)
     for line in outcome.lines():
         click.echo(line)
     for error in outcome.drawn.broken:

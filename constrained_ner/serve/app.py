@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from constrained_ner.pages import render, script_data
 from constrained_ner.predict import Prediction, Predictor
 from constrained_ner.segments import SEGMENTS
 from constrained_ner.serve.worker import BusyError, Worker
+from constrained_ner.trained import asking, default_format
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
 
@@ -54,7 +55,10 @@ class Ask(BaseModel):
     # Names are checked by what knows them; the schema lists them.
     format: Annotated[
         str | None,
-        Field(description="By default multi_term.", json_schema_extra={"enum": [*FORMATS, None]}),
+        Field(
+            description="By default the one that the model is best at, see /version.",
+            json_schema_extra={"enum": [*FORMATS, None]},
+        ),
     ] = None
     level: Level = Level.FAITHFUL
     segment: Annotated[str, Field(json_schema_extra={"enum": list(SEGMENTS)})] = "sentence"
@@ -98,6 +102,9 @@ class Found(BaseModel):
     entities: list[FoundEntity]
     answers: list[Answered]
     left_out: list[tuple[int, int, str]]
+    notes: Annotated[
+        list[str], Field(description="Why the model may fail at what it was asked for.")
+    ]
 
 
 class Refused(BaseModel):
@@ -169,18 +176,14 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         if not ask.text.strip():
             raise HTTPException(422, "the text is empty: expected something to read")
         document = Document("text", ask.text)
-        predictor = extractor.predictor(
-            ask.labels,
-            ask.format,
-            ask.level,
-            options={"max_fragments": ask.max_fragments},
-            segment=ask.segment,
-        )
+        options = {"max_fragments": ask.max_fragments}
+        asked = asking(extractor.trained, ask.labels, ask.format, options=options)
+        predictor = extractor.answering(asked, ask.level, segment=ask.segment)
         outcome = app.state.worker.submit(predictor, document)
         prediction = await asyncio.wrap_future(outcome)
         if prediction.error is not None:
             raise HTTPException(422, prediction.error)
-        return _found(prediction, predictor, details=ask.details)
+        return _found(prediction, predictor, asked.notes, details=ask.details)
 
     @app.get("/health", responses={503: {"model": Refused, "description": "Out of order."}})
     async def health() -> dict[str, Any]:
@@ -197,6 +200,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         return {
             "model": extractor.model.name,
             "labels": list(trained.labels) if trained else None,
+            "format": default_format(trained),
             "versions": {name: version(name) for name in PACKAGES},
         }
 
@@ -214,7 +218,9 @@ def _writable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _found(prediction: Prediction, predictor: Predictor, *, details: bool) -> Found:
+def _found(
+    prediction: Prediction, predictor: Predictor, notes: Sequence[str], *, details: bool
+) -> Found:
     confidences = prediction.confidences
     answers = []
     for reply in prediction.replies:
@@ -249,6 +255,7 @@ def _found(prediction: Prediction, predictor: Predictor, *, details: bool) -> Fo
         ],
         answers=answers,
         left_out=[(start, end, why) for (start, end), why in prediction.left_out],
+        notes=list(notes),
     )
 
 
@@ -258,5 +265,6 @@ def _page(extractor: Extractor) -> str:
         "model": extractor.model.name,
         "labels": list(trained.labels) if trained else [],
         "formats": list(trained.formats if trained else FORMATS),
+        "format": default_format(trained),
     }
     return render("try.html", known=script_data(known))

@@ -1,6 +1,6 @@
 const known = JSON.parse(byId("known").textContent);
 byId("model").textContent = known.model + (known.labels.length ? `, trained for ${known.labels.join(", ")}` : "");
-byId("format").append(...known.formats.map((name) => make("option", { selected: name === "multi_term" }, name)));
+byId("format").append(...known.formats.map((name) => make("option", { selected: name === known.format }, name)));
 byId("wanted").placeholder = known.labels.join(", ") || "Disease, Chemical";
 
 byId("ask").onsubmit = async (event) => {
@@ -44,6 +44,7 @@ function show(found) {
     table.append(make("tr", {}, ...[entity.label, entity.surface, offsets(entity), sure(entity)].map((value) => make("td", {}, value))));
   }
   section.append(table);
+  for (const note of found.notes) section.append(make("p", { className: "error" }, note));
   for (const [start, end, why] of found.left_out) {
     section.append(make("p", { className: "error" }, `${start}–${end} was left out: ${why}`));
   }

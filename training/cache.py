@@ -1,0 +1,84 @@
+"""Built examples in a file, so that a run that goes on, or goes on elsewhere, need not build them.
+
+Each answer is replayed through its masks when it is built, which takes milliseconds, and minutes
+for a large run.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from hashlib import sha256
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+
+from constrained_ner.formats import get_format
+from constrained_ner.models import LanguageModel
+from constrained_ner.prompts import prompt
+
+from .examples import Example, Question
+
+FILE = "examples.npz"
+
+
+def wording(formats: Sequence[str]) -> str:
+    """The prompts of the formats with their holes: it changes when a prompt does."""
+    return "\n\n".join(prompt(get_format(f), "{text}", ("{label}",), "{dataset}") for f in formats)
+
+
+def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
+    """Of everything that decides the tokens of examples: questions, prompts and tokenizer.
+
+    It is the same on another machine, with other versions of the libraries.
+    """
+    tokenizer = model.tokenizer
+    prompts = wording(sorted({question.format for question in questions}))
+    total = sha256()
+    for part in (
+        sorted(tokenizer.get_vocab().items()),
+        tokenizer(prompts)["input_ids"],
+        tokenizer.chat_template,
+        (model.vocabulary.size, model.vocabulary.ends, model.context),
+        prompts,
+    ):
+        total.update(repr(part).encode("utf-8", "surrogatepass"))
+    for question in questions:
+        total.update(repr(question).encode("utf-8", "surrogatepass"))
+    return total.hexdigest()
+
+
+def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
+    """Write examples, if they are not there already; the file appears when it is whole."""
+    if load_examples([e.question for e in examples], of, path) is not None:
+        return
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(
+        part,
+        fingerprint=np.array(of),
+        lengths=np.array([len(example.tokens) for example in examples], np.int32),
+        dropped=np.array([example.dropped for example in examples], np.int32),
+        tokens=np.array([token for e in examples for token in e.tokens], np.uint32),
+        mask=np.packbits([on for e in examples for on in e.mask]),
+    )
+    os.replace(part, path)
+
+
+def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[Example] | None:
+    """The examples of questions; None where the file has others, is damaged or is not there."""
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            if str(file["fingerprint"]) != of:
+                return None
+            lengths, dropped = file["lengths"].tolist(), file["dropped"].tolist()
+            tokens = file["tokens"].tolist()
+            mask = np.unpackbits(file["mask"], count=len(tokens)).astype(bool).tolist()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    borders = pairwise(accumulate(lengths, initial=0))
+    return [
+        Example(question, tuple(tokens[start:end]), tuple(mask[start:end]), lost)
+        for question, (start, end), lost in zip(questions, borders, dropped, strict=True)
+    ]

@@ -1,0 +1,61 @@
+"""Training by the clock: the rate is let down to zero by the time that is left."""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+
+def factor(share: float, scheduler: str, warmup: float) -> float:
+    """What the rate is multiplied by, as transformers' scheduler of that name has it by steps.
+
+    Parameters
+    ----------
+    share: of the time that is over. `warmup`: of it in which the rate rises.
+    """
+    if scheduler == "constant":
+        return 1.0
+    if share < warmup:
+        return share / warmup
+    if scheduler == "constant_with_warmup":
+        return 1.0
+    rest = min(1.0, (share - warmup) / (1 - warmup)) if warmup < 1 else 1.0
+    return 1 - rest if scheduler == "linear" else 0.5 * (1 + math.cos(math.pi * rest))
+
+
+class Clock(TrainerCallback):
+    """Ends training when its time is over; a run that was stopped has what it had left.
+
+    Attributes
+    ----------
+    share: of the time that is over, the same in all processes.
+    """
+
+    def __init__(self, minutes: float, spent: float = 0.0):
+        self.minutes, self.spent = minutes, spent
+        self.share = spent / minutes
+        self.started = perf_counter()
+
+    @property
+    def so_far(self) -> float:
+        """Minutes, those before the run was stopped included."""
+        return self.share * self.minutes
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.started = perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        minutes = torch.tensor(
+            [self.spent + (perf_counter() - self.started) / 60],
+            dtype=torch.float32,
+            device=args.device,
+        )
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast(minutes, 0)
+        self.share = minutes.item() / self.minutes
+        if self.share >= 1:
+            control.should_training_stop = control.should_save = True
