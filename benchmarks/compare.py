@@ -13,6 +13,7 @@ of the run.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from itertools import product
@@ -33,6 +34,7 @@ from constrained_ner.benchmark.view import (
     untrue,
 )
 from constrained_ner.cli.benchmark import Bar
+from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Level
 from constrained_ner.metrics import Counts
@@ -81,6 +83,7 @@ def main() -> None:
         with Bar(grid, arguments.output) as bar:
             run(grid, arguments.output, bar.progress, arguments.processes)
     results = gather(grid, arguments.output, texts=[OWN])
+    results["weights"] = weights_of(DEFAULT_MODEL)
     save(results, arguments.results)
     results = load(arguments.results)
     write_report(results, arguments.results)
@@ -88,6 +91,12 @@ def main() -> None:
         CARD.write_text(card_of(results), encoding="utf-8")
         write_readme(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
+
+
+def weights_of(model: str) -> str:
+    """A fingerprint of a folder's weights: a model may change under its name."""
+    files = sorted(Path(folder_of(model)).glob("*.safetensors"))
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
 def save(results: dict[str, Any], folder: Path) -> None:
@@ -123,9 +132,15 @@ def _rounded(value: Any) -> Any:
 
 
 def card_of(results: dict[str, Any]) -> str:
-    """The card of the default model, with the scores on the data sets that it was trained for."""
+    """The card of the default model, with the scores on the data sets that it was trained for.
+
+    Without them where they are those of other weights.
+    """
     trained = load_trained(DEFAULT_MODEL)
     assert trained is not None
+    if results["weights"] != weights_of(DEFAULT_MODEL):
+        without: str = card(trained, {})
+        return without
     known = {dataset.name for dataset in trained.datasets}
     fields = ("gold", "found", "predicted", "correct")
     scores = {

@@ -25,7 +25,6 @@ from time import perf_counter
 from typing import Any
 
 from constrained_ner.benchmark.grid import PACKAGES, Data, load_data
-from constrained_ner.corpora.files import sha256_of
 from constrained_ner.errors import ModelError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.grammar import Level
@@ -38,6 +37,7 @@ from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, by_document, dev_score, load_results, load_rows
 
 from . import compare
+from .compare import weights_of
 
 LEVEL = Level.FAITHFUL
 # Data set, format -> the counts of each document.
@@ -164,12 +164,6 @@ def answered(
     predictions = predictor.predict(sample.documents)
     counts: list[Counts] = by_document(sample.documents, predictions, dataset.labels)
     return counts
-
-
-def weights_of(model: str) -> str:
-    """A fingerprint of a folder's weights: a model may change under its name."""
-    files = sorted(Path(folder_of(model)).glob("*.safetensors"))
-    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
 def fingerprint(sample: Data) -> str:

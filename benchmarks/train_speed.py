@@ -1,0 +1,216 @@
+"""How fast is training, beside the loops that other people use?
+
+    python -m benchmarks.train_speed --corpora corpora -o benchmarks/results/train_speed.json
+
+The same examples of five corpora, the same LoRA adapter on the default base model, one epoch each:
+our loop (on a CPU in one process and in one for each core, on a GPU in packed rows), transformers'
+`Trainer` with padded batches of like length as its collator makes them, and TRL's `SFTTrainer` with
+packing where it is installed. Each runs by itself; what is timed are its steps, not the loading.
+The share of what the machine can do is that of the largest matrix product that it is seen to make.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from constrained_ner.models import device_name, load_model
+from constrained_ner.training.cache import FILE
+from constrained_ner.training.data import Drawn, draw_examples
+from constrained_ner.training.loop import _with_lora
+from constrained_ner.training.recipe import Data, Lora, Optimisation, Recipe
+from constrained_ner.training.sampling import Examples
+
+CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "train_speed.json"
+
+
+def recipe_of(corpora: Path, examples: int, batch: int) -> Recipe:
+    """Examples in all formats, divided among the corpora, once each."""
+    rows = 16_384 if torch.cuda.is_available() else 0
+    steps = Optimisation(
+        epochs=1.0,
+        learning_rate=1e-3,
+        batch_size=1 if rows else batch,
+        accumulation=1,
+        row_tokens=rows,
+        evaluations=1,
+    )
+    return Recipe(
+        tuple(Data(corpora / name / "train.jsonl", name=name) for name in CORPORA),
+        lora=Lora(16, 32),
+        examples=Examples(train=examples // len(CORPORA), shuffle_labels=False),
+        training=steps,
+    )
+
+
+def ours(recipe: Recipe, folder: Path, processes: int) -> float:
+    """Seconds of all steps of `cner train`."""
+    lines = [
+        f"model = {json.dumps(recipe.model)}",
+        f"[lora]\nrank = {recipe.lora.rank if recipe.lora else 0}\nalpha = 32",
+        f"[examples]\ntrain = {recipe.examples.train}\nshuffle_labels = false",
+        "[training]",
+        *(f"{key} = {getattr(recipe.training, key)}" for key in ("epochs", "learning_rate")),
+        *(f"{key} = {getattr(recipe.training, key)}" for key in ("batch_size", "accumulation")),
+        f"row_tokens = {recipe.training.row_tokens}",
+        "evaluations = 1",
+        *(f"[[data]]\nname = '{data.name}'\ntrain = '{data.train}'" for data in recipe.data),
+    ]
+    file = folder / "recipe.toml"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    many = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command = [
+        *(sys.executable, *(many if processes > 1 else [])),
+        *("-m", "constrained_ner", "train", str(file), "-o", str(folder)),
+    ]
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    return float(last["train_runtime"])
+
+
+def others(recipe: Recipe, folder: Path, way: str) -> float:
+    """Seconds of all steps of another loop; to be called in a process of its own."""
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    model = load_model(recipe.model, device="cpu", dtype="float32")
+    drawn = draw_examples(recipe, model, cache=folder / FILE)
+    rows = [
+        {
+            "input_ids": list(example.tokens),
+            "labels": [
+                token if on else -100
+                for token, on in zip(example.tokens, example.mask, strict=True)
+            ],
+        }
+        for example in drawn.train
+    ]
+    adapted: Any = _with_lora(recipe, model).steerable.model
+    batch = 32 if torch.cuda.is_available() else recipe.training.batch_size
+    options: dict[str, Any] = {
+        "output_dir": str(folder / "other"),
+        "per_device_train_batch_size": batch,
+        "learning_rate": 1e-3,
+        "num_train_epochs": 1.0,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "logging_steps": 1000,
+    }
+    trainer: Any
+    if way == "trl":
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        length = 16_384 if torch.cuda.is_available() else 1024
+        options |= {"per_device_train_batch_size": 1, "packing": True, "max_length": length}
+        trainer = SFTTrainer(adapted, SFTConfig(**options), train_dataset=Dataset.from_list(rows))
+    else:
+        options |= {"train_sampling_strategy": "group_by_length"}
+        collator = DataCollatorForSeq2Seq(model.tokenizer)
+        trainer = Trainer(
+            adapted,
+            TrainingArguments(**options),
+            train_dataset=rows,  # type: ignore[arg-type]
+            data_collator=collator,
+        )
+    return float(trainer.train().metrics["train_runtime"])
+
+
+def peak_flops() -> float:
+    """Operations a second of a large product in bfloat16."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if device == "cuda" else 2048
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in "ab")
+    best = float("inf")
+    for _ in range(8):
+        started = perf_counter()
+        _ = (a @ b).sum().item()
+        best = min(best, perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def measured(way: str, drawn: Drawn, seconds: float, peak: float, size: int) -> dict[str, Any]:
+    tokens = sum(len(example.tokens) for example in drawn.train)
+    # An adapter's step multiplies with each weight twice: forward, and backward by the inputs.
+    return {
+        "way": way,
+        "seconds": seconds,
+        "examples_per_second": len(drawn.train) / seconds,
+        "tokens_per_second": tokens / seconds,
+        "share_of_peak": 4 * size * tokens / seconds / peak,
+        "peak_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--corpora", type=Path, default=Path("corpora"))
+    parser.add_argument("--examples", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--way", help="for this script's own use")
+    parser.add_argument("--folder", type=Path, help="for this script's own use")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    corpora = arguments.corpora.resolve()
+    recipe = recipe_of(corpora, arguments.examples, arguments.batch_size)
+    if arguments.way:
+        print(f"seconds {others(recipe, arguments.folder, arguments.way)}")
+        return
+
+    model = load_model(recipe.model, device="cpu", dtype="float32")
+    bare: Any = model.steerable.model
+    size = sum(weight.numel() for name, weight in bare.named_parameters() if "embed" not in name)
+    drawn = draw_examples(recipe, model)
+    peak = peak_flops()
+    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    ways = ["ours", *([f"ours, {cores} processes"] if cores > 1 else []), "transformers"]
+    ways += ["trl"] if find_spec("trl") else []
+    found = []
+    for way in ways:
+        with tempfile.TemporaryDirectory() as folder:
+            if way.startswith("ours"):
+                seconds = ours(recipe, Path(folder), cores if "," in way else 1)
+            else:
+                command = [sys.executable, "-m", "benchmarks.train_speed", "--way", way]
+                command += ["--corpora", str(corpora), "--examples", str(arguments.examples)]
+                command += ["--batch-size", str(arguments.batch_size), "--folder", folder]
+                out = subprocess.run(
+                    command, check=True, cwd=ROOT, capture_output=True, text=True
+                ).stdout
+                seconds = float(re.findall(r"^seconds (\S+)$", out, re.MULTILINE)[-1])
+        found.append(measured(way, drawn, seconds, peak, size))
+        print(json.dumps(found[-1]), flush=True)
+    results = {
+        "examples": len(drawn.train),
+        "tokens": sum(len(example.tokens) for example in drawn.train),
+        "batch_size": arguments.batch_size,
+        "seed": recipe.seed,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else device_name(model),
+        "peak_tflops": peak / 1e12,
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "ways": found,
+    }
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
