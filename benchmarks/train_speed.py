@@ -129,7 +129,7 @@ def others(recipe: Recipe, folder: Path, way: str) -> float:
         trainer = Trainer(
             adapted,
             TrainingArguments(**options),
-            train_dataset=rows,  # type: ignore[arg-type]
+            train_dataset=rows,
             data_collator=collator,
         )
     return float(trainer.train().metrics["train_runtime"])

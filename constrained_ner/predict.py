@@ -510,8 +510,11 @@ class Predictor:
                 f"`pip install 'constrained_ner[{self.backend}]'` ({error})"
             ) from error
 
-    def _read(self, job: _Job, answer: Answer) -> Reply:
-        """Entities of an answer: settled where it was masked, salvaged where it was free."""
+    def _read(self, job: _Job, answer: Answer) -> Reply | DecodingError:
+        """Entities of an answer: settled where it was masked, salvaged where it was free.
+
+        A masked answer that does not parse would be a fault of ours, and is none to hand on.
+        """
         text, written = job.text, answer.text
         shares = [step.kept for step in answer.steps]
         if self.backend != "llguidance":
@@ -525,6 +528,8 @@ class Predictor:
             settled = None if self.level is Level.FREE else result.answer
             places = result.places
         except AnswerError as error:
+            if self.level is not Level.FREE and self.backend == "llguidance":
+                return DecodingError(f"{job.place}: {error}")
             decoded = self.format.decode(written, text, job.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems
             if not problems:
@@ -616,7 +621,7 @@ def _in_blocks(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator
                     else:
                         asked.take(job, job.predictor._read(job, answered))
                         # The next turn goes first: its row still holds the turns before.
-                        if job.after is not None:
+                        if job.after is not None and isinstance(job.outcome, Reply):
                             preparation.put_first(asked, job.after)
                     yield from done()
                 break

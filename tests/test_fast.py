@@ -34,9 +34,9 @@ from constrained_ner.decoding.completion import shortest_answer
 from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.fast import FastDecoder, Question, why_not
 from constrained_ner.decoding.generation import generate
-from constrained_ner.decoding.rows import Answer
+from constrained_ner.decoding.rows import Answer, Row
 from constrained_ner.documents import Document
-from constrained_ner.errors import BudgetError, CnerError
+from constrained_ner.errors import BudgetError, CnerError, GrammarError
 from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.models import LanguageModel, wrap
@@ -422,3 +422,51 @@ def test_a_model_of_another_kind_is_decoded_token_by_token(samples: list[Documen
     assert predictor.slow == why_not(model)
     predictions = list(predictor.predict(samples[:2]))
     assert all(reply.parses for prediction in predictions for reply in prediction.replies)
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize("step", ["room", "close", "take"])
+def test_what_fails_for_one_row_stays_with_it(
+    step: str, record: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of step of a row fails once, early and late: the answers beside it are the same."""
+    model = tiny("llama")
+    names = ("multi_term", "multi_tag", "multi_brat")
+    text, labels = "Asthma and knee pain, no gout.", ("Disease",)
+
+    def questions() -> list[Question]:
+        found = []
+        for key, name in enumerate(names):
+            grammar = FORMATS[name].grammar(text, labels, Level.FAITHFUL)
+            shortest = shortest_answer(model.vocabulary.matcher(grammar), grammar, model.vocabulary)
+            prompt = model.vocabulary.tokenize(f"{name} of {text}")
+            found.append(Question(prompt, len(shortest) + 12, grammar, name, key=key))
+        return found
+
+    expected = ask(FastDecoder(model, 3, record=record), questions())
+    whole = getattr(Row, step)
+    failed = 0
+    for at in (0, 1, 5, 11):
+        for bad, name in enumerate(names):
+            calls = 0
+
+            def fails(row: Row, *given: Any, at: int = at, name: str = name, **rest: Any) -> Any:
+                nonlocal calls
+                if row.grammar.format == name:
+                    calls += 1
+                    if calls == at + 1:
+                        raise GrammarError("made to fail")
+                return whole(row, *given, **rest)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Row, step, fails)
+                found = ask(FastDecoder(model, 3, record=record), questions())
+            for key, answer in found.items():
+                if key == bad and calls > at:
+                    failed += 1
+                    assert isinstance(answer, CnerError)
+                    assert f"{name}: {name}: at token" in str(answer)
+                    assert "made to fail" in str(answer)
+                else:
+                    assert answer == expected[key]
+    assert failed >= 3

@@ -251,7 +251,7 @@ def alone(model: Any, examples: list[Example]) -> torch.Tensor:
 
 def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     return {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
 
@@ -315,7 +315,7 @@ def test_batches_hold_every_example_once(count: int, together: int) -> None:
     lengths = [50 + 37 * index % 101 for index in range(count)]
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        sampler = Batches(openings, lengths, 8, together, seed, lambda epoch=epoch: epoch)  # type: ignore[misc]
+        sampler = Batches(openings, lengths, 8, together, seed, lambda epoch=epoch: epoch)
         order = list(sampler)
         assert sorted(order) == list(range(count))
         assert len(sampler) == count

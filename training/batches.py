@@ -78,9 +78,9 @@ class Batches(torch.utils.data.Sampler[int]):
         batches: list[list[int]] = []
         rest: list[int] = []
         for group in groups.values():
-            whole = len(group) // self.size * self.size
-            batches += self._by_length(group[:whole])
-            rest += group[whole:]
+            full = len(group) // self.size * self.size
+            batches += self._by_length(group[:full])
+            rest += group[full:]
         chance.shuffle(rest)
         batches += self._by_length(rest)
         partial = [batch for batch in batches if len(batch) < self.size]
@@ -246,30 +246,29 @@ def packed_attention(
     [1, tokens, heads, width]
     """
     groups = query.shape[1] // key.shape[1]
-    key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
         # torch 2.10 has another word for it
         words = signature(varlen_attn).parameters
         causal: Any = {"is_causal": True} if "is_causal" in words else {"window_size": (-1, 0)}
-        query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+        attend: Any = varlen_attn
         starts, most = cu_seq_lens_q, max_length_q
-        found = varlen_attn(query, key, value, starts, starts, most, most, scale=scaling, **causal)
+        given = (part[0].transpose(0, 1) for part in (query, key, value))
+        found = attend(*given, starts, starts, most, most, scale=scaling, **causal)
         return found[None], None
-    ends = cu_seq_lens_q.tolist()
-    found = torch.cat(
-        [
-            scaled_dot_product_attention(
-                *(part[:, :, start:end] for part in (query, key, value)),
-                is_causal=True,
-                scale=scaling,
-            )
-            for start, end in pairwise(ends)
-        ],
-        2,
-    )
-    return found.transpose(1, 2), None
+    parts = [
+        scaled_dot_product_attention(
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
+            is_causal=True,
+            scale=scaling,
+        )
+        for start, end in pairwise(cu_seq_lens_q.tolist())
+    ]
+    return torch.cat(parts, 2).transpose(1, 2), None
 
 
 @contextmanager

@@ -78,6 +78,7 @@ class _Trainer(Trainer):
             collate_packed if packs else partial(collate, pad=pad, share=self.shares)
         )
         self.clock = clock
+        self.own_attention: Callable[[], None] = lambda: None  # see `answers_only`
         if recipe.training.compile:
             _compile_layers(self.model)
 
@@ -138,8 +139,9 @@ class _Trainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         clock, chosen = self.clock, self.recipe.training
         if clock is not None and self.lr_scheduler is None:
+            given: Any = optimizer or self.optimizer
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer,
+                given,
                 lambda _: factor(clock.share, chosen.scheduler, chosen.warmup),
             )
         return super().create_scheduler(num_training_steps, optimizer)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -120,6 +121,14 @@ class _Writer:
         self.tokens.append(token)
         self.drafter.take(token)
         self.ended = self.row.ended if self.row is not None else token in ends
+
+    @contextmanager
+    def to_itself(self) -> Iterator[None]:
+        """Whatever fails here fails this answer, and none of those beside it."""
+        try:
+            yield
+        except CnerError as error:
+            self.fail(str(error))
 
     def fail(self, reason: str) -> None:
         assert self.row is not None
@@ -317,7 +326,7 @@ class FastDecoder:
             if writer.row is None:
                 self._draft_freely(writer, room, least)
             else:
-                with self.costs.timed("mask_seconds"):
+                with self.costs.timed("mask_seconds"), writer.to_itself():
                     at = self._draft(writer, writer.row, room, least, at)
 
     def _draft_freely(self, writer: _Writer, room: int, least: float) -> None:
@@ -382,11 +391,12 @@ class FastDecoder:
         steps = self._recorded(raw, logits, chosen) if raw is not None else [None] * len(chosen)
         for i, (writer, start, size) in enumerate(zip(writers, starts, sizes, strict=True), first):
             places = slice(start, start + size)
-            if start in unmasked:
-                part = raw[places] if raw is not None else None
-                self._accept_near_the_end(writer, unmasked[start], logits[places], part)
-            else:
-                self._accept(writer, chosen[places], steps[places])
+            with writer.to_itself():
+                if start in unmasked:
+                    part = raw[places] if raw is not None else None
+                    self._accept_near_the_end(writer, unmasked[start], logits[places], part)
+                else:
+                    self._accept(writer, chosen[places], steps[places])
             # What of the draft did not hold is forgotten; the newest token is yet to be read.
             self._blocks.forget(i, len(writer.question.prompt) + len(writer.tokens) - 1)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +126,11 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self._advance(input_ids)
         active = [i for i, row in enumerate(self._rows) if not row.ended and not row.dead]
         dead = [i for i, row in enumerate(self._rows) if row.dead]
-        closing = {i: logits[i].clone() for i in active if self._rows[i].room() == 0}
+        closing = {}
+        for i in active:
+            with self._about(i):
+                if self._rows[i].room() == 0:
+                    closing[i] = logits[i].clone()
         # Two log-softmaxes, since logsumexp takes eight times as long over what is mostly -inf.
         raw = logits.float().log_softmax(-1) if self.record else None
         if active:
@@ -136,7 +141,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     raise self._error(i, self._rows[i].matcher.get_error())
             self._masks.apply(active, active, logits)
         for i, before in closing.items():
-            self._rows[i].close(before, logits[i], self.candidates)
+            with self._about(i):
+                self._rows[i].close(before, logits[i], self.candidates)
         if dead:
             logits[dead] = -torch.inf
         if raw is not None:
@@ -194,7 +200,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         ]
         for i, step in enumerate(self._recorded(parents, last)):
             row = self._rows[i]
-            row.take(last[i], step)
+            with self._about(i):
+                row.take(last[i], step)
             if row.dead and len(self._rows) == len(self.grammars):
                 # A beam that had nowhere to go is another matter: its score is -inf.
                 raise self._error(i, f"token {last[i]} does not fit")
@@ -208,6 +215,14 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             Step(token, b, a, math.exp(min(0.0, b - a)))
             for token, b, a in zip(tokens, before, after, strict=True)
         ]
+
+    @contextmanager
+    def _about(self, i: int) -> Iterator[None]:
+        """Whatever fails here is said to have failed for row `i`."""
+        try:
+            yield
+        except CnerError as error:
+            raise self._error(i, str(error)) from error
 
     def _error(self, i: int, reason: str) -> DecodingError:
         prompt = i * len(self.grammars) // len(self._rows)
