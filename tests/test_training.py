@@ -543,7 +543,11 @@ def test_recipes(path: Path) -> None:
     # The first line is a command that there is: run it up to where it would begin.
     first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     launcher, _, command = first.rpartition("constrained_ner " if "-m" in first else "cner ")
-    assert launcher in ("", "accelerate launch --config_file training/ddp.yaml -m ")
+    assert launcher in (
+        "",
+        "accelerate launch --config_file training/ddp.yaml -m ",
+        "torchrun --nproc-per-node 2 -m ",
+    )
     words = command.split()
     assert words[1] == f"training/{path.name}"
     result = CliRunner().invoke(main, [words[0], str(path), *words[2:], "--epochs", "-1"])

@@ -24,7 +24,7 @@ from .examples import Example
 IGNORED = -100  # the label that torch's cross entropy passes over
 FEW = 8  # tokens at the beginning that are not worth a call of their own
 # Bytes of attention scores that a backward pass may keep: each takes about twelve.
-SCORES = 3 * 10**9
+SCORES = 15 * 10**8
 POOL = 16  # batches among whose examples those of like length are put together
 
 

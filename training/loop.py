@@ -46,7 +46,7 @@ from .checkpoints import (
 from .clock import Clock, factor
 from .data import Drawn, draw_examples
 from .examples import Question
-from .processes import gather, is_main, keep_memory, wait
+from .processes import gather, is_main, wait
 from .recipe import Recipe
 from .reporting import check_report, reporting
 from .scoring import score
@@ -260,7 +260,6 @@ def train(
     """
     check_report(recipe.report)
     torch.manual_seed(recipe.seed)
-    keep_memory()
     model = _with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
     drawn = draw_examples(recipe, model, progress, folder / CACHE)
     checkpoints = folder.resolve() / "checkpoints"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from typing import Any
 
 import torch
@@ -31,18 +29,3 @@ def gather(model: Any, copy: Any) -> None:
     copy.load_state_dict(
         get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     )
-
-
-def keep_memory() -> None:
-    """Let the C library keep the memory that tensors give back, where it is glibc.
-
-    By default each large tensor is mapped anew, page by page: a sixth of a step's time on a CPU.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, top_pad, mmap_max = -1, -2, -4
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(top_pad, 2**28)
