@@ -125,7 +125,7 @@ class _Trainer(Trainer):
         if self.recipe.training.row_tokens:  # all about as long
             examples = [{"opening": None, "length": 1}] * len(examples)
         return Batches(
-            [item["opening"] if self.shares else None for item in examples],
+            [item["opening"] for item in examples],
             [item["length"] for item in examples],
             self.args.train_batch_size,
             self.args.world_size,
