@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -157,7 +156,6 @@ def measured(way: str, drawn: Drawn, seconds: float, peak: float, size: int) -> 
         "examples_per_second": len(drawn.train) / seconds,
         "tokens_per_second": tokens / seconds,
         "share_of_peak": 4 * size * tokens / seconds / peak,
-        "peak_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6,
     }
 
 
