@@ -118,6 +118,7 @@ def measure(
                 "sample": fingerprint(sample),
                 "labels": list(dataset.labels),
                 "format": format,
+                "index": asking(trained, dataset.labels, format).index,
                 "level": str(LEVEL),
                 "seed": arguments.seed,
                 "dtype": arguments.dtype,
@@ -154,12 +155,14 @@ def answered(
     batch_size: int,
 ) -> list[Counts]:
     """Asked as `cner predict` asks for a data set, its guidelines included."""
+    asked = asking(trained, dataset.labels, format)
     predictor = Predictor(
         model,
-        asking(trained, dataset.labels, format).format,
+        asked.format,
         [Target(dataset.labels, dataset.name, dataset.guideline, dataset.guidelines)],
         LEVEL,
         batch_size,
+        index=asked.index,
     )
     predictions = predictor.predict(sample.documents)
     counts: list[Counts] = by_document(sample.documents, predictions, dataset.labels)

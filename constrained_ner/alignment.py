@@ -6,7 +6,8 @@ where the one before it does comes after it if it ends earlier, or ends there an
 label; so the answer for a document, which is in text order, is aligned in text order. A surface
 that stands nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence, or
 a fragment, that begins or ends inside a word counts only where there is neither one piece nor
-fragments at word boundaries: what a mask makes of whole words is read as whole words.
+fragments at word boundaries: what a mask makes of whole words is read as whole words. And what a
+mask makes of so many fragments is read as no more, where it can be.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from constrained_ner.words import Span, on_boundaries
 
 Fragments = tuple[Span, ...]
 
-# Bounds on the search for fragments, far above any annotated mention we know of (three fragments
-# in the published corpora), so that a long and foreign surface costs no time.
+# Bounds on the search for fragments: the first is far above any annotated mention we know of (three
+# fragments in the published corpora), the second is the longest text of which a mask makes some.
 MAX_FRAGMENTS = 8
-MAX_PARTS = 40
+MAX_PARTS = 1000
 
 
 def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
@@ -37,13 +38,14 @@ class Aligner:
 
     Parameters
     ----------
-    most: where surfaces may begin and end inside words, the most fragments that a mask lets
-        through: places of no more come before those of more. None: see the module's rule.
+    most: the most fragments, and `boundaries`: where they may begin and end, `word` or
+        `character`, of what a mask lets through. Such places come before others.
     """
 
-    def __init__(self, text: str, most: int | None = None):
+    def __init__(self, text: str, most: int = MAX_FRAGMENTS, boundaries: str = "word"):
         self.text = text
         self.most = most
+        self.boundaries = boundaries
         self.taken: set[tuple[str, Fragments]] = set()
         self.previous: Entity | None = None
 
@@ -94,33 +96,33 @@ class Aligner:
         return bool(self._candidates(surface))
 
     def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
-        """Every place that may be taken, the best first."""
-        first: list[Fragments] = []
-        for group in self._groups(surface, fragments):
-            first = first or group
-            if self.most is None:
-                if group:
-                    return group
-            elif few := [c for c in group if len(c) <= self.most]:
-                return few
-        return first
+        """Every place that may be taken."""
+        return next(filter(None, self._groups(surface, fragments)), [])
 
     def _groups(self, surface: str, fragments: int) -> Iterator[list[Fragments]]:
-        """Places of one kind after another, the best kind first."""
+        """Places of one kind after another, the best kind first.
+
+        Parameters
+        ----------
+        fragments: how many there are by the offsets written: of several, one piece is no better.
+        """
         whole: list[Fragments] = [(span,) for span in occurrences(surface, self.text)]
-        aligned = [c for c in whole if on_boundaries(*c[0], self.text)]
-        if fragments == 1:
-            yield aligned
-            yield fragmented(surface, self.text)
-            yield whole
-            yield fragmented(surface, self.text, "character")
-        else:
-            yield fragmented(surface, self.text) + aligned
-            yield fragmented(surface, self.text, "character") + whole
+        of = {"word": [c for c in whole if on_boundaries(*c[0], self.text)], "character": whole}
+        masked = ["word"] if self.boundaries == "word" else list(of)
+        for most, kinds in ((max(self.most, fragments), masked), (MAX_FRAGMENTS, list(of))):
+            for boundaries in kinds:
+                split = fragmented(surface, self.text, boundaries, most)
+                if fragments > 1:
+                    yield split + of[boundaries]
+                else:
+                    yield of[boundaries]
+                    yield split
 
 
-def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragments]:
-    """The tightest alignments of a surface as several fragments, from left to right.
+def fragmented(
+    surface: str, text: str, boundaries: str = "word", most: int = MAX_FRAGMENTS
+) -> list[Fragments]:
+    """The tightest alignments of a surface as 2 to `most` fragments, from left to right.
 
     The surface's parts (it is split at single spaces) are found in text order, each at the
     boundaries asked for; parts that stand together in the text make one fragment. Of the
@@ -128,25 +130,38 @@ def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragme
     inside the other the inner one.
     """
     parts = surface.split(" ")
-    if not 2 <= len(parts) <= MAX_PARTS or any(part not in text for part in parts):
+    if most < 2 or not 2 <= len(parts) <= MAX_PARTS or any(part not in text for part in parts):
         return []
     found: dict[tuple[int, int, int], Fragments | None] = {}
 
     def first_end(index: int, start: int, depth: int) -> Fragments | None:
-        """The alignment of parts[index:] at or after `start` that ends first."""
+        """The alignment of parts[index:] at or after `start` that ends first.
+
+        Parameters
+        ----------
+        depth: the number of the fragment that begins there.
+        """
         if index == len(parts):
             return ()
-        if depth == MAX_FRAGMENTS:
+        if depth > most:
             return None
         key = index, start, depth
         if key not in found:
             found[key] = best(
                 candidate
-                for last in range(len(parts), index, -1)
-                for span in nearest_piece(" ".join(parts[index:last]), start)
+                for last, piece in pieces(index)
+                for span in nearest_piece(piece, start)
                 for candidate in extend(span, last, depth)
             )
         return found[key]
+
+    def pieces(index: int) -> Iterator[tuple[int, str]]:
+        """The parts from `index` on that stand together in the text: behind which, and joined."""
+        for last in range(index + 1, len(parts) + 1):
+            piece = " ".join(parts[index:last])
+            if piece not in text:
+                return
+            yield last, piece
 
     def nearest_piece(piece: str, start: int) -> Iterator[Span]:
         if piece and not piece[0].isspace() and not piece[-1].isspace():
@@ -164,10 +179,9 @@ def fragmented(surface: str, text: str, boundaries: str = "word") -> list[Fragme
         return min(candidates, key=lambda f: (f[-1][1], len(f), f), default=None)
 
     alignments: list[Fragments] = []
-    for last in range(len(parts) - 1, 0, -1):
-        piece = " ".join(parts[:last])
+    for last, piece in pieces(0):
         for span in occurrences(piece, text):
-            if on_boundaries(*span, text, boundaries):
+            if last < len(parts) and on_boundaries(*span, text, boundaries):
                 alignments += extend(span, last, 1)
     # Innermost windows only: for each end the latest start, fewest fragments first.
     alignments.sort(key=lambda f: (-f[0][0], f[-1][1], len(f), f))

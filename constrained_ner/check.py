@@ -143,7 +143,7 @@ class Checker:
         tokens = [*self.vocabulary.tokenize(answer), self.vocabulary.ends[0]]
         report.answers += 1
         report.longest = max(report.longest, len(tokens))
-        budget = derived_budget(text, grammar.empty, self.vocabulary)
+        budget = derived_budget(self.format, text, labels, self.vocabulary)
         report.share = max(report.share, len(tokens) / budget)
         good = replay(self.vocabulary, self._matcher(grammar, labels), tokens)
         if good == len(tokens):

@@ -73,7 +73,13 @@ class Extractor:
         self, asked: Asking, level: Level | str = Level.FAITHFUL, **rest: Any
     ) -> Predictor:
         """What answers as `asking` said; warns of nothing."""
-        given = {"segment": "sentence", "record": True, "batch_size": self.batch_size, **rest}
+        given = {
+            "segment": "sentence",
+            "record": True,
+            "batch_size": self.batch_size,
+            "index": asked.index,
+            **rest,
+        }
         return Predictor(self.model, asked.format, asked.targets, Level.parse(level), **given)
 
     def extract(

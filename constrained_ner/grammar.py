@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -64,6 +64,7 @@ class Grammar:
         not fit: decoding tries them on the grammar when the token budget runs out.
     detour: how many bytes longer than before, at most, the way to an end can become by one token:
         to finish an item just begun, say.
+    markers: what an answer opens, each with what closes it: the way grows with each that is opened.
     curb: from an unfinished answer to a grammar for it that lets less through, None where there is
         none: to what is written it may only add less.
     """
@@ -74,6 +75,7 @@ class Grammar:
     empty: str
     closers: Closers = field(compare=False)
     detour: int
+    markers: Sequence[tuple[str, str]] = ()
     curb: Curb | None = field(default=None, compare=False)
 
 
@@ -231,13 +233,21 @@ def byte_tokenizer() -> Any:
 
 @lru_cache
 def engine_limits() -> Any:
-    """`LLParserLimits` for long texts: by default the engine stops at 2,000 items in a row.
+    """`LLParserLimits` for long texts and long words.
 
-    That is a text of 900 words for the tag formats, 600 for the span formats.
+    By default the engine stops at 2,000 items in a row, which is a text of 900 words for the tag
+    formats and of 600 for the span formats, and inside a word of some hundred letters.
     """
     from llguidance import LLParserLimits
 
-    return LLParserLimits(max_items_in_row=100_000, initial_lexer_fuel=10_000_000)
+    return LLParserLimits(
+        max_items_in_row=100_000,
+        initial_lexer_fuel=10**9,
+        step_lexer_fuel=10**9,
+        step_max_items=10**7,
+        max_lexer_states=10**7,
+        max_grammar_size=10**8,
+    )
 
 
 def byte_matcher(source: str) -> Any:

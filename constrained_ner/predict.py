@@ -441,8 +441,10 @@ class Predictor:
             return prompt, None
         return prompt, self.format.grammar(text, reply.labels, self.level).source
 
-    def _budget(self, text: str, empty: str) -> int:
-        return self.max_new_tokens or derived_budget(text, empty, self.model.vocabulary)
+    def _budget(self, text: str, labels: Sequence[str]) -> int:
+        return self.max_new_tokens or derived_budget(
+            self.format, text, labels, self.model.vocabulary
+        )
 
     def _fits(self, text: str) -> bool:
         """Whether the model has room for questions about a text with their longest answers."""
@@ -452,8 +454,7 @@ class Predictor:
             questions = self.format.questions(target.labels)
             turns = len(questions) if self.format.name == "conv_term" else 1
             prompt = len(self.model.encode(self._chat(text, target, questions[0])))
-            empty = self.format.write(text, (), questions[0])
-            if prompt + turns * self._budget(text, empty) > self.model.context:
+            if prompt + turns * self._budget(text, questions[0]) > self.model.context:
                 return False
         return True
 
@@ -464,24 +465,22 @@ class Predictor:
         if self.backend != "llguidance":
             prompt += model.vocabulary.tokenize(_PREFIX)
         grammar = None
-        if self.level is Level.FREE or self.backend != "llguidance":
-            empty = self.format.write(text, (), job.labels)
-        else:
+        if self.level is not Level.FREE and self.backend == "llguidance":
             try:
                 with self.costs.timed("grammar_seconds"):
                     grammar = self.format.grammar(text, job.labels, self.level)
             except CnerError as error:
                 error.args = (f"{place}: {error}",)
                 raise
-            empty = grammar.empty
             unwritable = model.vocabulary.can_write(text)
             if self.level is Level.FAITHFUL and unwritable is not None:
                 raise InputError(
                     f"{place}: the model's tokens cannot spell {text[unwritable]!r} at offset "
                     f"{job.segment[0] + unwritable}"
                 )
-        budget = self._budget(text, empty)
+        budget = self._budget(text, job.labels)
         if model.context is not None:
+            empty = self.format.write(text, (), job.labels)
             shortest = len(model.vocabulary.tokenize(empty)) + 1
             if len(prompt) + shortest > model.context:
                 raise InputError(

@@ -12,16 +12,10 @@ from typing import Any
 
 from constrained_ner.documents import Document
 from constrained_ner.formats import Format
-from constrained_ner.words import tokens
 
 Message = dict[str, str]
 
 DEFAULT_DATASET = "biomedical"
-
-
-def indexed(text: str) -> str:
-    """Every word with the offset at which it starts: what span formats can point at."""
-    return " ".join(f"{start}:{text[start:end]}" for start, end in tokens(text))
 
 
 def guideline_text(guideline: str, by_label: Mapping[str, str], labels: Sequence[str]) -> str:
@@ -64,7 +58,7 @@ def prompt(
     Parameters
     ----------
     labels: those asked for, in the order in which they are named.
-    index: show every word with its offset.
+    index: show with every word what answers point at, see `Format.indexed`.
     guideline: annotation guidelines, on lines of their own after the task: `d_i` of the paper's
         equation 2.
     """
@@ -73,7 +67,7 @@ def prompt(
         f"Follow {dataset} guidelines.\n"
         + (f"{guideline}\n" if guideline else "")
         + f"{format.instruction(labels)}\n"
-        f"Text: {indexed(text) if index else text}"
+        f"Text: {format.indexed(text) if index else text}"
     )
 
 

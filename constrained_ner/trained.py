@@ -18,6 +18,7 @@ DEFAULT_MODEL = "smollm2-135m-ner"  # the adapter that comes with this package
 DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
 # A format is not to be trusted whose F1 on dev is less than this share of the best format's.
 FAR_BELOW = 2 / 3
+MOSTLY = 0.5  # the share of training that makes a habit
 FEW = 30  # so many labels are listed in a message
 _ADAPTERS = Path(__file__).parent / "adapters"
 
@@ -55,7 +56,8 @@ class Trained:
     Attributes
     ----------
     base: the model that was fine-tuned.
-    formats: those that it was trained to write. `index`: the share of span prompts with offsets.
+    formats: those that it was trained to write.
+    index: the share of prompts with indexed words, of the formats that are `by_place`.
     options: of the formats, such as `max_fragments`.
     prompt: the wording of a prompt, with its holes, to tell whether it has changed since.
     recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
@@ -163,11 +165,13 @@ class Asking:
     Attributes
     ----------
     notes: what is odd about it, a line each.
+    index: whether the prompt indexes the words.
     """
 
     format: Format
     targets: tuple[Target, ...]
     notes: tuple[str, ...] = ()
+    index: bool = False
 
 
 def default_format(trained: Trained | None) -> str:
@@ -215,7 +219,9 @@ def asking(
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
     notes = _notes(trained, name, labels or ()) if trained else ()
-    return Asking(get_format(name, Options(**given)), targets, notes)
+    chosen = get_format(name, Options(**given))
+    index = trained is not None and chosen.by_place and trained.index >= MOSTLY
+    return Asking(chosen, targets, notes, index)
 
 
 def _notes(trained: Trained, format: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Vocabulary:
         self.ends = tuple(ends)
         # Mostly parts of answers, which come again and again; there is no end of other texts.
         self._tokens_of_piece = lru_cache(4096)(self.engine.tokenize_str)
+        self._most = lru_cache(1024)(self._often)
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, ends: Sequence[int]) -> Vocabulary:
@@ -114,8 +115,7 @@ class Vocabulary:
         last what opens markup.
         """
         rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
-        for token in range(self.engine.vocab_size):
-            data = self.bytes_of([token])
+        for token, data in enumerate(self._bytes):
             opens = data[:1] in (b"<", b"@", b"#", b"\\")
             rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
         return rank
@@ -123,4 +123,26 @@ class Vocabulary:
     @cached_property
     def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Of each token, in bytes."""
-        return np.array([len(self.bytes_of([i])) for i in range(self.engine.vocab_size)])
+        return np.array(list(map(len, self._bytes)))
+
+    def growth(self, markers: Sequence[tuple[str, str]]) -> int:
+        """By how many bytes one token can add to what has to be closed.
+
+        Parameters
+        ----------
+        markers: what is opened, each with what closes it.
+        """
+        # One may have begun before the token, and others may lie inside it.
+        return max(
+            ((1 + self._most(opens)) * len(closes.encode()) for opens, closes in markers), default=0
+        )
+
+    def _often(self, part: str) -> int:
+        """How often a text stands in one token, at most."""
+        data = part.encode()
+        return max(token.count(data) for token in self._bytes)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """Of each token."""
+        return [self.bytes_of([i]) for i in range(self.engine.vocab_size)]

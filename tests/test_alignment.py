@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.alignment import Aligner, Fragments, fragmented, occurrences
+from constrained_ner.alignment import MAX_FRAGMENTS, Aligner, Fragments, fragmented, occurrences
 from constrained_ner.documents import Entity
 from constrained_ner.formats import Options, get_format
 from constrained_ner.words import on_boundaries
@@ -87,10 +87,10 @@ def test_no_more_fragments_than_a_mask_lets_through() -> None:
     text = "1 (T1 gene"
     pieces, inside = ((0, 1), (6, 10)), ((4, 10),)
     assert Aligner(text).leftmost("1 gene", "x") == pieces
-    assert Aligner(text, 1).leftmost("1 gene", "x") == inside
-    assert Aligner(text, 2).leftmost("1 gene", "x") == pieces
+    assert Aligner(text, 1, "character").leftmost("1 gene", "x") == inside
+    assert Aligner(text, 2, "character").leftmost("1 gene", "x") == pieces
     # Where there is no other way it is read all the same.
-    assert Aligner("1 (T gene", 1).leftmost("1 gene", "x") == ((0, 1), (5, 9))
+    assert Aligner("1 (T gene", 1, "character").leftmost("1 gene", "x") == ((0, 1), (5, 9))
     character = Options(boundaries="character")
     for name, answer in (
         ("single_term", 'Answer: ["1 gene"]'),
@@ -99,6 +99,33 @@ def test_no_more_fragments_than_a_mask_lets_through() -> None:
     ):
         (entity,) = get_format(name, character).settle(answer, text, ("x",)).entities
         assert entity.fragments == inside
+
+
+def test_no_more_fragments_than_a_mask_lets_through_of_words() -> None:
+    text = "a x b y c z b c"
+    tight, few = ((0, 1), (4, 5), (8, 9)), ((0, 1), (12, 15))
+    assert Aligner(text).leftmost("a b c", "x") == tight
+    assert Aligner(text, 2).leftmost("a b c", "x") == few
+    assert Aligner(text, 1).leftmost("a b c", "x") == tight  # no mask makes this
+    (entity,) = (
+        get_format("single_term", Options(max_fragments=2))
+        .settle('Answer: ["a b c"]', text, ("x",))
+        .entities
+    )
+    assert entity.fragments == few
+
+
+def test_surfaces_of_many_fragments() -> None:
+    text = " x ".join("abcdefghi")
+    surface = " ".join("abcdefgh")
+    assert len(Aligner(text).leftmost(surface, "x") or ()) == MAX_FRAGMENTS
+    assert Aligner(text).leftmost(f"{surface} i", "x") is None
+
+
+def test_surfaces_of_many_words_in_fragments() -> None:
+    many = " ".join(f"w{i}" for i in range(300))
+    text = f"a, {many}"
+    assert Aligner(text, 2).leftmost(f"a {many}", "x") == ((0, 1), (3, len(text)))
 
 
 def test_nearest_not_taken() -> None:

@@ -101,6 +101,7 @@ def test_variants() -> None:
     assert [str(variant) for variant in variants_of(["all"])] == list(FORMATS)
     assert [str(variant) for variant in variants_of(["multi_term", "spans", "multi_term"])] == [
         "multi_term",
+        "multi_bio+index",
         "multi_span+index",
         "single_span+index",
         "multi_brat+offsets",

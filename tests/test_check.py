@@ -11,11 +11,13 @@ import pytest
 
 from constrained_ner.check import Checker, Report
 from constrained_ner.corpora import read
+from constrained_ner.decoding.budget import derived_budget
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.models import LanguageModel
 from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.words import tokens
 
 LEVELS = [Level.SYNTAX, Level.FAITHFUL]
 LABELS = ("Anatomy", "Chemical", "Disease", "Gene")
@@ -104,3 +106,26 @@ def test_the_beginning_of_every_corpus_passes(
             checker = Checker(format, labels, level, smollm2.vocabulary)
             report: Report = checker.check(documents)
             assert report.passed, (name, level, report.rejections, report.failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("acute renal failure occurred", ("Anatomy", "Chemical", "Disease", "Gene", "Finding")),
+        ("pain", tuple("abcdefghij")),
+        ("knee pain", ("L" * 150,)),
+        ("knee pain and gout", ("\N{GRINNING FACE}" * 20, "x")),
+    ],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_derived_budget_holds_every_word_with_every_label(
+    name: str, text: str, labels: tuple[str, ...], vocabulary: Vocabulary
+) -> None:
+    format = FORMATS[name]
+    for asked in format.questions(labels):
+        every = (Entity(label, (word,)) for word in tokens(text) for label in asked)
+        document = Document("d", text, tuple(sorted(every, key=lambda entity: entity.key)))
+        kept, _ = format.expressible(document, asked, Level.FAITHFUL)
+        gold = vocabulary.tokenize(format.encode(replace(document, entities=kept), asked))
+        assert kept
+        assert len(gold) < derived_budget(format, text, asked, vocabulary)

@@ -14,6 +14,7 @@ from benchmarks.always_parses import CORPUS, draw_task, judge, run, small_vocabu
 from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.decoding.rows import Row
 from constrained_ner.documents import Document
 from constrained_ner.errors import BudgetError, DecodingError
 from constrained_ner.formats import FORMATS, Format
@@ -241,7 +242,7 @@ def test_the_shortest_faithful_answer_finds_nothing(name: str, vocabulary: Vocab
 def test_every_unfinished_answer_can_be_finished(
     name: str, level: Level, vocabulary: Vocabulary
 ) -> None:
-    """And by no more tokens than `Grammar.detour` says the way can grow."""
+    """And by no more tokens than its grammar says the way can grow."""
     rng = random.Random(name)
     for _ in range(12):
         task = draw_task(rng, name)
@@ -256,8 +257,50 @@ def test_every_unfinished_answer_can_be_finished(
             path.append(int(rng.choice(options)))
             assert matcher.consume_token(path[-1])
         rest = complete(matcher, vocabulary.text_of(path), grammar, vocabulary)
-        assert len(rest) <= least + grammar.detour
+        grown = vocabulary.growth(grammar.markers) * len(path)
+        assert len(rest) <= least + grammar.detour + grown
         task.format.decode(vocabulary.text_of([*path, *rest]), task.text, task.labels)
+
+
+HOSTILE = (
+    ("Diagnosis:" + 200 * "\t" + "asthma", ("finding",)),
+    ("a" + 330 * "\t" + "b and c", ("finding",)),
+    ("pain in the knee", ("\N{GRINNING FACE}" * 20,)),
+    ("pain in the knee", ("\N{CJK UNIFIED IDEOGRAPH-4E2D}" * 60, "x")),
+    ("a b", ("a", "b")),  # short tags, of which many may be open
+    ("word " + "ACGT" * 300 + " in breast cancer", ("x",)),
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
+def test_answers_end_in_time_whatever_is_drawn(
+    name: str, level: Level, text: tuple[str, tuple[str, ...]], vocabulary: Vocabulary
+) -> None:
+    """With white space, labels and words that are long, and budgets that are close."""
+    rng = random.Random(f"{name}/{text}")
+    labels = text[1][:1] if FORMATS[name].one_label else text[1]
+    grammar = FORMATS[name].grammar(text[0], labels, level)
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    for more in (0, 7, 60, 400):
+        row = Row(vocabulary, grammar, least + more)
+        while not row.ended:
+            assert len(row.tokens) < least + more
+            closing = row.room() == 0
+            allowed = vocabulary.allowed(row.matcher)
+            # What leads away from the end is preferred, in half of the steps.
+            away = rng.random() < 0.5
+            ranks = vocabulary.towards_the_end[allowed] * away
+            scores = torch.full((vocabulary.engine.vocab_size,), -torch.inf)
+            scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
+            scores[list(vocabulary.ends)] -= 10_000
+            before = scores.clone()
+            if closing:
+                row.close(before, scores, 1)
+            row.take(int(scores.argmax()))
+            assert not row.dead
+        FORMATS[name].decode(vocabulary.text_of(row.tokens), text[0], labels)
 
 
 def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:

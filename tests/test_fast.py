@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +38,7 @@ from constrained_ner.decoding.fast import FastDecoder, Question, why_not
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.rows import Answer, Row
 from constrained_ner.documents import Document
-from constrained_ner.errors import BudgetError, CnerError, GrammarError
+from constrained_ner.errors import BudgetError, CnerError, DecodingError, GrammarError
 from constrained_ner.formats import FORMATS
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.models import LanguageModel, wrap
@@ -470,3 +472,64 @@ def test_what_fails_for_one_row_stays_with_it(
                 else:
                     assert answer == expected[key]
     assert failed >= 3
+
+
+def test_what_is_recorded_does_not_hang_on_the_budget() -> None:
+    """So long as the budget does not cut in, with either decoder."""
+    model, rng = tiny("llama"), random.Random(5)
+    alike = 0
+    for question in drawn(rng, model, 30):
+        assert question.grammar is not None
+        free = replace(question, budget=900)
+        (wide,) = ask(FastDecoder(model, 1, record=True), [free]).values()
+        if not isinstance(wide, Answer) or len(wide.tokens) > 400:
+            continue
+        # From where nothing is closed to the very length of the answer.
+        for more in (60, 12, 3, 0):
+            near = replace(question, budget=len(wide.tokens) + more)
+            (narrow,) = ask(FastDecoder(model, 1, record=True), [near]).values()
+            (token_by_token,) = generate(
+                model, [near.prompt], [near.budget], [question.grammar], record=True
+            )
+            for answer in (narrow, token_by_token):
+                if isinstance(answer, Answer) and not answer.forced:
+                    assert answer.tokens == wide.tokens
+                    for one, other in zip(answer.steps, wide.steps, strict=True):
+                        assert one.after == pytest.approx(other.after, abs=1e-5)
+                        assert one.kept == pytest.approx(other.kept, abs=1e-5)
+                    alike += 1
+    assert alike > 20
+
+
+@pytest.mark.parametrize("value", [-torch.inf, torch.nan])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
+    value: float, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the token whose id is 0, whatever it is."""
+    model = tiny("llama")
+    grammar = FORMATS["multi_term"].grammar("knee pain", ("x",), Level.FAITHFUL)
+    call = Blocks.call
+
+    def nothing(blocks: Blocks, *given: Any, **rest: Any) -> torch.Tensor:
+        return call(blocks, *given, **rest).fill_(value)
+
+    monkeypatch.setattr(Blocks, "call", nothing)
+    for grammar_or_none, budget in ((grammar, 90), (grammar, 900), (None, 90)):
+        decoder = FastDecoder(model, 1, temperature=temperature)
+        (answer,) = ask(decoder, [Question([5], budget, grammar_or_none, "one", key=0)]).values()
+        assert isinstance(answer, DecodingError)
+        assert "one: " in str(answer)
+        assert "no token a probability above zero" in str(answer)
+
+
+def test_threads_that_share_a_model_take_turns() -> None:
+    model, rng = tiny("llama"), random.Random(7)
+    batches = [drawn(rng, model, 6) for _ in range(4)]
+    expected = [ask(FastDecoder(model, 3), batch) for batch in batches]
+    own = model.steerable.model.config._attn_implementation
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: ask(FastDecoder(model, 3), batch), batches))
+    assert found == expected
+    assert model.steerable.model.config._attn_implementation == own
+    assert not any("forward" in vars(module) for module in model.steerable.model.modules())

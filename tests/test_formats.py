@@ -381,3 +381,13 @@ def test_paper_order() -> None:
     assert FORMATS["single_term"].encode(document, ["x"]) == 'Answer: ["b", "A", "a"]'
     paper = get_format("single_term", Options(order="paper"))
     assert paper.encode(document, ["x"]) == 'Answer: ["A", "a", "b"]'
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+def test_what_is_written_in_the_papers_order_is_read(name: str, data: st.DataObject) -> None:
+    format = get_format(name, Options(order="paper"))
+    document, labels = data.draw(cases(format))
+    decoded = format.decode(format.encode(document, labels), document.text, labels)
+    if Feature.OFFSETS in format.expresses:  # else a surface may be read elsewhere
+        assert set(decoded.entities) == set(document.entities)

@@ -18,7 +18,7 @@ from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.grammar import Level
 from constrained_ner.models import LanguageModel, wrap
 from constrained_ner.predict import Prediction, Predictor, Summary
-from constrained_ner.prompts import Target, indexed, messages, prompt
+from constrained_ner.prompts import Target, messages, prompt
 
 LABELS = ("Disease", "Anatomy")
 
@@ -234,9 +234,16 @@ def test_outlines_own_backend_on_the_json_formats(
 
 def test_indexed_input_is_the_contracts() -> None:
     text = "These results suggest that BCL6 plays a role."
-    assert indexed(text) == "0:These 6:results 14:suggest 22:that 27:BCL6 32:plays 38:a 40:role."
     last = prompt(FORMATS["multi_span"], text, ("protein",), "Genia", index=True).splitlines()[-1]
-    assert last == f"Text: {indexed(text)}"
+    assert last == ("Text: 0:These 6:results 14:suggest 22:that 27:BCL6 32:plays 38:a 40:role.")
+
+
+def test_words_are_numbered_where_answers_are_tags() -> None:
+    text = "BCL6 plays  a role."
+    last = prompt(FORMATS["multi_bio"], text, ("protein",), index=True).splitlines()[-1]
+    assert last == "Text: 1:BCL6 2:plays 3:a 4:role."
+    finer = FORMATS["multi_bio"].with_options(words="fine")
+    assert finer.indexed("a-b") == "1:a 2:- 3:b"
 
 
 @pytest.mark.parametrize("name", FORMATS)

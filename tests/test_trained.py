@@ -143,6 +143,17 @@ def test_a_format_far_below_the_best_is_warned_of() -> None:
     assert nothing.doubtful == ()
 
 
+def test_words_are_indexed_where_training_did_it_mostly() -> None:
+    for share, name, indexed in (
+        (0.8, "multi_span", True),
+        (0.5, "multi_bio", True),
+        (0.4, "multi_span", False),
+        (1.0, "multi_term", False),  # it says what it has found
+    ):
+        assert asking(replace(TRAINED, index=share), format=name).index is indexed
+    assert not asking(None, ["Disease"], "multi_span").index
+
+
 def test_a_label_that_was_never_asked_for_is_warned_of() -> None:
     known = "Disease, Chemical, GENE, cell_type, DNA, RNA"
     assert asking(TRAINED, ["disease", "Gene"]).notes == ()

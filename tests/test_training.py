@@ -503,7 +503,8 @@ def test_negative_labels_empty_documents_and_order() -> None:
         assert set(orders) == {LABELS, LABELS[::-1]}
         assert min(orders.values()) > 60
         assert {q.labels for q in drawn(format, shuffle_labels=False)} == {LABELS}
-    # Offsets are for formats that point at places.
+    # An index is for formats that say places only.
+    assert all(q.index for name in ("multi_bio", "multi_span") for q in drawn(name, index=1.0))
     index = [q.index for q in drawn("single_span", index=0.5)]
     assert 60 < sum(index) < 140
     assert not any(q.index for q in drawn("single_term", index=1.0))
@@ -595,6 +596,10 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[lora]\ndtype = 'auto'\n", "lora.dtype is 'auto'"),
         (f"{DATA}examples = -1\n", "data.examples is -1"),
         (f"{DATA}rounds = -1\n", "data.rounds is -1"),
+        (f"{DATA}weights = {{ multi_xml = 2 }}\n", "data.weights: 'multi_xml' is none of the"),
+        (f"{DATA}weights = {{ multi_tag = 0 }}\n", "data.weights.multi_tag is 0.0: expected more"),
+        (f"{DATA}[examples.weights]\nmulti_xml = 2\n", "examples.weights: 'multi_xml' is none"),
+        (f"{DATA}[examples.weights]\nmulti_tag = inf\n", "examples.weights.multi_tag is inf"),
         ("[[data]\n", "not TOML"),
     ],
 )
@@ -696,6 +701,19 @@ def test_a_corpus_may_have_its_own_number_of_examples(
     counts = Counter(example.question.corpus for example in drawn.train)
     assert counts == {"few": 3, "all": 10}
     assert Counter(question.corpus for question in drawn.dev) == {"few": 4, "all": 4}
+
+
+def test_weights_of_a_corpus_come_before_those_of_all(
+    tmp_path: Path, models: dict[str, LanguageModel]
+) -> None:
+    path = write_documents(tmp_path / "ten.jsonl")
+    data = (Data(path, name="all"), Data(path, name="own", weights={"single_term": 4.0}))
+    examples = Examples(("multi_term", "single_term", "multi_tag"), weights={"multi_tag": 0.01})
+    drawn = draw_examples(Recipe(data, examples=examples), models["smollm2"])
+    dealt = Counter((example.question.corpus, example.question.format) for example in drawn.train)
+    assert abs(dealt["all", "multi_term"] - dealt["all", "single_term"]) <= 1
+    assert dealt["own", "single_term"] >= 3 * dealt["own", "multi_term"] > 0
+    assert max(dealt["all", "multi_tag"], dealt["own", "multi_tag"]) <= 1
 
 
 def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, LanguageModel]) -> None:

@@ -25,8 +25,16 @@ FILE = "examples.npz"
 
 
 def wording(formats: Sequence[str]) -> str:
-    """The prompts of the formats with their holes: it changes when a prompt does."""
-    return "\n\n".join(prompt(get_format(f), "{text}", ("{label}",), "{dataset}") for f in formats)
+    """The prompts of the formats with their holes: it changes when a prompt does.
+
+    Those that may be indexed come in both ways.
+    """
+    ways = [(get_format(name), index) for name in formats for index in (False, True)]
+    return "\n\n".join(
+        prompt(format, "{text}", ("{label}",), "{dataset}", index=index)
+        for format, index in ways
+        if format.by_place or not index
+    )
 
 
 def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
@@ -51,9 +59,7 @@ def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
 
 
 def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
-    """Write examples, if they are not there already; the file appears when it is whole."""
-    if load_examples([e.question for e in examples], of, path) is not None:
-        return
+    """Write examples; the file appears when it is whole."""
     part = path.with_suffix(".part.npz")
     np.savez_compressed(
         part,

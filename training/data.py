@@ -70,7 +70,8 @@ class Drawn:
 
     Attributes
     ----------
-    held_out: the examples of the dev and test splits. `fingerprint`: of all examples.
+    held_out: the examples of the dev and test splits.
+    fingerprint: of all examples. `kept`: whether a run before had kept them.
     """
 
     train: list[Example]
@@ -80,6 +81,7 @@ class Drawn:
     options: FormatOptions
     held_out: list[Example]
     fingerprint: str
+    kept: bool
 
 
 def draw_examples(
@@ -125,13 +127,20 @@ def draw_examples(
                         sampling,
                         most=data.examples or sampling.most,
                         rounds=data.rounds or sampling.rounds,
+                        weights={**sampling.weights, **data.weights},
                     )
                 questions += draw(held.corpus, name, recipe.seed, sampling)
     questions = [*train, *dev, *test]
     key = fingerprint(questions, model)
     kept = load_examples(questions, key, cache) if cache else None
     built = build(questions, model, progress) if kept is None else kept
-    corpora = tuple(split.corpus for split in splits)
     return Drawn(
-        built[: len(train)], dev, corpora, tuple(broken), options, built[len(train) :], key
+        built[: len(train)],
+        dev,
+        tuple(split.corpus for split in splits),
+        tuple(broken),
+        options,
+        built[len(train) :],
+        key,
+        kept is not None,
     )

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -45,7 +45,7 @@ from .checkpoints import (
 )
 from .clock import Clock, factor
 from .data import Drawn, draw_examples
-from .examples import Question
+from .examples import Example, Question
 from .processes import gather, is_main, wait
 from .recipe import Recipe
 from .reporting import check_report, reporting
@@ -251,7 +251,8 @@ def train(
 
     Returns
     -------
-    The model with its best weights, what was drawn, and the log.
+    The model with its best weights, what was drawn (where the clock ended the run, of the training
+    examples those that it came to), and the log.
 
     Raises
     ------
@@ -309,7 +310,7 @@ def train(
     whole = trainer.whole_model()
     bare: Any = whole.steerable.model
     bare.eval()
-    return whole, drawn, trainer.state.log_history
+    return whole, replace(drawn, train=_seen(drawn.train, trainer)), trainer.state.log_history
 
 
 def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
@@ -322,16 +323,28 @@ def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         check_same(recipe, folder)
-        save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
+        if not drawn.kept:
+            save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
 
 
 def _items(recipe: Recipe, drawn: Drawn) -> list[Any]:
     """What the data loader takes: examples, or rows of them in an order that the seed decides."""
-    items = [as_item(example) for example in drawn.train]
+    items = [{**as_item(one), "example": at} for at, one in enumerate(drawn.train)]
     if not recipe.training.row_tokens:
         return items
     random.Random(recipe.seed).shuffle(items)
     return pack(items, recipe.training.row_tokens)
+
+
+def _seen(examples: Sequence[Example], trainer: _Trainer) -> list[Example]:
+    """Those that a run has come to, which may have ended inside its first epoch."""
+    share = trainer.state.epoch or 0.0
+    if share >= 1:
+        return list(examples)
+    items: Any = trainer.train_dataset
+    came = list(trainer._get_train_sampler())[: round(share * len(items))]
+    of = [item if isinstance(item, list) else [item] for item in (items[at] for at in came)]
+    return [examples[one["example"]] for row in of for one in row]
 
 
 def _compile_layers(model: Any) -> None:

@@ -53,7 +53,8 @@ class Data:
     labels: by default those of the training file.
     guideline, guidelines: for the prompt; see `Corpus`.
     examples: the most training documents; 0: as many as of every corpus. `rounds`: the same, of
-        how often they are asked about.
+        how often they are asked about. `weights`: of formats, before those of every
+        corpus.
     """
 
     train: Path
@@ -65,6 +66,7 @@ class Data:
     guidelines: dict[str, str] = field(default_factory=dict)
     examples: int = 0
     rounds: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("examples", "rounds"):
@@ -181,17 +183,22 @@ class Recipe:
             value = self._value(key)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{key} is {value}: expected 0 or more")
-        for name, weight in self.examples.weights.items():
-            if name not in self.formats:
-                raise InputError(
-                    f"examples.weights: {name!r} is none of the formats: {', '.join(self.formats)}"
-                )
-            if not 0 < weight < math.inf:
-                raise InputError(f"examples.weights.{name} is {weight}: expected more than 0")
+        self._check_weights("examples", self.examples.weights)
+        for data in self.data:
+            self._check_weights("data", data.weights)
         for key in ("examples.index", "examples.empty_share", "training.warmup", "lora.dropout"):
             value = self._value(key)
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{key} is {value}: expected 0 to 1")
+
+    def _check_weights(self, table: str, weights: Mapping[str, float]) -> None:
+        for name, weight in weights.items():
+            if name not in self.formats:
+                raise InputError(
+                    f"{table}.weights: {name!r} is none of the formats: {', '.join(self.formats)}"
+                )
+            if not 0 < weight < math.inf:
+                raise InputError(f"{table}.weights.{name} is {weight}: expected more than 0")
 
     def _value(self, key: str) -> Any:
         """The value of `table.key`; None where the recipe has no such table."""

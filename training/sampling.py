@@ -32,7 +32,6 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "term_ner": ("multi_term", "single_term"),
     **{name: (name,) for name in FORMATS},
 }
-SPAN_FORMATS = ("single_span", "multi_span")
 
 
 def formats_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -82,6 +81,7 @@ class Examples:
     formats: names of configurations or formats.
     train, dev, test: the most documents of each corpus.
     weights: how often a format is used, against 1 of those that are not named.
+    index: see `Sampling`.
     rounds: how often a training document is asked about, each time in another format while there
         is one.
     max_fragments: of discontinuous entities; 0: as many as the corpora have.
@@ -114,7 +114,8 @@ class Sampling:
     negative_labels: ask formats of one label also for labels that the document does not have.
     empty_documents: keep documents without entities. `empty_share`: only so many of them.
     shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
-    index: the share of span formats' prompts that show the offset of every word.
+    index: the share of prompts with indexed words, of the formats that say
+        places only, see `Format.by_place`.
     rounds: how often each document is asked about.
     weights: how often a format is dealt, against 1 of those that are not named.
     """
@@ -223,7 +224,7 @@ def _question(
         asked,
         sampling.options,
         dataset=corpus.name,
-        index=name in SPAN_FORMATS and chance.random() < sampling.index,
+        index=get_format(name).by_place and chance.random() < sampling.index,
         guideline=corpus.target.guideline_for(asked),
     )
 

@@ -36,7 +36,10 @@ FILE = "results.json"
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
 # Other ways to write a format: what is asked of the prompt and of the reading.
 INDEX, OFFSETS = "index", "offsets"
-SUFFIXES = {INDEX: ("multi_span", "single_span"), OFFSETS: ("multi_brat",)}
+SUFFIXES = {
+    INDEX: tuple(name for name, format in FORMATS.items() if format.by_place),
+    OFFSETS: ("multi_brat",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Variant:
 
     Attributes
     ----------
-    suffix: empty; `index`, the prompt shows the offset of every word; or `offsets`, the digits of
-        a line decide where its entity lies, and not its surface.
+    suffix: empty; `index`, the prompt indexes the words; or `offsets`, the digits of a line decide
+        where its entity lies, and not its surface.
     """
 
     format: str
@@ -76,7 +79,7 @@ SPANS = tuple(Variant(format, suffix) for suffix, names in SUFFIXES.items() for 
 
 def variants_of(names: Sequence[str]) -> tuple[Variant, ...]:
     """The variants of names: of formats, of their other ways, `all` (the twelve formats) or
-    `spans` (the other ways of the formats with offsets); each once.
+    `spans` (their other ways); each once.
 
     Raises
     ------

@@ -39,8 +39,8 @@ from constrained_ner.trained import DEFAULT_MODEL
     "--formats",
     default="all",
     show_default=True,
-    help="Formats, separated by commas; `all` twelve; `spans`: multi_span+index, "
-    "single_span+index and multi_brat+offsets.",
+    help="Formats, separated by commas; `all` twelve; `spans`: multi_bio+index, "
+    "multi_span+index, single_span+index and multi_brat+offsets.",
 )
 @click.option(
     "--levels",

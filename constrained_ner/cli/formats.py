@@ -31,7 +31,7 @@ EXAMPLE = Document(
     show_default=True,
     help="The level of the grammar to print.",
 )
-@click.option("--index", is_flag=True, help="Show the offset of every word in the prompt.")
+@click.option("--index", is_flag=True, help="Index the words in the prompt.")
 @format_options
 def formats(
     name: str | None, text: str, labels: tuple[str, ...], level: str, index: bool, **options: Any

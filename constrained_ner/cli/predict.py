@@ -79,7 +79,12 @@ _RECORDS, _PAGE = "records", "html"
     help="The data set whose guidelines the prompt names, for all labels.  [default: for each "
     f"label one that the model was trained on, or {DEFAULT_DATASET}]",
 )
-@click.option("--index", is_flag=True, help="Show the offset of every word in the prompt.")
+@click.option(
+    "--index/--no-index",
+    default=None,
+    help="Show every word in the prompt with its offset, for multi_bio with its number.  [default: "
+    "as the model was mostly trained, in formats that only say places]",
+)
 @click.option(
     "--examples",
     type=click.Path(exists=True, path_type=Path),
@@ -145,7 +150,7 @@ def predict(
     batch_size: int,
     max_new_tokens: int | None,
     dataset: str | None,
-    index: bool,
+    index: bool | None,
     examples: Path | None,
     backend: str,
     decoder: str,
@@ -191,7 +196,7 @@ def predict(
         chosen,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        index=index,
+        index=asked.index if index is None else index,
         backend=backend,
         decoder=decoder,
         examples=_examples(examples),
@@ -209,7 +214,8 @@ def predict(
         ignored = {"output", "output_format", "resume", "input"}
         context = click.get_current_context()
         settings = {k: v for k, v in context.params.items() if k not in ignored}
-        settings["name"] = asked.format.name  # the model's best may be another one some day
+        # what the model says of itself may be another thing some day
+        settings |= {"name": asked.format.name, "index": predictor.index}
         _write(predictor, documents, output, kind, resume, settings, summary)
     for line in summary.lines():
         click.echo(line, err=True)

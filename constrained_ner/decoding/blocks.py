@@ -13,13 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 _ATTENTION = "constrained_ner_blocks"
+# A call changes its model for as long as it lasts: threads that share one take turns.
+_turns: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
+_first = Lock()
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,8 @@ class Blocks:
         self._cache = Cache(layers=layers)
         self._linear = [module for module in model.modules() if type(module) is torch.nn.Linear]
         self.contents: list[list[int]] = [[] for _ in range(rows)]
+        with _first:
+            self._turn = _turns.setdefault(model, Lock())
 
     def forget(self, row: int, length: int) -> None:
         """Cut a row back to its first tokens."""
@@ -258,7 +265,12 @@ class Blocks:
         )
         for layer in self._layers:
             layer.layout = layout
-        with _own_attention(self.model), _few_tokens(self._linear, at), torch.no_grad():
+        with (
+            self._turn,
+            _own_attention(self.model),
+            _few_tokens(self._linear, at),
+            torch.no_grad(),
+        ):
             found = self.model(
                 input_ids=numbers[None, 0],
                 position_ids=numbers[None, 2],

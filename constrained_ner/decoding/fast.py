@@ -24,12 +24,13 @@ from constrained_ner.decoding.blocks import Blocks, shared
 from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.drafts import FEW, Draft, Drafter, Habits
 from constrained_ner.decoding.masks import Masks
-from constrained_ner.decoding.rows import Answer, Row, Step
+from constrained_ner.decoding.rows import NOTHING_LEFT, Answer, Row, Step
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.models import LanguageModel
 from constrained_ner.vocabulary import Vocabulary
 
+NONE = -1  # in place of a token
 _LONGEST = 32  # tokens of a draft
 _WORTH = 24  # shared tokens from which on a call for them alone is worth it
 # What a call costs by itself, in tokens: a CPU reads the weights (40 to 50 on two cores, in float32
@@ -113,10 +114,13 @@ class _Writer:
         consumed: bool = False,
     ) -> None:
         """The answer has got one more token; see `Row.take`."""
+        if token == NONE:
+            self.fail(NOTHING_LEFT)
+            return
         if self.row is not None:
             self.row.take(token, step, consumed=consumed)
             if self.row.dead:
-                self.fail(f"token {token} does not fit")
+                self.fail(self.row.refusal(token))
                 return
         self.tokens.append(token)
         self.drafter.take(token)
@@ -131,8 +135,8 @@ class _Writer:
             self.fail(str(error))
 
     def fail(self, reason: str) -> None:
-        assert self.row is not None
-        self.error = DecodingError(f"{self.question.name}: {self.row.place()}: {reason}")
+        place = self.row.place() if self.row is not None else f"at token {len(self.tokens)}"
+        self.error = DecodingError(f"{self.question.name}: {place}: {reason}")
 
     def result(self, vocabulary: Vocabulary) -> Answer | CnerError:
         if self.error is None and self.row is not None and not self.ended:
@@ -427,12 +431,15 @@ class FastDecoder:
         return unmasked
 
     def _chosen(self, logits: torch.Tensor) -> list[int]:
+        """A token for each place; `NONE` where none has a probability above zero."""
+        most, tokens = logits.max(-1)
+        possible = most > -torch.inf  # no number is not, either
         if self.temperature:
             shares = (logits.float() / self.temperature).softmax(-1)
-            drawn: list[int] = torch.multinomial(shares, 1, generator=self._random)[:, 0].tolist()
-            return drawn
-        likeliest: list[int] = logits.argmax(-1).tolist()
-        return likeliest
+            shares = torch.where(possible[:, None], shares, 1.0)
+            tokens = torch.multinomial(shares, 1, generator=self._random)[:, 0]
+        chosen: list[int] = tokens.where(possible, NONE).tolist()
+        return chosen
 
     def _recorded(
         self, raw: torch.Tensor, masked: torch.Tensor, tokens: Sequence[int]
@@ -478,13 +485,15 @@ class FastDecoder:
         assert row is not None
         row.matcher.rollback(len(draft.tokens))
         for place, drafted in enumerate([*draft.tokens, None]):
+            here = slice(place, place + 1)
+            # How likely a token is under the grammar does not hang on what is left of the budget.
+            allowed = masked[here].clone() if raw is not None else masked[here]
             if row.room() == 0:
                 with self.costs.timed("mask_seconds"):
                     candidates = 8 if self.temperature else 1
                     row.close(unmasked[place], masked[place], candidates)
-            here = slice(place, place + 1)
             (token,) = self._chosen(masked[here])
-            step = self._recorded(raw[here], masked[here], [token])[0] if raw is not None else None
+            step = self._recorded(raw[here], allowed, [token])[0] if raw is not None else None
             draft.learn(place, token)
             matcher = row.matcher
             writer.take(token, self.model.vocabulary.ends, step)

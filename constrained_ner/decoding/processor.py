@@ -14,7 +14,7 @@ from outlines.processors import OutlinesLogitsProcessor
 
 from constrained_ner.decoding.costs import Costs
 from constrained_ner.decoding.masks import Masks
-from constrained_ner.decoding.rows import Row, Step
+from constrained_ner.decoding.rows import NOTHING_LEFT, Row, Step
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.grammar import Grammar
 from constrained_ner.vocabulary import Vocabulary
@@ -140,13 +140,18 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 if self._rows[i].matcher.is_error():
                     raise self._error(i, self._rows[i].matcher.get_error())
             self._masks.apply(active, active, logits)
-        for i, before in closing.items():
-            with self._about(i):
-                self._rows[i].close(before, logits[i], self.candidates)
+            # Among scores that are all the same the first token would be taken.
+            for i, most in zip(active, logits[active].amax(-1).tolist(), strict=True):
+                if not most > -math.inf:
+                    raise self._error(i, NOTHING_LEFT)
         if dead:
             logits[dead] = -torch.inf
         if raw is not None:
+            # How likely a token is under the grammar does not hang on what is left of the budget.
             self._pending = raw, logits.float().log_softmax(-1)
+        for i, before in closing.items():
+            with self._about(i):
+                self._rows[i].close(before, logits[i], self.candidates)
         return logits
 
     def _advance(self, input_ids: torch.Tensor) -> None:
@@ -204,7 +209,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 row.take(last[i], step)
             if row.dead and len(self._rows) == len(self.grammars):
                 # A beam that had nowhere to go is another matter: its score is -inf.
-                raise self._error(i, f"token {last[i]} does not fit")
+                raise self._error(i, row.refusal(last[i]))
 
     def _recorded(self, parents: list[int], tokens: list[int]) -> list[Step | None]:
         """What there is to record of tokens that were chosen for these rows of the last step."""

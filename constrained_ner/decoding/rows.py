@@ -11,12 +11,13 @@ import torch
 from llguidance import LLMatcher
 
 from constrained_ner.decoding.completion import complete, shortest_answer
-from constrained_ner.errors import BudgetError, CnerError
+from constrained_ner.errors import BudgetError, CnerError, GrammarError
 from constrained_ner.grammar import Curb, Grammar
 from constrained_ner.vocabulary import Vocabulary
 
 # In whatever format: only behind such a byte an answer can have come to a whole item.
 _ENDS_AN_ITEM = re.compile(rb'["}\n]')
+NOTHING_LEFT = "the model gives no token a probability above zero that the grammar lets through"
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ class Row:
         self.ended = self.forced = self.dead = False
         # Tokens that finish the answer from here, if they are known.
         self.plan: list[int] | None = None
-        # A bound on the length of such a plan, here and for whatever may come.
-        self.reach = 0
+        # How long a plan was, and behind how many tokens.
+        self._known = (0, 0)
+        self._growth = vocabulary.growth(grammar.markers)
         # Near the end of the budget: the tokens let through, and the plan after each.
         self.choices: dict[int, list[int]] | None = None
         if budget is not None:
@@ -103,7 +105,7 @@ class Row:
                     f"a budget of {budget} tokens is smaller than the shortest {grammar.format} "
                     f"answer, which takes {len(self.plan)}"
                 )
-            self.reach = len(self.plan) + grammar.detour
+            self._known = (len(self.plan), 0)
 
     def copy(self) -> Row:
         other = copy(self)
@@ -115,15 +117,36 @@ class Row:
         """How many tokens the answer can grow by, whatever they are, before the budget cuts in.
 
         None where there is no bound.
+
+        Whatever they are, a plan is longer then by no more than `Grammar.detour`, and by what has
+        to be closed of all that they open: so long as that fits into what is left, the answer can
+        be ended.
+
+        Raises
+        ------
+        GrammarError: no way to an end was found, or none that is short enough.
         """
         if self.budget is None:
             return None
-        left = self.budget - len(self.tokens)
-        if left <= self.reach:
+        room = self._room()
+        if room <= 0:
             if self.plan is None:
                 self.plan = self._complete(self.matcher, self.tokens)
-            self.reach = len(self.plan) + self.grammar.detour
-        return max(0, left - self.reach)
+            if len(self.plan) > self.budget - len(self.tokens):
+                raise GrammarError(
+                    f"the shortest end that was found takes {len(self.plan)} tokens, and the "
+                    f"budget leaves {self.budget - len(self.tokens)}"
+                )
+            self._known = (len(self.plan), len(self.tokens))
+            room = self._room()
+        return max(0, room)
+
+    def _room(self) -> int:
+        assert self.budget is not None
+        length, tokens = self._known
+        left = self.budget - len(self.tokens)
+        reach = length + self.grammar.detour + self._growth * (len(self.tokens) - tokens)
+        return (left - reach) // (1 + self._growth)
 
     def close(self, before: torch.Tensor, masked: torch.Tensor, candidates: int) -> None:
         """Let only those tokens through after which the answer can still be finished in time.
@@ -136,12 +159,18 @@ class Row:
             the mask does not: where bytes are forced the engine allows only the tokenizer's own.
         masked: the same under the mask; changed in place.
         candidates: how many of the likeliest tokens are tried.
+
+        Raises
+        ------
+        GrammarError: the model gives nothing a chance that the mask lets through.
         """
         assert self.budget is not None
         assert self.plan  # `room` made it
         left = self.budget - len(self.tokens)
         self.choices = {self.plan[0]: self.plan[1:]}
         values, tokens = masked.topk(min(candidates, masked.shape[0]))
+        if not values[0] > -torch.inf:
+            raise GrammarError(NOTHING_LEFT)
         likeliest = int(tokens[0])
         for value, token in zip(values.tolist(), tokens.tolist(), strict=True):
             if token in self.choices or value == -torch.inf:
@@ -159,7 +188,7 @@ class Row:
                 self.choices[token] = plan
         self.forced |= likeliest not in self.choices
         keep = list(self.choices)
-        kept = before[keep].nan_to_num(neginf=0.0)
+        kept = before[keep].clamp(min=torch.finfo(before.dtype).min)
         masked.fill_(-torch.inf)
         masked[keep] = kept
 
@@ -207,8 +236,14 @@ class Row:
         if self.budget is not None:
             if len(plan) > self.budget - len(self.tokens):
                 return
-            self.plan, self.reach = plan, len(plan) + self.grammar.detour
+            self.plan, self._known = plan, (len(plan), len(self.tokens))
         self.matcher, self.grammar = matcher, replace(tighter, curb=None)
+
+    def refusal(self, token: int) -> str:
+        """Why the last token was not taken: the grammar refuses it, or the engine failed."""
+        if self.matcher.is_error():
+            return str(self.matcher.get_error())
+        return f"token {token} does not fit"
 
     def place(self) -> str:
         """Where the answer stands, for messages."""

@@ -104,7 +104,7 @@ class SurfaceFormat(Format):
         places: of the pairs in the answer, where they are known.
         """
         text = reader.text if aligned_text is None else aligned_text
-        aligner = Aligner(text, self.options.most_inside_words)
+        aligner = Aligner(text, self.options.max_fragments, self.options.boundaries)
         places = places or [()] * len(items)
         for (label, said), place in zip(items, places, strict=True):
             fragments = aligner.leftmost(said, label)

@@ -29,6 +29,7 @@ SPAN_FEATURES = frozenset({Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, 
 
 
 class SpanFormat(Format):
+    by_place = True
     # What an item has before its offsets, between them and its label, and at its end.
     opening: ClassVar[str]
     middle: ClassVar[str]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from lark import Token, Tree
 
 from constrained_ner.alignment import Aligner
-from constrained_ner.documents import Document, Entity
+from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import tag_depth, tagged_text
 from constrained_ner.formats.base import Format, Places, ProblemKind, Reader, span_of
@@ -130,7 +130,7 @@ class TagFormat(Format):
         # Opening markers in text order; each is closed after all that were opened later.
         opening: dict[int, str] = {}
         closing: dict[int, str] = {}
-        for entity in entities:
+        for entity in text_order(entities):
             before, after = self.marker(entity.label)
             opening[entity.start] = opening.get(entity.start, "") + before
             closing[entity.end] = after + closing.get(entity.end, "")
@@ -279,10 +279,9 @@ class TagFormat(Format):
         return closers
 
     def detour(self, text: str, labels: Sequence[str]) -> int:
-        # Every marker that may be open has to be closed.
-        depth = tag_depth(len(self.units(text)), len(labels))
+        # A marker that has begun will have to be closed; those that are open: `Grammar.markers`.
         longest = max(len(closing.encode()) for _, closing in self.markers(labels))
-        return super().detour(text, labels) + depth * longest
+        return super().detour(text, labels) + longest
 
 
 def describe_difference(copied: str, text: str) -> str:

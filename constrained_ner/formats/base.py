@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,10 @@ from constrained_ner.grammar import (
     load_structure,
     parse,
 )
-from constrained_ner.labels import check_labels
-from constrained_ner.words import Span, on_boundaries, units
+from constrained_ner.labels import check_labels, slug
+from constrained_ner.words import Span, on_boundaries, tokens, units
+
+FIXED = 100  # bytes, more than any item has besides its label and what it holds of the text
 
 
 class Feature(StrEnum):
@@ -132,11 +135,6 @@ class Options:
         if not 1 <= self.max_fragments <= 8:
             raise UnknownNameError(f"max_fragments is {self.max_fragments}: expected 1 to 8")
 
-    @property
-    def most_inside_words(self) -> int | None:
-        """Where surfaces may begin and end inside words, the most fragments; see `Aligner`."""
-        return self.max_fragments if self.boundaries == "character" else None
-
 
 Dropped = list[tuple[Entity, str]]
 
@@ -146,10 +144,16 @@ class Format(ABC):
 
     Subclasses set `name`, `example` and `expresses`, and write, read and salvage answers; what
     follows from these is here.
+
+    Attributes
+    ----------
+    by_place: an answer says where entities are and not what they are, so that a small model is
+        lost where the prompt does not index the words.
     """
 
     name: ClassVar[str]
     expresses: ClassVar[frozenset[Feature]]
+    by_place: ClassVar[bool] = False
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
@@ -179,6 +183,10 @@ class Format(ABC):
     @abstractmethod
     def instruction(self, labels: Sequence[str]) -> str:
         """One or two sentences for the prompt: how to answer, and the labels asked for."""
+
+    def indexed(self, text: str) -> str:
+        """The text as an indexed prompt shows it: every word with the offset at which it starts."""
+        return " ".join(f"{start}:{text[start:end]}" for start, end in tokens(text))
 
     # ---- writing
 
@@ -318,6 +326,7 @@ class Format(ABC):
             empty=self.write(text, (), labels),
             closers=self.closers(text, labels),
             detour=self.detour(text, labels),
+            markers=self.markers(labels),
         )
         if level is Level.SYNTAX:
             return grammar
@@ -357,12 +366,21 @@ class Format(ABC):
     def detour(self, text: str, labels: Sequence[str]) -> int:
         """Bytes of the longest item that a token can begin; see `Grammar.detour`.
 
-        The fixed part of an item (60 bytes in code), its longest label, and the rest of one unit
-        of the text for each fragment. JSON and slugs take up to six bytes a character.
+        The fixed part of an item, its longest label, and of the text, for each fragment, the
+        longest way to a place where a surface may end: through white space, in which none ends,
+        and the unit behind it. As long as JSON and slugs write it.
         """
-        unit = max(end - start for start, end in self.units(text))
-        label = max(len(label) for label in labels)
-        return 100 + 6 * (label + unit * self.options.max_fragments)
+        label = max(max(len(slug(label)), json_size(label)) for label in labels)
+        piece, start = 0, 0
+        for begin, end in self.units(text):
+            if not text[begin:end].isspace():
+                piece = max(piece, json_size(text[start:end]))
+                start = end
+        return FIXED + label + piece * self.options.max_fragments
+
+    def markers(self, labels: Sequence[str]) -> Sequence[tuple[str, str]]:
+        """What an answer opens, each with what closes it."""
+        return ()
 
     def curb(self, grammar: Grammar, text: str, labels: Sequence[str]) -> Curb | None:
         """What keeps a model from saying the same again and again, see `Grammar.curb`."""
@@ -383,6 +401,11 @@ class Format(ABC):
         written: the end of the answer so far.
         """
         return ""
+
+
+def json_size(text: str) -> int:
+    """Bytes that a text takes inside a JSON string: no format writes it longer."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from lark import Token, Tree
 
-from constrained_ner.documents import Document, Entity
+from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import GrammarError
 from constrained_ner.fillings import bio_layer, bio_run, item_bound, numbered
 from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader
@@ -22,6 +22,7 @@ MAX_LAYERS = 60
 
 class MultiBio(Format):
     name = "multi_bio"
+    by_place = True
     expresses = frozenset(
         {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.OFFSETS, Feature.ALL_LABELS}
     )
@@ -50,13 +51,18 @@ class MultiBio(Format):
     def bound(self, text: str, labels: Sequence[str]) -> int:
         return min(MAX_LAYERS, item_bound(len(self.tokens(text)), len(labels)))
 
+    def indexed(self, text: str) -> str:
+        """Every word with its number, which is that of its tag."""
+        words = enumerate(self.tokens(text), 1)
+        return " ".join(f"{i}:{text[start:end]}" for i, (start, end) in words)
+
     def tokens(self, text: str) -> Sequence[tuple[int, int]]:
         return tokens(text, self.options.words)
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
         words = self.tokens(text)
         layers: list[list[str]] = [["O"] * len(words)]
-        for entity in entities:
+        for entity in text_order(entities):
             place = covering(words, entity.start, entity.end)
             assert place is not None  # `expressible` lets no other entity through
             first, last = place

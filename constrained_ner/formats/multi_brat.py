@@ -91,7 +91,8 @@ class MultiBrat(Format):
         places: Sequence[Places] = (),
     ) -> None:
         """Offsets as written, or those of the surface's nearest occurrence."""
-        aligner = Aligner(one_line(reader.text), self.options.most_inside_words)
+        options = self.options
+        aligner = Aligner(one_line(reader.text), options.max_fragments, options.boundaries)
         for (label, offsets, surface), place in zip(
             items, places or [()] * len(items), strict=True
         ):

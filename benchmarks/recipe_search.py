@@ -1,0 +1,254 @@
+"""Which recipe is the best? Short runs that differ in one thing each, compared on dev.
+
+    python -m benchmarks.recipe_search --corpora corpora -o runs/search
+
+Each variant trains an adapter on the default base model, with the same number of examples, drawn by
+the same seed, in one process for each core of a CPU. What decides is the loss of the gold answers
+of dev sentences, the same for all variants: the mean, over answers, of minus the log of the
+probability that the model gives to the whole answer, without a mask. It is far less noisy than F1
+on as many sentences, and no answer has to be generated. The difference from the first variant is
+given with an interval of 95 % by a bootstrap over the answers, and by format. Each variant's folder
+is a model, whose F1 `benchmarks.dev_scores` measures.
+
+A search that was stopped goes on. Results are rows of JSON in OUT/search.jsonl; the table is
+printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from constrained_ner.formats import FORMATS
+from constrained_ner.models import LanguageModel, device_name, load_model
+from constrained_ner.training.building import build
+from constrained_ner.training.data import load_corpus
+from constrained_ner.training.examples import Example
+from constrained_ner.training.recipe import Recipe, build_recipe
+from constrained_ner.training.run import run
+from constrained_ner.training.sampling import Sampling, draw
+from constrained_ner.training.scoring import load_rows
+
+from .compare import weights_of
+
+ROOT = Path(__file__).parent.parent
+CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
+FILE = "search.jsonl"
+DRAWS = 2000  # of the bootstrap
+CPU = not torch.cuda.is_available()
+
+BASE: dict[str, Any] = {
+    "lora.rank": 16,
+    "lora.alpha": 32,
+    "examples.shuffle_labels": False,
+    "examples.index": 1.0,
+    "examples.empty_share": 0.7,
+    "training.epochs": 1.0,
+    "training.learning_rate": 1e-3,
+    "training.scheduler": "cosine",
+    "training.warmup": 0.03,
+    "training.batch_size": 8,
+    "training.accumulation": 1,
+    "training.evaluations": 1.0,
+}
+# What each variant changes; None takes a table away. The first one is what all are compared with.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "rate-3e-4": {"training.learning_rate": 3e-4},
+    "rate-2e-3": {"training.learning_rate": 2e-3},
+    "rank-4": {"lora.rank": 4},
+    "rank-64": {"lora.rank": 64},
+    "step-32": {"training.accumulation": 2},
+    "all-weights-1e-4": {"lora": None, "training.learning_rate": 1e-4},
+    "empty-all": {"examples.empty_share": 1.0},
+    "empty-0.35": {"examples.empty_share": 0.35},
+    "present-labels": {"examples.negative_labels": False},
+    "seven-formats": {"examples.formats": ["7best"]},
+    "seed-1": {"seed": 1},
+}
+
+
+def recipe_of(changes: Mapping[str, Any], corpora: Path, examples: int) -> Recipe:
+    """The recipe of a variant, its examples divided among the corpora."""
+    values: dict[str, Any] = {
+        "data": [{"name": name, "train": str(corpora / name / "train.jsonl")} for name in CORPORA]
+    }
+    given = {**BASE, "examples.train": examples // len(CORPORA), **changes}
+    without = {key for key, value in given.items() if value is None}
+    for key, value in given.items():
+        table, _, name = key.rpartition(".")
+        if without & {key, table}:
+            continue
+        (values.setdefault(table, {}) if table else values)[name] = value
+    return build_recipe(values)
+
+
+# ---- training and measuring -------------------------------------------------------------------
+
+
+def trained(variant: str, arguments: argparse.Namespace) -> Path:
+    """The folder of a variant's model, trained in processes of its own."""
+    folder: Path = arguments.output / variant
+    if (folder / "cner.json").exists():
+        return folder
+    cores = os.cpu_count() or 1 if CPU else 1
+    many = ["-m", "torch.distributed.run", "--nproc-per-node", str(cores)] if cores > 1 else []
+    command = [sys.executable, *many, "-m", "benchmarks.recipe_search", "--train", variant]
+    command += ["--corpora", str(arguments.corpora), "--examples", str(arguments.examples)]
+    command += ["-o", str(arguments.output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if cores > 1 else None
+    subprocess.run(command, check=True, env=environment)
+    return folder
+
+
+def gold_of(recipe: Recipe, model: LanguageModel, documents: int) -> list[Example]:
+    """Examples of the dev splits: so many documents of each, the same for all, in every format."""
+    questions = []
+    for data in recipe.data:
+        train = load_corpus(data, data.train)
+        dev = load_corpus(data, data.train.with_name("dev.jsonl"), train.corpus)
+        for format in FORMATS:
+            sampling = Sampling((format,), documents, shuffle_labels=False, index=1.0)
+            questions += draw(dev.corpus, "dev", 0, sampling)
+    found: list[Example] = build(questions, model)
+    return found
+
+
+def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:
+    """Minus the log-probability of each example's answers, in nats."""
+    bare: Any = model.steerable.model
+    found = []
+    with torch.inference_mode():
+        for example in examples:
+            ids = torch.tensor([example.tokens], device=bare.device)
+            places = [at for at, on in enumerate(example.mask) if on]
+            hidden = bare(input_ids=ids).logits[0, [at - 1 for at in places]]
+            scores = hidden.float().log_softmax(-1)
+            wanted = ids[0, places]
+            found.append(-float(scores.gather(1, wanted[:, None]).sum()))
+    return found
+
+
+def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant, and what its losses are on dev."""
+    started = perf_counter()
+    folder = trained(variant, arguments)
+    minutes = (perf_counter() - started) / 60
+    model = load_model(str(folder))
+    recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
+    gold = gold_of(recipe, model, arguments.documents)
+    found: dict[str, list[float]] = {}
+    for example, loss in zip(gold, losses(model, gold), strict=True):
+        if example.question.format in recipe.formats:
+            found.setdefault(example.question.format, []).append(round(loss, 4))
+    return {
+        "cell": cell_of(variant, arguments),
+        "weights": weights_of(str(folder)),
+        "minutes": round(minutes, 1),
+        "losses": found,
+        "device": device_name(model),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }
+
+
+def cell_of(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What decides a row."""
+    changes = {**BASE, **VARIANTS[variant]}
+    sizes = {"examples": arguments.examples, "documents": arguments.documents}
+    return {"variant": variant, **sizes, "recipe": changes}
+
+
+# ---- what comes of it -------------------------------------------------------------------------
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of the second minus that of the first, and its interval of 95 % by pairs."""
+    pairs = np.array(second) - np.array(first)
+    chance = np.random.default_rng(0)
+    means = pairs[chance.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(pairs.mean()), float(low), float(high)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each variant: its loss, the difference from the first, and that by format.
+
+    A line of a variant with other formats counts those that it was trained to write, and so does
+    what it is compared with.
+    """
+    names = list(FORMATS)
+    lines = [["variant", "loss", "difference", "95 %", *names, "minutes"]]
+    first = rows[0]["losses"]
+    for row in rows:
+        formats = [name for name in names if name in row["losses"]]
+        pairs = [
+            (a, b)
+            for name in formats
+            for a, b in zip(first[name], row["losses"][name], strict=True)
+        ]
+        change, low, high = difference(*zip(*pairs, strict=True))
+        lines.append(
+            [
+                row["cell"]["variant"],
+                f"{np.mean([b for _, b in pairs]):.3f}",
+                f"{change:+.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+                *(
+                    f"{np.mean(row['losses'][name]) - np.mean(first[name]):+.2f}"
+                    if name in formats
+                    else "-"
+                    for name in names
+                ),
+                f"{row['minutes']:.0f}",
+            ]
+        )
+    lines.insert(1, ["---", *("---:" for _ in lines[0][1:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--corpora", type=Path, default=Path("corpora"))
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="separated by commas")
+    parser.add_argument("--examples", type=int, default=2000, help="of a variant")
+    parser.add_argument("--documents", type=int, default=20, help="of each dev split")
+    parser.add_argument("--train", choices=VARIANTS, help="for this script's own use")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    arguments = parser.parse_args(given)
+    arguments.corpora = arguments.corpora.resolve()
+    arguments.output = arguments.output.resolve()
+    if arguments.train:
+        recipe = recipe_of(VARIANTS[arguments.train], arguments.corpora, arguments.examples)
+        run(recipe, arguments.output / arguments.train, lambda items, _: iter(items))
+        return
+    names = arguments.variants.split(",")
+    if unknown := [name for name in names if name not in VARIANTS]:
+        parser.error(f"no variant {unknown[0]!r}: expected some of {', '.join(VARIANTS)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / FILE
+    known = {json.dumps(row["cell"]): row for row in load_rows(path)}
+    rows = []
+    for name in names:
+        key = json.dumps(cell_of(name, arguments))
+        if key not in known:
+            known[key] = measure(name, arguments)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(known[key]) + "\n")
+            print(f"{name}: {known[key]['minutes']} min", file=sys.stderr)
+        rows.append(known[key])
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
