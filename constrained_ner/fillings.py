@@ -18,11 +18,12 @@ from constrained_ner.words import Span, one_line
 
 Escape = Callable[[str], str]
 
-# The definitions of `surface` nest as deep as the text has units, and the engine follows them on
-# its stack: with 4,000 of them it overflows, 2,000 are safe (measured with llguidance 1.9.1 on
-# threads of 2 MB). Contiguous surfaces have no such bound.
-MAX_NESTED_UNITS = 1500
-# The same for rules, which take more of the stack: 100 are safe, 500 are not.
+# Units of a text times fragments: with so many a grammar is made in half a second (llguidance 1.9.1).
+# Contiguous surfaces have no such bound.
+MAX_FRAGMENTED_UNITS = 6000
+# Definitions that refer to the next ones are followed by the engine on its stack, where some hundred
+# are too many, and the process ends: it is shown every so many of them the later ones first. So
+# that threads of 512 KB do.
 MAX_NESTED_RULES = 50
 # The engine counts symbols with 16 bits; spans take about ten for each unit.
 MAX_SPAN_UNITS = 4000
@@ -125,10 +126,10 @@ def _fragmented(
     left to right, so that the engine shares them: their number is linear in the text.
     """
     n = len(pieces)
-    if n * most > MAX_NESTED_UNITS:
+    if n * most > MAX_FRAGMENTED_UNITS:
         raise GrammarError(
             f"surfaces of {most} fragments need a shorter text: it has {n} units, and at most "
-            f"{MAX_NESTED_UNITS // most} fit; split the text or allow fewer fragments"
+            f"{MAX_FRAGMENTED_UNITS // most} fit; split the text or allow fewer fragments"
         )
     chunks = [text[s:e] for s, e in pieces]
     lines: list[str] = []
@@ -160,7 +161,13 @@ def _fragmented(
                 empty.add((k, p))
     if (most - 1, 0) in empty:
         raise GrammarError(f"the text is too short for {least} fragments")
-    return "\n".join([f"{name}: {name}_ANY_{most - 1}_0", *lines])
+    # Whatever begins later is one from 0 on, too; see `span_list`.
+    begins = [
+        f"{name}_ANY_{most - 1}_{p}"
+        for p in reversed(range(0, n, MAX_NESTED_RULES))
+        if (most - 1, p) not in empty
+    ]
+    return "\n".join([f"{name}: {' | '.join(begins)}", *lines])
 
 
 # ---- span ---------------------------------------------------------------------------------------

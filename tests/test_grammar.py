@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from random import Random
 from typing import Any
 
@@ -13,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
-from constrained_ner.fillings import MAX_NESTED_UNITS, MAX_SPAN_UNITS, item_bound, number_up_to
+from constrained_ner.fillings import MAX_FRAGMENTED_UNITS, MAX_SPAN_UNITS, item_bound, number_up_to
 from constrained_ner.fillings import quote as lark_literal
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
 from constrained_ner.grammar import (
@@ -248,10 +250,37 @@ def test_levels_by_name() -> None:
 @pytest.mark.parametrize("name", WITH_FRAGMENTS)
 def test_too_long_for_fragments(name: str) -> None:
     format = get_format(name, Options(max_fragments=2))
-    text = "a." * (MAX_NESTED_UNITS // 4)
+    text = "a." * (MAX_FRAGMENTED_UNITS // 4)
     byte_matcher(format.grammar(text, ["x"], Level.FAITHFUL).source)
     with pytest.raises(GrammarError, match="shorter text"):
         format.grammar(text + "a.", ["x"], Level.FAITHFUL)
+
+
+def test_long_texts_do_not_crash_on_a_small_stack() -> None:
+    """Where a grammar nests too deeply the process ends, without an exception."""
+    script = """
+import threading
+from constrained_ner.fillings import MAX_FRAGMENTED_UNITS
+from constrained_ner.formats import FORMATS, Options, get_format
+from constrained_ner.grammar import Level, byte_matcher
+
+def work():
+    for name in FORMATS:
+        for fragments in (1, 2, 8):
+            text = "a." * (min(1500, MAX_FRAGMENTED_UNITS // fragments) // 2)
+            format = get_format(name, Options(max_fragments=fragments))
+            byte_matcher(format.grammar(text, ["x"], Level.FAITHFUL).source).compute_bitmask()
+    print("done")
+
+threading.stack_size(512 * 1024)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert ran.stdout == "done\n", (ran.returncode, ran.stderr[-500:])
 
 
 @pytest.mark.parametrize("name", ["single_span", "multi_span"])

@@ -34,6 +34,7 @@ from constrained_ner.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.predict import Predictor
 from constrained_ner.trained import load_trained
 from constrained_ner.training import data as data_module
+from constrained_ner.training import loop as loop_module
 from constrained_ner.training.building import build
 from constrained_ner.training.checkpoints import (
     ADAPTER,
@@ -433,6 +434,34 @@ def test_packed_rows_are_gone_on_with(recipe: Recipe, tmp_path: Path) -> None:
     found, _, again = train(packed, tmp_path / "stopped")
     assert losses(again) == losses(log)
     assert same(weights(found), weights(model))
+
+
+@pytest.mark.parametrize("row_tokens", [0, 200])
+def test_what_a_run_came_to_is_told(
+    row_tokens: int, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the examples drawn a run that ends early has learnt those of its steps."""
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step == 2
+
+    batches: list[list[tuple[int, ...]]] = []
+    name = "collate_packed" if row_tokens else "collate"
+    collated = getattr(loop_module, name)
+
+    def watched(items: Any, *given: Any, **rest: Any) -> Any:
+        rows = items if row_tokens else [items]
+        batches.append([tuple(item["input_ids"]) for row in rows for item in row])
+        return collated(items, *given, **rest)
+
+    monkeypatch.setattr(loop_module, name, watched)
+    steps = replace(recipe.training, row_tokens=row_tokens, batch_size=2, accumulation=1)
+    data = (replace(recipe.data[0], dev=None),)
+    early = replace(recipe, data=data, training=steps)
+    _, drawn, log = train(early, tmp_path, callbacks=[Ends()])
+    assert max(entry["step"] for entry in log) == 2
+    assert [example.tokens for example in drawn.train] == batches[0] + batches[1]
 
 
 @pytest.mark.parametrize("scheduler", ["linear", "cosine"])
