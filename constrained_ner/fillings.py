@@ -18,12 +18,12 @@ from constrained_ner.words import Span, one_line
 
 Escape = Callable[[str], str]
 
-# Units of a text times fragments: with so many a grammar is made in half a second (llguidance 1.9.1).
-# Contiguous surfaces have no such bound.
+# Units of a text times fragments: a grammar of so many is made in half a second (llguidance
+# 1.9.1). Contiguous surfaces have no such bound.
 MAX_FRAGMENTED_UNITS = 6000
-# Definitions that refer to the next ones are followed by the engine on its stack, where some hundred
-# are too many, and the process ends: it is shown every so many of them the later ones first. So
-# that threads of 512 KB do.
+# The engine follows definitions that refer to the next ones on its stack, where some hundred are
+# too many, and the process ends. So it is led to every so many of them, the later ones first:
+# threads of 512 KB do.
 MAX_NESTED_RULES = 50
 # The engine counts symbols with 16 bits; spans take about ten for each unit.
 MAX_SPAN_UNITS = 4000
