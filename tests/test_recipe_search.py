@@ -1,0 +1,64 @@
+"""The search for a recipe: what its variants are, and what its table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, table
+from constrained_ner.formats import FORMATS
+from constrained_ner.models import LanguageModel
+from constrained_ner.training.examples import Question, make_example
+from tests.training_models import TEN
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_is_a_recipe(name: str) -> None:
+    recipe = recipe_of(VARIANTS[name], Path("corpora"), 2000)
+    assert recipe.examples.train == 400
+    assert (recipe.lora is None) == (name == "all-weights-1e-4")
+    base = recipe_of(VARIANTS["base"], Path("corpora"), 2000)
+    assert (recipe == base) == (name == "base")
+
+
+def test_losses_are_those_of_the_answers(tiny_model: LanguageModel) -> None:
+    model = tiny_model
+    examples = [
+        make_example(Question("c", TEN[i], "multi_term", ("Disease", "Gene")), model)
+        for i in range(3)
+    ]
+    bare: Any = model.steerable.model
+    for example, loss in zip(examples, losses(model, examples), strict=True):
+        expected = 0.0
+        for at, on in enumerate(example.mask):
+            if on:
+                with torch.no_grad():
+                    scores = bare(torch.tensor([example.tokens[:at]])).logits[0, -1].float()
+                expected -= scores.log_softmax(-1)[example.tokens[at]].item()
+        assert loss == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_difference_is_that_of_pairs() -> None:
+    change, low, high = difference([1.0, 2.0, 3.0, 50.0], [2.0, 3.0, 4.0, 51.0])
+    assert change == low == high == 1.0
+
+
+def test_the_table() -> None:
+    def row(variant: str, **found: list[float]) -> dict[str, Any]:
+        return {"cell": {"variant": variant}, "minutes": 2.4, "losses": found}
+
+    rows = [
+        row("base", multi_term=[1.0, 3.0], multi_tag=[5.0, 5.0]),
+        row("few", multi_term=[0.5, 2.5]),
+    ]
+    lines = table(rows).splitlines()
+    assert lines[2].startswith("| base | 3.500 | +0.000 | +0.000 to +0.000 |")
+    # Compared in the formats that both have.
+    assert lines[3].startswith("| few | 1.500 | -0.500 | -0.500 to -0.500 |")
+    cells = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    assert cells[4 + list(FORMATS).index("multi_term")] == "-0.50"
+    assert cells[4 + list(FORMATS).index("multi_tag")] == "-"
+    assert cells[-1] == "2"
