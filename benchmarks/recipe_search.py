@@ -41,9 +41,9 @@ from constrained_ner.training.sampling import Sampling, draw
 from constrained_ner.training.scoring import load_rows
 
 from .compare import weights_of
+from .dev_scores import lined
+from .train_speed import CORPORA
 
-ROOT = Path(__file__).parent.parent
-CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
 FILE = "search.jsonl"
 DRAWS = 2000  # of the bootstrap
 CPU = not torch.cuda.is_available()
@@ -133,8 +133,8 @@ def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:
         for example in examples:
             ids = torch.tensor([example.tokens], device=bare.device)
             places = [at for at, on in enumerate(example.mask) if on]
-            hidden = bare(input_ids=ids).logits[0, [at - 1 for at in places]]
-            scores = hidden.float().log_softmax(-1)
+            logits = bare(input_ids=ids).logits[0, [at - 1 for at in places]]
+            scores = logits.float().log_softmax(-1)
             wanted = ids[0, places]
             found.append(-float(scores.gather(1, wanted[:, None]).sum()))
     return found
@@ -188,7 +188,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     what it is compared with.
     """
     names = list(FORMATS)
-    lines = [["variant", "loss", "difference", "95 %", *names, "minutes"]]
+    lines = []
     first = rows[0]["losses"]
     for row in rows:
         formats = [name for name in names if name in row["losses"]]
@@ -213,8 +213,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{row['minutes']:.0f}",
             ]
         )
-    lines.insert(1, ["---", *("---:" for _ in lines[0][1:])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return lined(["variant", "loss", "difference", "95 %", *names, "minutes"], lines)
 
 
 def main(given: Sequence[str] | None = None) -> None:

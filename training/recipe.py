@@ -53,8 +53,7 @@ class Data:
     labels: by default those of the training file.
     guideline, guidelines: for the prompt; see `Corpus`.
     examples: the most training documents; 0: as many as of every corpus. `rounds`: the same, of
-        how often they are asked about. `weights`: of formats, before those of every
-        corpus.
+        how often they are asked about. `weights`: of formats, before those of every corpus.
     """
 
     train: Path

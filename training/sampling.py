@@ -114,8 +114,7 @@ class Sampling:
     negative_labels: ask formats of one label also for labels that the document does not have.
     empty_documents: keep documents without entities. `empty_share`: only so many of them.
     shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
-    index: the share of prompts with indexed words, of the formats that say
-        places only, see `Format.by_place`.
+    index: the share of prompts with indexed words, of the formats that are `by_place`.
     rounds: how often each document is asked about.
     weights: how often a format is dealt, against 1 of those that are not named.
     """
