@@ -12,17 +12,29 @@ mask makes of so many fragments is read as no more, where it can be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from constrained_ner.documents import Entity
-from constrained_ner.words import Span, on_boundaries
+from constrained_ner.words import Span, boundaries_of
 
 Fragments = tuple[Span, ...]
 
-# Bounds on the search for fragments: the first is far above any annotated mention we know of (three
-# fragments in the published corpora), the second is the longest text of which a mask makes some.
+# Bounds on the search for fragments. The first is far above any annotated mention we know of (three
+# fragments in the published corpora). The second, occurrences of a surface's parts times fragments,
+# is searched in a second; three times what a mask makes of the longest text that it makes some of.
 MAX_FRAGMENTS = 8
-MAX_PARTS = 1000
+MAX_SEARCHED = 20_000_000
+# Surfaces whose places are remembered: models repeat themselves.
+REMEMBERED = 32
+
+# Of several alignments the one that ends first counts, and of those the one of fewest fragments:
+# both in one number.
+ENDING = 1 << 24
+NEVER = np.iinfo(np.int64).max >> 1
 
 
 def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
@@ -48,6 +60,7 @@ class Aligner:
         self.boundaries = boundaries
         self.taken: set[tuple[str, Fragments]] = set()
         self.previous: Entity | None = None
+        self.known: dict[tuple[str, int], list[Fragments]] = {}
 
     def take(self, label: str, fragments: Fragments) -> bool:
         """Claim a place; False where the same label has it already."""
@@ -66,8 +79,12 @@ class Aligner:
         candidates = self._candidates(surface)
         ahead = candidates
         if self.previous is not None:
-            key = self.previous.key
-            ahead = [c for c in candidates if Entity(label, c).key > key]
+            start, key = self.previous.start, self.previous.key
+            ahead = [
+                c
+                for c in candidates
+                if c[0][0] > start or (c[0][0] == start and Entity(label, c).key > key)
+            ]
         for fragments in ahead + candidates:
             if self.take(label, fragments):
                 return fragments
@@ -84,10 +101,11 @@ class Aligner:
         possible = offsets == sorted(offsets) and offsets[-1] <= len(self.text) and all(pieces)
         if possible and " ".join(pieces) == surface and self.take(label, written):
             return written
-        candidates = self._candidates(surface, len(written))
-        target = written[0][0], written[-1][1]
-        candidates.sort(key=lambda c: (abs(c[0][0] - target[0]), abs(c[-1][1] - target[1])))
-        for fragments in candidates:
+        start, end = written[0][0], written[-1][1]
+        for fragments in sorted(
+            self._candidates(surface, len(written)),
+            key=lambda c: (abs(c[0][0] - start), abs(c[-1][1] - end)),
+        ):
             if self.take(label, fragments):
                 return fragments
         return None
@@ -96,8 +114,13 @@ class Aligner:
         return bool(self._candidates(surface))
 
     def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
-        """Every place that may be taken."""
-        return next(filter(None, self._groups(surface, fragments)), [])
+        """Every place that may be taken, from left to right."""
+        key = surface, fragments
+        if key not in self.known:
+            if len(self.known) == REMEMBERED:
+                self.known.clear()
+            self.known[key] = next(filter(None, self._groups(surface, fragments)), [])
+        return self.known[key]
 
     def _groups(self, surface: str, fragments: int) -> Iterator[list[Fragments]]:
         """Places of one kind after another, the best kind first.
@@ -107,16 +130,18 @@ class Aligner:
         fragments: how many there are by the offsets written: of several, one piece is no better.
         """
         whole: list[Fragments] = [(span,) for span in occurrences(surface, self.text)]
-        of = {"word": [c for c in whole if on_boundaries(*c[0], self.text)], "character": whole}
+        cuts = boundaries_of(self.text)
+        of = {
+            "word": [c for c in whole if c[0][0] in cuts and c[0][1] in cuts],
+            "character": whole,
+        }
         masked = ["word"] if self.boundaries == "word" else list(of)
         for most, kinds in ((max(self.most, fragments), masked), (MAX_FRAGMENTS, list(of))):
             for boundaries in kinds:
-                split = fragmented(surface, self.text, boundaries, most)
-                if fragments > 1:
-                    yield split + of[boundaries]
-                else:
+                if fragments == 1:
                     yield of[boundaries]
-                    yield split
+                split = fragmented(surface, self.text, boundaries, most)
+                yield split + of[boundaries]
 
 
 def fragmented(
@@ -127,66 +152,104 @@ def fragmented(
     The surface's parts (it is split at single spaces) are found in text order, each at the
     boundaries asked for; parts that stand together in the text make one fragment. Of the
     alignments that begin at one place the one that ends first counts, and of two where one lies
-    inside the other the inner one.
+    inside the other the inner one. None are looked for where that would take too long.
     """
     parts = surface.split(" ")
-    if most < 2 or not 2 <= len(parts) <= MAX_PARTS or any(part not in text for part in parts):
+    if most < 2 or len(parts) < 2 or any(part not in text for part in parts):
         return []
-    found: dict[tuple[int, int, int], Fragments | None] = {}
+    places = {part: _places(part, text, boundaries) for part in {*parts}}
+    most = min(most, len(parts))
+    if sum(len(places[part]) for part in parts) * most > MAX_SEARCHED:
+        return []
+    return _Search(text, parts, [places[part] for part in parts], most).tightest()
 
-    def first_end(index: int, start: int, depth: int) -> Fragments | None:
-        """The alignment of parts[index:] at or after `start` that ends first.
 
-        Parameters
-        ----------
-        depth: the number of the fragment that begins there.
-        """
-        if index == len(parts):
-            return ()
-        if depth > most:
-            return None
-        key = index, start, depth
-        if key not in found:
-            found[key] = best(
-                candidate
-                for last, piece in pieces(index)
-                for span in nearest_piece(piece, start)
-                for candidate in extend(span, last, depth)
-            )
-        return found[key]
+def _places(part: str, text: str, boundaries: str) -> NDArray[np.int64]:
+    """Where a part begins; an empty one stands between two spaces."""
+    if not part:
+        found = [match.start() for match in re.finditer("(?<= ) ", text)]
+    else:
+        cuts = boundaries_of(text, boundaries)
+        found = [s for s, e in occurrences(part, text) if s in cuts and e in cuts]
+    return np.array(found, np.int64)
 
-    def pieces(index: int) -> Iterator[tuple[int, str]]:
-        """The parts from `index` on that stand together in the text: behind which, and joined."""
-        for last in range(index + 1, len(parts) + 1):
-            piece = " ".join(parts[index:last])
-            if piece not in text:
-                return
-            yield last, piece
 
-    def nearest_piece(piece: str, start: int) -> Iterator[Span]:
-        if piece and not piece[0].isspace() and not piece[-1].isspace():
-            for span in occurrences(piece, text, start):
-                if on_boundaries(*span, text, boundaries):
-                    yield span
-                    return
+class _Search:
+    """Alignments of parts, from the last part back to the first, at all places at once.
 
-    def extend(span: Span, index: int, depth: int) -> Iterator[Fragments]:
-        rest = first_end(index, span[1], depth + 1)
-        if rest is not None:
-            yield (span, *rest)
+    Parameters
+    ----------
+    starts: of each part its places, ascending. `most`: fragments.
 
-    def best(candidates: Iterator[Fragments]) -> Fragments | None:
-        return min(candidates, key=lambda f: (f[-1][1], len(f), f), default=None)
+    What is kept of each part, in arrays [fragments before this one, place]: whether a fragment is
+    best closed after it (or else goes on, with which place of the next part), and whether a
+    fragment that begins there is better than all that begin later.
+    """
 
-    alignments: list[Fragments] = []
-    for last, piece in pieces(0):
-        for span in occurrences(piece, text):
-            if last < len(parts) and on_boundaries(*span, text, boundaries):
-                alignments += extend(span, last, 1)
-    # Innermost windows only: for each end the latest start, fewest fragments first.
-    alignments.sort(key=lambda f: (-f[0][0], f[-1][1], len(f), f))
-    tight: list[Fragments] = []
-    for candidate in alignments:
-        if not tight or candidate[-1][1] < tight[-1][-1][1]:
-            tight.append(candidate)
-    return tight[::-1]
+    def __init__(
+        self, text: str, parts: Sequence[str], starts: Sequence[NDArray[np.int64]], most: int
+    ):
+        spaces = np.frombuffer(f"{text}.".encode("utf-32-le", "surrogatepass"), np.uint32) == 32
+        self.starts = starts
+        self.lengths = [len(part) for part in parts]
+        self.closed: list[NDArray[np.bool_]] = []
+        self.following: list[NDArray[np.int64]] = []
+        self.best: list[NDArray[np.bool_]] = []
+        # How an alignment of the parts from the next one on ends: one whose fragment goes on at a
+        # place, and the best that begins there or later.
+        onward = after = np.zeros((most, 1), np.int64)
+        for i in reversed(range(len(parts))):
+            ends = starts[i] + self.lengths[i]
+            closing = np.full((most, len(ends)), NEVER)
+            following = np.zeros(len(ends), np.int64)
+            going_on = closing.copy()
+            if i + 1 == len(parts):
+                closing[1:] = ends * ENDING + 1
+            else:
+                later = starts[i + 1]
+                closing[:-1] = after[1:, np.searchsorted(later, ends)] + 1
+                following = np.searchsorted(later, ends + 1)
+                together = (np.append(later, -1)[following] == ends + 1) & spaces[ends]
+                going_on[:, together] = onward[:, following[together]]
+            if not parts[i] or parts[i][-1].isspace():
+                closing[:] = NEVER
+            onward = np.minimum(np.minimum(closing, going_on), NEVER)
+            beginning = onward.copy()
+            if not parts[i] or parts[i][0].isspace():
+                beginning[:] = NEVER
+            after = np.minimum.accumulate(beginning[:, ::-1], axis=1)[:, ::-1]
+            self.closed.append(closing <= going_on)
+            self.following.append(following)
+            self.best.append((beginning == after) & (beginning < NEVER))
+            after = np.pad(after, ((0, 0), (0, 1)), constant_values=NEVER)
+        for kept in (self.closed, self.following, self.best):
+            kept.reverse()
+        self.ends = beginning[0]
+
+    def tightest(self) -> list[Fragments]:
+        """Of each window that holds no other one its alignment."""
+        found: list[Fragments] = []
+        inner = NEVER // ENDING
+        for at in reversed(range(len(self.ends))):
+            end = int(self.ends[at]) // ENDING
+            if end < inner:
+                inner = end
+                found.append(self._from(at))
+        return found[::-1]
+
+    def _from(self, place: int) -> Fragments:
+        """The best alignment that begins at a place of the first part."""
+        fragments: list[Span] = []
+        start = int(self.starts[0][place])
+        for i, length in enumerate(self.lengths):
+            if not self.closed[i][len(fragments), place]:
+                place = self.following[i][place]
+                continue
+            end = int(self.starts[i][place]) + length
+            fragments.append((start, end))
+            if i + 1 < len(self.lengths):
+                # Of equal ones the first.
+                place = int(np.searchsorted(self.starts[i + 1], end))
+                place += int(self.best[i + 1][len(fragments), place:].argmax())
+                start = int(self.starts[i + 1][place])
+        return tuple(fragments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 
 Span = tuple[int, int]
@@ -46,6 +46,14 @@ def units(text: str, boundaries: str = "word") -> Sequence[Span]:
             pieces.append((start, end))
             start = end
     return pieces
+
+
+@lru_cache(maxsize=64)
+def boundaries_of(text: str, boundaries: str = "word") -> Container[int]:
+    """The offsets at which a surface may begin or end."""
+    if boundaries == "character":
+        return range(len(text) + 1)
+    return frozenset([0, *(end for _, end in units(text))])
 
 
 def on_boundaries(start: int, end: int, text: str, boundaries: str = "word") -> bool:

@@ -170,19 +170,29 @@ def test_occurrences(text: str, surface: str) -> None:
 words = st.lists(st.sampled_from(["a", "b", "c", "a-b", "bb"]), min_size=1, max_size=8)
 
 
-@given(text=words.map(" ".join), surface=words.filter(lambda w: len(w) < 5).map(" ".join))
-def test_fragments_are_the_innermost_windows(text: str, surface: str) -> None:
+@given(
+    text=st.lists(st.sampled_from(["a", "b", "c", "a-b", "bb", " ", "\t"]), max_size=16),
+    surface=words.filter(lambda w: len(w) < 5).map(" ".join),
+)
+def test_fragments_are_the_innermost_windows(text: list[str], surface: str) -> None:
     """Against all alignments there are."""
-    every = list(alignments(surface, text, 0))
-    split = {(f[0][0], f[-1][1]) for f in every if len(f) > 1}
+    together = "".join(text)
+    every = list(alignments(surface, together, 0))
+    split = {span(f) for f in every if len(f) > 1}
     innermost = sorted(
         (start, end)
         for start, end in split
         if not any(start <= s and e <= end and (s, e) != (start, end) for s, e in split)
     )
-    found = fragmented(surface, text)
-    assert [(f[0][0], f[-1][1]) for f in found] == innermost
+    found = fragmented(surface, together)
+    assert [span(f) for f in found] == innermost
+    fewest = [min(len(f) for f in every if len(f) > 1 and span(f) == window) for window in innermost]
+    assert [len(f) for f in found] == fewest
     assert set(found) <= set(every)
+
+
+def span(fragments: Fragments) -> tuple[int, int]:
+    return fragments[0][0], fragments[-1][1]
 
 
 def alignments(surface: str, text: str, start: int) -> Iterator[Fragments]:
@@ -203,3 +213,27 @@ def test_a_long_and_foreign_surface_is_given_up() -> None:
     assert fragmented("a a b " * 20, text) == []
     assert fragmented("a b c " * 10, text) == []
     assert Aligner(text).leftmost("b " * 9 + "x", "x") is None
+
+
+@pytest.mark.parametrize(
+    "text, surfaces",
+    [
+        ("a b " * 2000, ["a a a a"] * 500),
+        ("a " * 4000, ["a " * k + "a" for k in range(1, 500)]),
+        ("a " * 1000 + "b " + "a " * 1000, ["a " * k + "b b" for k in range(100, 120)]),
+        ("a " * 500 + "x " + "a " * 500, ["a " * k + "b" for k in range(900)]),
+        (" ".join(f"w{i % 50} x" for i in range(2000)), [f"w{i} w{i + 1}" for i in range(49)]),
+    ],
+    ids=["repeats", "long", "in fragments", "foreign", "many"],
+)
+def test_long_answers_are_read_in_time(text: str, surfaces: list[str]) -> None:
+    """Not a timing: one that was cubic took minutes and more."""
+    aligner = Aligner(text)
+    for surface in surfaces:
+        fragments = aligner.leftmost(surface, "x")
+        assert fragments is None or Entity("x", fragments).surface(text) == surface
+
+
+def test_a_search_that_would_not_end_is_given_up() -> None:
+    text = "a b " * 5000
+    assert fragmented("a " * 999 + "a", text) == []
