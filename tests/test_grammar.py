@@ -70,12 +70,13 @@ def test_lark_and_llguidance_agree(name: str, data: st.DataObject) -> None:
     answer = format.encode(document, labels)
     grammar = format.grammar(document.text, labels, Level.SYNTAX)
     assert reject(grammar, answer) is None
-    parse(name, grammar.source, answer)
+    format.tree(answer, labels)
 
-    other = data.draw(mutations(answer, labels), label="answer")
+    markers = [marker for pair in format.markers(labels) for marker in pair]
+    other = data.draw(mutations(answer, [*labels, *markers]), label="answer")
     rejection = reject(grammar, other)
     try:
-        parse(name, grammar.source, other)
+        format.tree(other, labels)
         position = None
     except AnswerError as error:
         position = error.position
@@ -85,7 +86,7 @@ def test_lark_and_llguidance_agree(name: str, data: st.DataObject) -> None:
 
 
 @every_format
-@pytest.mark.parametrize("count", [1, 5, 36])
+@pytest.mark.parametrize("count", [1, 5, 36, 300])
 def test_many_labels(name: str, count: int) -> None:
     format = FORMATS[name]
     labels = sample_labels(count)
@@ -101,8 +102,9 @@ def test_many_labels(name: str, count: int) -> None:
         assert format.decode(answer, text, question).entities == kept
         for level in (Level.SYNTAX, Level.FAITHFUL):
             assert reject(format.grammar(text, question, level), answer) is None
-        # Tags of 36 labels nest no more than nine deep: the stack is a parameter of 64 bits.
-        assert not dropped or (name, count) == ("multi_tag", 36)
+        # Tags of 36 labels nest no more than nine deep: the stack is a parameter of 64 bits. And
+        # no answer has more than 60 items for so short a text.
+        assert not dropped or (name, count) == ("multi_tag", 36) or count > 60
 
 
 @given(text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))

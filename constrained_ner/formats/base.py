@@ -279,10 +279,19 @@ class Format(ABC):
         labels = self.check(labels)
         reader = Reader(text)
         if strict:
-            self.read(parse(self.name, self.syntax(labels), answer), reader, labels)
+            self.read(self.tree(answer, labels), reader, labels)
         else:
             self.salvage(answer, reader, labels)
         return Decoded(text_order(reader.entities), tuple(reader.problems), reader.places)
+
+    def tree(self, answer: str, labels: tuple[str, ...]) -> Tree[Token]:
+        """The syntax tree of an answer.
+
+        Raises
+        ------
+        AnswerError: the answer does not follow the grammar; it says where, and what was expected.
+        """
+        return parse(self.name, self.syntax(labels), answer)
 
     @abstractmethod
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
+from lark import Token, Tree
+
+from constrained_ner.errors import AnswerError
 from constrained_ner.fillings import choice, quote
-from constrained_ner.formats._tags import Marker, TagFormat
+from constrained_ner.formats._tags import Marker, TagFormat, pattern_of
 from constrained_ner.formats.base import Feature
+from constrained_ner.grammar import load_structure, parse
 from constrained_ner.labels import slug
 
 
@@ -36,10 +41,71 @@ class MultiTag(TagFormat):
         elements = [f"{quote(f'<{name}>')} marked {quote(f'</{name}>')}" for name in slugs]
         return {
             "element": "element: " + " | ".join(elements),
-            "literal": choice("literal", ["\\" + tag for tag in tags]),
-            "half": choice("half", [f"</{name}" for name in slugs]),
+            "literal": choice("literal", escaped(tags)),
+            "half": choice("half", halves(tags)),
             "TEXT": rf"TEXT: /[^<>\\]+|{near}/",
         }
+
+    def tree(self, answer: str, labels: tuple[str, ...]) -> Tree[Token]:
+        # A parser that tells the labels apart has states for each of them inside each other one:
+        # for 200 labels it takes minutes to make. So lark balances the tags, and whether they
+        # are of one label is seen here.
+        wrong = self.mismatch(answer, labels)
+        try:
+            tree = parse(self.name, _balanced(labels), answer)
+        except AnswerError as error:
+            if wrong is None or error.position <= wrong.position:
+                raise
+            raise wrong from None
+        if wrong is not None:
+            raise wrong
+        return tree
+
+    def mismatch(self, answer: str, labels: Sequence[str]) -> AnswerError | None:
+        """The error of the first end tag that is not that of the tag before it."""
+        markers = self.markers(labels)
+        closing = dict(markers)
+        stack: list[str] = []
+        for match in re.finditer(rf"\\?({pattern_of(markers)})", answer):
+            if match[0] != match[1]:
+                continue  # escaped: text
+            if match[1] in closing:
+                stack.append(closing[match[1]])
+            elif not stack:
+                return None
+            elif (expected := stack.pop()) != match[1]:
+                return AnswerError(self.name, answer, match.start(), repr(expected))
+        return None
+
+
+@lru_cache(maxsize=64)
+def _balanced(labels: tuple[str, ...]) -> str:
+    """The syntax-level source but that any end tag closes any tag, and with few terminals."""
+    format = MultiTag()
+    opening, closing = zip(*format.markers(labels), strict=True)
+    tags = [*opening, *closing]
+    # Before TEXT, which goes on, and an end tag before its half.
+    alike = [
+        choice("START_TAG.2", opening),
+        choice("END_TAG.2", closing),
+        choice("ESCAPED_TAG.2", escaped(tags)),
+        choice("HALF_TAG.1", halves(tags)),
+    ]
+    fillings = {
+        "element": "element: START_TAG marked END_TAG",
+        "literal": "literal: ESCAPED_TAG",
+        "half": "\n".join(["half: HALF_TAG", *alike]),
+    }
+    return load_structure(format.name).fill({**format.label_fillings(labels), **fillings})
+
+
+def escaped(tags: Iterable[str]) -> list[str]:
+    return ["\\" + tag for tag in tags]
+
+
+def halves(tags: Iterable[str]) -> list[str]:
+    """The end tags without their last character."""
+    return [tag[:-1] for tag in tags if tag.startswith("</")]
 
 
 def optional(words: Iterable[str]) -> str:
