@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Any, ClassVar
 
@@ -67,6 +67,8 @@ class Grammar:
     markers: what an answer opens, each with what closes it: the way grows with each that is opened.
     curb: from an unfinished answer to a grammar for it that lets less through, None where there is
         none: to what is written it may only add less.
+    maker: makes the same grammar. What is pickled is this, where there is one, since closers and
+        curb are functions.
     """
 
     format: str
@@ -77,6 +79,12 @@ class Grammar:
     detour: int
     markers: Sequence[tuple[str, str]] = ()
     curb: Curb | None = field(default=None, compare=False)
+    maker: partial[Grammar] | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        if self.maker is None:
+            return super().__reduce__()
+        return self.maker, ()
 
 
 class Structure:

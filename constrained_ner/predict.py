@@ -28,6 +28,7 @@ from constrained_ner.errors import (
     CnerError,
     DecodingError,
     InputError,
+    LabelError,
     UnknownNameError,
 )
 from constrained_ner.formats import Format, Places, Problem, ProblemKind
@@ -345,6 +346,8 @@ class Predictor:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
             )
+        if self.backend == "llguidance" and self.level is not Level.FREE:
+            self._check_spelling()
         if self.backend != "llguidance":
             if self.level is not Level.SYNTAX:
                 raise UnknownNameError(
@@ -355,6 +358,18 @@ class Predictor:
                 raise UnknownNameError(
                     f"backend {self.backend} takes JSON schemas, and {self.format.name} has none"
                 )
+
+    def _check_spelling(self) -> None:
+        """Whether the model's tokens can spell an answer with each of the labels."""
+        for target in self.targets:
+            for label in target.labels:
+                written = self.format.write("a", [Entity(label, ((0, 1),))], [label])
+                at = self.model.vocabulary.can_write(written)
+                if at is not None:
+                    raise LabelError(
+                        f"label {label!r} cannot be asked for in {self.format.name}: the model's "
+                        f"tokens cannot spell {written[at]!r}"
+                    )
 
     def predict(self, documents: Iterable[Document | InputError]) -> Iterator[Prediction]:
         """One prediction for each document, in their order, as they are done.

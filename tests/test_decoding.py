@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from constrained_ner.decoding.rows import Row
 from constrained_ner.documents import Document
 from constrained_ner.errors import BudgetError, DecodingError
 from constrained_ner.formats import FORMATS, Format
-from constrained_ner.grammar import Grammar, Level
+from constrained_ner.grammar import Grammar, Level, reject
 from constrained_ner.models import LanguageModel
 from constrained_ner.prompts import messages
 from constrained_ner.vocabulary import Vocabulary
@@ -78,7 +79,8 @@ def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -
         prompts = [tiny_model.encode(messages(format, text, labels)) for text in texts]
         budgets = [len(tiny_model.vocabulary.tokenize(g.empty)) + 30 for g in grammars]
         for options in (
-            {"num_beams": 3, "num_return_sequences": 3},
+            {"num_beams": 3, "num_return_sequences": 1},
+            {"num_beams": 2, "do_sample": True, "temperature": 2.0, "num_return_sequences": 1},
             {"do_sample": True, "temperature": 2.0, "num_return_sequences": 2},
         ):
             torch.manual_seed(0)
@@ -114,6 +116,36 @@ def test_beams_under_a_mask_can_beat_greedy(tiny_model: LanguageModel) -> None:
     assert len(beams.text) == 6
     assert set(beams.text[1:]) <= set("abcd")
     assert score(beams.tokens) >= score(greedy.tokens) - 1e-4
+
+
+def letters(count: str) -> Grammar:
+    source = f'start: "x" /[a-d]{{{count}}}/\n'
+    return Grammar("letters", Level.SYNTAX, source, "xaaaa", lambda partial: (), 0)
+
+
+@pytest.mark.parametrize("count", ["2", "0,1", "2,400"])
+def test_more_beams_than_answers(tiny_model: LanguageModel, count: str) -> None:
+    """The best beam is an answer, and says whether the budget made it end."""
+    prompts = [tiny_model.encode([{"role": "user", "content": text}]) for text in CORPUS[:3]]
+    grammars = [letters(count)] * 3
+    answers = [
+        answer
+        for beams in (2, 9, 40)
+        for answer in generate(tiny_model, prompts, [9] * 3, grammars, num_beams=beams)
+    ]
+    for answer in answers:
+        assert answer.ended
+        assert reject(grammars[0], answer.text) is None
+        assert not answer.forced or len(answer.tokens) == 9
+    assert any(answer.forced for answer in answers) == (count == "2,400")
+
+
+def test_what_beams_are_not_for(tiny_model: LanguageModel) -> None:
+    ask = partial(generate, tiny_model, [[1, 2]], [9], [letters("2")], num_beams=3)
+    with pytest.raises(DecodingError, match="several answers of masked beams"):
+        ask(num_return_sequences=3)
+    with pytest.raises(DecodingError, match="cannot be recorded"):
+        ask(record=True)
 
 
 def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from random import Random
@@ -440,3 +441,16 @@ def test_schemas_are_schemas(name: str) -> None:
 
 def test_only_the_json_formats_have_schemas() -> None:
     assert {name for name, format in FORMATS.items() if format.schema(["x"])} == set(SCHEMAS)
+
+
+@every_format
+@given(data=st.data())
+def test_grammars_can_be_sent_to_another_process(name: str, data: st.DataObject) -> None:
+    document, labels = data.draw(cases(FORMATS[name]))
+    for level in (Level.SYNTAX, Level.FAITHFUL):
+        grammar = FORMATS[name].grammar(document.text, labels, level)
+        other = pickle.loads(pickle.dumps(grammar))
+        assert other == grammar
+        assert (other.curb is None) == (grammar.curb is None)
+        for written in ("", grammar.empty[:9], grammar.empty):
+            assert list(other.closers(written)) == list(grammar.closers(written))

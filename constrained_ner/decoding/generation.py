@@ -42,13 +42,24 @@ def generate(
     record: keep log-probabilities and kept mass of masked answers.
     processor: another outlines processor in place of ours; it must be good for all prompts.
     costs: what to add the costs to, but for `seconds`.
-    options: for `generate` of transformers, such as `num_beams` or `do_sample`.
+    options: for `generate` of transformers, such as `num_beams` or `do_sample`. Of masked beams
+        one answer a prompt can be had, the best, and nothing of it is recorded; of sampling
+        as many as `num_return_sequences`.
 
     Raises
     ------
     BudgetError, GrammarError, DecodingError: see `GrammarLogitsProcessor`.
+    DecodingError: more is asked of masked beams.
     """
-    wide = options.get("do_sample") or options.get("num_beams", 1) > 1
+    beams = options.get("num_beams", 1) > 1
+    if grammars is not None and beams and options.get("num_return_sequences", 1) > 1:
+        raise DecodingError(
+            "several answers of masked beams were asked for: expected one, since a grammar may let "
+            "fewer answers through than there are beams; sampling gives several"
+        )
+    if grammars is not None and beams and record:
+        raise DecodingError("masked beams cannot be recorded: expected one beam")
+    wide = options.get("do_sample") or beams
     costs = costs or Costs()
     masking = None
     if grammars is not None and processor is None:

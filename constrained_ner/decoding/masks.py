@@ -82,7 +82,11 @@ class Masks:
         forbidden = self._forbidden.to(logits.device)[
             words_of.to(logits.device, non_blocking=True).view(torch.uint8).long()
         ]
-        forbidden = forbidden.flatten(1)[:, : logits.shape[1]]  # [masks, vocabulary]
+        forbidden = forbidden.flatten(1)  # [masks, engine's vocabulary]
+        # Logits may be wider than the vocabulary, or narrower by what fills the last word.
+        beyond = max(0, logits.shape[1] - forbidden.shape[1])
+        forbidden = torch.nn.functional.pad(forbidden, (0, beyond), value=True)
+        forbidden = forbidden[:, : logits.shape[1]]
         if list(rows) == list(range(logits.shape[0])):
             logits.masked_fill_(forbidden, -torch.inf)
         else:

@@ -40,6 +40,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
     Rows may be reordered between steps (beam search) and may be several for each grammar, one
     block after the other (beams, returned sequences). It can be used again for the same batch.
 
+    Of beams the best one is an answer. Others need not be: where a grammar has fewer answers than
+    there are beams, the rest are tokens without a chance.
+
     Parameters
     ----------
     vocabulary: the model's.
@@ -99,6 +102,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
     def reset(self) -> None:
         """Forget the answers of the last run."""
         self._rows: list[Row] = []
+        # Beams that may have ended where others went on: of a prompt's tokens whether forced.
+        self._left: dict[tuple[int, tuple[int, ...]], bool] = {}
         self._prompt_length = -1
         self._length = -1
         self._written = torch.empty(0, 0, dtype=torch.long)  # [rows, generated]
@@ -198,6 +203,11 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
 
     def _follow(self, parents: list[int], last: list[int]) -> None:
         old = self._rows
+        copies = len(old) // len(self.grammars)
+        if copies > 1:
+            for i, row in enumerate(old):
+                if not row.ended and not row.dead and row.matcher.is_accepting():
+                    self._left[i // copies, tuple(row.tokens)] = row.forced
         last_use = {parent: i for i, parent in enumerate(parents)}
         self._rows = [
             old[parent] if last_use[parent] == i else old[parent].copy()
@@ -207,7 +217,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             row = self._rows[i]
             with self._about(i):
                 row.take(last[i], step)
-            if row.dead and len(self._rows) == len(self.grammars):
+            if row.dead and copies == 1:
                 # A beam that had nowhere to go is another matter: its score is -inf.
                 raise self._error(i, row.refusal(last[i]))
 
@@ -262,5 +272,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     found.append(Outcome(row.forced, tuple(row.steps)))
                     break
             else:
-                found.append(Outcome(False, ()))
+                end = next((k for k, t in enumerate(tokens) if t in self.vocabulary.ends), None)
+                forced = self._left.get((i // copies, tuple(tokens[:end])), False)
+                found.append(Outcome(forced, ()))
         return found

@@ -86,7 +86,8 @@ class SurfaceFormat(Format):
             if repeats < REPEATS or ended:
                 return None
             most = items + bool(rest) - first
-            return replace(grammar, source=_TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source))
+            source = _TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source)
+            return replace(grammar, source=source, maker=None)
 
         return tighter
 

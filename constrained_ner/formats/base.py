@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
 
 from lark import Token, Tree
@@ -336,6 +336,7 @@ class Format(ABC):
             closers=self.closers(text, labels),
             detour=self.detour(text, labels),
             markers=self.markers(labels),
+            maker=partial(self.grammar, text, labels, level),
         )
         if level is Level.SYNTAX:
             return grammar
