@@ -1,10 +1,13 @@
 """Do masked answers always parse, whatever the model prefers and whatever the budget?
 
-    python -m benchmarks.always_parses --decodes 100000 -o benchmarks/results/always_parses.json
+    python -m benchmarks.always_parses --decodes 200000 -o benchmarks/results/always_parses.json
 
-Each decode draws a text, labels, a format, a level, options, a budget (from the shortest answer up
-to twenty tokens more, now and then up to 300 more) and a *mind*: a source of logits that knows no
-language and wishes the grammar ill. A decode passes where the answer
+Each decode draws a *kind* of input (`KINDS`: long words, runs of white space, many and long labels,
+repeats, ...), of that kind a text and labels, a format, a level, options, a budget (from the
+shortest answer up to twenty tokens more, now and then up to 300 more) and a *mind*: a source of
+logits that knows no language and wishes the grammar ill. One batch in six is decoded by a small
+random model and drafts, as `cner predict` does it, two threads sharing the model. A decode passes
+where the answer
 
 - was ended by the grammar, within its budget,
 - is read strictly by lark, while llguidance made the masks,
@@ -16,13 +19,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,12 +39,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from constrained_ner.decoding.completion import shortest_answer
+from constrained_ner.decoding.fast import FastDecoder, Question
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
+from constrained_ner.decoding.rows import Answer
 from constrained_ner.documents import text_order
+from constrained_ner.errors import GrammarError
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
 from constrained_ner.grammar import Grammar, Level
+from constrained_ner.models import LanguageModel, wrap
 from constrained_ner.vocabulary import Vocabulary
 from constrained_ner.words import on_boundaries, one_line
+
+CHUNK = 480  # decodes of one seed, forty for each format
+MODEL = "a model, with drafts"
 
 # ---- a small vocabulary -------------------------------------------------------------------------
 
@@ -113,11 +127,69 @@ LABEL_SETS = [(label,) for label in LABELS] + [
 ]
 
 
+# Sets of many labels, and of long ones: where they become slugs, up to 12 bytes a character.
+MANY = [tuple(f"label {i}" for i in range(count)) for count in (40, 150)]
+LONG = ["😀" * 20, "蛋白質" * 20, "x" * 150, "<" * 40]
+
+
 def draw_text(rng: random.Random) -> str:
     while True:
         text = "".join(rng.choice(PIECES) for _ in range(rng.randint(1, 14)))
         if text.strip():
             return text
+
+
+Drawn = tuple[str, tuple[str, ...]]  # a text, labels
+
+
+def plain(rng: random.Random, one_label: bool) -> Drawn:
+    sets = LABEL_SETS[: len(LABELS)] if one_label else LABEL_SETS[12:]
+    return draw_text(rng), rng.choice(sets)
+
+
+def with_inside(rng: random.Random, one_label: bool, middle: str) -> Drawn:
+    text, labels = plain(rng, one_label)
+    at = rng.randint(0, len(text))
+    return text[:at] + middle + text[at:], labels
+
+
+def long_word(rng: random.Random, one_label: bool) -> Drawn:
+    letters = rng.choice(["ACGT", "MKVLAGETWY", "蛋白質", "x"])
+    middle = "".join(rng.choices(letters, k=rng.randint(200, 1500)))
+    return with_inside(rng, one_label, middle)
+
+
+def white_space(rng: random.Random, one_label: bool) -> Drawn:
+    return with_inside(rng, one_label, rng.choice([" ", "\t", "\n", " \t"]) * rng.randint(30, 300))
+
+
+def repeats(rng: random.Random, one_label: bool) -> Drawn:
+    some = [draw_text(rng), "a", "a b", "knee,", "left knee", "x\tx"]
+    text = " ".join([rng.choice(some)] * rng.randint(10, 120))
+    return text, plain(rng, one_label)[1]
+
+
+def many_labels(rng: random.Random, one_label: bool) -> Drawn:
+    text, labels = plain(rng, one_label)
+    return text, labels if one_label else rng.choice(MANY)
+
+
+def long_labels(rng: random.Random, one_label: bool) -> Drawn:
+    text, _ = plain(rng, one_label)
+    return text, tuple(rng.sample(LONG, 1 if one_label else rng.randint(1, 3)))
+
+
+Kind = Callable[[random.Random, bool], Drawn]
+# With how often each is drawn. Long answers take long.
+KINDS: dict[str, tuple[Kind, int]] = {
+    "plain": (plain, 60),
+    "no room": (plain, 15),  # a budget of the shortest answer, or a token or two more
+    "long word": (long_word, 4),
+    "white space": (white_space, 5),
+    "repeats": (repeats, 4),
+    "many labels": (many_labels, 4),
+    "long labels": (long_labels, 8),
+}
 
 
 @dataclass(frozen=True)
@@ -129,15 +201,14 @@ class Task:
     text: str
     labels: tuple[str, ...]
     grammar: Grammar
+    kind: str = "plain"
 
 
-def draw_task(rng: random.Random, name: str) -> Task:
+def draw_task(rng: random.Random, name: str, kind: str = "plain") -> Task:
     level = rng.choice([Level.SYNTAX, Level.FAITHFUL])
-    sets = LABEL_SETS[: len(LABELS)] if FORMATS[name].one_label else LABEL_SETS[12:]
-    labels = rng.choice(sets)
     fragments = rng.choice([1, 1, 1, 2, 3])
     while True:
-        text = draw_text(rng)
+        text, labels = KINDS[kind][0](rng, FORMATS[name].one_label)
         solid = len([unit for unit in text.split() if unit])
         options = Options(
             boundaries=rng.choice(["word", "word", "character"]),
@@ -146,7 +217,11 @@ def draw_task(rng: random.Random, name: str) -> Task:
             words=rng.choice(["space", "fine"]),
         )
         format = get_format(name, options)
-        return Task(format, level, text, labels, format.grammar(text, labels, level))
+        try:
+            return Task(format, level, text, labels, format.grammar(text, labels, level), kind)
+        except GrammarError as error:
+            if "shorter text" not in str(error):
+                raise
 
 
 # ---- minds --------------------------------------------------------------------------------------
@@ -169,6 +244,8 @@ def minds(vocabulary: Vocabulary) -> dict[str, Mind]:
     digits = bias(lambda p: p.isdigit(), 6.0)
     long = torch.tensor([float(len(piece)) for piece in pieces])[: vocabulary.size]
 
+    same = torch.randn(vocabulary.size, generator=torch.Generator().manual_seed(1)) * 5
+
     def noise(rng: torch.Generator) -> torch.Tensor:
         return torch.randn(vocabulary.size, generator=rng)
 
@@ -179,6 +256,7 @@ def minds(vocabulary: Vocabulary) -> dict[str, Mind]:
         "digits": lambda rng, step: noise(rng) + digits + ends,
         "long tokens": lambda rng, step: noise(rng) + long + ends,
         "eager to end": lambda rng, step: noise(rng) - ends,
+        "the same again": lambda rng, step: noise(rng) + same + ends,
     }
 
 
@@ -213,6 +291,42 @@ def decode(
     answers = ids[:, 3:].tolist()
     ends = [next((k for k, t in enumerate(a) if t in vocabulary.ends), len(a)) for a in answers]
     return [answer[: end + 1] for answer, end in zip(answers, ends, strict=True)]
+
+
+@cache
+def small_model(seed: int) -> LanguageModel:
+    return wrap("tiny", *tiny_llama(seed))
+
+
+def decode_with_drafts(
+    model: LanguageModel, tasks: list[Task], budgets: list[int], rng: random.Random
+) -> list[list[int] | str]:
+    """Answers' tokens, or what failed, of a model; every other one in a thread of its own."""
+    prompts = [rng.choices(range(model.vocabulary.size), k=3) for _ in tasks]
+    temperature, seed = rng.choice([0.0, 1.0]), rng.randrange(1000)
+
+    def answers(first: int) -> dict[int, list[int] | str]:
+        waiting = [
+            Question(
+                prompts[i],
+                budgets[i],
+                tasks[i].grammar,
+                kind=tasks[i].format.name,
+                ahead=partial(tasks[i].format.ahead, text=tasks[i].text),
+                key=i,
+            )
+            for i in range(first, len(tasks), 2)
+        ]
+        decoder = FastDecoder(model, 3, temperature=temperature, seed=seed)
+        found = decoder.decode(lambda: waiting.pop() if waiting else None)
+        return {
+            question.key: list(answer.tokens) if isinstance(answer, Answer) else str(answer)
+            for question, answer in found
+        }
+
+    with ThreadPoolExecutor(2) as threads:
+        every = {key: value for half in threads.map(answers, (0, 1)) for key, value in half.items()}
+    return [every[i] for i in range(len(tasks))]
 
 
 def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) -> str | None:
@@ -264,89 +378,125 @@ class Result:
     fault: str | None
 
 
-def run(decodes: int, seed: int, names: list[str], batch: int = 8) -> Iterator[Result]:
-    """Decode and judge, in batches of one format and one mind."""
+def run(
+    decodes: int, seed: int, names: list[str], batch: int = 8, kinds: Sequence[str] = ("plain",)
+) -> Iterator[Result]:
+    """Decode and judge, in batches of one format, one kind and one mind."""
     rng, torch_rng = random.Random(seed), torch.Generator().manual_seed(seed)
     _, vocabulary = small_vocabulary()
     sources = minds(vocabulary)
     done = 0
     while done < decodes:
         name = names[done // batch % len(names)]
-        mind = rng.choice(list(sources))
-        tasks = [draw_task(rng, name) for _ in range(min(batch, decodes - done))]
+        kind = rng.choices(kinds, [KINDS[kind][1] for kind in kinds])[0]
+        mind = rng.choice([*sources, MODEL])
+        tasks = [draw_task(rng, name, kind) for _ in range(min(batch, decodes - done))]
         shortest = [
             len(shortest_answer(vocabulary.matcher(t.grammar), t.grammar, vocabulary))
             for t in tasks
         ]
-        extra = [rng.randint(0, 20) if rng.random() < 0.85 else rng.randint(20, 300) for _ in tasks]
+        if kind == "no room":
+            extra = [rng.choice([0, 0, 1, 2]) for _ in tasks]
+        else:
+            extra = [
+                rng.randint(0, 20) if rng.random() < 0.85 else rng.randint(20, 300) for _ in tasks
+            ]
         budgets = [s + x for s, x in zip(shortest, extra, strict=True)]
-        answers = decode(
-            vocabulary,
-            [task.grammar for task in tasks],
-            budgets,
-            sources[mind],
-            torch_rng,
-            sample=rng.random() < 0.5,
-        )
+        answers: Sequence[list[int] | str]
+        if mind == MODEL:
+            # Its room for prompt and answer is 2,048 tokens.
+            answers = decode_with_drafts(small_model(rng.randrange(4)), tasks, budgets, rng)
+        else:
+            grammars = [task.grammar for task in tasks]
+            sample = rng.random() < 0.5
+            answers = decode(vocabulary, grammars, budgets, sources[mind], torch_rng, sample)
         for task, tokens, budget, least in zip(tasks, answers, budgets, shortest, strict=True):
+            if isinstance(tokens, str):
+                yield Result(task, mind, budget, least, "", tokens)
+                continue
             fault = judge(task, tokens, budget, vocabulary)
             yield Result(task, mind, budget, least, vocabulary.text_of(tokens), fault)
         done += len(tasks)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--decodes", type=int, default=5_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", choices=list(FORMATS), action="append")
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
+Verdicts = Counter[tuple[str, str, str, bool]]  # format, level, kind, whether it failed
 
-    counts: Counter[tuple[str, str, str]] = Counter()
+
+def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[dict[str, Any]]]:
+    """How many passed and failed, and what there is to say of those that failed."""
+    counts: Verdicts = Counter()
     faults: list[dict[str, Any]] = []
-    started = perf_counter()
-    names = arguments.format or list(FORMATS)
-    for i, result in enumerate(run(arguments.decodes, arguments.seed, names), 1):
-        verdict = "passed" if result.fault is None else "failed"
-        counts[result.task.format.name, str(result.task.level), verdict] += 1
+    for result in run(decodes, seed, names, kinds=list(KINDS)):
+        task = result.task
+        counts[task.format.name, str(task.level), task.kind, result.fault is not None] += 1
         if result.fault:
             faults.append(
                 {
-                    "format": result.task.format.name,
-                    "level": str(result.task.level),
-                    "options": str(result.task.format.options),
+                    "format": task.format.name,
+                    "level": str(task.level),
+                    "kind": task.kind,
+                    "options": str(task.format.options),
                     "mind": result.mind,
-                    "text": result.task.text,
-                    "labels": result.task.labels,
+                    "text": task.text,
+                    "labels": task.labels,
                     "budget": result.budget,
                     "shortest": result.shortest,
                     "answer": result.answer,
                     "fault": result.fault,
                 }
             )
-            print(json.dumps(faults[-1], ensure_ascii=False), file=sys.stderr)
-        if i % 1000 == 0:
-            print(
-                f"{i} decodes, {len(faults)} failed, {perf_counter() - started:.0f} s", flush=True
-            )
-    rows = [
-        {
-            "format": name,
-            "level": str(level),
-            "decodes": counts[name, level, "passed"] + counts[name, level, "failed"],
-            "failed": counts[name, level, "failed"],
+    return counts, faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--decodes", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--format", choices=list(FORMATS), action="append")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+
+    started = perf_counter()
+    names = arguments.format or list(FORMATS)
+    counts: Verdicts = Counter()
+    faults: list[dict[str, Any]] = []
+    sizes = [min(CHUNK, arguments.decodes - start) for start in range(0, arguments.decodes, CHUNK)]
+    seeds = [arguments.seed * 1_000_000 + i for i in range(len(sizes))]
+    # What is decoded hangs on the seed and not on how many processes there are.
+    with ProcessPoolExecutor(
+        arguments.processes, get_context("spawn"), torch.set_num_threads, (1,)
+    ) as pool:
+        for some, failed in pool.map(counted, sizes, seeds, [names] * len(sizes)):
+            counts += some
+            faults += failed
+            for fault in failed:
+                print(json.dumps(fault, ensure_ascii=False), file=sys.stderr)
+            seconds = perf_counter() - started
+            print(f"{counts.total()} decodes, {len(faults)} failed, {seconds:.0f} s", flush=True)
+
+    def row(**wanted: str) -> dict[str, Any]:
+        chosen = [
+            (key[3], count) for key, count in counts.items() if set(wanted.values()) <= set(key[:3])
+        ]
+        return {
+            **wanted,
+            "decodes": sum(count for _, count in chosen),
+            "failed": sum(count for failed, count in chosen if failed),
         }
+
+    rows = [
+        row(format=name, level=str(level))
         for name in names
         for level in (Level.SYNTAX, Level.FAITHFUL)
     ]
-    for row in rows:
-        print(
-            f"{row['format']:<13} {row['level']:<9} {row['decodes']:>7} decodes, "
-            f"{row['failed']} failed"
-        )
+    by_kind = [row(kind=kind) for kind in KINDS]
+    for line in rows + by_kind:
+        *what, decodes, failed = line.values()
+        print(f"{' '.join(what):<24} {decodes:>7} decodes, {failed} failed")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch")
+        packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
         arguments.output.write_text(
             json.dumps(
                 {
@@ -356,6 +506,7 @@ def main() -> None:
                     "python": platform.python_version(),
                     "seconds": round(perf_counter() - started),
                     "rows": rows,
+                    "kinds": by_kind,
                     "faults": faults,
                 },
                 ensure_ascii=False,

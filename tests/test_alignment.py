@@ -186,7 +186,9 @@ def test_fragments_are_the_innermost_windows(text: list[str], surface: str) -> N
     )
     found = fragmented(surface, together)
     assert [span(f) for f in found] == innermost
-    fewest = [min(len(f) for f in every if len(f) > 1 and span(f) == window) for window in innermost]
+    fewest = [
+        min(len(f) for f in every if len(f) > 1 and span(f) == window) for window in innermost
+    ]
     assert [len(f) for f in found] == fewest
     assert set(found) <= set(every)
 
