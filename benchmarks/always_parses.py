@@ -165,7 +165,7 @@ def white_space(rng: random.Random, one_label: bool) -> Drawn:
 
 def repeats(rng: random.Random, one_label: bool) -> Drawn:
     some = [draw_text(rng), "a", "a b", "knee,", "left knee", "x\tx"]
-    text = " ".join([rng.choice(some)] * rng.randint(10, 120))
+    text = " ".join([rng.choice(some)] * rng.randint(10, 120))[:400]
     return text, plain(rng, one_label)[1]
 
 
@@ -184,9 +184,9 @@ Kind = Callable[[random.Random, bool], Drawn]
 KINDS: dict[str, tuple[Kind, int]] = {
     "plain": (plain, 60),
     "no room": (plain, 15),  # a budget of the shortest answer, or a token or two more
-    "long word": (long_word, 4),
+    "long word": (long_word, 2),
     "white space": (white_space, 5),
-    "repeats": (repeats, 4),
+    "repeats": (repeats, 6),
     "many labels": (many_labels, 4),
     "long labels": (long_labels, 8),
 }

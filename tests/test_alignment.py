@@ -218,7 +218,7 @@ def test_a_long_and_foreign_surface_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, surfaces",
+    ("text", "surfaces"),
     [
         ("a b " * 2000, ["a a a a"] * 500),
         ("a " * 4000, ["a " * k + "a" for k in range(1, 500)]),

@@ -45,7 +45,7 @@ def test_every_answer_parses_whatever_the_model_prefers(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plain"])
 def test_every_answer_parses_whatever_is_asked(kind: str) -> None:
-    results = list(run(48, seed=len(kind), names=list(FORMATS), batch=4, kinds=[kind]))
+    results = list(run(24, seed=len(kind), names=list(FORMATS), batch=2, kinds=[kind]))
     faults = [result for result in results if result.fault]
     assert not faults, faults[0]
 
