@@ -24,7 +24,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -142,10 +141,8 @@ def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:
 
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, and what its losses are on dev."""
-    started = perf_counter()
     folder = trained(variant, arguments)
-    minutes = (perf_counter() - started) / 60
-    model = load_model(str(folder))
+    model = load_model(str(folder), dtype=arguments.dtype)
     recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
     gold = gold_of(recipe, model, arguments.documents)
     found: dict[str, list[float]] = {}
@@ -155,7 +152,6 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "cell": cell_of(variant, arguments),
         "weights": weights_of(str(folder)),
-        "minutes": round(minutes, 1),
         "losses": found,
         "device": device_name(model),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
@@ -165,7 +161,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def cell_of(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides a row."""
     changes = {**BASE, **VARIANTS[variant]}
-    sizes = {"examples": arguments.examples, "documents": arguments.documents}
+    names = ("examples", "documents", "dtype")
+    sizes = {name: getattr(arguments, name) for name in names}
     return {"variant": variant, **sizes, "recipe": changes}
 
 
@@ -210,10 +207,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                     else "-"
                     for name in names
                 ),
-                f"{row['minutes']:.0f}",
             ]
         )
-    return lined(["variant", "loss", "difference", "95 %", *names, "minutes"], lines)
+    return lined(["variant", "loss", "difference", "95 %", *names], lines)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -222,6 +218,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", default=",".join(VARIANTS), help="separated by commas")
     parser.add_argument("--examples", type=int, default=2000, help="of a variant")
     parser.add_argument("--documents", type=int, default=20, help="of each dev split")
+    parser.add_argument("--dtype", default="auto", help="in which is measured")
     parser.add_argument("--train", choices=VARIANTS, help="for this script's own use")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args(given)
@@ -244,7 +241,7 @@ def main(given: Sequence[str] | None = None) -> None:
             known[key] = measure(name, arguments)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(known[key]) + "\n")
-            print(f"{name}: {known[key]['minutes']} min", file=sys.stderr)
+            print(f"{name}: measured", file=sys.stderr)
         rows.append(known[key])
     print(table(rows))
 

@@ -396,3 +396,19 @@ def test_judge_sees_faults(vocabulary: Vocabulary) -> None:
     assert "not in the text" in str(
         judge(task, [*vocabulary.tokenize(foreign), end], 99, vocabulary)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("beyond", [0, 1, 70])
+def test_logits_wider_than_the_vocabulary(
+    vocabulary: Vocabulary, dtype: torch.dtype, beyond: int
+) -> None:
+    grammars = [grammar_of(FORMATS["single_term"])] * 2
+    processor = GrammarLogitsProcessor(vocabulary, grammars)
+    width = vocabulary.engine.vocab_size
+    logits = torch.zeros(2, width + beyond, dtype=dtype)
+    logits[:, width:] = 1.0
+    masked = processor(torch.zeros(2, 3, dtype=torch.long), logits)
+    assert masked.shape == (2, width + beyond)
+    allowed = vocabulary.allowed(vocabulary.matcher(grammars[0]))
+    assert masked[1].isfinite().nonzero()[:, 0].tolist() == allowed.tolist()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Iterator
 from threading import current_thread
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.always_parses import tiny_llama
 from constrained_ner import predict as predict_module
@@ -285,3 +288,45 @@ def test_a_real_model_on_real_sentences(smollm2: LanguageModel, samples: list[Do
     for prediction in predictor.predict(samples[:2]):
         assert prediction.error is None
         assert prediction.replies[0].parses
+
+
+def ascii_model() -> LanguageModel:
+    """A random model whose tokenizer has a token for each ASCII character, and no bytes."""
+    characters = [*("▁\n" + string.ascii_letters + string.digits + string.punctuation)]
+    known = {token: i for i, token in enumerate(["<unk>", "</s>", *characters])}
+    tokenizer = Tokenizer(models.BPE(vocab=known, merges=[], unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    wrapper: Any = PreTrainedTokenizerFast
+    fast = wrapper(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=1,
+        pad_token_id=1,
+        bos_token_id=None,
+    )
+    model: Any = LlamaForCausalLM(config)
+    return wrap("ascii", model.eval(), fast)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_the_tokens_cannot_spell(name: str) -> None:
+    """A label is refused before any work where answers hold it as it is; a text by itself."""
+    model = ascii_model()
+    documents = [Document("good", "knee pain"), Document("bad", "a β b")]
+    if name in ("multi_code", "multi_span", "multi_term", "single_code"):
+        with pytest.raises(LabelError, match="cannot spell '蛋'"):
+            Predictor(model, FORMATS[name], [Target(("蛋白",))])
+        targets = [Target(("protein",))]
+    else:
+        targets = [Target(("蛋白",))]  # not written, or as a slug
+    predictor = Predictor(model, FORMATS[name], targets, max_new_tokens=400)
+    good, bad = predictor.predict(documents)
+    assert good.error is None
+    assert bad.error == "document 'bad': the model's tokens cannot spell 'β' at offset 2"
