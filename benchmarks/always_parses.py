@@ -337,8 +337,8 @@ def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) ->
         return "not ended by the grammar"
     answer = vocabulary.text_of(tokens)
     try:
-        decoded = task.format.decode(answer, task.text, task.labels)
-        settled = task.format.settle(answer, task.text, task.labels)
+        decoded = task.format.decode(answer, task.text, task.labels, level=task.level)
+        settled = task.format.settle(answer, task.text, task.labels, task.level)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if any(entity.label not in task.labels for entity in decoded.entities):
@@ -349,7 +349,7 @@ def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) ->
     if again.answer != settled.answer:
         return f"settles to something else: {again.answer!r}"
     if task.level is Level.FAITHFUL:
-        bad = [p for p in decoded.problems if p.kind is not ProblemKind.DUPLICATE]
+        bad = [p for p in settled.problems if p.kind is not ProblemKind.DUPLICATE]
         if bad:
             return f"unfaithful: {bad[0].kind}: {bad[0].detail}"
         for entity in decoded.entities:
@@ -360,9 +360,10 @@ def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) ->
                 return f"off the boundaries: {entity}"
             if len(entity.fragments) > task.format.options.max_fragments:
                 return f"too many fragments: {entity}"
-            surface = one_line(entity.surface(task.text))
-            if surface != surface.strip():
-                return f"white space at the edge of {surface!r}"
+            for start, end in entity.fragments:
+                piece = one_line(task.text[start:end])
+                if piece != piece.strip():
+                    return f"white space at the edge of {piece!r}"
     return None
 
 

@@ -90,15 +90,27 @@ class Aligner:
                 return fragments
         return None
 
-    def nearest(self, surface: str, label: str, written: Fragments) -> Fragments | None:
+    def nearest(
+        self, surface: str, label: str, written: Fragments, *, masked: bool = False
+    ) -> Fragments | None:
         """Take the occurrence nearest to the offsets written, and not yet taken.
 
         The written offsets themselves come first where they do read the surface. Distance is
         that of the starts, then that of the ends.
+
+        Parameters
+        ----------
+        masked: a mask made the surface, of whole pieces of the text, and let any offsets through:
+            they count where a mask would have made the surface of that place.
         """
         offsets = [offset for span in written for offset in span]
         pieces = [self.text[start:end] for start, end in written]
         possible = offsets == sorted(offsets) and offsets[-1] <= len(self.text) and all(pieces)
+        if possible and masked:
+            cuts = boundaries_of(self.text, self.boundaries)
+            possible = all(offset in cuts for offset in offsets) and not any(
+                piece[0].isspace() or piece[-1].isspace() for piece in pieces
+            )
         if possible and " ".join(pieces) == surface and self.take(label, written):
             return written
         start, end = written[0][0], written[-1][1]

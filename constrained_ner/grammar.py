@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
@@ -79,7 +79,7 @@ class Grammar:
     detour: int
     markers: Sequence[tuple[str, str]] = ()
     curb: Curb | None = field(default=None, compare=False)
-    maker: partial[Grammar] | None = field(default=None, compare=False, repr=False)
+    maker: Callable[[], Grammar | None] | None = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> Any:
         if self.maker is None:

@@ -537,7 +537,7 @@ class Predictor:
         problems: tuple[Problem, ...]
         places: Mapping[Entity, Places] = {}
         try:
-            result = self.format.settle(written, text, job.labels)
+            result = self.format.settle(written, text, job.labels, self.level)
             parses, entities, problems = True, result.entities, result.problems
             settled = None if self.level is Level.FREE else result.answer
             places = result.places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import combinations, combinations_with_replacement, product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError, InexpressibleError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKind, get_format
 from constrained_ner.grammar import Level, reject
-from constrained_ner.words import one_line
+from constrained_ner.words import on_boundaries, one_line, units
 from tests.strategies import cases, labels, mutations, raw_cases, strings
 
 CASES = Path(__file__).parent / "cases"
@@ -391,3 +392,33 @@ def test_what_is_written_in_the_papers_order_is_read(name: str, data: st.DataObj
     decoded = format.decode(format.encode(document, labels), document.text, labels)
     if Feature.OFFSETS in format.expresses:  # else a surface may be read elsewhere
         assert set(decoded.entities) == set(document.entities)
+
+
+@given(text=st.text("ab \t", min_size=1, max_size=9).filter(str.strip), data=st.data())
+def test_masked_offsets_count_where_a_mask_would_have_made_the_surface(
+    text: str, data: st.DataObject
+) -> None:
+    """The mask of multi_brat lets any offsets through, and those inside words may read, too."""
+    format = get_format("multi_brat", Options(max_fragments=2))
+    edges = [0, *(end for _, end in units(text))]
+    spans = [(s, e) for s, e in combinations(edges, 2) if text[s:e] == text[s:e].strip() and s < e]
+    pairs = [(one, two) for one, two in product(spans, spans) if one[1] <= two[0]]
+    chosen = data.draw(st.sampled_from([*((span,) for span in spans), *pairs]))
+    surface = " ".join(text[s:e] for s, e in chosen)
+    anywhere = [
+        ((a, b), (c, d)) if len(chosen) == 2 else ((a, b),)
+        for a, b, c, d in combinations_with_replacement(range(len(text) + 1), 4)
+        if (len(chosen) == 2 or c == d == len(text))
+    ]
+    reading = [p for p in anywhere if " ".join(text[s:e] for s, e in p) == surface]
+    written = data.draw(st.sampled_from([p for p in reading if all(s < e for s, e in p)]))
+    offsets = ";".join(f"{s} {e}" for s, e in written)
+    answer = f"Answer:\nT1 x {offsets} {surface}"
+    assert reject(format.grammar(text, ["x"], Level.FAITHFUL), answer) is None
+    settled = format.settle(answer, text, ["x"], Level.FAITHFUL)
+    (entity,) = settled.entities
+    assert settled.problems == ()
+    assert entity.surface(text) == surface
+    for start, end in entity.fragments:
+        assert on_boundaries(start, end, text)
+        assert text[start:end] == text[start:end].strip()

@@ -170,14 +170,14 @@ def test_faithful_answers(
     assert reject(syntax, answer) is None, answer
     parse(name, syntax.source, answer)
     allowed = {ProblemKind.DUPLICATE}
-    decoded = format.decode(answer, text, labels)
+    decoded = format.decode(answer, text, labels, level=Level.FAITHFUL)
     assert {problem.kind for problem in decoded.problems} <= allowed
     boundaries = "character" if options.get("words") == "fine" else format.options.boundaries
     for entity in decoded.entities:
         assert entity.label in labels
         for start, end in entity.fragments:
             assert on_boundaries(start, end, text, boundaries)
-    settled = format.settle(answer, text, labels)
+    settled = format.settle(answer, text, labels, Level.FAITHFUL)
     assert {problem.kind for problem in settled.problems} <= {*allowed, ProblemKind.DROPPED}
     assert reject(syntax, settled.answer) is None
     if name == "multi_bio":
@@ -454,3 +454,12 @@ def test_grammars_can_be_sent_to_another_process(name: str, data: st.DataObject)
         assert (other.curb is None) == (grammar.curb is None)
         for written in ("", grammar.empty[:9], grammar.empty):
             assert list(other.closers(written)) == list(grammar.closers(written))
+
+
+def test_so_can_curbed_ones() -> None:
+    wide = FORMATS["single_term"].grammar("a b", ["x"], Level.FAITHFUL)
+    assert wide.curb is not None
+    tight = wide.curb('Answer: ["a", "a", "a", "a", "a"')
+    assert tight is not None
+    assert tight.source != wide.source
+    assert pickle.loads(pickle.dumps(tight)) == tight

@@ -253,7 +253,8 @@ class Format(ABC):
                 f"{entity.describe(document.text)}: {cause}"
                 + (f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else "")
             )
-        if self.options.order == "paper":
+        # The faithful level has offsets in text order.
+        if self.options.order == "paper" and not (self.by_place and level is Level.FAITHFUL):
             kept = paper_order(kept, document.text)
         return self.write(document.text, kept, labels)
 
@@ -264,20 +265,27 @@ class Format(ABC):
     # ---- reading
 
     def decode(
-        self, answer: str, text: str, labels: Sequence[str], *, strict: bool = True
+        self,
+        answer: str,
+        text: str,
+        labels: Sequence[str],
+        *,
+        strict: bool = True,
+        level: Level = Level.FREE,
     ) -> Decoded:
         """The entities of an answer.
 
         Parameters
         ----------
         strict: follow the format's grammar to the letter, or else salvage what can be.
+        level: that of its mask: what FAITHFUL lets through is read as it is meant.
 
         Raises
         ------
         AnswerError: strict, and the answer does not follow the grammar.
         """
         labels = self.check(labels)
-        reader = Reader(text)
+        reader = Reader(text, level)
         if strict:
             self.read(self.tree(answer, labels), reader, labels)
         else:
@@ -301,9 +309,16 @@ class Format(ABC):
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         """Hand what can be made out in any string to the reader, and the problems with it."""
 
-    def settle(self, answer: str, text: str, labels: Sequence[str]) -> Settled:
-        """Read a masked answer strictly and write it anew: text order, each entity once."""
-        decoded = self.decode(answer, text, labels)
+    def settle(
+        self, answer: str, text: str, labels: Sequence[str], level: Level = Level.FREE
+    ) -> Settled:
+        """Read an answer strictly and write it anew: text order, each entity once.
+
+        Parameters
+        ----------
+        level: that of its mask.
+        """
+        decoded = self.decode(answer, text, labels, level=level)
         document = Document("", text, decoded.entities)
         kept, dropped = self.expressible(document, labels)
         problems = decoded.problems + tuple(
@@ -427,8 +442,9 @@ def _syntax(format: type[Format], options: Options, labels: tuple[str, ...]) -> 
 class Reader:
     """Collects the entities of one answer, each once, and the problems with it."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, level: Level):
         self.text = text
+        self.level = level
         self.entities: list[Entity] = []
         self.problems: list[Problem] = []
         self.places: dict[Entity, Places] = {}

@@ -33,7 +33,7 @@ from constrained_ner.formats.base import (
     offset,
     values,
 )
-from constrained_ner.grammar import Closers, load_structure
+from constrained_ner.grammar import Closers, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 
@@ -102,7 +102,9 @@ class MultiBrat(Format):
                 spans.append((offset(start), offset(end)))
             described = f"{label} {offsets} {surface!r}"
             if self.options.anchor == "surface":
-                fragments = aligner.nearest(surface, label, tuple(spans))
+                fragments = aligner.nearest(
+                    surface, label, tuple(spans), masked=reader.level is Level.FAITHFUL
+                )
                 if fragments is not None:
                     reader.add(label, fragments, place)
                 else:
