@@ -412,3 +412,19 @@ def test_logits_wider_than_the_vocabulary(
     assert masked.shape == (2, width + beyond)
     allowed = vocabulary.allowed(vocabulary.matcher(grammars[0]))
     assert masked[1].isfinite().nonzero()[:, 0].tolist() == allowed.tolist()
+
+
+@pytest.mark.parametrize(("name", "opened"), [("single_tag", "@@"), ("multi_tag", "<finding>")])
+@pytest.mark.parametrize("before", ["", "a", "@", "[@", "#", "\\\\", "<", "</finding"])
+def test_a_tag_just_opened_is_soon_closed(
+    name: str, opened: str, before: str, vocabulary: Vocabulary
+) -> None:
+    """At the syntax level, where the answer is no copy of the text: by no more than it has room."""
+    format = FORMATS[name]
+    grammar = grammar_of(format, Level.SYNTAX, "knee, " * 60)
+    for written in (f"Answer: ?{before}", f"Answer: ?{before} {opened}"):
+        matcher = vocabulary.matcher(grammar)
+        tokens = vocabulary.tokenize(written)
+        assert matcher.consume_tokens(tokens), written
+        plan = complete(matcher, written, grammar, vocabulary)
+        assert len(plan) <= 1 + len("x") + sum(len(closes) for _, closes in grammar.markers)

@@ -272,6 +272,7 @@ class TagFormat(Format):
             close = "".join(reversed(stack))
             if not whole.startswith(scan.sub(lambda m: m[0] * (m[0] != m[1]), body)):
                 yield close  # the syntax level: any text is a copy
+                yield f"x{close}"  # what was only just opened must not be empty
             nearest = bisect_left(ends, copied)
             for end in [copied, *ends[nearest : nearest + 4]] if stack else [copied]:
                 yield whole[copied:end] + close + whole[end:]
