@@ -5,7 +5,7 @@
 Each decode draws a *kind* of input (`KINDS`: long words, runs of white space, many and long labels,
 repeats, ...), of that kind a text and labels, a format, a level, options, a budget (from the
 shortest answer up to twenty tokens more, now and then up to 300 more) and a *mind*: a source of
-logits that knows no language and wishes the grammar ill. One batch in six is decoded by a small
+logits that knows no language and wishes the grammar ill. One batch in eight is decoded by a small
 random model and drafts, as `cner predict` does it, two threads sharing the model. A decode passes
 where the answer
 
@@ -43,7 +43,7 @@ from constrained_ner.decoding.fast import FastDecoder, Question
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
 from constrained_ner.decoding.rows import Answer
 from constrained_ner.documents import text_order
-from constrained_ner.errors import GrammarError
+from constrained_ner.errors import DecodingError, GrammarError
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
 from constrained_ner.grammar import Grammar, Level
 from constrained_ner.models import LanguageModel, wrap
@@ -84,13 +84,13 @@ def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabu
     return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
 
 
-def tiny_llama(seed: int = 0, context: int = 2048) -> tuple[Any, Any]:
+def tiny_llama(seed: int = 0, context: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:
     """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
-    tokenizer, vocabulary = small_vocabulary()
+    tokenizer = tokenizer or small_vocabulary()[0]
     torch.manual_seed(seed)
     model: Any = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=vocabulary.size,
+            vocab_size=len(tokenizer) + 37,
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,
@@ -293,6 +293,27 @@ def decode(
     return [answer[: end + 1] for answer, end in zip(answers, ends, strict=True)]
 
 
+def decode_each(
+    vocabulary: Vocabulary,
+    grammars: list[Grammar],
+    budgets: list[int],
+    mind: Mind,
+    rng: torch.Generator,
+    sample: bool,
+) -> list[list[int] | str]:
+    """The same, or what failed: a row that fails ends its batch; the others go on alone."""
+    try:
+        return [*decode(vocabulary, grammars, budgets, mind, rng, sample)]
+    except DecodingError as error:
+        found: list[list[int] | str] = []
+        for i, (grammar, budget) in enumerate(zip(grammars, budgets, strict=True)):
+            if i == error.row:
+                found.append(str(error))
+            else:
+                found += decode_each(vocabulary, [grammar], [budget], mind, rng, sample)
+        return found
+
+
 @cache
 def small_model(seed: int) -> LanguageModel:
     return wrap("tiny", *tiny_llama(seed))
@@ -405,12 +426,11 @@ def run(
         budgets = [s + x for s, x in zip(shortest, extra, strict=True)]
         answers: Sequence[list[int] | str]
         if mind == MODEL:
-            # Its room for prompt and answer is 2,048 tokens.
             answers = decode_with_drafts(small_model(rng.randrange(4)), tasks, budgets, rng)
         else:
             grammars = [task.grammar for task in tasks]
             sample = rng.random() < 0.5
-            answers = decode(vocabulary, grammars, budgets, sources[mind], torch_rng, sample)
+            answers = decode_each(vocabulary, grammars, budgets, sources[mind], torch_rng, sample)
         for task, tokens, budget, least in zip(tasks, answers, budgets, shortest, strict=True):
             if isinstance(tokens, str):
                 yield Result(task, mind, budget, least, "", tokens)

@@ -410,7 +410,7 @@ def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setti
             if kept:
                 gold = replace(document, entities=kept)
                 answer = format.encode(gold, question, setting.level)
-                decoded = format.decode(answer, document.text, question)
+                decoded = format.decode(answer, document.text, question, level=setting.level)
                 returned += len(set(kept) & set(decoded.entities))
     return Ceiling(setting, entities, expressible, returned, dict(causes))
 

@@ -11,7 +11,15 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from benchmarks.always_parses import CORPUS, KINDS, draw_task, judge, run, small_vocabulary
+from benchmarks.always_parses import (
+    CORPUS,
+    KINDS,
+    decode_each,
+    draw_task,
+    judge,
+    run,
+    small_vocabulary,
+)
 from constrained_ner.decoding.completion import complete, shortest_answer
 from constrained_ner.decoding.generation import generate
 from constrained_ner.decoding.processor import GrammarLogitsProcessor
@@ -428,3 +436,20 @@ def test_a_tag_just_opened_is_soon_closed(
         assert matcher.consume_tokens(tokens), written
         plan = complete(matcher, written, grammar, vocabulary)
         assert len(plan) <= 1 + len("x") + sum(len(closes) for _, closes in grammar.markers)
+
+
+def test_a_row_that_fails_is_counted_and_costs_no_other(vocabulary: Vocabulary) -> None:
+    """Of `always_parses`."""
+    calls = iter(range(10_000))
+
+    def mind(rng: torch.Generator, step: int) -> torch.Tensor:
+        logits = torch.randn(vocabulary.size, generator=rng)
+        return torch.full_like(logits, -torch.inf) if next(calls) == 0 else logits
+
+    grammars = [grammar_of(FORMATS["single_term"])] * 2
+    rng = torch.Generator().manual_seed(0)
+    failed, written = decode_each(vocabulary, grammars, [40, 40], mind, rng, sample=False)
+    assert isinstance(failed, str)
+    assert "a probability above zero" in failed
+    assert not isinstance(written, str)
+    assert reject(grammars[1], vocabulary.text_of(written)) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations, combinations_with_replacement, product
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,16 @@ def test_paper_order() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@given(data=st.data())
+def test_what_is_written_in_the_papers_order_is_let_through(name: str, data: st.DataObject) -> None:
+    format = get_format(name, Options(order="paper"))
+    document, labels = data.draw(cases(format))
+    kept, _ = format.expressible(document, labels, Level.FAITHFUL)
+    answer = format.encode(replace(document, entities=kept), labels, Level.FAITHFUL)
+    assert reject(format.grammar(document.text, labels, Level.FAITHFUL), answer) is None
+
+
+@every_format
 @given(data=st.data())
 def test_what_is_written_in_the_papers_order_is_read(name: str, data: st.DataObject) -> None:
     format = get_format(name, Options(order="paper"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.always_parses import tiny_llama
 from constrained_ner import predict as predict_module
@@ -301,18 +301,7 @@ def ascii_model() -> LanguageModel:
     )
     wrapper: Any = PreTrainedTokenizerFast
     fast = wrapper(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        eos_token_id=1,
-        pad_token_id=1,
-        bos_token_id=None,
-    )
-    model: Any = LlamaForCausalLM(config)
-    return wrap("ascii", model.eval(), fast)
+    return wrap("ascii", *tiny_llama(tokenizer=fast))
 
 
 @pytest.mark.parametrize("name", FORMATS)

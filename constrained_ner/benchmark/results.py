@@ -140,7 +140,9 @@ class _Answered:
             for answer in line["answers"]:
                 known = tuple(dict.fromkeys([*answer["labels"], *(labels or ())]))
                 with suppress(AnswerError):
-                    read = self.format.decode(answer["answer"], line["text"], known, strict=strict)
+                    read = self.format.decode(
+                        answer["answer"], line["text"], known, strict=strict, level=self.cell.level
+                    )
                     entities += read.entities
             found = Document(line["id"], line["text"], text_order(entities))
             records.append(Record(found.id, found))

@@ -84,8 +84,8 @@ class Masks:
         ]
         forbidden = forbidden.flatten(1)  # [masks, engine's vocabulary]
         # Logits may be wider than the vocabulary, or narrower by what fills the last word.
-        beyond = max(0, logits.shape[1] - forbidden.shape[1])
-        forbidden = torch.nn.functional.pad(forbidden, (0, beyond), value=True)
+        if (beyond := logits.shape[1] - forbidden.shape[1]) > 0:
+            forbidden = torch.nn.functional.pad(forbidden, (0, beyond), value=True)
         forbidden = forbidden[:, : logits.shape[1]]
         if list(rows) == list(range(logits.shape[0])):
             logits.masked_fill_(forbidden, -torch.inf)

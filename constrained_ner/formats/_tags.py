@@ -73,6 +73,13 @@ def pattern_of(markers: Sequence[Marker]) -> str:
     return "|".join(re.escape(marker) for pair in markers for marker in pair)
 
 
+def unescaped(answer: str, markers: Sequence[Marker]) -> Iterator[re.Match[str]]:
+    """The markers in an answer, without those that are its text."""
+    for match in re.finditer(rf"\\?({pattern_of(markers)})", answer):
+        if match[0] == match[1]:
+            yield match
+
+
 class Marked(NamedTuple):
     """What stands between two markers: a span of the copy, and the markers in the answer."""
 
@@ -262,13 +269,12 @@ class TagFormat(Format):
             body = partial.removeprefix("Answer: ")
             stack: list[str] = []
             copied = len(body)
-            for match in scan.finditer(body):
-                if match[0] == match[1]:
-                    copied -= len(match[1])
-                    if match[1] in closing:
-                        stack.append(closing[match[1]])
-                    elif stack:
-                        stack.pop()
+            for match in unescaped(body, markers):
+                copied -= len(match[0])
+                if match[0] in closing:
+                    stack.append(closing[match[0]])
+                elif stack:
+                    stack.pop()
             close = "".join(reversed(stack))
             if not whole.startswith(scan.sub(lambda m: m[0] * (m[0] != m[1]), body)):
                 yield close  # the syntax level: any text is a copy

@@ -10,7 +10,7 @@ from lark import Token, Tree
 
 from constrained_ner.errors import AnswerError
 from constrained_ner.fillings import choice, quote
-from constrained_ner.formats._tags import Marker, TagFormat, pattern_of
+from constrained_ner.formats._tags import Marker, TagFormat, unescaped
 from constrained_ner.formats.base import Feature
 from constrained_ner.grammar import load_structure, parse
 from constrained_ner.labels import slug
@@ -66,14 +66,12 @@ class MultiTag(TagFormat):
         markers = self.markers(labels)
         closing = dict(markers)
         stack: list[str] = []
-        for match in re.finditer(rf"\\?({pattern_of(markers)})", answer):
-            if match[0] != match[1]:
-                continue  # escaped: text
-            if match[1] in closing:
-                stack.append(closing[match[1]])
+        for match in unescaped(answer, markers):
+            if match[0] in closing:
+                stack.append(closing[match[0]])
             elif not stack:
                 return None
-            elif (expected := stack.pop()) != match[1]:
+            elif (expected := stack.pop()) != match[0]:
                 return AnswerError(self.name, answer, match.start(), repr(expected))
         return None
 
