@@ -38,16 +38,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from constrained_ner.decoding.completion import shortest_answer
-from constrained_ner.decoding.fast import FastDecoder, Question
-from constrained_ner.decoding.processor import GrammarLogitsProcessor
-from constrained_ner.decoding.rows import Answer
 from constrained_ner.documents import text_order
+from constrained_ner.engines.completion import shortest_answer
+from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.processor import GrammarLogitsProcessor
+from constrained_ner.engines.sequence import Answer
+from constrained_ner.engines.speculative import FastDecoder, Question
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import DecodingError, GrammarError
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
-from constrained_ner.grammar import Grammar, Level
-from constrained_ner.models import LanguageModel, wrap
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.words import on_boundaries, one_line
 
 CHUNK = 480  # decodes of one seed, forty for each format

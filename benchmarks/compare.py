@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.benchmark.blocks import EMPTY, number, percent
 from constrained_ner.benchmark.grid import Grid, load_data, run, variants_of
 from constrained_ner.benchmark.report import write_report
@@ -35,10 +36,10 @@ from constrained_ner.benchmark.view import (
 )
 from constrained_ner.cli.benchmark import Bar
 from constrained_ner.corpora.files import sha256_of
+from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts
-from constrained_ner.trained import DEFAULT_MODEL, folder_of, load_trained
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import load_trained
 from constrained_ner.training.saving import card
 
 from .readme import put

@@ -19,12 +19,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from constrained_ner.check import Checker
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
+from constrained_ner.engines.models import BASE_MODEL, load_vocabulary, packaged_model
+from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.models import BASE_MODEL, load_vocabulary, packaged_model
+from constrained_ner.formats.grammar import Level
 
 FILES = [
     "ncbi_disease/iob_tsv/test.tsv",

@@ -41,18 +41,18 @@ import torch
 from outlines.processors import OutlinesLogitsProcessor
 
 import constrained_ner
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
-from constrained_ner.decoding.costs import Costs
-from constrained_ner.decoding.fast import FastDecoder, Question
-from constrained_ner.decoding.generation import generate
-from constrained_ner.decoding.processor import GrammarLogitsProcessor
 from constrained_ner.documents import Document
+from constrained_ner.engines.costs import Costs
+from constrained_ner.engines.models import LanguageModel, load_model
+from constrained_ner.engines.processor import GrammarLogitsProcessor
+from constrained_ner.engines.reference import generate
+from constrained_ner.engines.speculative import FastDecoder, Question
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
-from constrained_ner.models import LanguageModel, load_model
-from constrained_ner.prompts import messages
-from constrained_ner.trained import DEFAULT_MODEL
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import messages
 
 from .readme import put
 

@@ -24,15 +24,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.benchmark.grid import PACKAGES, Data, load_data
+from constrained_ner.engines.models import LanguageModel, device_name, load_model
 from constrained_ner.errors import ModelError
+from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.formats import FORMATS, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, paired_test
-from constrained_ner.models import LanguageModel, device_name, load_model
-from constrained_ner.predict import Predictor
-from constrained_ner.prompts import Target
-from constrained_ner.trained import DEFAULT_MODEL, Dataset, Trained, asking, folder_of, load_trained
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import Dataset, Trained, asking, load_trained
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import Predictor
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, by_document, dev_score, load_results, load_rows
 

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import constrained_ner
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
+from constrained_ner.engines.models import LanguageModel, load_model
 from constrained_ner.formats import FORMATS, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.models import LanguageModel, load_model
-from constrained_ner.predict import Predictor
-from constrained_ner.prompts import Target
-from constrained_ner.trained import DEFAULT_MODEL
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import Predictor
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ("Chemical", "Disease")

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from constrained_ner.engines.models import LanguageModel, device_name, load_model
 from constrained_ner.formats import FORMATS
-from constrained_ner.models import LanguageModel, device_name, load_model
 from constrained_ner.training.building import build
 from constrained_ner.training.data import load_corpus
 from constrained_ner.training.examples import Example

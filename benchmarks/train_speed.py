@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from constrained_ner.models import device_name, load_model
+from constrained_ner.engines.models import device_name, load_model
 from constrained_ner.training.cache import FILE
 from constrained_ner.training.data import Drawn, draw_examples
 from constrained_ner.training.loop import _with_lora

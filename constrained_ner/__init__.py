@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError
 from constrained_ner.formats import FORMATS, get_format
-from constrained_ner.grammar import Grammar, Level
+from constrained_ner.formats.grammar import Grammar, Level
 
 if TYPE_CHECKING:
-    from constrained_ner.extractor import Extractor
+    from constrained_ner.pipeline.extractor import Extractor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "Extractor":  # which loads torch
-        from constrained_ner.extractor import Extractor
+        from constrained_ner.pipeline.extractor import Extractor
 
         return Extractor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

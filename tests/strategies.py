@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import Feature, Format
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.words import Span, tokens, units
 
 EXPLORE = os.environ.get("CNER_HYPOTHESIS") == "explore"

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.alignment import MAX_FRAGMENTS, Aligner, Fragments, fragmented, occurrences
 from constrained_ner.documents import Entity
 from constrained_ner.formats import Options, get_format
+from constrained_ner.formats.alignment import (
+    MAX_FRAGMENTS,
+    Aligner,
+    Fragments,
+    fragmented,
+    occurrences,
+)
 from constrained_ner.words import on_boundaries
 from tests.strategies import strings, texts
 

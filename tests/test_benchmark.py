@@ -28,11 +28,11 @@ from constrained_ner.benchmark.tables import costs
 from constrained_ner.benchmark.view import View
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, ModelError, UnknownNameError
-from constrained_ner.evaluate import evaluate, load
+from constrained_ner.evaluation.report import evaluate, load
 from constrained_ner.formats import FORMATS, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.prompts import Target
-from constrained_ner.trained import Dataset, Trained
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import Dataset, Trained
+from constrained_ner.pipeline.prompts import Target
 from tests.test_cli import cner
 from tests.training_models import LABELS, TEN, silent, write_documents
 

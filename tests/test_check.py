@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from constrained_ner.check import Checker, Report
 from constrained_ner.corpora import read
-from constrained_ner.decoding.budget import derived_budget
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.vocabulary import Vocabulary
+from constrained_ner.evaluation.coverage import Checker, Report
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Grammar, Level
-from constrained_ner.models import LanguageModel
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.words import tokens
 
 LEVELS = [Level.SYNTAX, Level.FAITHFUL]

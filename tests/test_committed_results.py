@@ -11,7 +11,7 @@ import pytest
 from benchmarks import compare, decode_speed, readme
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 
 SPEED = Path(decode_speed.__file__).parent / "results" / "decode_speed.json"
 

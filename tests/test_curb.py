@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.decoding.completion import complete, shortest_answer
-from constrained_ner.decoding.fast import FastDecoder, Question
-from constrained_ner.decoding.generation import generate
-from constrained_ner.decoding.processor import GrammarLogitsProcessor
-from constrained_ner.decoding.rows import Answer, Row
 from constrained_ner.documents import Entity
+from constrained_ner.engines.completion import complete, shortest_answer
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.processor import GrammarLogitsProcessor
+from constrained_ner.engines.reference import generate
+from constrained_ner.engines.sequence import Answer, Row
+from constrained_ner.engines.speculative import FastDecoder, Question
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.formats._items import REPEATS, SurfaceFormat
-from constrained_ner.grammar import Grammar, Level
-from constrained_ner.models import LanguageModel
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.families.terms import REPEATS, SurfaceFormat
+from constrained_ner.formats.grammar import Grammar, Level
 from tests.strategies import cases, examples
 from tests.test_fast import tiny
 

@@ -20,17 +20,18 @@ from benchmarks.always_parses import (
     run,
     small_vocabulary,
 )
-from constrained_ner.decoding.completion import complete, shortest_answer
-from constrained_ner.decoding.generation import generate
-from constrained_ner.decoding.processor import GrammarLogitsProcessor
-from constrained_ner.decoding.rows import Row
 from constrained_ner.documents import Document
+from constrained_ner.engines.completion import complete, shortest_answer
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.processor import GrammarLogitsProcessor
+from constrained_ner.engines.reference import generate
+from constrained_ner.engines.sequence import Row
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, DecodingError
 from constrained_ner.formats import FORMATS, Format
-from constrained_ner.grammar import Grammar, Level, reject
-from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import messages
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.formats.matching import reject
+from constrained_ner.pipeline.prompts import messages
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
 LABELS = ("finding", "gene")

@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.dev_scores import Scores, compared, main, pooled, table
 from constrained_ner.errors import ModelError, UnknownNameError
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts
-from constrained_ner.trained import Dataset, Trained, load_trained
+from constrained_ner.evaluation import Counts
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import Dataset, Trained, load_trained
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import dev_score
 from tests.training_models import LABELS, write_documents

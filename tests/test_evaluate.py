@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from constrained_ner.check import Checker
 from constrained_ner.cli import Group
 from constrained_ner.cli.evaluate import evaluate as command
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, LabelError
-from constrained_ner.evaluate import (
+from constrained_ner.evaluation import Counts, Scores
+from constrained_ner.evaluation.coverage import Checker
+from constrained_ner.evaluation.report import (
     DataSet,
     Health,
     Record,
@@ -32,12 +35,9 @@ from constrained_ner.evaluate import (
     read_predictions,
 )
 from constrained_ner.formats import FORMATS, Options
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, Scores
-from constrained_ner.models import LanguageModel
-from constrained_ner.predict import Predictor
-from constrained_ner.prompts import Target
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import Predictor
 
 TEXT = "left and right knee pain in colon cancer"
 LEFT = Entity("Disease", ((0, 4), (15, 24)))

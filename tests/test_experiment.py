@@ -10,7 +10,7 @@ import pytest
 
 from constrained_ner.benchmark.experiment import load_experiment, plan, run_experiment
 from constrained_ner.errors import InputError
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.training.sampling import CONFIGURATIONS
 from tests.training_models import silent, write_documents
 

@@ -30,20 +30,20 @@ from transformers import (
 )
 
 from benchmarks.always_parses import draw_task, small_vocabulary
-from constrained_ner.decoding import drafts
-from constrained_ner.decoding.blocks import Blocks
-from constrained_ner.decoding.completion import shortest_answer
-from constrained_ner.decoding.costs import Costs
-from constrained_ner.decoding.fast import FastDecoder, Question, why_not
-from constrained_ner.decoding.generation import generate
-from constrained_ner.decoding.rows import Answer, Row
 from constrained_ner.documents import Document
+from constrained_ner.engines import drafts
+from constrained_ner.engines.completion import shortest_answer
+from constrained_ner.engines.costs import Costs
+from constrained_ner.engines.kv_cache import Blocks
+from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.reference import generate
+from constrained_ner.engines.sequence import Answer, Row
+from constrained_ner.engines.speculative import FastDecoder, Question, why_not
 from constrained_ner.errors import BudgetError, CnerError, DecodingError, GrammarError
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Grammar, Level
-from constrained_ner.models import LanguageModel, wrap
-from constrained_ner.predict import Predictor
-from constrained_ner.prompts import Target
+from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import Predictor
 
 ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),

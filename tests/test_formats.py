@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import constrained_ner
-from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError, InexpressibleError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKind, get_format
-from constrained_ner.grammar import Level, reject
+from constrained_ner.formats.alignment import Aligner
+from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.matching import reject
 from constrained_ner.words import on_boundaries, one_line, units
 from tests.strategies import cases, labels, mutations, raw_cases, strings
 

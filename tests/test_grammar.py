@@ -16,19 +16,17 @@ from jsonschema import Draft202012Validator
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
-from constrained_ner.fillings import MAX_FRAGMENTED_UNITS, MAX_SPAN_UNITS, item_bound, number_up_to
-from constrained_ner.fillings import quote as lark_literal
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
-from constrained_ner.grammar import (
-    Grammar,
-    Level,
-    Structure,
-    byte_matcher,
-    load_schema,
-    load_structure,
-    parse,
-    reject,
+from constrained_ner.formats.fillings import (
+    MAX_FRAGMENTED_UNITS,
+    MAX_SPAN_UNITS,
+    item_bound,
+    number_up_to,
 )
+from constrained_ner.formats.fillings import quote as lark_literal
+from constrained_ner.formats.grammar import Grammar, Level, Structure, load_schema, load_structure
+from constrained_ner.formats.matching import byte_matcher, reject
+from constrained_ner.formats.parsing import parse
 from constrained_ner.words import on_boundaries, tokens
 from tests.strategies import cases, examples, label_sets, mutations, texts
 
@@ -263,9 +261,10 @@ def test_long_texts_do_not_crash_on_a_small_stack() -> None:
     """Where a grammar nests too deeply the process ends, without an exception."""
     script = """
 import threading
-from constrained_ner.fillings import MAX_FRAGMENTED_UNITS
+from constrained_ner.formats.fillings import MAX_FRAGMENTED_UNITS
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Level, byte_matcher
+from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.matching import byte_matcher
 
 def work():
     for name in FORMATS:

@@ -14,7 +14,7 @@ from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
 from constrained_ner.documents import Entity
-from constrained_ner.metrics import (
+from constrained_ner.evaluation import (
     METRICS,
     PARITY,
     Counts,
@@ -36,7 +36,7 @@ from constrained_ner.metrics import (
     text_set,
     uniner,
 )
-from constrained_ner.metrics import resampling as resampling_module
+from constrained_ner.evaluation import resampling as resampling_module
 from tests.strategies import documents, examples
 
 SUBSETS: dict[str, Metric] = {

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from benchmarks.always_parses import tiny_llama
-from constrained_ner.errors import ModelError
-from constrained_ner.models import (
+from constrained_ner.engines.models import (
     BASE_MODEL,
     LanguageModel,
     load_model,
@@ -21,6 +20,7 @@ from constrained_ner.models import (
     packaged_model,
     wrap,
 )
+from constrained_ner.errors import ModelError
 
 
 def test_a_folder(tiny_folder: Path, tiny_model: LanguageModel) -> None:

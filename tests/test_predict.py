@@ -13,15 +13,15 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.always_parses import tiny_llama
-from constrained_ner import predict as predict_module
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.models import LanguageModel, wrap
-from constrained_ner.predict import Prediction, Predictor, Summary
-from constrained_ner.prompts import Target, messages, prompt
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline import task as predict_module
+from constrained_ner.pipeline.prompts import Target, messages, prompt
+from constrained_ner.pipeline.task import Prediction, Predictor, Summary
 
 LABELS = ("Disease", "Anatomy")
 
@@ -267,7 +267,7 @@ def test_the_prompt_is_the_contracts(name: str) -> None:
 
 
 def test_examples_are_shown_before_the_question(samples: list[Document]) -> None:
-    from constrained_ner.prompts import demonstrations
+    from constrained_ner.pipeline.prompts import demonstrations
 
     example = Document(
         "x", "BCL6 binds CD28.", (Entity("Gene", ((0, 4),)), Entity("Gene", ((11, 15),)))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, table
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import FORMATS
-from constrained_ner.models import LanguageModel
 from constrained_ner.training.examples import Question, make_example
 from tests.training_models import TEN
 

@@ -45,7 +45,7 @@ from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats import get_format
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import script_data
 from tests.test_benchmark import write_cell
 from tests.training_models import LABELS, TEN, silent, write_documents

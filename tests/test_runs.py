@@ -28,15 +28,15 @@ from benchmarks.always_parses import tiny_llama
 from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
-from constrained_ner.decoding.blocks import Blocks
 from constrained_ner.documents import Document, Entity, Passage
+from constrained_ner.engines.kv_cache import Blocks
+from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
-from constrained_ner.models import LanguageModel, wrap
-from constrained_ner.predict import Prediction, Predictor, Summary
-from constrained_ner.prompts import Target
-from constrained_ner.runs import CHUNK, run
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.runs import CHUNK, run
+from constrained_ner.pipeline.task import Prediction, Predictor, Summary
 from tests.conftest import SAMPLES
 from tests.test_cli import cner
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.segments import SEGMENTS, segments, sentences, windows
+from constrained_ner.pipeline.segments import SEGMENTS, segments, sentences, windows
 from tests.strategies import texts
 
 

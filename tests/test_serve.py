@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from constrained_ner import Extractor
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.serve.app import Limits, create_app
 from constrained_ner.serve.worker import BusyError, Worker
 

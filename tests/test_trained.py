@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from constrained_ner.errors import ModelError
-from constrained_ner.prompts import Target
-from constrained_ner.trained import (
+from constrained_ner.pipeline.manifest import (
     FAR_BELOW,
     FILE,
     Dataset,
@@ -20,6 +19,7 @@ from constrained_ner.trained import (
     default_format,
     load_trained,
 )
+from constrained_ner.pipeline.prompts import Target
 from constrained_ner.training.saving import card
 
 TRAINED = Trained(

@@ -16,12 +16,12 @@ from huggingface_hub import ModelCard
 
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import InputError, TrainingError, UnknownNameError
+from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts
-from constrained_ner.models import LanguageModel
-from constrained_ner.trained import Dataset, Trained
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import Dataset, Trained
 from constrained_ner.training import recipe as recipe_module
 from constrained_ner.training.batches import (
     IGNORED,

@@ -14,8 +14,8 @@ import pytest
 
 from constrained_ner import energy
 from constrained_ner.errors import MissingExtraError, TrainingError
-from constrained_ner.metrics import Counts
-from constrained_ner.trained import load_trained
+from constrained_ner.evaluation import Counts
+from constrained_ner.pipeline.manifest import load_trained
 from constrained_ner.training import reporting
 from constrained_ner.training.checkpoints import last_checkpoint
 from constrained_ner.training.loop import train

@@ -25,14 +25,14 @@ from peft.utils import save_and_load
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from constrained_ner import models as models_module
 from constrained_ner.cli import main
+from constrained_ner.engines import models as models_module
+from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.errors import TrainingError
+from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
-from constrained_ner.metrics import Counts
-from constrained_ner.models import BASE_MODEL, LanguageModel, load_model
-from constrained_ner.predict import Predictor
-from constrained_ner.trained import load_trained
+from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.task import Predictor
 from constrained_ner.training import data as data_module
 from constrained_ner.training import loop as loop_module
 from constrained_ner.training.building import build
@@ -686,7 +686,7 @@ def sharding(self, *arguments, fsdp_plugin=None, **options):
 
 AcceleratorState.__init__ = sharding
 
-from constrained_ner import models as models_module
+from constrained_ner.engines import models as models_module
 from constrained_ner.cli import main
 main()
 """

@@ -14,10 +14,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
-from constrained_ner.models import LanguageModel, wrap
-from constrained_ner.prompts import prompt
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import prompt
 from constrained_ner.training.recipe import Data, Evaluation, Optimisation, Recipe
 from constrained_ner.training.sampling import Examples
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import Message, token_ids
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.engines.chat import Message, token_ids
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.vocabulary import Vocabulary
 
 from .examples import Example, Question, make_example
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import get_format
-from constrained_ner.models import LanguageModel
-from constrained_ner.prompts import prompt
+from constrained_ner.pipeline.prompts import prompt
 
 from .examples import Example, Question
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from constrained_ner.corpora.files import sha256_of
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import TrainingError
-from constrained_ner.models import LanguageModel
 
 from .processes import wait
 from .recipe import Recipe

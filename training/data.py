@@ -9,10 +9,10 @@ from typing import Any
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.labels import check_labels
-from constrained_ner.models import LanguageModel
 
 from .building import build
 from .cache import fingerprint, load_examples

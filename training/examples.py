@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from constrained_ner.check import replay
 from constrained_ner.documents import Document
+from constrained_ner.engines.chat import Message
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, TrainingError
+from constrained_ner.evaluation.coverage import replay
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats import Options as FormatOptions
-from constrained_ner.grammar import Level
-from constrained_ner.prompts import DEFAULT_DATASET, Message, messages
-from constrained_ner.vocabulary import Vocabulary
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import DEFAULT_DATASET, messages
 
 
 class Tokenizing(Protocol):

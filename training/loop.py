@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 
+from constrained_ner.engines.models import LanguageModel, base_of, load_model, wrap
 from constrained_ner.errors import TrainingError
-from constrained_ner.metrics import Counts
-from constrained_ner.models import LanguageModel, base_of, load_model, wrap
+from constrained_ner.evaluation import Counts
 
 from .batches import Batches, answers_only, as_item, collate, collate_packed, pack
 from .cache import FILE as CACHE

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from constrained_ner.engines.models import BASE_MODEL
 from constrained_ner.errors import InputError, UnknownNameError
-from constrained_ner.grammar import Level
-from constrained_ner.models import BASE_MODEL
+from constrained_ner.formats.grammar import Level
 
 from .sampling import Examples, formats_of
 

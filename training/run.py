@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from constrained_ner.models import device_name, load_model
-from constrained_ner.trained import load_trained
+from constrained_ner.engines.models import device_name, load_model
+from constrained_ner.pipeline.manifest import load_trained
 
 from .bar import Bar
 from .cache import FILE as EXAMPLES

@@ -17,8 +17,8 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats import Options as FormatOptions
-from constrained_ner.grammar import Level
-from constrained_ner.prompts import Target
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
 
 from .examples import Question
 

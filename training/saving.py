@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
-from constrained_ner.models import LanguageModel
-from constrained_ner.trained import FILE, Dataset, Trained, default_format
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.pipeline.manifest import FILE, Dataset, Trained, default_format
 
 from .cache import wording
 from .checkpoints import ADAPTER, writing

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.documents import Document
+from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import TrainingError
+from constrained_ner.evaluation import Counts, intervals, strict
 from constrained_ner.formats import get_format
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, intervals, strict
-from constrained_ner.models import LanguageModel
-from constrained_ner.predict import Prediction, Predictor, answer
-from constrained_ner.prompts import Target
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import Prediction, Predictor, answer
 
 from .checkpoints import writing
 from .data import Drawn, load_corpus

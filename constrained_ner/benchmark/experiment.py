@@ -16,7 +16,7 @@ from typing import Any
 from constrained_ner.benchmark import grid
 from constrained_ner.benchmark.results import gather
 from constrained_ner.errors import InputError, UnknownNameError
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.training.recipe import Recipe, build_recipe
 from constrained_ner.training.sampling import CONFIGURATIONS
 
@@ -209,8 +209,8 @@ def _parameters(model: str) -> int | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from constrained_ner.engines.models import base_of
     from constrained_ner.errors import ModelError
-    from constrained_ner.models import base_of
 
     try:
         config = AutoConfig.from_pretrained(base_of(model))

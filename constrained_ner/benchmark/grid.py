@@ -27,10 +27,10 @@ from constrained_ner.documents import Document
 from constrained_ner.energy import check_country, measured
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
-from constrained_ner.prompts import Target
-from constrained_ner.trained import Trained, load_trained
+from constrained_ner.pipeline.manifest import Trained, load_trained
+from constrained_ner.pipeline.prompts import Target
 
 FILE = "results.json"
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
@@ -276,8 +276,8 @@ def _answer_quietly(cell: Cell) -> Cell:
 
 
 def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Loaded) -> None:
-    from constrained_ner.models import device_name, load_model
-    from constrained_ner.predict import Predictor
+    from constrained_ner.engines.models import device_name, load_model
+    from constrained_ner.pipeline.task import Predictor
 
     if cell.model not in loaded:
         loaded.clear()

@@ -15,7 +15,8 @@ from typing import Any
 from constrained_ner.benchmark.grid import Cell, Grid, done, options_of
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError
-from constrained_ner.evaluate import (
+from constrained_ner.evaluation import Counts, Scores, intervals, paired_test, strict
+from constrained_ner.evaluation.report import (
     DataSet,
     Record,
     Score,
@@ -25,9 +26,8 @@ from constrained_ner.evaluate import (
     read_predictions,
 )
 from constrained_ner.formats import Feature, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.metrics import Counts, Scores, intervals, paired_test, strict
-from constrained_ner.trained import load_trained
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import load_trained
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.

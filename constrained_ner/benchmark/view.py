@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from constrained_ner.metrics import Counts, Scores
+from constrained_ner.evaluation import Counts, Scores
 
 FREE = "free"
 Cell = dict[str, Any]

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import FILE, Grid, done, load_data, run, variants_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import gather
 from constrained_ner.cli.options import names_of
-from constrained_ner.grammar import Level
-from constrained_ner.trained import DEFAULT_MODEL
+from constrained_ner.formats.grammar import Level
 
 
 @click.command()

@@ -19,7 +19,7 @@ from constrained_ner.cli.options import (
     to_options,
 )
 from constrained_ner.formats import FORMATS, get_format
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
 
 
@@ -74,8 +74,8 @@ def check(
         most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
         options["max_fragments"] = min(8, most)
 
-    from constrained_ner.check import Checker, Report
-    from constrained_ner.models import load_vocabulary
+    from constrained_ner.engines.models import load_vocabulary
+    from constrained_ner.evaluation.coverage import Checker, Report
 
     vocabulary = load_vocabulary(model)
     reports: list[Report] = []

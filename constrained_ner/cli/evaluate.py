@@ -15,7 +15,8 @@ import click
 
 from constrained_ner.cli.options import labels_option
 from constrained_ner.corpora import INPUT_FORMATS
-from constrained_ner.evaluate import (
+from constrained_ner.evaluation import PARITY, Scores
+from constrained_ner.evaluation.report import (
     BREAKDOWNS,
     Comparison,
     DataSet,
@@ -27,9 +28,8 @@ from constrained_ner.evaluate import (
     pool,
     shorten,
 )
-from constrained_ner.evaluate import evaluate as evaluate_data
+from constrained_ner.evaluation.report import evaluate as evaluate_data
 from constrained_ner.formats import FORMATS
-from constrained_ner.metrics import PARITY, Scores
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import click
 from constrained_ner.cli.options import MASKED_LEVELS, format_options, labels_option, to_options
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Feature, Format, get_format
-from constrained_ner.grammar import Level
-from constrained_ner.prompts import messages
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import messages
 
 EXAMPLE = Document(
     "example",

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.corpora.files import LOGGER
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
-from constrained_ner.trained import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -28,14 +28,14 @@ from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import write_page
-from constrained_ner.prompts import DEFAULT_DATASET
-from constrained_ner.segments import SEGMENTS
-from constrained_ner.trained import DEFAULT_FORMAT, asking, load_trained
+from constrained_ner.pipeline.manifest import DEFAULT_FORMAT, asking, load_trained
+from constrained_ner.pipeline.prompts import DEFAULT_DATASET
+from constrained_ner.pipeline.segments import SEGMENTS
 
 if TYPE_CHECKING:
-    from constrained_ner.predict import Prediction, Predictor, Summary
+    from constrained_ner.pipeline.task import Prediction, Predictor, Summary
 
 _RECORDS, _PAGE = "records", "html"
 
@@ -186,8 +186,8 @@ def predict(
     def documents() -> Iterable[Document | InputError]:
         return given if given is not None else islice(read(input or "", input_format), limit)
 
-    from constrained_ner.models import load_model
-    from constrained_ner.predict import Predictor, Summary
+    from constrained_ner.engines.models import load_model
+    from constrained_ner.pipeline.task import Predictor, Summary
 
     predictor = Predictor(
         load_model(model, adapter, device=device, dtype=dtype),
@@ -256,7 +256,7 @@ def _write(
     summary: Summary,
 ) -> None:
     """Records as they come; in the end they become what is wanted, if that is something else."""
-    from constrained_ner.runs import run
+    from constrained_ner.pipeline.runs import run
 
     records = output if kind == _RECORDS else output.with_name(f".{output.name}.records")
     predictions = run(
@@ -302,7 +302,7 @@ def _shown(
             console.print(reading.coloured(prediction, labels))
             yield prediction
         return
-    from constrained_ner.runs import line_of
+    from constrained_ner.pipeline.runs import line_of
 
     written = reading.plain if readable else line_of
     if not sys.stdout.isatty():  # else what is printed shows how far it is

@@ -58,7 +58,7 @@ def serve(
         import uvicorn
     except ImportError:
         raise MissingExtraError("the server", "serve") from None
-    from constrained_ner.extractor import Extractor
+    from constrained_ner.pipeline.extractor import Extractor
     from constrained_ner.serve.app import Limits, create_app
 
     extractor = Extractor(model, adapter, device=device, dtype=dtype, batch_size=batch_size)

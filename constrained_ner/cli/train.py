@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from constrained_ner.cli.options import labels_option, names_of, progress
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 
 # Options that change one value of the recipe: the option, its table, its key, and its type.
 _VALUES: tuple[tuple[str, str, str, Any], ...] = (

@@ -11,16 +11,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from constrained_ner.errors import UnknownNameError
-from constrained_ner.formats.base import (
-    Decoded,
-    Feature,
-    Format,
-    Options,
-    Places,
-    Problem,
-    ProblemKind,
-    Settled,
-)
+from constrained_ner.formats.answers import Decoded, Places, Problem, ProblemKind, Settled
+from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.options import Options
 
 __all__ = [
     "FORMATS",

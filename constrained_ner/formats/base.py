@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
@@ -15,16 +14,18 @@ from typing import Any, ClassVar, Self
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
-from constrained_ner.errors import GrammarError, InexpressibleError, LabelError, UnknownNameError
-from constrained_ner.grammar import (
+from constrained_ner.errors import GrammarError, InexpressibleError, LabelError
+from constrained_ner.formats.answers import Decoded, Problem, ProblemKind, Reader, Settled
+from constrained_ner.formats.grammar import (
     Closers,
     Curb,
     Grammar,
     Level,
     load_schema,
     load_structure,
-    parse,
 )
+from constrained_ner.formats.options import Options
+from constrained_ner.formats.parsing import parse
 from constrained_ner.labels import check_labels, slug
 from constrained_ner.words import Span, on_boundaries, tokens, units
 
@@ -40,100 +41,6 @@ class Feature(StrEnum):
     DISCONTINUOUS = "discontinuous"
     OFFSETS = "carries offsets"
     ALL_LABELS = "all labels at once"
-
-
-class ProblemKind(StrEnum):
-    """What can be wrong with an answer."""
-
-    UNPARSABLE = "unparsable"
-    UNKNOWN_LABEL = "unknown label"
-    NOT_IN_TEXT = "not in the text"
-    OFFSET = "offset out of range"
-    DUPLICATE = "duplicate"
-    TRUNCATED = "truncated"
-    COPY = "copy differs from the text"
-    DROPPED = "dropped"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with an answer, and an excerpt of it."""
-
-    kind: ProblemKind
-    detail: str
-
-
-# Where in an answer something is written: one or more spans of it.
-Places = tuple[Span, ...]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The entities of an answer, in text order, each once, and what was wrong with it.
-
-    Attributes
-    ----------
-    places: where the answer says so, of each entity that was read strictly: from the end of the
-        item before it to the end of its own, its tags, its pair of markers; of a multi_brat line
-        whose surface decides, label and surface.
-    """
-
-    entities: tuple[Entity, ...]
-    problems: tuple[Problem, ...] = ()
-    places: Mapping[Entity, Places] = field(default_factory=dict, compare=False)
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A masked answer after settling: what `encode` writes for its entities.
-
-    Attributes
-    ----------
-    places: in the answer as it was, see `Decoded`.
-    """
-
-    answer: str
-    entities: tuple[Entity, ...]
-    problems: tuple[Problem, ...] = ()
-    places: Mapping[Entity, Places] = field(default_factory=dict, compare=False)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a caller may choose; a format ignores what does not concern it.
-
-    Parameters
-    ----------
-    boundaries: where surfaces and offsets may begin and end at the faithful level: `word` or
-        `character`.
-    max_fragments: the most fragments of a discontinuous entity at the faithful level.
-    anchor: what decides the offsets of a multi_brat line: its `surface` or its `offsets`.
-    words: what multi_bio tags: `space` (maximal runs of non-space) or `fine` (split at
-        punctuation, too).
-    order: `text`, or `paper` for reproduction: case-insensitive alphabetical.
-    """
-
-    boundaries: str = "word"
-    max_fragments: int = 1
-    anchor: str = "surface"
-    words: str = "space"
-    order: str = "text"
-
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "boundaries": ("word", "character"),
-        "anchor": ("surface", "offsets"),
-        "words": ("space", "fine"),
-        "order": ("text", "paper"),
-    }
-
-    def __post_init__(self) -> None:
-        for name, allowed in self.CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UnknownNameError(
-                    f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}"
-                )
-        if not 1 <= self.max_fragments <= 8:
-            raise UnknownNameError(f"max_fragments is {self.max_fragments}: expected 1 to 8")
 
 
 Dropped = list[tuple[Entity, str]]
@@ -437,85 +344,3 @@ def json_size(text: str) -> int:
 def _syntax(format: type[Format], options: Options, labels: tuple[str, ...]) -> str:
     instance = format(options)
     return load_structure(instance.name).fill(instance.label_fillings(labels))
-
-
-class Reader:
-    """Collects the entities of one answer, each once, and the problems with it."""
-
-    def __init__(self, text: str, level: Level):
-        self.text = text
-        self.level = level
-        self.entities: list[Entity] = []
-        self.problems: list[Problem] = []
-        self.places: dict[Entity, Places] = {}
-
-    def problem(self, kind: ProblemKind, detail: str) -> None:
-        self.problems.append(Problem(kind, detail if len(detail) <= 120 else detail[:117] + "..."))
-
-    def add(self, label: str, fragments: Sequence[Span], places: Places = ()) -> bool:
-        """An entity by its offsets; False, with a problem, where they cannot be.
-
-        Parameters
-        ----------
-        places: where the answer says so.
-        """
-        merged = list(fragments)
-        last = 0
-        for start, end in merged:
-            if not last <= start < end <= len(self.text):
-                self.problem(
-                    ProblemKind.OFFSET,
-                    f"{label} {merged}: expected start < end <= {len(self.text)}, in text order",
-                )
-                return False
-            last = end
-        entity = Entity(label, tuple(merged))
-        if entity in self.places:
-            self.problem(ProblemKind.DUPLICATE, entity.describe(self.text))
-            return False
-        self.places[entity] = places
-        self.entities.append(entity)
-        return True
-
-
-def offset(digits: str) -> int:
-    """An offset as written. Python refuses to read very many digits: they are as far out."""
-    return int(digits) if len(digits) < 19 else sys.maxsize
-
-
-class Item(dict[str, str]):
-    """A subtree of an answer's syntax tree: its tokens by their name.
-
-    Attributes
-    ----------
-    span: in the answer, what separates it from the item before it included.
-    spans: of each of the tokens.
-    """
-
-    def __init__(self, tokens: Sequence[Token], after: int | None):
-        super().__init__({token.type: str(token) for token in tokens})
-        self.spans = {token.type: span_of(token) for token in tokens}
-        start, end = span_of(tokens[0])[0], span_of(tokens[-1])[1]
-        self.span: Span = (start if after is None else after, end)
-
-
-def span_of(token: Token) -> Span:
-    """Where in the answer it stands."""
-    start = token.start_pos or 0
-    return start, start + len(token)
-
-
-def values(tree: Tree[Token], rule: str) -> list[Item]:
-    """The subtrees of a rule, in the answer's order."""
-    found: list[Item] = []
-    todo: list[Tree[Token] | Token] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, Token):
-            continue
-        if node.data == rule:
-            tokens = list(node.scan_values(lambda value: isinstance(value, Token)))
-            found.append(Item(tokens, found[-1].span[1] if found else None))
-        else:
-            todo += reversed(node.children)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from constrained_ner.formats._items import StringListFormat
+from constrained_ner.formats.families.terms import StringListFormat
 
 
 class ConvTerm(StringListFormat):

@@ -10,9 +10,10 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import GrammarError
-from constrained_ner.fillings import bio_layer, bio_run, item_bound, numbered
-from constrained_ner.formats.base import Feature, Format, ProblemKind, Reader
-from constrained_ner.grammar import Closers, Level, load_structure
+from constrained_ner.formats.answers import ProblemKind, Reader
+from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.fillings import bio_layer, bio_run, item_bound, numbered
+from constrained_ner.formats.grammar import Closers, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import covering, tokens
 

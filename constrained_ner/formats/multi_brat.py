@@ -12,28 +12,21 @@ from collections.abc import Sequence
 
 from lark import Token, Tree
 
-from constrained_ner.alignment import Aligner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
-from constrained_ner.fillings import (
+from constrained_ner.formats.alignment import Aligner
+from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
+from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.families.offsets import offsets_ahead
+from constrained_ner.formats.families.terms import checked_label
+from constrained_ner.formats.fillings import (
     choice,
     item_bound,
     mention_by_offsets,
     mention_by_surface,
     numbered,
 )
-from constrained_ner.formats._items import checked_label
-from constrained_ner.formats._offsets import offsets_ahead
-from constrained_ner.formats.base import (
-    Feature,
-    Format,
-    Places,
-    ProblemKind,
-    Reader,
-    offset,
-    values,
-)
-from constrained_ner.grammar import Closers, Level, load_structure
+from constrained_ner.formats.grammar import Closers, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from constrained_ner.formats._items import checked_label, label_strings
-from constrained_ner.formats._spans import SPAN_FEATURES, SpanFormat
-from constrained_ner.formats.base import Feature, Reader
+from constrained_ner.formats.answers import Reader
+from constrained_ner.formats.base import Feature
+from constrained_ner.formats.families.spans import SPAN_FEATURES, SpanFormat
+from constrained_ner.formats.families.terms import checked_label, label_strings
 
 
 class MultiSpan(SpanFormat):

@@ -9,10 +9,11 @@ from functools import lru_cache
 from lark import Token, Tree
 
 from constrained_ner.errors import AnswerError
-from constrained_ner.fillings import choice, quote
-from constrained_ner.formats._tags import Marker, TagFormat, unescaped
 from constrained_ner.formats.base import Feature
-from constrained_ner.grammar import load_structure, parse
+from constrained_ner.formats.families.tags import Marker, TagFormat, unescaped
+from constrained_ner.formats.fillings import choice, quote
+from constrained_ner.formats.grammar import load_structure
+from constrained_ner.formats.parsing import parse
 from constrained_ner.labels import slug
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import up_to
-from constrained_ner.formats._items import (
+from constrained_ner.formats.answers import Reader, values
+from constrained_ner.formats.base import Feature
+from constrained_ner.formats.families.terms import (
     JSON_BODY,
     TERM_FEATURES,
     SurfaceFormat,
@@ -20,8 +21,8 @@ from constrained_ner.formats._items import (
     shortest,
     unescape,
 )
-from constrained_ner.formats.base import Feature, Reader, values
-from constrained_ner.grammar import Closers
+from constrained_ner.formats.fillings import up_to
+from constrained_ner.formats.grammar import Closers
 
 
 class MultiTerm(SurfaceFormat):

@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.fillings import choice, surface, up_to
-from constrained_ner.formats._items import TERM_FEATURES, SurfaceFormat, checked_label, shortest
-from constrained_ner.formats.base import Feature, ProblemKind, Reader, values
-from constrained_ner.grammar import Closers
+from constrained_ner.formats.answers import ProblemKind, Reader, values
+from constrained_ner.formats.base import Feature
+from constrained_ner.formats.families.terms import (
+    TERM_FEATURES,
+    SurfaceFormat,
+    checked_label,
+    shortest,
+)
+from constrained_ner.formats.fillings import choice, surface, up_to
+from constrained_ner.formats.grammar import Closers
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import one_line
 

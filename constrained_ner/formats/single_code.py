@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from constrained_ner.formats._code import CodeFormat
-from constrained_ner.formats._items import TERM_FEATURES
+from constrained_ner.formats.families.code import CodeFormat
+from constrained_ner.formats.families.terms import TERM_FEATURES
 
 
 class SingleCode(CodeFormat):

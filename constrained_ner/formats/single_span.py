@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from constrained_ner.formats._spans import SPAN_FEATURES, SpanFormat
+from constrained_ner.formats.families.spans import SPAN_FEATURES, SpanFormat
 
 
 class SingleSpan(SpanFormat):

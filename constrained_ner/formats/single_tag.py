@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from constrained_ner.formats._tags import Marker, TagFormat
 from constrained_ner.formats.base import Feature
+from constrained_ner.formats.families.tags import Marker, TagFormat
 
 
 class SingleTag(TagFormat):

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError
-from constrained_ner.extractor import Extractor
 from constrained_ner.formats import FORMATS
-from constrained_ner.grammar import Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import render, script_data
-from constrained_ner.predict import Prediction, Predictor
-from constrained_ner.segments import SEGMENTS
+from constrained_ner.pipeline.extractor import Extractor
+from constrained_ner.pipeline.manifest import asking, default_format
+from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.task import Prediction, Predictor
 from constrained_ner.serve.worker import BusyError, Worker
-from constrained_ner.trained import asking, default_format
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
 

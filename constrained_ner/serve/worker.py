@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError
-from constrained_ner.predict import Prediction, Predictor, answer
+from constrained_ner.pipeline.task import Prediction, Predictor, answer
 
 
 class BusyError(CnerError):

@@ -1,0 +1,108 @@
+"""Generation: batches of prompts to answers, through `outlines.Generator(model, processor=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import outlines
+
+from constrained_ner.engines.costs import Costs
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.processor import GrammarLogitsProcessor
+from constrained_ner.engines.sequence import Answer
+from constrained_ner.errors import DecodingError
+from constrained_ner.formats.grammar import Grammar
+
+# Greedy, whatever a chat model's own settings are: a penalty on repetition, say, is no good where
+# answers copy.
+_PLAIN = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    budgets: Sequence[int],
+    grammars: Sequence[Grammar] | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    record: bool = False,
+    processor: Any = None,
+    costs: Costs | None = None,
+    **options: Any,
+) -> list[Answer]:
+    """Answers to a batch of prompts, by default greedy.
+
+    Parameters
+    ----------
+    prompts: token ids.
+    budgets: the most tokens of each answer, its end included.
+    grammars: one for each prompt; None to decode freely.
+    names: what to call the prompts in messages.
+    record: keep log-probabilities and kept mass of masked answers.
+    processor: another outlines processor in place of ours; it must be good for all prompts.
+    costs: what to add the costs to, but for `seconds`.
+    options: for `generate` of transformers, such as `num_beams` or `do_sample`. Of masked beams
+        one answer a prompt can be had, the best, and nothing of it is recorded; of sampling
+        as many as `num_return_sequences`.
+
+    Raises
+    ------
+    BudgetError, GrammarError, DecodingError: see `GrammarLogitsProcessor`.
+    DecodingError: more is asked of masked beams.
+    """
+    beams = options.get("num_beams", 1) > 1
+    if grammars is not None and beams and options.get("num_return_sequences", 1) > 1:
+        raise DecodingError(
+            "several answers of masked beams were asked for: expected one, since a grammar may let "
+            "fewer answers through than there are beams; sampling gives several"
+        )
+    if grammars is not None and beams and record:
+        raise DecodingError("masked beams cannot be recorded: expected one beam")
+    wide = options.get("do_sample") or beams
+    costs = costs or Costs()
+    masking = None
+    if grammars is not None and processor is None:
+        with costs.timed("grammar_seconds"):
+            processor = masking = GrammarLogitsProcessor(
+                model.vocabulary,
+                grammars,
+                budgets,
+                names,
+                record=record,
+                candidates=8 if wide else 1,
+                costs=costs,
+            )
+    sequences: Any = outlines.Generator(model.steerable, processor=processor).batch(
+        list(prompts),
+        max_new_tokens=max(budgets),
+        eos_token_id=list(model.vocabulary.ends),
+        **{**_PLAIN, **options},
+    )
+    costs.calls += max(map(len, sequences))
+    if masking is not None:
+        outcomes = masking.outcomes(sequences)
+    copies = len(sequences) // len(prompts)
+    answers = []
+    for i, sequence in enumerate(sequences):
+        budget = budgets[i // copies]
+        end = next(
+            (k for k, token in enumerate(sequence) if token in model.vocabulary.ends), len(sequence)
+        )
+        tokens = tuple(sequence[: min(end + 1, budget)])
+        costs.tokens += len(tokens)
+        answers.append(
+            Answer(
+                model.vocabulary.text_of(tokens),
+                tokens,
+                ended=end < len(tokens),
+                forced=masking is not None and outcomes[i].forced,
+                steps=outcomes[i].steps if masking is not None else (),
+            )
+        )
+        if masking is not None and not answers[-1].ended:
+            raise DecodingError(
+                f"{masking.names[i // copies]}: the answer did not end within {budget} tokens",
+                i // copies,
+            )
+    return answers

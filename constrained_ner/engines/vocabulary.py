@@ -1,0 +1,149 @@
+"""A model's tokenizer as the grammar engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import llguidance.hf
+import numpy as np
+from llguidance import LLMatcher
+
+from constrained_ner.errors import GrammarError, ModelError
+from constrained_ner.formats.grammar import Grammar
+from constrained_ner.formats.matching import engine_limits
+
+# Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
+# begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
+# `pharmacogenetic`, and the gold answer's own tokens would be refused.
+_NO_FORCING = '%llguidance {"no_forcing": true}\n'
+
+_cache: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Vocabulary]] = WeakKeyDictionary()
+
+
+class Vocabulary:
+    """Tokens, their bytes, and those that end an answer.
+
+    Building one takes about half a second: use `of`, which keeps it.
+
+    Attributes
+    ----------
+    size: width of the model's logits, which may be larger than the tokenizer.
+    ends: ids of the tokens that end an answer; the first one is what we write ourselves.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ends: Sequence[int]):
+        if not ends:
+            raise ModelError("the tokenizer has no end-of-turn token: nothing could end an answer")
+        try:
+            self.engine = llguidance.hf.from_tokenizer(
+                tokenizer, n_vocab=max(size, len(tokenizer)), eos_token=list(ends)
+            )
+        except ValueError as error:
+            raise ModelError(f"the tokenizer cannot be used for masks: {error}") from None
+        self.size = size
+        self.ends = tuple(ends)
+        # Mostly parts of answers, which come again and again; there is no end of other texts.
+        self._tokens_of_piece = lru_cache(4096)(self.engine.tokenize_str)
+        self._most = lru_cache(1024)(self._often)
+
+    @classmethod
+    def of(cls, tokenizer: Any, size: int, ends: Sequence[int]) -> Vocabulary:
+        """The vocabulary of a tokenizer, built once per process."""
+        known = _cache.setdefault(tokenizer, {})
+        key = size, tuple(ends)
+        if key not in known:
+            known[key] = cls(tokenizer, size, ends)
+        return known[key]
+
+    def matcher(self, grammar: Grammar) -> LLMatcher:
+        """A matcher at the beginning of an answer.
+
+        Raises
+        ------
+        GrammarError: the engine refuses the grammar.
+        """
+        source = _NO_FORCING + grammar.source
+        matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
+        if matcher.is_error():
+            raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+        return matcher
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokenizer's own tokens for a text."""
+        of = self.engine.tokenize_str if len(text) > 80 else self._tokens_of_piece
+        tokens: list[int] = of(text)
+        return tokens
+
+    def continuation(self, written: str, rest: str) -> list[int]:
+        """The tokenizer's own tokens for the rest of a text; none where one begins before it."""
+        tokens: list[int] = self.engine.tokenize_str(written + rest)
+        size, wanted = len(tokens), len(rest.encode())
+        while wanted > 0:
+            size -= 1
+            wanted -= len(self.bytes_of(tokens[size : size + 1]))
+        return tokens[size:] if wanted == 0 else []
+
+    def bytes_of(self, tokens: Sequence[int]) -> bytes:
+        data: bytes = self.engine.decode_bytes(list(tokens))
+        return data
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens, without the one that ends it."""
+        return self.bytes_of([t for t in tokens if t not in self.ends]).decode(errors="replace")
+
+    def can_write(self, text: str) -> int | None:
+        """Offset of the first character that the tokens cannot spell; None where they can."""
+        data = text.encode()
+        written = self.bytes_of(self.tokenize(text))
+        if written == data:
+            return None
+        good = next((i for i, (a, b) in enumerate(zip(written, data, strict=False)) if a != b), 0)
+        return len(data[:good].decode(errors="ignore"))
+
+    def allowed(self, matcher: LLMatcher) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Ids of the tokens that may come next."""
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+
+    @cached_property
+    def towards_the_end(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """A rank for each token, the lower the more likely it brings an answer to its end.
+
+        Long tokens come before short ones, then digits, since a number may go on for ever, and
+        last what opens markup.
+        """
+        rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
+        for token, data in enumerate(self._bytes):
+            opens = data[:1] in (b"<", b"@", b"#", b"\\")
+            rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
+        return rank
+
+    @cached_property
+    def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Of each token, in bytes."""
+        return np.array(list(map(len, self._bytes)))
+
+    def growth(self, markers: Sequence[tuple[str, str]]) -> int:
+        """By how many bytes one token can add to what has to be closed.
+
+        Parameters
+        ----------
+        markers: what is opened, each with what closes it.
+        """
+        # One may have begun before the token, and others may lie inside it.
+        return max(
+            ((1 + self._most(opens)) * len(closes.encode()) for opens, closes in markers), default=0
+        )
+
+    def _often(self, part: str) -> int:
+        """How often a text stands in one token, at most."""
+        data = part.encode()
+        return max(token.count(data) for token in self._bytes)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """Of each token."""
+        return [self.bytes_of([i]) for i in range(self.engine.vocab_size)]

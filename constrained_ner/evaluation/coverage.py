@@ -1,0 +1,174 @@
+"""The completeness law on annotated documents: every gold answer passes through the masks.
+
+Each document is encoded, its answer tokenised by the model's own tokenizer, and replayed through
+the masks token by token, the end token included. What a format cannot write is counted by cause,
+and so is what reading the answer back loses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from llguidance import LLExecutor
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.vocabulary import Vocabulary
+from constrained_ner.errors import CnerError
+from constrained_ner.formats import Format
+from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.pipeline.budget import derived_budget
+
+
+def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:
+    """How many of an answer's tokens the masks let through, one after the other.
+
+    Parameters
+    ----------
+    matcher: at the beginning of the answer.
+    tokens: token ids, the one that ends the answer included.
+    """
+    # one mask for each token, and one behind the last: [tokens + 1, vocabulary / 32]
+    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.uint32)
+    _EXECUTOR.unsafe_compute_mask_ptr_with_draft_token(
+        [(matcher, 0, list(tokens))], masks.ctypes.data, masks.shape[1] * 4, len(masks)
+    )
+    ids = np.array(tokens)
+    words = masks[np.arange(len(tokens)), ids // 32]
+    refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)
+    return int(refused[0]) if refused.size else len(tokens)
+
+
+_EXECUTOR = LLExecutor(1)
+
+
+@dataclass
+class Report:
+    """What checking one format at one level found.
+
+    Attributes
+    ----------
+    entities, expressible: mentions of the labels asked for, and those that the format can write
+        at this level. `dropped`: the others, by cause.
+    answers, accepted: gold answers, and those that every mask let through.
+    rejections: for each of the others: document, position, context.
+    lost: expressible mentions that reading the answer does not give back, by cause.
+    longest, share: tokens of the longest answer, and the largest share of its derived budget that
+        an answer takes.
+    failed: documents that have no grammar, and why.
+    """
+
+    format: str
+    level: Level
+    entities: int = 0
+    expressible: int = 0
+    answers: int = 0
+    accepted: int = 0
+    longest: int = 0
+    share: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    rejections: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.rejections and not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "level": str(self.level),
+            "entities": self.entities,
+            "expressible": self.expressible,
+            "dropped": dict(self.dropped),
+            "answers": self.answers,
+            "accepted": self.accepted,
+            "lost": dict(self.lost),
+            "longest": self.longest,
+            "budget_share": round(self.share, 3),
+            "rejections": self.rejections,
+            "failed": self.failed,
+        }
+
+    def merge(self, other: Report) -> None:
+        """Add the counts of another report on the same format and level."""
+        self.entities += other.entities
+        self.expressible += other.expressible
+        self.answers += other.answers
+        self.accepted += other.accepted
+        self.longest = max(self.longest, other.longest)
+        self.share = max(self.share, other.share)
+        self.dropped += other.dropped
+        self.lost += other.lost
+        self.rejections += other.rejections
+        self.failed += other.failed
+
+
+class Checker:
+    """Checks one format at one level, document by document.
+
+    Parameters
+    ----------
+    labels: those to ask for; questions about labels that a document does not have count, too.
+    """
+
+    def __init__(self, format: Format, labels: Sequence[str], level: Level, vocabulary: Vocabulary):
+        self.format, self.labels, self.level, self.vocabulary = format, labels, level, vocabulary
+        self.report = Report(format.name, level)
+        self._syntax: dict[tuple[str, ...], Any] = {}
+
+    def check(self, documents: Iterable[Document]) -> Report:
+        for document in documents:
+            for labels in self.format.questions(self.labels):
+                try:
+                    self._check(document, labels)
+                except CnerError as error:
+                    self.report.failed.append(f"{document.id}: {error}")
+        return self.report
+
+    def _check(self, document: Document, labels: tuple[str, ...]) -> None:
+        report, text = self.report, document.text
+        kept, dropped = self.format.expressible(document, labels, self.level)
+        report.entities += len(kept) + len(dropped)
+        report.expressible += len(kept)
+        report.dropped.update(cause for _, cause in dropped)
+        gold = replace(document, entities=kept)
+        answer = self.format.encode(gold, labels, self.level)
+
+        grammar = self.format.grammar(text, labels, self.level)
+        tokens = [*self.vocabulary.tokenize(answer), self.vocabulary.ends[0]]
+        report.answers += 1
+        report.longest = max(report.longest, len(tokens))
+        budget = derived_budget(self.format, text, labels, self.vocabulary)
+        report.share = max(report.share, len(tokens) / budget)
+        good = replay(self.vocabulary, self._matcher(grammar, labels), tokens)
+        if good == len(tokens):
+            report.accepted += 1
+        else:
+            before = self.vocabulary.text_of(tokens[:good])
+            refused = self.vocabulary.text_of(tokens[good : good + 1]) or "the end"
+            report.rejections.append(
+                f"{document.id}: at offset {len(before)}, after {before[-40:]!r}: {refused!r}"
+            )
+        decoded = self.format.decode(answer, text, labels)
+        for entity in set(kept) - set(decoded.entities):
+            report.lost[self._cause(entity, text)] += 1
+
+    def _matcher(self, grammar: Grammar, labels: tuple[str, ...]) -> Any:
+        if self.level is Level.FAITHFUL:
+            return self.vocabulary.matcher(grammar)
+        # At the syntax level the grammar is the same for every text.
+        if labels not in self._syntax:
+            self._syntax[labels] = self.vocabulary.matcher(grammar)
+        return self._syntax[labels].deep_copy()
+
+    def _cause(self, entity: Entity, text: str) -> str:
+        if entity.discontinuous:
+            return "fragments read as another place"
+        if text.count(entity.surface(text)) > 1:
+            return "repeated surface, another mention meant"
+        return "read as another place"

@@ -1,0 +1,1 @@
+"""What several formats share: lists of terms, inline tags, spans, code."""

@@ -1,0 +1,120 @@
+"""Shared by single_code and multi_code: a Python function that echoes the text and appends items.
+
+The paper prints single_code with multi_tag's example; this is the project's reconstruction.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lark import Token, Tree
+
+from constrained_ner.documents import Entity
+from constrained_ner.formats.answers import ProblemKind, Reader, values
+from constrained_ner.formats.families.terms import (
+    JSON_BODY,
+    SurfaceFormat,
+    label_strings,
+    salvage_object,
+    shortest,
+    unescape,
+)
+from constrained_ner.formats.fillings import json_body, quote, up_to
+from constrained_ner.formats.grammar import Closers
+
+_APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTILINE)
+_ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
+
+
+class CodeFormat(SurfaceFormat):
+    with_type: ClassVar[bool]  # whether an item says its label
+    noun: ClassVar[str]  # of the closing comment: `type` or `types`
+    item = re.compile(
+        rf'    entity_list\.append\(\{{"text": "(?P<surface>{JSON_BODY})"'
+        rf'(?:, "type": (?P<label>"{JSON_BODY}"))?\}}\)\n'
+    )
+    closing = "```"
+
+    def about(self, labels: Sequence[str]) -> str:
+        """The labels as the comment names them, escaped as in a string: on one line."""
+        return json_body(", ".join(labels))
+
+    def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
+        about = self.about(labels)
+        subject = "" if self.with_type else f"{about} "
+        lines = [
+            "Answer:",
+            "```py",
+            "def named_entity_recognition(input_text):",
+            f'    """ extract {subject}entities from the input_text. """',
+            f'    input_text = "{json_body(text)}"',
+            "    entity_list = []",
+            f"    # extracted entities for {about} {self.noun}.",
+        ]
+        for entity in entities:
+            item = {"text": entity.surface(text)}
+            if self.with_type:
+                item["type"] = entity.label
+            lines.append(f"    entity_list.append({json.dumps(item, ensure_ascii=False)})")
+        return "\n".join([*lines, "```"])
+
+    def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
+        self.check_echo(unescape(values(tree, "input")[0]["SURFACE"]), reader)
+        items = values(tree, "item")
+        found = [
+            (json.loads(i["LABEL"]) if self.with_type else labels[0], unescape(i["SURFACE"]))
+            for i in items
+        ]
+        self.place(found, reader, places=[(item.span,) for item in items])
+
+    def check_echo(self, echoed: str, reader: Reader) -> None:
+        if echoed != reader.text:
+            reader.problem(ProblemKind.COPY, f"input_text is {echoed!r}")
+
+    def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
+        if match := _ECHO.search(answer):
+            try:
+                self.check_echo(json.loads(match["text"]), reader)
+            except json.JSONDecodeError:
+                reader.problem(ProblemKind.COPY, f"input_text is {match['text']}")
+        else:
+            reader.problem(ProblemKind.UNPARSABLE, "no line that sets input_text")
+        if not answer.rstrip().endswith("```"):
+            reader.problem(ProblemKind.TRUNCATED, f"the code ends with {answer[-40:]!r}")
+        items = []
+        for match in _APPEND.finditer(answer):
+            try:
+                value = json.loads(match["item"])
+            except (ValueError, RecursionError):  # a number may be too long, too
+                reader.problem(ProblemKind.UNPARSABLE, match["item"])
+                continue
+            if item := salvage_object(value, reader, labels):
+                items.append(item)
+        self.place(items, reader)
+
+    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
+        fillings = {"about": f"about: {quote(self.about(labels))}"}
+        if self.with_type:
+            fillings["LABEL"] = label_strings(labels)
+        return fillings
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        return {
+            **self.label_fillings(labels),
+            "input": f"input: {quote(json_body(text))}",
+            "more": "more: " + up_to(self.bound(text, labels), "item"),
+            "SURFACE": self.surface(text),
+        }
+
+    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+        label = json.dumps(shortest(labels), ensure_ascii=False)
+        after_text = f'", "type": {label}' if self.with_type else '"'
+        about = self.about(labels)
+        after_echo = (
+            f'"\n    entity_list = []\n    # extracted entities for {about} {self.noun}.\n```'
+        )
+        tails = ("```", "\n```", "})\n```", '"})\n```', f"{after_text}}})\n```", after_echo)
+        return lambda partial: tails

@@ -1,0 +1,137 @@
+"""Grammars: a structure that a person can read, and the holes that an input fills.
+
+A structure is a file `grammars/<format>.lark` in the dialect that the `lark` package and
+llguidance share. Some of its definitions are *holes*: at the syntax level they keep what stands
+in the file, or what the labels make of it; at the faithful level a filling made from the very
+text takes their place, and may use llguidance's own syntax.
+
+The result is a source string. llguidance makes masks from it (`matching`); lark reads answers with
+the syntax-level source (`parsing`), so that what one library lets through is checked by another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from constrained_ner.errors import GrammarError, UnknownNameError
+
+_DEFINITION = re.compile(r"[?!]?(?P<name>[A-Za-z_]\w*)(?P<parameter>::_)?\s*:(?!:)\s?(?P<body>.*)")
+
+
+Closers = Callable[[str], Iterable[str]]
+Curb = Callable[[str], "Grammar | None"]
+
+
+class Level(StrEnum):
+    """How much of an answer is constrained."""
+
+    FREE = "free"
+    SYNTAX = "syntax"
+    FAITHFUL = "faithful"
+
+    @classmethod
+    def parse(cls, name: str | Level) -> Level:
+        try:
+            return cls(name)
+        except ValueError:
+            raise UnknownNameError(
+                f"unknown level {name!r}: expected one of {', '.join(cls)}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The grammar of one answer: to one format, for one text, one label set and one level.
+
+    Attributes
+    ----------
+    format: name of the format.
+    level: SYNTAX or FAITHFUL.
+    source: the grammar in llguidance's dialect of Lark; it begins with the rule `start`.
+    empty: the answer that finds nothing.
+    closers: from an unfinished answer to strings that may finish it, the best first. They need
+        not fit: decoding tries them on the grammar when the token budget runs out.
+    detour: how many bytes longer than before, at most, the way to an end can become by one token:
+        to finish an item just begun, say.
+    markers: what an answer opens, each with what closes it: the way grows with each that is opened.
+    curb: from an unfinished answer to a grammar for it that lets less through, None where there is
+        none: to what is written it may only add less.
+    maker: makes the same grammar. What is pickled is this, where there is one, since closers and
+        curb are functions.
+    """
+
+    format: str
+    level: Level
+    source: str
+    empty: str
+    closers: Closers = field(compare=False)
+    detour: int
+    markers: Sequence[tuple[str, str]] = ()
+    curb: Curb | None = field(default=None, compare=False)
+    maker: Callable[[], Grammar | None] | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Any:
+        if self.maker is None:
+            return super().__reduce__()
+        return self.maker, ()
+
+
+class Structure:
+    """A grammar file: its definitions, in order, by name."""
+
+    def __init__(self, name: str, text: str):
+        self.name = name
+        self.definitions: dict[str, str] = {}
+        current = ""
+        for line in text.splitlines():
+            if not line.strip() or line.lstrip().startswith("//"):
+                continue
+            if match := _DEFINITION.match(line):
+                current = match["name"]
+                self.definitions[current] = line
+            elif current and line[0].isspace():
+                self.definitions[current] += "\n" + line
+            else:
+                raise GrammarError(f"{name}: not a definition: {line!r}")
+        if next(iter(self.definitions), None) != "start":
+            raise GrammarError(f"{name}: the first definition is not 'start'")
+
+    def body(self, name: str) -> str:
+        """What stands after `name:`."""
+        match = _DEFINITION.match(self.definitions[name])
+        assert match is not None
+        return match["body"] + self.definitions[name][match.end() :]
+
+    def fill(self, fillings: Mapping[str, str]) -> str:
+        """The source with the definitions of `fillings` in place of the file's own.
+
+        A filling is one or more lines of definitions, of which the first defines the hole.
+        """
+        for hole in fillings:
+            if hole not in self.definitions:
+                raise GrammarError(f"{self.name}: no definition {hole!r} to fill")
+        return "\n".join({**self.definitions, **fillings}.values()) + "\n"
+
+
+@lru_cache
+def load_structure(name: str) -> Structure:
+    """The structure `grammars/<name>.lark` as installed with the package."""
+    path = files("constrained_ner.grammars") / f"{name}.lark"
+    return Structure(f"grammars/{name}.lark", path.read_text(encoding="utf-8"))
+
+
+@lru_cache
+def load_schema(name: str) -> dict[str, Any] | None:
+    """The JSON schema `grammars/<name>.schema.json` as it stands in the file; None without one."""
+    path = files("constrained_ner.grammars") / f"{name}.schema.json"
+    if not path.is_file():
+        return None
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema

@@ -1,0 +1,88 @@
+"""Which strings a grammar accepts, by llguidance over bytes: without any model's tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from constrained_ner.errors import GrammarError
+from constrained_ner.formats.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Where a string leaves a grammar.
+
+    Attributes
+    ----------
+    position: offset, in code points, of the first character that no answer has there; the length
+        of the string where it only ends too early.
+    """
+
+    position: int
+
+
+class _Bytes:
+    """A vocabulary of the 256 bytes and an end, as llguidance wants a tokenizer to look."""
+
+    eos_token_id = 256
+    bos_token_id = None
+    tokens: ClassVar[list[bytes]] = [bytes([i]) for i in range(256)] + [b"<end>"]
+    special_token_ids: ClassVar[list[int]] = [256]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+@lru_cache
+def byte_tokenizer() -> Any:
+    """An `LLTokenizer` whose tokens are bytes: grammars without any model's tokenizer."""
+    from llguidance import LLTokenizer
+    from llguidance._tokenizer import TokenizerWrapper
+
+    return LLTokenizer(TokenizerWrapper(_Bytes()))
+
+
+@lru_cache
+def engine_limits() -> Any:
+    """`LLParserLimits` for long texts and long words.
+
+    By default the engine stops at 2,000 items in a row, which is a text of 900 words for the tag
+    formats and of 600 for the span formats, and inside a word of some hundred letters.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        max_items_in_row=100_000,
+        initial_lexer_fuel=10**9,
+        step_lexer_fuel=10**9,
+        step_max_items=10**7,
+        max_lexer_states=10**7,
+        max_grammar_size=10**8,
+    )
+
+
+def byte_matcher(source: str) -> Any:
+    """A matcher over bytes.
+
+    Raises
+    ------
+    GrammarError: llguidance refuses the grammar.
+    """
+    from llguidance import LLMatcher
+
+    matcher = LLMatcher(byte_tokenizer(), source, log_level=0, limits=engine_limits())
+    if matcher.is_error():
+        raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+    return matcher
+
+
+def reject(grammar: Grammar, answer: str) -> Rejection | None:
+    """None where llguidance accepts the answer; else where it goes wrong."""
+    matcher = byte_matcher(grammar.source)
+    data = answer.encode()
+    good = matcher.try_consume_tokens(list(data))
+    if good < len(data):
+        return Rejection(len(data[:good].decode(errors="ignore")))
+    return None if matcher.is_accepting() else Rejection(len(answer))

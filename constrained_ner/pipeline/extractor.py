@@ -1,0 +1,121 @@
+"""Entities out of texts in two lines: a model, and what is asked of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.documents import Document
+from constrained_ner.engines.models import load_model
+from constrained_ner.errors import InputError
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import Asking, asking, load_trained
+from constrained_ner.pipeline.task import Prediction, Predictor
+
+
+class Extractor:
+    """A model that is loaded once and asked as often as one likes.
+
+    Parameters
+    ----------
+    model: a folder, a packaged model, or a hub id. `adapter`: a LoRA adapter to put on it.
+    device, dtype: see `load_model`.
+    batch_size: how many answers are written at the same time.
+
+    Raises
+    ------
+    ModelError: the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        adapter: str | Path | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 8,
+    ):
+        self.trained = load_trained(adapter or model)
+        self.model = load_model(model, adapter, device=device, dtype=dtype)
+        self.batch_size = batch_size
+
+    def predictor(
+        self,
+        labels: Sequence[str] | None = None,
+        format: str | None = None,
+        level: Level | str = Level.FAITHFUL,
+        *,
+        dataset: str | None = None,
+        options: dict[str, Any] | None = None,
+        **rest: Any,
+    ) -> Predictor:
+        """What answers with these settings; see `extract`.
+
+        What is odd about them, see `Asking.notes`, is warned of.
+
+        Parameters
+        ----------
+        dataset, options: see `asking`. `rest`: of `Predictor`.
+
+        Raises
+        ------
+        LabelError, UnknownNameError: see `asking`.
+        """
+        asked = asking(self.trained, labels, format, dataset, options)
+        for note in asked.notes:
+            warnings.warn(note, stacklevel=2)
+        return self.answering(asked, level, **rest)
+
+    def answering(
+        self, asked: Asking, level: Level | str = Level.FAITHFUL, **rest: Any
+    ) -> Predictor:
+        """What answers as `asking` said; warns of nothing."""
+        given = {
+            "segment": "sentence",
+            "record": True,
+            "batch_size": self.batch_size,
+            "index": asked.index,
+            **rest,
+        }
+        return Predictor(self.model, asked.format, asked.targets, Level.parse(level), **given)
+
+    def extract(
+        self, texts: Iterable[str | Document | InputError], **settings: Any
+    ) -> list[Prediction]:
+        """A prediction for each text, in their order.
+
+        Parameters
+        ----------
+        texts: strings, which are called 1, 2 and so on, or documents.
+        settings: `labels`, by default those that the model was trained for; `format`, by default
+            the one that it is best at; `level`: `faithful`, `syntax` or `free`; and those of
+            `predictor`.
+        """
+        return list(self.stream(texts, **settings))
+
+    def stream(
+        self, texts: Iterable[str | Document | InputError], **settings: Any
+    ) -> Iterator[Prediction]:
+        """The same, each prediction as soon as it and those before it are done.
+
+        A text that cannot be answered becomes a prediction with an `error`.
+        """
+        predictor = self.predictor(**settings)
+        return predictor.predict(_documents(texts))
+
+
+def _documents(
+    texts: Iterable[str | Document | InputError],
+) -> Iterator[Document | InputError]:
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            yield text
+            continue
+        try:
+            yield Document(str(number), text)
+        except InputError as error:
+            yield error

@@ -1,0 +1,245 @@
+"""What a model that we trained says of itself: `cner.json` beside its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.adapters import folder_of
+from constrained_ner.errors import LabelError, ModelError
+from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
+
+FILE = "cner.json"
+DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
+# A format is not to be trusted whose F1 on dev is less than this share of the best format's.
+FAR_BELOW = 2 / 3
+MOSTLY = 0.5  # the share of training that makes a habit
+FEW = 30  # so many labels are listed in a message
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that the model was trained on.
+
+    Attributes
+    ----------
+    name: what prompts call it. `labels`: those that it was asked for.
+    guideline, guidelines: in the prompt, as a whole and by label.
+    fingerprint: sha256 of the training file; `documents`, `examples`: how many there were, and
+        how many of them were drawn.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    guideline: str = ""
+    guidelines: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    documents: int = 0
+    examples: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Everything that a prompt has to agree with, and how the model came about.
+
+    Attributes
+    ----------
+    base: the model that was fine-tuned.
+    formats: those that it was trained to write.
+    index: the share of prompts with indexed words, of the formats that are `by_place`.
+    options: of the formats, such as `max_fragments`.
+    prompt: the wording of a prompt, with its holes, to tell whether it has changed since.
+    recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
+    energy: seconds, kWh and kg of CO2 equivalents of training, where they were measured.
+    device: what it was trained on.
+    dev: by format, how good it is on a sample of the dev splits of its data sets: `f1`, strict, and
+        what else is known of it: its `interval` of 95 %, the `documents` and gold `entities` that
+        it is of, the `level` of the answers, the `seed` of the sample. Empty where nothing was
+        measured.
+    """
+
+    base: str
+    formats: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    index: float = 0.0
+    prompt: str = ""
+    seed: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
+    device: str = ""
+    dev: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str | None:
+        """The format with the highest F1 on dev; None where none is known."""
+        return max(self.dev, key=self._f1, default=None)
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """The formats whose F1 on dev is far below that of the best."""
+        most = max(map(self._f1, self.dev), default=0.0)
+        return tuple(name for name in self.dev if self._f1(name) < FAR_BELOW * most)
+
+    def _f1(self, format: str) -> float:
+        return float(self.dev[format]["f1"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of all data sets, each once."""
+        return tuple(dict.fromkeys(label for d in self.datasets for label in d.labels))
+
+    def targets(self, labels: Sequence[str] | None = None) -> tuple[Target, ...]:
+        """What to ask for each label as the model was trained to be asked.
+
+        The labels, by default all, are divided among the data sets: the one that has the most of
+        them is asked for those, then the one that has the most of the rest. Case is passed over.
+        Labels that no data set has come last, and name none.
+        """
+        left = list(self.labels if labels is None else labels)
+        found: list[Target] = []
+
+        def shared(dataset: Dataset) -> list[str]:
+            known = [label.casefold() for label in dataset.labels]
+            here = [label for label in left if label.casefold() in known]
+            return sorted(here, key=lambda label: known.index(label.casefold()))
+
+        while left:
+            best = max(self.datasets, key=lambda dataset: len(shared(dataset)), default=None)
+            here = shared(best) if best else []
+            if not best or not here:
+                return (*found, Target(tuple(left)))
+            found.append(Target(tuple(here), best.name, best.guideline, best.guidelines))
+            left = [label for label in left if label not in here]
+        return tuple(found)
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=1, default=str)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def load_trained(model: str | Path) -> Trained | None:
+    """What a model says of itself; None where it is none of ours.
+
+    Parameters
+    ----------
+    model: a folder, or the name of the packaged default.
+
+    Raises
+    ------
+    ModelError: the file is damaged.
+    """
+    path = Path(folder_of(model)) / FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        datasets = tuple(
+            Dataset(**{**item, "labels": tuple(item["labels"])}) for item in values.pop("datasets")
+        )
+        formats = tuple(values.pop("formats"))
+        for entry in values.get("dev", {}).values():  # there is none in older files
+            float(entry["f1"])
+        return Trained(datasets=datasets, formats=formats, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """In which format to ask for what.
+
+    Attributes
+    ----------
+    notes: what is odd about it, a line each.
+    index: whether the prompt indexes the words.
+    """
+
+    format: Format
+    targets: tuple[Target, ...]
+    notes: tuple[str, ...] = ()
+    index: bool = False
+
+
+def default_format(trained: Trained | None) -> str:
+    """The format to ask for where none is wanted.
+
+    The one that is best on dev; where that is not known multi_term, or the first that the model was
+    trained for.
+    """
+    if trained is None:
+        return DEFAULT_FORMAT
+    known = trained.formats
+    return trained.best or (known[0] if known and DEFAULT_FORMAT not in known else DEFAULT_FORMAT)
+
+
+def asking(
+    trained: Trained | None,
+    labels: Sequence[str] | None = None,
+    format: str | None = None,
+    dataset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Asking:
+    """How to ask a model: as it was trained to be asked, where nothing else is wanted.
+
+    Parameters
+    ----------
+    labels: by default those that it was trained for.
+    format: by default the one that it is best at, see `default_format`.
+    dataset: the one whose guidelines the prompt names, for all labels; by default for each label
+        one that the model was trained on.
+    options: of the format, see `formats.Options`; None stands for a default.
+
+    Raises
+    ------
+    LabelError: there are no labels, and the model does not say which it knows.
+    UnknownNameError: there is no such format or option.
+    """
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    name = format or default_format(trained)
+    targets = trained.targets(labels) if trained and not dataset else ()
+    if not targets:
+        wanted = tuple(labels or (trained.labels if trained else ()))
+        if not wanted:
+            raise LabelError("expected labels: the model does not say which it knows")
+        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
+    if trained and "max_fragments" in trained.options:
+        given.setdefault("max_fragments", trained.options["max_fragments"])
+    notes = _notes(trained, name, labels or ()) if trained else ()
+    chosen = get_format(name, Options(**given))
+    index = trained is not None and chosen.by_place and trained.index >= MOSTLY
+    return Asking(chosen, targets, notes, index)
+
+
+def _notes(trained: Trained, format: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Why a model may fail at what it is asked for."""
+    notes = []
+    if trained.formats and format not in trained.formats:
+        formats = ", ".join(trained.formats)
+        notes.append(f"the model was not trained to write {format}, but {formats}")
+    if format in trained.doubtful:
+        best = trained.best or ""
+        notes.append(
+            f"answers in {format} are not to be trusted: its F1 on dev is "
+            f"{trained.dev[format]['f1']:.2f}, that of {best}, the model's best, "
+            f"{trained.dev[best]['f1']:.2f}"
+        )
+    known = {label.casefold(): label for label in trained.labels}
+    strange = [label for label in labels if label.casefold() not in known]
+    if strange and known:
+        named = []
+        for label in strange:
+            near = get_close_matches(label.casefold(), known, n=1)
+            named.append(f"{label} (nearest: {known[near[0]]})" if near else label)
+        listed = ", ".join(known.values()) if len(known) <= FEW else f"{len(known)} labels"
+        notes.append(
+            f"the model was never asked for {', '.join(named)} in training; it knows {listed}"
+        )
+    return tuple(notes)
