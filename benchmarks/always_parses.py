@@ -39,11 +39,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from constrained_ner.documents import text_order
+from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.engines.processor import GrammarLogitsProcessor
-from constrained_ner.engines.sequence import Answer
-from constrained_ner.engines.speculative import FastDecoder, Question
+from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import DecodingError, GrammarError
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
@@ -328,17 +328,17 @@ def decode_with_drafts(
 
     def answers(first: int) -> dict[int, list[int] | str]:
         waiting = [
-            Question(
+            Request(
                 prompts[i],
                 budgets[i],
                 tasks[i].grammar,
                 kind=tasks[i].format.name,
-                ahead=partial(tasks[i].format.ahead, text=tasks[i].text),
+                propose_draft=partial(tasks[i].format.propose_draft, text=tasks[i].text),
                 key=i,
             )
             for i in range(first, len(tasks), 2)
         ]
-        decoder = FastDecoder(model, 3, temperature=temperature, seed=seed)
+        decoder = SpeculativeEngine(model, 3, temperature=temperature, seed=seed)
         found = decoder.decode(lambda: waiting.pop() if waiting else None)
         return {
             question.key: list(answer.tokens) if isinstance(answer, Answer) else str(answer)

@@ -27,9 +27,10 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import wrap
 from constrained_ner.formats import get_format
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import run
-from constrained_ner.pipeline.task import Prediction, Predictor
 
 from .always_parses import tiny_llama
 

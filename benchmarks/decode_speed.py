@@ -45,14 +45,15 @@ from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
+from constrained_ner.engines.base import Request
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.models import LanguageModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
-from constrained_ner.engines.speculative import FastDecoder, Question
+from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.prompts import messages
+from constrained_ner.pipeline.conversation import Conversation
 
 from .readme import put
 
@@ -66,7 +67,7 @@ STREAM = 16  # documents of a round, where there are several rows
 class Task:
     """A question and the answer that is to be written: token ids, the end included."""
 
-    question: Question
+    question: Request
     gold: tuple[int, ...]
 
 
@@ -81,9 +82,9 @@ def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> 
         kept, _ = format.expressible(document, asked, Level.FAITHFUL)
         gold = format.encode(Document("", document.text, kept), asked, Level.FAITHFUL)
         grammar = format.grammar(document.text, asked, Level.FAITHFUL)
-        prompt = model.encode(messages(format, document.text, asked))
-        ahead = partial(format.ahead, text=document.text)
-        question = Question(prompt, FAR, grammar, document.id, name, ahead)
+        prompt = model.encode(Conversation(format, document.text, asked).messages())
+        ahead = partial(format.propose_draft, text=document.text)
+        question = Request(prompt, FAR, grammar, document.id, name, ahead)
         tokens = (*model.vocabulary.tokenize(gold), model.vocabulary.ends[0])
         found.append(Task(question, tokens))
     return found
@@ -120,12 +121,12 @@ class LedUnderMasks(GrammarLogitsProcessor):
         return super().process_logits(input_ids, self.led.process_logits(input_ids, logits))
 
 
-class LedInBlocks(FastDecoder):
+class LedSpeculative(SpeculativeEngine):
     """The same in blocks."""
 
     def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
         for writer, start in zip(writers, starts, strict=True):
-            gold, written = writer.question.key.gold, len(writer.tokens)
+            gold, written = writer.request.key.gold, len(writer.tokens)
             for place in range(len(writer.draft.tokens) + 1):
                 logits[start + place, gold[min(written + place, len(gold) - 1)]] = HIGH
         return super()._mask(writers, starts, logits)
@@ -163,29 +164,29 @@ def _in_batches(
 
 
 def fast(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedInBlocks(model, batch, costs=costs), masked=True)
+    return _in_blocks(LedSpeculative(model, batch, costs=costs), masked=True)
 
 
 def recorded(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedInBlocks(model, batch, record=True, costs=costs), masked=True)
+    return _in_blocks(LedSpeculative(model, batch, record=True, costs=costs), masked=True)
 
 
 def fast_free(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedInBlocks(model, batch, costs=costs), masked=False)
+    return _in_blocks(LedSpeculative(model, batch, costs=costs), masked=False)
 
 
-def _in_blocks(decoder: FastDecoder, *, masked: bool) -> Way:
+def _in_blocks(decoder: SpeculativeEngine, *, masked: bool) -> Way:
     """One decoder for all rounds, as `cner predict` has one for many documents."""
 
     def way(tasks: Sequence[Task]) -> Tokens:
         waiting = deque(
-            Question(
+            Request(
                 task.question.prompt,
                 FAR if masked else len(task.gold),
                 task.question.grammar if masked else None,
                 task.question.name,
                 task.question.kind,
-                task.question.ahead,
+                task.question.propose_draft,
                 task,
             )
             for task in tasks

@@ -32,8 +32,8 @@ from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Trained, asking, load_trained
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import Predictor
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, by_document, dev_score, load_results, load_rows
 

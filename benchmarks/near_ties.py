@@ -29,22 +29,22 @@ from constrained_ner.documents import Document
 from constrained_ner.engines.models import LanguageModel, load_model
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import Predictor
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ("Chemical", "Disease")
 REFERENCE = "reference"
-# Decoder and rows; `alone` is the reference decoder in batches of one.
-WAYS = {REFERENCE: ("reference", 8), "blocks": ("fast", 8), "alone": ("reference", 1)}
+# Engine and rows; `alone` is the reference engine in batches of one.
+WAYS = {REFERENCE: (REFERENCE, 8), "speculative": ("speculative", 8), "alone": (REFERENCE, 1)}
 
 
 def answers(
     model: LanguageModel, name: str, level: Level, documents: Sequence[Document], way: str
 ) -> list[str]:
-    decoder, rows = WAYS[way]
+    engine, rows = WAYS[way]
     predictor = Predictor(
-        model, get_format(name), [Target(LABELS)], level, batch_size=rows, decoder=decoder
+        model, get_format(name), [Target(LABELS)], level, batch_size=rows, engine=engine
     )
     predictions = predictor.predict(documents)
     return [reply.answer for prediction in predictions for reply in prediction.replies]
@@ -53,7 +53,7 @@ def answers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--ways", default="blocks,alone", help="to compare with the reference")
+    parser.add_argument("--ways", default="speculative,alone", help="to compare with the reference")
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--levels", default="free,faithful")

@@ -184,11 +184,11 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
         assert found["costs"]["calls"] > 0
         assert found["costs"]["seconds"] > found["costs"]["mask_seconds"] >= 0
         if cell.level is Level.FREE:
-            assert found["kept"] is None
+            assert found["allowed_mass"] is None
             assert found["costs"]["mask_seconds"] == 0
         else:
             assert found["health"]["parsed"] == found["health"]["answers"]
-            assert 0 <= found["kept"]["least"] <= found["kept"]["mean"] <= 1
+            assert 0 <= found["allowed_mass"]["least"] <= found["allowed_mass"]["mean"] <= 1
             assert found["costs"]["mask_seconds"] > 0
             assert found["costs"]["grammar_seconds"] > 0
     # A cell is done once its summary is there; the others are left alone.
@@ -356,14 +356,17 @@ def test_labels_that_models_drift_to(tmp_path: Path) -> None:
     assert "labels_given" not in found["one", "single_tag"]
 
 
-def test_answers_beyond_the_papers_budget_and_kept_mass(tmp_path: Path) -> None:
+def test_answers_beyond_the_papers_budget_and_allowed_mass(tmp_path: Path) -> None:
     grid = grid_of("multi_term", (Level.FAITHFUL,))
     (cell,) = grid.cells()
-    kept = {"d0": {"kept": [0.5, 0.1], "tokens": 128}, "d1": {"kept": [1.0, 0.3], "tokens": 129}}
+    kept = {
+        "d0": {"allowed_mass": [0.5, 0.1], "tokens": 128},
+        "d1": {"allowed_mass": [1.0, 0.3], "tokens": 129},
+    }
     write_cell(tmp_path, cell, DATA, {}, **kept)
     (found,) = gather(grid, tmp_path, resamples=50)["cells"]
     assert found["health"]["beyond"] == 1
-    assert found["kept"] == {"mean": 0.75, "least": pytest.approx(0.2)}
+    assert found["allowed_mass"] == {"mean": 0.75, "least": pytest.approx(0.2)}
 
 
 def test_documents_to_look_at(tmp_path: Path) -> None:

@@ -14,17 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.documents import Entity
+from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
-from constrained_ner.engines.sequence import Answer, Row
-from constrained_ner.engines.speculative import FastDecoder, Question
+from constrained_ner.engines.sequence import ConstrainedSequence
+from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.families.terms import REPEATS, SurfaceFormat
-from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.formats.grammar import Grammar, Level, RepetitionGuard
 from tests.strategies import cases, examples
 from tests.test_fast import tiny
 
@@ -61,9 +62,9 @@ def test_what_annotators_write_is_left_alone(name: str, data: st.DataObject) -> 
     document, labels = data.draw(cases(FORMATS[name], Level.FAITHFUL))
     grammar = FORMATS[name].grammar(document.text, labels, Level.FAITHFUL)
     answer = FORMATS[name].encode(document, labels, Level.FAITHFUL)
-    assert grammar.curb is not None
+    assert grammar.repetition_guard is not None
     for match in ENDS.finditer(answer):
-        assert grammar.curb(answer[: match.end()]) is None
+        assert grammar.repetition_guard.tightened(answer[: match.end()]) is None
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -71,7 +72,7 @@ def test_as_often_as_the_text_says_it_and_a_few_times_more(
     name: str, vocabulary: Vocabulary
 ) -> None:
     for surface, there in (("knee pain", 1), ("asthma", 2)):
-        row = Row(vocabulary, grammar_of(name), 2000)
+        row = ConstrainedSequence(vocabulary, grammar_of(name), 2000)
         for token in vocabulary.tokenize(repeated(name, surface, 20)):
             if row.matcher.validate_tokens([token]) == 0:
                 break
@@ -86,15 +87,15 @@ def test_as_often_as_the_text_says_it_and_a_few_times_more(
 
 def test_not_where_a_surface_may_be_read_in_more_than_one_way() -> None:
     format = get_format("multi_term", Options(max_fragments=2))
-    assert format.grammar(TEXT, ("Disease",), Level.FAITHFUL).curb is None
-    assert FORMATS["multi_term"].grammar(TEXT, ("Disease",), Level.SYNTAX).curb is None
-    assert FORMATS["multi_tag"].grammar(TEXT, ("Disease",), Level.FAITHFUL).curb is None
+    assert format.grammar(TEXT, ("Disease",), Level.FAITHFUL).repetition_guard is None
+    assert FORMATS["multi_term"].grammar(TEXT, ("Disease",), Level.SYNTAX).repetition_guard is None
+    assert FORMATS["multi_tag"].grammar(TEXT, ("Disease",), Level.FAITHFUL).repetition_guard is None
 
 
 class Led(GrammarLogitsProcessor):
     """Makes a row write an answer, as far as the masks let it."""
 
-    def __init__(self, model: LanguageModel, question: Question, gold: Sequence[int]):
+    def __init__(self, model: LanguageModel, question: Request, gold: Sequence[int]):
         assert question.grammar
         super().__init__(model.vocabulary, [question.grammar], [question.budget])
         self.gold, self.prompt = gold, len(question.prompt)
@@ -105,12 +106,12 @@ class Led(GrammarLogitsProcessor):
         return super().process_logits(input_ids, logits)
 
 
-class LedInBlocks(FastDecoder):
+class LedSpeculative(SpeculativeEngine):
     """The same in blocks."""
 
     def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
         for writer, start in zip(writers, starts, strict=True):
-            gold, written = writer.question.key, len(writer.tokens)
+            gold, written = writer.request.key, len(writer.tokens)
             for place in range(len(writer.draft.tokens) + 1):
                 logits[start + place, gold[min(written + place, len(gold) - 1)]] += 1e4
         return super()._mask(writers, starts, logits)
@@ -123,14 +124,21 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
     vocabulary, grammar = model.vocabulary, grammar_of(name)
     gold = (*vocabulary.tokenize(repeated(name, "asthma", 25)), vocabulary.ends[0])
     least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
-    ahead = partial(FORMATS[name].ahead, text=TEXT)
+    ahead = partial(FORMATS[name].propose_draft, text=TEXT)
     # Some budgets end before the answer is closed, some there, some after it.
     budgets = [least, least + 7, *range(least + 30, least + 90, 6), 1000]
     questions = [
-        Question(vocabulary.tokenize("Asthma?"), budget, grammar, kind=name, ahead=ahead, key=gold)
+        Request(
+            vocabulary.tokenize("Asthma?"),
+            budget,
+            grammar,
+            kind=name,
+            propose_draft=ahead,
+            key=gold,
+        )
         for budget in budgets
     ]
-    decoder, waiting = LedInBlocks(model, 3, record=record), deque(questions)
+    decoder, waiting = LedSpeculative(model, 3, record=record), deque(questions)
     found: dict[int, Answer | CnerError] = {
         question.budget: answer
         for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None)
@@ -158,19 +166,20 @@ def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str, record:
     """What was drafted stays drafted: the matcher is the same, though the grammar has changed."""
     model = tiny("llama")
     vocabulary, grammar = model.vocabulary, grammar_of(name)
-    other = grammar_of(name, "Nothing of it.")
+    other, guard = grammar_of(name, "Nothing of it."), grammar.repetition_guard
+    assert guard is not None
 
     def in_vain(written: str) -> Grammar | None:
-        return other if grammar.curb is not None and grammar.curb(written) else None
+        return other if guard.tightened(written) else None
 
-    given = replace(grammar, curb=in_vain)
+    given = replace(grammar, repetition_guard=RepetitionGuard(guard.item_end, in_vain))
     gold = (*vocabulary.tokenize(repeated(name, "asthma", 12)), vocabulary.ends[0])
-    ahead = partial(FORMATS[name].ahead, text=TEXT)
-    question = Question(
-        vocabulary.tokenize("Asthma?"), 1000, given, kind=name, ahead=ahead, key=gold
+    ahead = partial(FORMATS[name].propose_draft, text=TEXT)
+    question = Request(
+        vocabulary.tokenize("Asthma?"), 1000, given, kind=name, propose_draft=ahead, key=gold
     )
     waiting = deque([question])
-    decoder = LedInBlocks(model, 1, record=record)
+    decoder = LedSpeculative(model, 1, record=record)
     ((_, answer),) = decoder.decode(lambda: waiting.popleft() if waiting else None)
     expected = generate(model, [question.prompt], [1000], processor=Led(model, question, gold))[0]
     assert isinstance(answer, Answer)

@@ -25,13 +25,13 @@ from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
-from constrained_ner.engines.sequence import Row
+from constrained_ner.engines.sequence import ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, DecodingError
 from constrained_ner.formats import FORMATS, Format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.formats.matching import reject
-from constrained_ner.pipeline.prompts import messages
+from constrained_ner.pipeline.conversation import Conversation
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
 LABELS = ("finding", "gene")
@@ -77,7 +77,10 @@ def test_a_batch_of_all_formats_on_a_random_model(
     for extra in (0, 1, 7, 40):
         answers = generate(
             tiny_model,
-            [tiny_model.encode(messages(f, d.text, labels)) for f, d, labels in jobs],
+            [
+                tiny_model.encode(Conversation(f, d.text, labels).messages())
+                for f, d, labels in jobs
+            ],
             [length + extra for length in shortest],
             grammars,
         )
@@ -92,7 +95,9 @@ def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -
         labels = format.questions(LABELS)[0]
         grammars = [grammar_of(format), grammar_of(format, text=CORPUS[-1])]
         texts = [TEXT, CORPUS[-1]]
-        prompts = [tiny_model.encode(messages(format, text, labels)) for text in texts]
+        prompts = [
+            tiny_model.encode(Conversation(format, text, labels).messages()) for text in texts
+        ]
         budgets = [len(tiny_model.vocabulary.tokenize(g.empty)) + 30 for g in grammars]
         for options in (
             {"num_beams": 3, "num_return_sequences": 1},
@@ -111,7 +116,7 @@ def test_beams_under_a_mask_can_beat_greedy(tiny_model: LanguageModel) -> None:
     """Were the rows mixed up, the scores would be those of other answers."""
     format = FORMATS["multi_term"]
     grammar = Grammar("letters", Level.SYNTAX, 'start: "x" /[a-d]{5}/\n', "xaaaa", lambda p: (), 0)
-    prompt = tiny_model.encode(messages(format, TEXT, LABELS))
+    prompt = tiny_model.encode(Conversation(format, TEXT, LABELS).messages())
     model = tiny_model.steerable.model
 
     def score(tokens: tuple[int, ...]) -> float:
@@ -190,7 +195,7 @@ def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel
 @pytest.mark.model
 def test_the_same_on_a_real_model(smollm2: LanguageModel, samples: list[Document]) -> None:
     format = FORMATS["multi_term"]
-    prompts = [smollm2.encode(messages(format, d.text, LABELS)) for d in samples[:4]]
+    prompts = [smollm2.encode(Conversation(format, d.text, LABELS).messages()) for d in samples[:4]]
     free = generate(smollm2, prompts, [24] * 4)
     processor = GrammarLogitsProcessor(smollm2.vocabulary, [anything()] * 4)
     masked = generate(smollm2, prompts, [24] * 4, processor=processor)
@@ -306,7 +311,7 @@ def test_every_unfinished_answer_can_be_finished(
             assert matcher.consume_token(path[-1])
         rest = complete(matcher, vocabulary.text_of(path), grammar, vocabulary)
         grown = vocabulary.growth(grammar.markers) * len(path)
-        assert len(rest) <= least + grammar.detour + grown
+        assert len(rest) <= least + grammar.largest_growth + grown
         task.format.decode(vocabulary.text_of([*path, *rest]), task.text, task.labels)
 
 
@@ -332,14 +337,14 @@ def test_answers_end_in_time_whatever_is_drawn(
     grammar = FORMATS[name].grammar(text[0], labels, level)
     least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
     for more in (0, 7, 60, 400):
-        row = Row(vocabulary, grammar, least + more)
+        row = ConstrainedSequence(vocabulary, grammar, least + more)
         while not row.ended:
             assert len(row.tokens) < least + more
-            closing = row.room() == 0
+            closing = row.slack() == 0
             allowed = vocabulary.allowed(row.matcher)
             # What leads away from the end is preferred, in half of the steps.
             away = rng.random() < 0.5
-            ranks = vocabulary.towards_the_end[allowed] * away
+            ranks = vocabulary.towards_the_end(grammar.markup)[allowed] * away
             scores = torch.full((vocabulary.engine.vocab_size,), -torch.inf)
             scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
             scores[list(vocabulary.ends)] -= 10_000
@@ -353,7 +358,7 @@ def test_answers_end_in_time_whatever_is_drawn(
 
 def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:
     grammar = grammar_of(FORMATS["multi_triple"])
-    prompt = tiny_model.encode(messages(FORMATS["multi_triple"], TEXT, LABELS))
+    prompt = tiny_model.encode(Conversation(FORMATS["multi_triple"], TEXT, LABELS).messages())
     # Far from its end the budget takes no part in the mask.
     answer = generate(tiny_model, [prompt], [600], [grammar], record=True)[0]
     assert len(answer.steps) == len(answer.tokens)
@@ -366,9 +371,9 @@ def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel
         allowed = torch.from_numpy(tiny_model.vocabulary.allowed(matcher))
         kept = log_probability[allowed].exp().sum().item()
         assert recorded.token == answer.tokens[i]
-        assert recorded.before == pytest.approx(log_probability[recorded.token].item(), abs=1e-3)
-        assert recorded.kept == pytest.approx(kept, abs=1e-3)
-        assert recorded.after >= recorded.before
+        assert recorded.free == pytest.approx(log_probability[recorded.token].item(), abs=1e-3)
+        assert recorded.allowed_mass == pytest.approx(kept, abs=1e-3)
+        assert recorded.masked >= recorded.free
         matcher.consume_token(recorded.token)
 
 
@@ -379,7 +384,7 @@ def test_recording_changes_no_answer(tiny_model: LanguageModel) -> None:
     plain = generate(tiny_model, prompts, budgets, grammars)
     recorded = generate(tiny_model, prompts, budgets, grammars, record=True)
     assert [a.tokens for a in plain] == [a.tokens for a in recorded]
-    assert all(0 < s.kept <= 1 for a in recorded for s in a.steps)
+    assert all(0 < s.allowed_mass <= 1 for a in recorded for s in a.steps)
 
 
 def test_tokens_of_texts_are_not_kept_for_ever() -> None:

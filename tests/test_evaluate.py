@@ -36,8 +36,8 @@ from constrained_ner.evaluation.report import (
 )
 from constrained_ner.formats import FORMATS, Options
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import Predictor
 
 TEXT = "left and right knee pain in colon cancer"
 LEFT = Entity("Disease", ((0, 4), (15, 24)))

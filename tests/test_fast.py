@@ -1,4 +1,4 @@
-"""The fast decoder writes what token by token decoding writes, and answers whoever asks."""
+"""The speculative engine writes what token by token decoding writes, and answers whoever asks."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ from transformers import (
 from benchmarks.always_parses import draw_task, small_vocabulary
 from constrained_ner.documents import Document
 from constrained_ner.engines import drafts
+from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.kv_cache import Blocks
+from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.engines.reference import generate
-from constrained_ner.engines.sequence import Answer, Row
-from constrained_ner.engines.speculative import FastDecoder, Question, why_not
+from constrained_ner.engines.sequence import ConstrainedSequence
+from constrained_ner.engines.speculative import SpeculativeEngine, unsupported_reason
 from constrained_ner.errors import BudgetError, CnerError, DecodingError, GrammarError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import Predictor
 
 ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
@@ -76,19 +77,19 @@ def tiny(name: str) -> LanguageModel:
     return wrap(name, model_class(config).double().eval(), tokenizer)
 
 
-def ask(decoder: FastDecoder, questions: Sequence[Question]) -> dict[Any, Answer | CnerError]:
+def ask(decoder: SpeculativeEngine, questions: Sequence[Request]) -> dict[Any, Answer | CnerError]:
     waiting = deque(questions)
     found = decoder.decode(lambda: waiting.popleft() if waiting else None)
     return {question.key: answer for question, answer in found}
 
 
-def answered(model: LanguageModel, question: Question) -> Answer:
+def answered(model: LanguageModel, question: Request) -> Answer:
     """Token by token, and alone: what is masked in float64 can be no number in a padded batch."""
     grammars = None if question.grammar is None else [question.grammar]
     return generate(model, [question.prompt], [question.budget], grammars)[0]
 
 
-def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Question]:
+def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Request]:
     """Questions of mixed formats and lengths; some budgets are as tight as can be."""
     found = []
     for key in range(number):
@@ -99,20 +100,22 @@ def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Questio
         budget = len(shortest) + rng.choice([0, rng.randint(1, 20), 60, 150])
         prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
         kind = task.format.name
-        ahead = partial(task.format.ahead, text=task.text)
-        found.append(Question(prompt[:200], budget, task.grammar, kind=kind, ahead=ahead, key=key))
+        ahead = partial(task.format.propose_draft, text=task.text)
+        found.append(
+            Request(prompt[:200], budget, task.grammar, kind=kind, propose_draft=ahead, key=key)
+        )
     return found
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_answers_are_those_of_token_by_token_decoding(name: str) -> None:
     model, rng = tiny(name), random.Random(1)
-    assert why_not(model) == ""
+    assert unsupported_reason(model) == ""
     calls = Costs()
     for _ in range(12 if name == "llama" else 4):
         questions = drawn(rng, model, rng.randint(1, 8))
         expected = [answered(model, question) for question in questions]
-        decoder = FastDecoder(model, rng.randint(1, 5), costs=calls)
+        decoder = SpeculativeEngine(model, rng.randint(1, 5), costs=calls)
         found = ask(decoder, questions)
         assert [found[i] for i in range(len(expected))] == expected
     assert calls.calls < calls.tokens  # there were drafts that held
@@ -123,10 +126,8 @@ def test_so_are_free_answers(samples: list[Document]) -> None:
     prompts = [model.vocabulary.tokenize(document.text) for document in samples[:10]]
     budgets = [5 + 7 * i for i in range(10)]
     expected = generate(model, prompts, budgets)
-    questions = [
-        Question(*pair, key=i) for i, pair in enumerate(zip(prompts, budgets, strict=True))
-    ]
-    found = ask(FastDecoder(model, 4), questions)
+    questions = [Request(*pair, key=i) for i, pair in enumerate(zip(prompts, budgets, strict=True))]
+    found = ask(SpeculativeEngine(model, 4), questions)
     assert [found[i] for i in range(10)] == expected
 
 
@@ -140,15 +141,15 @@ def test_so_is_what_is_recorded() -> None:
         [question.grammar for question in questions if question.grammar],
         record=True,
     )
-    found = ask(FastDecoder(model, 3, record=True), questions)
+    found = ask(SpeculativeEngine(model, 3, record=True), questions)
     for i, answer in enumerate(expected):
         given = found[i]
         assert isinstance(given, Answer)
         assert given.tokens == answer.tokens
         for one, other in zip(given.steps, answer.steps, strict=True):
-            assert one.before == pytest.approx(other.before, abs=1e-4)
-            assert one.after == pytest.approx(other.after, abs=1e-4)
-            assert one.kept == pytest.approx(other.kept, abs=1e-4)
+            assert one.free == pytest.approx(other.free, abs=1e-4)
+            assert one.masked == pytest.approx(other.masked, abs=1e-4)
+            assert one.allowed_mass == pytest.approx(other.allowed_mass, abs=1e-4)
 
 
 @pytest.mark.parametrize("record", [False, True])
@@ -172,11 +173,11 @@ def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
             task = draw_task(rng, name)
             prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
             budget = len(model.vocabulary.tokenize(task.grammar.empty)) + rng.randint(30, 200)
-            ahead = partial(task.format.ahead, text=task.text)
+            ahead = partial(task.format.propose_draft, text=task.text)
             questions.append(
-                Question(prompt, budget, task.grammar, kind=name, ahead=ahead, key=key)
+                Request(prompt, budget, task.grammar, kind=name, propose_draft=ahead, key=key)
             )
-        found = ask(FastDecoder(model, 3, record=record), questions)
+        found = ask(SpeculativeEngine(model, 3, record=record), questions)
         for question in questions:
             expected, one = answered(model, question), found[question.key]
             assert isinstance(one, Answer)
@@ -194,7 +195,7 @@ def test_a_real_model_writes_the_same(
     short = sorted(samples, key=lambda document: len(document.text))[:3]
     for name in ("multi_tag", "multi_span", "conv_term"):
         answers = []
-        for decoder in ("fast", "reference"):
+        for engine in ("speculative", "reference"):
             predictor = Predictor(
                 smollm2,
                 FORMATS[name],
@@ -202,9 +203,8 @@ def test_a_real_model_writes_the_same(
                 level,
                 batch_size=3,
                 max_new_tokens=60 if level is Level.FREE else None,
-                decoder=decoder,
+                engine=engine,
             )
-            assert bool(predictor.slow) == (decoder == "reference")
             answers.append([reply.answer for p in predictor.predict(short) for reply in p.replies])
         assert answers[0] == answers[1]
 
@@ -217,8 +217,8 @@ def test_draws_have_the_distribution_of_the_model_under_the_mask() -> None:
     )
     prompt = model.vocabulary.tokenize("xaay xaby xacy")
     number = 3000
-    decoder = FastDecoder(model, 50, temperature=1.0, seed=5)
-    questions = [Question(prompt, 12, grammar, key=i) for i in range(number)]
+    decoder = SpeculativeEngine(model, 50, temperature=1.0, seed=5)
+    questions = [Request(prompt, 12, grammar, key=i) for i in range(number)]
     counts = Counter(
         answer.tokens for answer in ask(decoder, questions).values() if isinstance(answer, Answer)
     )
@@ -256,9 +256,9 @@ def test_draws_have_the_distribution_of_the_model_under_the_mask() -> None:
 def test_one_bad_question_leaves_the_others_alone() -> None:
     model, rng = tiny("llama"), random.Random(3)
     questions = drawn(rng, model, 5)
-    expected = ask(FastDecoder(model, 2), questions)
-    bad = Question(questions[0].prompt, 1, questions[0].grammar, "document 'x'", key="bad")
-    found = ask(FastDecoder(model, 2), [*questions[:2], bad, *questions[2:]])
+    expected = ask(SpeculativeEngine(model, 2), questions)
+    bad = Request(questions[0].prompt, 1, questions[0].grammar, "document 'x'", key="bad")
+    found = ask(SpeculativeEngine(model, 2), [*questions[:2], bad, *questions[2:]])
     error = found.pop("bad")
     assert isinstance(error, BudgetError)
     assert "document 'x'" in str(error)
@@ -270,7 +270,9 @@ def test_questions_that_come_later_are_answered_too() -> None:
     first, second = drawn(rng, model, 2)
     waiting = deque([first])
     order = []
-    for question, _ in FastDecoder(model, 3).decode(lambda: waiting.popleft() if waiting else None):
+    for question, _ in SpeculativeEngine(model, 3).decode(
+        lambda: waiting.popleft() if waiting else None
+    ):
         order.append(question.key)
         if question is first:
             waiting.append(second)
@@ -281,9 +283,9 @@ def test_what_drafts_have_learnt_does_not_grow_for_ever(monkeypatch: pytest.Monk
     monkeypatch.setattr(drafts, "_MOST", 7)
     model = tiny("llama")
     questions = drawn(random.Random(5), model, 6)
-    decoder = FastDecoder(model, 2)
+    decoder = SpeculativeEngine(model, 2)
     found = ask(decoder, questions)
-    assert max(len(habits.follows) for habits in decoder._habits.values()) <= 7
+    assert max(len(statistics.follows) for statistics in decoder._statistics.values()) <= 7
     for question in questions:
         answer = found[question.key]
         assert isinstance(answer, Answer)
@@ -293,16 +295,16 @@ def test_what_drafts_have_learnt_does_not_grow_for_ever(monkeypatch: pytest.Monk
 def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama")
     read = []
-    call = Blocks.call
+    call = RaggedKVCache.call
 
-    def counted(self: Blocks, blocks: Any, wanted: Any, first: int = 0) -> torch.Tensor:
+    def counted(self: RaggedKVCache, blocks: Any, wanted: Any, first: int = 0) -> torch.Tensor:
         read.append(sum(map(len, blocks)))
         return call(self, blocks, wanted, first)
 
-    monkeypatch.setattr(Blocks, "call", counted)
+    monkeypatch.setattr(RaggedKVCache, "call", counted)
     common = list(range(5, 105))
-    questions = [Question([*common, 150 + i], 3, key=i) for i in range(6)]
-    ask(FastDecoder(model, 3), questions)
+    questions = [Request([*common, 150 + i], 3, key=i) for i in range(6)]
+    ask(SpeculativeEngine(model, 3), questions)
     # 100 tokens once, and then one of each prompt and two of each answer, drafts aside.
     assert sum(read) < 100 + 6 * 20
 
@@ -319,14 +321,14 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
         for _ in range(4):
             stem = rng.choice(stems)
             stems.append([*stem[: rng.randint(0, len(stem))], *some(60)])
-        questions: list[Question] = []
+        questions: list[Request] = []
         for _ in range(rng.randint(3, 6)):  # several at a time with one stem and one budget
             stem, budget = rng.choice(stems), rng.randint(1, 4)
             questions += [
-                Question([*stem, *some(3)], budget, key=len(questions) + i) for i in range(3)
+                Request([*stem, *some(3)], budget, key=len(questions) + i) for i in range(3)
             ]
         expected = {question.key: answered(model, question) for question in questions}
-        assert ask(FastDecoder(model, rng.randint(2, 5)), questions) == expected
+        assert ask(SpeculativeEngine(model, rng.randint(2, 5)), questions) == expected
 
 
 @pytest.mark.parametrize("record", [False, True])
@@ -342,10 +344,10 @@ def test_rows_that_end_while_others_begin(record: bool) -> None:
         task = draw_task(rng, "multi_triple")
         prompt = [*model.vocabulary.tokenize(task.text)[:60], *range(7, 12)]
         budget = rng.randint(300, 330)
-        questions.append(Question(prompt, budget, task.grammar, kind="one", key=key))
+        questions.append(Request(prompt, budget, task.grammar, kind="one", key=key))
     begun: list[int] = []
 
-    class Watched(FastDecoder):
+    class Watched(SpeculativeEngine):
         def _draft_all(self, first: int) -> None:
             super()._draft_all(first)
             begun.extend(len(w.draft.tokens) for w in self._active[first:] if not w.tokens)
@@ -369,7 +371,7 @@ def test_few_tokens_in_float32_have_the_logits_of_the_model(name: str, width: in
             torch.nn.init.normal_(weight, std=0.3)
     forwards = [module.forward for module in model.modules()]
     tokens = list(range(7, 27 + width))
-    blocks = Blocks(model, 1)
+    blocks = RaggedKVCache(model, 1)
     blocks.call([tokens[:20]], [0])
     found = blocks.call([tokens[20:]], [width])
     with torch.no_grad():
@@ -382,7 +384,7 @@ def test_rows_keep_their_own_contents() -> None:
     """Whatever was called, forgotten, copied and swapped: the logits are the plain model's."""
     model = tiny("mistral")
     bare, rng = model.steerable.model, random.Random(6)
-    blocks = Blocks(bare, 4)
+    blocks = RaggedKVCache(bare, 4)
     for _ in range(60):
         kind = rng.choice(["call", "call", "forget", "copy", "swap"])
         row, other = rng.randrange(4), rng.randrange(4)
@@ -419,9 +421,9 @@ def test_a_model_of_another_kind_is_decoded_token_by_token(samples: list[Documen
     )
     bare: Any = BloomForCausalLM(config)
     model = wrap("bloom", bare.eval(), tokenizer)
-    assert why_not(model)
+    assert unsupported_reason(model)
     predictor = Predictor(model, FORMATS["multi_term"], [Target(("Gene",))], max_new_tokens=40)
-    assert predictor.slow == why_not(model)
+    assert predictor.unsupported_reason == unsupported_reason(model)
     predictions = list(predictor.predict(samples[:2]))
     assert all(reply.parses for prediction in predictions for reply in prediction.replies)
 
@@ -436,23 +438,25 @@ def test_what_fails_for_one_row_stays_with_it(
     names = ("multi_term", "multi_tag", "multi_brat")
     text, labels = "Asthma and knee pain, no gout.", ("Disease",)
 
-    def questions() -> list[Question]:
+    def questions() -> list[Request]:
         found = []
         for key, name in enumerate(names):
             grammar = FORMATS[name].grammar(text, labels, Level.FAITHFUL)
             shortest = shortest_answer(model.vocabulary.matcher(grammar), grammar, model.vocabulary)
             prompt = model.vocabulary.tokenize(f"{name} of {text}")
-            found.append(Question(prompt, len(shortest) + 12, grammar, name, key=key))
+            found.append(Request(prompt, len(shortest) + 12, grammar, name, key=key))
         return found
 
-    expected = ask(FastDecoder(model, 3, record=record), questions())
-    whole = getattr(Row, step)
+    expected = ask(SpeculativeEngine(model, 3, record=record), questions())
+    whole = getattr(ConstrainedSequence, step)
     failed = 0
     for at in (0, 1, 5, 11):
         for bad, name in enumerate(names):
             calls = 0
 
-            def fails(row: Row, *given: Any, at: int = at, name: str = name, **rest: Any) -> Any:
+            def fails(
+                row: ConstrainedSequence, *given: Any, at: int = at, name: str = name, **rest: Any
+            ) -> Any:
                 nonlocal calls
                 if row.grammar.format == name:
                     calls += 1
@@ -461,8 +465,8 @@ def test_what_fails_for_one_row_stays_with_it(
                 return whole(row, *given, **rest)
 
             with monkeypatch.context() as patch:
-                patch.setattr(Row, step, fails)
-                found = ask(FastDecoder(model, 3, record=record), questions())
+                patch.setattr(ConstrainedSequence, step, fails)
+                found = ask(SpeculativeEngine(model, 3, record=record), questions())
             for key, answer in found.items():
                 if key == bad and calls > at:
                     failed += 1
@@ -481,13 +485,13 @@ def test_what_is_recorded_does_not_hang_on_the_budget() -> None:
     for question in drawn(rng, model, 30):
         assert question.grammar is not None
         free = replace(question, budget=900)
-        (wide,) = ask(FastDecoder(model, 1, record=True), [free]).values()
+        (wide,) = ask(SpeculativeEngine(model, 1, record=True), [free]).values()
         if not isinstance(wide, Answer) or len(wide.tokens) > 400:
             continue
         # From where nothing is closed to the very length of the answer.
         for more in (60, 12, 3, 0):
             near = replace(question, budget=len(wide.tokens) + more)
-            (narrow,) = ask(FastDecoder(model, 1, record=True), [near]).values()
+            (narrow,) = ask(SpeculativeEngine(model, 1, record=True), [near]).values()
             (token_by_token,) = generate(
                 model, [near.prompt], [near.budget], [question.grammar], record=True
             )
@@ -495,8 +499,8 @@ def test_what_is_recorded_does_not_hang_on_the_budget() -> None:
                 if isinstance(answer, Answer) and not answer.forced:
                     assert answer.tokens == wide.tokens
                     for one, other in zip(answer.steps, wide.steps, strict=True):
-                        assert one.after == pytest.approx(other.after, abs=1e-5)
-                        assert one.kept == pytest.approx(other.kept, abs=1e-5)
+                        assert one.masked == pytest.approx(other.masked, abs=1e-5)
+                        assert one.allowed_mass == pytest.approx(other.allowed_mass, abs=1e-5)
                     alike += 1
     assert alike > 20
 
@@ -509,15 +513,15 @@ def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
     """Not the token whose id is 0, whatever it is."""
     model = tiny("llama")
     grammar = FORMATS["multi_term"].grammar("knee pain", ("x",), Level.FAITHFUL)
-    call = Blocks.call
+    call = RaggedKVCache.call
 
-    def nothing(blocks: Blocks, *given: Any, **rest: Any) -> torch.Tensor:
+    def nothing(blocks: RaggedKVCache, *given: Any, **rest: Any) -> torch.Tensor:
         return call(blocks, *given, **rest).fill_(value)
 
-    monkeypatch.setattr(Blocks, "call", nothing)
+    monkeypatch.setattr(RaggedKVCache, "call", nothing)
     for grammar_or_none, budget in ((grammar, 90), (grammar, 900), (None, 90)):
-        decoder = FastDecoder(model, 1, temperature=temperature)
-        (answer,) = ask(decoder, [Question([5], budget, grammar_or_none, "one", key=0)]).values()
+        decoder = SpeculativeEngine(model, 1, temperature=temperature)
+        (answer,) = ask(decoder, [Request([5], budget, grammar_or_none, "one", key=0)]).values()
         assert isinstance(answer, DecodingError)
         assert "one: " in str(answer)
         assert "no token a probability above zero" in str(answer)
@@ -526,10 +530,10 @@ def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
 def test_threads_that_share_a_model_take_turns() -> None:
     model, rng = tiny("llama"), random.Random(7)
     batches = [drawn(rng, model, 6) for _ in range(4)]
-    expected = [ask(FastDecoder(model, 3), batch) for batch in batches]
+    expected = [ask(SpeculativeEngine(model, 3), batch) for batch in batches]
     own = model.steerable.model.config._attn_implementation
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda batch: ask(FastDecoder(model, 3), batch), batches))
+        found = list(pool.map(lambda batch: ask(SpeculativeEngine(model, 3), batch), batches))
     assert found == expected
     assert model.steerable.model.config._attn_implementation == own
     assert not any("forward" in vars(module) for module in model.steerable.model.modules())

@@ -76,7 +76,7 @@ def entities_of(case: Case) -> tuple[Entity, ...]:
 )
 def test_offsets_of_words_are_guessed(name: str, written: str, ahead: str) -> None:
     text = "The (IL-2) receptor, CD28 and 12 other\nproteins."
-    assert FORMATS[name].ahead(written, text) == ahead
+    assert FORMATS[name].propose_draft(written, text) == ahead
 
 
 @every_format
@@ -87,7 +87,7 @@ def test_guesses_are_there_for_any_answer(name: str, data: st.DataObject) -> Non
     answer = format.encode(document, asked)
     for text in (answer, data.draw(mutations(answer))):
         for end in range(len(text) + 1):
-            assert isinstance(format.ahead(text[:end], document.text), str)
+            assert isinstance(format.propose_draft(text[:end], document.text), str)
 
 
 # ---- what belongs together

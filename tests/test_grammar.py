@@ -450,15 +450,15 @@ def test_grammars_can_be_sent_to_another_process(name: str, data: st.DataObject)
         grammar = FORMATS[name].grammar(document.text, labels, level)
         other = pickle.loads(pickle.dumps(grammar))
         assert other == grammar
-        assert (other.curb is None) == (grammar.curb is None)
+        assert (other.repetition_guard is None) == (grammar.repetition_guard is None)
         for written in ("", grammar.empty[:9], grammar.empty):
-            assert list(other.closers(written)) == list(grammar.closers(written))
+            assert list(other.completions(written)) == list(grammar.completions(written))
 
 
 def test_so_can_curbed_ones() -> None:
     wide = FORMATS["single_term"].grammar("a b", ["x"], Level.FAITHFUL)
-    assert wide.curb is not None
-    tight = wide.curb('Answer: ["a", "a", "a", "a", "a"')
+    assert wide.repetition_guard is not None
+    tight = wide.repetition_guard.tightened('Answer: ["a", "a", "a", "a", "a"')
     assert tight is not None
     assert tight.source != wide.source
     assert pickle.loads(pickle.dumps(tight)) == tight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import current_thread
 from typing import Any
 
@@ -19,9 +19,11 @@ from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline import task as predict_module
-from constrained_ner.pipeline.prompts import Target, messages, prompt
-from constrained_ner.pipeline.task import Prediction, Predictor, Summary
+from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prediction import Prediction, Summary
+from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.prompts import Target, prompt
+from constrained_ner.pipeline.scheduling import answer
 
 LABELS = ("Disease", "Anatomy")
 
@@ -62,13 +64,13 @@ def test_the_next_questions_are_made_ready_beside_the_model(
         tiny_model, FORMATS["multi_term"], [Target(LABELS)], batch_size=2, max_new_tokens=40
     )
     expected = list(predictor.predict(samples))
-    prepare, threads = Predictor._prepare, []
+    request, threads = Predictor.request, []
 
-    def watched(self: Predictor, job: Any) -> Any:
+    def watched(self: Predictor, turn: Any) -> Any:
         threads.append(current_thread().name)
-        return prepare(self, job)
+        return request(self, turn)
 
-    monkeypatch.setattr(Predictor, "_prepare", watched)
+    monkeypatch.setattr(Predictor, "request", watched)
     read = 0
 
     def source() -> Iterator[Document]:
@@ -103,7 +105,7 @@ def test_documents_may_come_while_others_are_answered(
         while True:
             yield None
 
-    told.extend(prediction.id for prediction in predict_module.answer(source()))
+    told.extend(prediction.id for prediction in answer(source()))
     assert told == ["none for now"] * 3 + ["another one", samples[0].id, samples[1].id]
 
 
@@ -141,11 +143,13 @@ def test_a_conversation_shows_the_answers_before(
 ) -> None:
     seen: list[Any] = []
 
-    def spy(*arguments: Any, **options: Any) -> Any:
-        seen.append(messages(*arguments, **options))
+    messages = Conversation.messages
+
+    def spy(self: Conversation, answers: Sequence[str] = ()) -> Any:
+        seen.append(messages(self, answers))
         return seen[-1]
 
-    monkeypatch.setattr(predict_module, "messages", spy)
+    monkeypatch.setattr(Conversation, "messages", spy)
     predictor = Predictor(tiny_model, FORMATS["conv_term"], [Target(LABELS)], max_new_tokens=30)
     (prediction,) = predictor.predict(samples[:1])
     first, second = seen
@@ -203,17 +207,17 @@ def test_bad_arguments(tiny_model: LanguageModel) -> None:
     with pytest.raises(LabelError, match="twice"):
         Predictor(tiny_model, FORMATS["multi_term"], [Target(("a", "a"))])
     with pytest.raises(UnknownNameError, match="syntax level only"):
-        Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], backend="xgrammar")
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], engine="xgrammar")
     with pytest.raises(UnknownNameError, match="multi_tag has none"):
         Predictor(
             tiny_model,
             FORMATS["multi_tag"],
             [Target(LABELS)],
             Level.SYNTAX,
-            backend="outlines_core",
+            engine="outlines_core",
         )
-    with pytest.raises(UnknownNameError, match="unknown backend"):
-        Predictor(tiny_model, FORMATS["multi_tag"], [Target(LABELS)], backend="yacc")
+    with pytest.raises(UnknownNameError, match="unknown engine"):
+        Predictor(tiny_model, FORMATS["multi_tag"], [Target(LABELS)], engine="yacc")
 
 
 def test_outlines_own_backend_on_the_json_formats(
@@ -225,7 +229,7 @@ def test_outlines_own_backend_on_the_json_formats(
         [Target(("Disease",))],
         Level.SYNTAX,
         max_new_tokens=40,
-        backend="outlines_core",
+        engine="outlines_core",
     )
     (prediction,) = predictor.predict(samples[:1])
     assert prediction.error is None
@@ -253,7 +257,8 @@ def test_words_are_numbered_where_answers_are_tags() -> None:
 def test_the_prompt_is_the_contracts(name: str) -> None:
     format = FORMATS[name]
     labels = ("protein", "cell_type")
-    chat = messages(format, "BCL6 binds.", format.questions(labels)[0], "Genia")
+    about = format.conversations(labels)[0]
+    chat = Conversation(format, "BCL6 binds.", about, "Genia").messages()
     lines = chat[0]["content"].splitlines()
     assert lines[0] == (
         "The task you need to complete is named entity recognition. Follow Genia guidelines."
@@ -267,15 +272,13 @@ def test_the_prompt_is_the_contracts(name: str) -> None:
 
 
 def test_examples_are_shown_before_the_question(samples: list[Document]) -> None:
-    from constrained_ner.pipeline.prompts import demonstrations
-
     example = Document(
         "x", "BCL6 binds CD28.", (Entity("Gene", ((0, 4),)), Entity("Gene", ((11, 15),)))
     )
-    chat = demonstrations(FORMATS["multi_triple"], [example], ("Gene",))
+    chat = Conversation(FORMATS["multi_triple"], "", ("Gene",)).demonstration(example)
     assert [m["role"] for m in chat] == ["user", "assistant"]
     assert chat[1]["content"] == "Answer:\nBCL6; is a; Gene\nCD28; is a; Gene"
-    talk = demonstrations(FORMATS["conv_term"], [example], ("Gene", "Disease"))
+    talk = Conversation(FORMATS["conv_term"], "", ("Gene", "Disease")).demonstration(example)
     assert [m["role"] for m in talk] == ["user", "assistant"] * 2
     assert talk[1]["content"] == 'Answer: ["BCL6", "CD28"]'
     assert talk[3]["content"] == "Answer: []"

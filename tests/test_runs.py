@@ -29,14 +29,15 @@ from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
-from constrained_ner.engines.kv_cache import Blocks
+from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Prediction, Summary
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import CHUNK, run
-from constrained_ner.pipeline.task import Prediction, Predictor, Summary
 from tests.conftest import SAMPLES
 from tests.test_cli import cner
 
@@ -52,11 +53,11 @@ def predictor_of(model: LanguageModel, format: str = "multi_term", **settings: A
 # ---- whole documents
 
 
-@pytest.mark.parametrize("decoder", ["fast", "reference"])
+@pytest.mark.parametrize("engine", ["speculative", "reference"])
 def test_entities_come_back_with_offsets_into_the_document(
-    decoder: str, tiny_model: LanguageModel
+    engine: str, tiny_model: LanguageModel
 ) -> None:
-    predictor = predictor_of(tiny_model, "multi_tag", decoder=decoder, max_new_tokens=None)
+    predictor = predictor_of(tiny_model, "multi_tag", engine=engine, max_new_tokens=None)
     (prediction,) = predictor.predict([Document("n", NOTE, passages=(Passage("a", 0, 9),))])
     asked = [NOTE[slice(*reply.segment)] for reply in prediction.replies]
     assert asked == ["No fever.", "Left knee pain.", "😀 Asthma, e.g. in the lung."]
@@ -118,12 +119,12 @@ def test_segments_are_checked(tiny_model: LanguageModel) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_confidence_is_the_probability_of_the_tokens(name: str, tiny_model: LanguageModel) -> None:
-    """By both decoders, and as a product of what was recorded of the tokens that say it."""
+    """By both engines, and as a product of what was recorded of the tokens that say it."""
     document = Document("n", "Left knee pain and a flu.")
     budget = 500 if "code" in name else 120
     found: list[Prediction] = []
-    for decoder in ("fast", "reference"):
-        predictor = predictor_of(tiny_model, name, decoder=decoder, max_new_tokens=budget)
+    for engine in ("speculative", "reference"):
+        predictor = predictor_of(tiny_model, name, engine=engine, max_new_tokens=budget)
         found += predictor.predict([document])
     for one, other in zip(found[0].replies, found[1].replies, strict=True):
         assert one.answer == other.answer
@@ -166,7 +167,7 @@ class Short:
 
     def __init__(self, rows: int):
         self.rows, self.calls = rows, 0
-        self.plain: Any = Blocks.call
+        self.plain: Any = RaggedKVCache.call
 
     def call(self, blocks: Any, tokens: Any, *rest: Any) -> Any:
         if len(tokens) > self.rows:
@@ -181,7 +182,7 @@ def test_where_memory_ends_there_are_fewer_rows(
     predictor = predictor_of(tiny_model, record=False, batch_size=8)
     expected = [p.to_json() for p in predictor.predict(samples[:9])]
     short = Short(3)
-    monkeypatch.setattr(Blocks, "call", lambda *given: short.call(*given))
+    monkeypatch.setattr(RaggedKVCache, "call", lambda *given: short.call(*given))
     assert [p.to_json() for p in predictor.predict(samples[:9])] == expected
     assert short.calls == 2  # eight rows, four, two
     short.rows = 0
@@ -192,10 +193,10 @@ def test_where_memory_ends_there_are_fewer_rows(
         list(predictor.predict(samples[:2]))
 
 
-def test_the_reference_decoder_halves_its_batches(
+def test_the_reference_engine_halves_its_batches(
     tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = predictor_of(tiny_model, record=False, decoder="reference")
+    predictor = predictor_of(tiny_model, record=False, engine="reference")
     expected = [p.to_json() for p in predictor.predict(samples[:5])]
     plain = type(tiny_model.steerable).generate_batch
 
@@ -496,4 +497,4 @@ def test_confidence_can_be_left_out(tiny_folder: Path) -> None:
     ]
     assert all(math.isfinite(e["confidence"]) for e in records[0]["entities"])
     assert not any("confidence" in e for e in records[1]["entities"])
-    assert "kept" not in records[1]["answers"][0]
+    assert "allowed_mass" not in records[1]["answers"][0]

@@ -32,7 +32,7 @@ from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
 from constrained_ner.pipeline.manifest import load_trained
-from constrained_ner.pipeline.task import Predictor
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.training import data as data_module
 from constrained_ner.training import loop as loop_module
 from constrained_ner.training.building import build

@@ -19,7 +19,8 @@ from constrained_ner.evaluation.coverage import replay
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.prompts import DEFAULT_DATASET, messages
+from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 
 
 class Tokenizing(Protocol):
@@ -41,7 +42,7 @@ class Question:
     Attributes
     ----------
     corpus: name of the data set, for counts. `dataset`: the one whose guidelines the prompt names.
-    labels: those asked for; for conv_term one a turn, in this order.
+    labels: those asked for, in this order.
     index: whether the prompt shows the offset of every word.
     guideline: annotation guidelines to put into the prompt.
     """
@@ -61,25 +62,25 @@ class Question:
     @property
     def opening(self) -> tuple[Any, ...]:
         """What decides how the prompt begins, up to the text."""
-        labels = () if self.format == "conv_term" else self.labels
+        # the turns of a conversation name them behind the text
+        labels = () if get_format(self.format).conversational else self.labels
         return (self.dataset, self.format, labels, self.options, self.guideline)
 
     @property
     def turns(self) -> list[tuple[str, ...]]:
         """The label sets that are answered one after the other."""
-        return [(label,) for label in self.labels] if self.format == "conv_term" else [self.labels]
+        return get_format(self.format).turns(self.labels)
 
     def chat(self, answers: Sequence[str] = ()) -> list[Message]:
         """The messages up to the one to be answered, after these answers."""
-        return messages(
+        return Conversation(
             get_format(self.format, self.options),
             self.document.text,
             self.labels,
             self.dataset,
-            index=self.index,
-            answers=answers,
-            guideline=self.guideline,
-        )
+            self.index,
+            self.guideline,
+        ).messages(answers)
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,12 @@ def _question(
     labels = list(corpus.labels)
     if sampling.shuffle_labels:
         chance.shuffle(labels)
-    if get_format(name).one_label and name != "conv_term":
+    format = get_format(name)
+    if format.one_label and not format.conversational:
         present = _asked(document, corpus)
         candidates = labels if sampling.negative_labels or not present else present
         labels = [chance.choice(candidates)]
-    elif name == "conv_term" and not sampling.negative_labels:
+    elif format.conversational and not sampling.negative_labels:
         labels = [label for label in labels if label in _asked(document, corpus)] or labels[:1]
     asked = tuple(labels)
     return Question(
@@ -223,7 +224,7 @@ def _question(
         asked,
         sampling.options,
         dataset=corpus.name,
-        index=get_format(name).by_place and chance.random() < sampling.index,
+        index=format.by_place and chance.random() < sampling.index,
         guideline=corpus.target.guideline_for(asked),
     )
 

@@ -15,8 +15,10 @@ from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts, intervals, strict
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import Prediction, Predictor, answer
+from constrained_ner.pipeline.scheduling import answer
 
 from .checkpoints import writing
 from .data import Drawn, load_corpus

@@ -277,7 +277,7 @@ def _answer_quietly(cell: Cell) -> Cell:
 
 def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Loaded) -> None:
     from constrained_ner.engines.models import device_name, load_model
-    from constrained_ner.pipeline.task import Predictor
+    from constrained_ner.pipeline.predictor import Predictor
 
     if cell.model not in loaded:
         loaded.clear()

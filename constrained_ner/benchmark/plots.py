@@ -317,7 +317,16 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
             offset = (i - (len(levels) - 1) / 2) * 0.26
             for key, filled in (("mean", colour), ("least", "white")):
                 kept = [
-                    (mean_of([cell["kept"][key] for cell in cells[way] if cell["kept"]]), y)
+                    (
+                        mean_of(
+                            [
+                                cell["allowed_mass"][key]
+                                for cell in cells[way]
+                                if cell["allowed_mass"]
+                            ]
+                        ),
+                        y,
+                    )
                     for y, variant in enumerate(variants)
                     if cells.get(way := (variant, level))
                 ]
@@ -336,7 +345,7 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
         right.set_yticks(range(len(variants)), variants)
         right.set_ylim(len(variants) - 0.5, -0.5)
         right.set_xlim(-0.02, 1.02)
-        right.set_xlabel("kept mass: mean (filled), mean of the least (open)")
+        right.set_xlabel("allowed mass: mean (filled), mean of the least (open)")
         right.grid(False, axis="y")
         right.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper left", ncols=len(levels))

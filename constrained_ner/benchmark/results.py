@@ -168,7 +168,7 @@ def _measured(
         "breakdowns": report["breakdowns"],
         "ceiling": report["ceiling"],
         "health": report["health"] and {**report["health"], "beyond": _beyond(answered.answers)},
-        "kept": _kept(answered.answers),
+        "allowed_mass": _allowed_mass(answered.answers),
         "confidence": _confidence(answered),
     }
     if Feature.ALL_LABELS in answered.format.expresses:
@@ -221,9 +221,9 @@ def _beyond(answers: Iterable[dict[str, Any]]) -> int:
     return sum(answer["tokens"] > PAPER_BUDGET for answer in answers)
 
 
-def _kept(answers: Iterable[dict[str, Any]]) -> dict[str, float] | None:
+def _allowed_mass(answers: Iterable[dict[str, Any]]) -> dict[str, float] | None:
     """The share of probability that masks let through: the mean, and the mean of each least."""
-    known = [answer["kept"] for answer in answers if "kept" in answer]
+    known = [answer["allowed_mass"] for answer in answers if "allowed_mass" in answer]
     if not known:
         return None
     return {"mean": fmean(mean for mean, _ in known), "least": fmean(least for _, least in known)}

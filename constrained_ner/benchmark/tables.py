@@ -417,8 +417,8 @@ def health(view: View, group: Group, names: Sequence[str] | None = None) -> Tabl
             Column("closed", "budget"),
             Column("over 128 tokens", "budget"),
             Column("documents failed"),
-            Column("mean", "kept mass"),
-            Column("mean of the least", "kept mass"),
+            Column("mean", "allowed mass"),
+            Column("mean of the least", "allowed mass"),
         ),
         tuple(rows),
         2,
@@ -431,7 +431,11 @@ def _of_health(key: str) -> Callable[[Sequence[Cell]], int]:
 
 def _kept(cells: Sequence[Cell], key: str) -> float | None:
     """Over data sets, each weighing as much as it has answers."""
-    known = [(cell["kept"][key], health_sum([cell], "answers")) for cell in cells if cell["kept"]]
+    known = [
+        (cell["allowed_mass"][key], health_sum([cell], "answers"))
+        for cell in cells
+        if cell["allowed_mass"]
+    ]
     weight = sum(answers for _, answers in known)
     return sum(value * answers for value, answers in known) / weight if weight else None
 

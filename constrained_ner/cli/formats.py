@@ -12,7 +12,7 @@ from constrained_ner.cli.options import MASKED_LEVELS, format_options, labels_op
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Feature, Format, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.prompts import messages
+from constrained_ner.pipeline.conversation import Conversation
 
 EXAMPLE = Document(
     "example",
@@ -41,9 +41,9 @@ def formats(
         click.echo(_table(FORMATS.values()))
         return
     format = get_format(name, to_options(options))
-    question = format.questions(labels)[0]
-    asked = labels if name == "conv_term" else question
-    chat = messages(format, text, asked, index=index)
+    about = format.conversations(labels)[0]
+    question = format.turns(about)[0]
+    chat = Conversation(format, text, about, index=index).messages()
     sections = {
         "prompt": "\n".join(message["content"] for message in chat),
         "answer that finds nothing": format.write(text, (), question),

@@ -189,3 +189,14 @@ def read_all(
         elif record.text.strip():
             documents.append(record)
     return documents, broken
+
+
+def renamed_option(old: str, new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The old spelling of an option: it is an error that names the new one."""
+
+    def refuse(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is gone: expected {new}")
+
+    text = f"Gone: {new}."
+    return click.option(old, hidden=True, expose_value=False, callback=refuse, help=text)

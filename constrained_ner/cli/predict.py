@@ -21,11 +21,13 @@ from constrained_ner.cli.options import (
     notes,
     progress,
     read_all,
+    renamed_option,
 )
 from constrained_ner.corpora import OUTPUT_FORMATS, detect_output_format, read, write
 from constrained_ner.corpora.files import BOM
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
+from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
@@ -35,7 +37,8 @@ from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.segments import SEGMENTS
 
 if TYPE_CHECKING:
-    from constrained_ner.pipeline.task import Prediction, Predictor, Summary
+    from constrained_ner.pipeline.prediction import Prediction, Summary
+    from constrained_ner.pipeline.predictor import Predictor
 
 _RECORDS, _PAGE = "records", "html"
 
@@ -92,19 +95,15 @@ _RECORDS, _PAGE = "records", "html"
     help="Annotated documents to show to a model that was not trained for the task.",
 )
 @click.option(
-    "--backend",
-    type=click.Choice(["llguidance", "outlines_core", "xgrammar"]),
-    default="llguidance",
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=DEFAULT_ENGINE,
     show_default=True,
-    help="Mask engine. The others are outlines' own, for JSON formats at the syntax level.",
+    help="What decodes: several tokens with each call of the model, or one with `reference`; the "
+    "answers are the same. The others are outlines' own, for JSON formats at the syntax level.",
 )
-@click.option(
-    "--decoder",
-    type=click.Choice(["fast", "reference"]),
-    default="fast",
-    show_default=True,
-    help="Several tokens with each call of the model, or one. Answers are the same.",
-)
+@renamed_option("--decoder", "--engine speculative or --engine reference")
+@renamed_option("--backend", "--engine outlines_core or --engine xgrammar")
 @click.option(
     "--segment",
     type=click.Choice(SEGMENTS),
@@ -152,8 +151,7 @@ def predict(
     dataset: str | None,
     index: bool | None,
     examples: Path | None,
-    backend: str,
-    decoder: str,
+    engine: str,
     segment: str,
     confidence: bool,
     output: Path | None,
@@ -187,7 +185,8 @@ def predict(
         return given if given is not None else islice(read(input or "", input_format), limit)
 
     from constrained_ner.engines.models import load_model
-    from constrained_ner.pipeline.task import Predictor, Summary
+    from constrained_ner.pipeline.prediction import Summary
+    from constrained_ner.pipeline.predictor import Predictor
 
     predictor = Predictor(
         load_model(model, adapter, device=device, dtype=dtype),
@@ -197,14 +196,13 @@ def predict(
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         index=asked.index if index is None else index,
-        backend=backend,
-        decoder=decoder,
+        engine=engine,
         examples=_examples(examples),
-        record=confidence and chosen is not Level.FREE and backend == "llguidance",
+        record=confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES,
         segment=segment,
     )
-    if decoder == "fast" and predictor.slow:
-        click.echo(f"decoding goes token by token: {predictor.slow}", err=True)
+    if predictor.unsupported_reason:
+        click.echo(f"decoding goes token by token: {predictor.unsupported_reason}", err=True)
     summary = Summary()
     if not to_file:
         for prediction in _shown(predictor.predict(documents()), predictor, output is None):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from constrained_ner.pipeline.task import Prediction
+    from constrained_ner.pipeline.prediction import Prediction
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; every entity says its label, too.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")

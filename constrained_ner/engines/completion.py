@@ -1,8 +1,8 @@
 """The shortest way from an unfinished answer to its end, in tokens.
 
-It is found with what the grammar forces, what the format proposes (`Grammar.closers`), and, where
-neither helps, one token that leads on. Each step is taken on a copy of the matcher, so that what
-comes out is known to be accepted; that nothing shorter exists is not proven, but holds for the
+It is found with what the grammar forces, what the format proposes (`Grammar.completions`), and,
+where neither helps, one token that leads on. Each step is taken on a copy of the matcher, so that
+what comes out is known to be accepted; that nothing shorter exists is not proven, but holds for the
 answer that finds nothing, which every format knows.
 """
 
@@ -33,13 +33,14 @@ def complete(
     GrammarError: no way to an end was found.
     """
     end = vocabulary.ends[0]
+    ranks = vocabulary.towards_the_end(grammar.markup)
     state = matcher.deep_copy()
     path: list[int] = []
     for _ in range(MAX_STEPS):
         if state.is_accepting():
             return [*path, end]
         written = answer + vocabulary.bytes_of(path).decode(errors="ignore")
-        for closer in grammar.closers(written):
+        for closer in grammar.completions(written):
             tokens = vocabulary.tokenize(closer) if closer else []
             if tokens and state.validate_tokens(tokens) == len(tokens):
                 finished = state.deep_copy()
@@ -52,7 +53,7 @@ def complete(
             allowed = vocabulary.allowed(state)
             if not allowed.size:
                 break
-            step = [int(allowed[vocabulary.towards_the_end[allowed].argmin()])]
+            step = [int(allowed[ranks[allowed].argmin()])]
         if not state.consume_tokens(step):
             break
         path += step

@@ -27,7 +27,7 @@ Tokens = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass
-class Habits:
+class DraftStatistics:
     """What the answers of one format have taught: shared by all rows that write it.
 
     Attributes
@@ -66,12 +66,12 @@ class Drafter:
     def __init__(
         self,
         prompt: Sequence[int],
-        habits: Habits,
+        habits: DraftStatistics,
         lengths: Tokens,
         ahead: Callable[[Sequence[int]], Sequence[int]] | None = None,
     ):
         self.habits = habits
-        self._ahead = ahead
+        self._propose = ahead
         self._lengths = lengths
         self._tokens = list(prompt)  # and the answer after it
         self._prompt = len(prompt)
@@ -104,7 +104,7 @@ class Drafter:
         return place if place < self._prompt else reading
 
     def begin(self) -> Draft:
-        ahead = self._ahead(self._tokens[self._prompt :][-_TAIL:]) if self._ahead else ()
+        ahead = self._propose(self._tokens[self._prompt :][-_TAIL:]) if self._propose else ()
         return Draft(self, ahead)
 
     def _guesses(
@@ -143,7 +143,7 @@ class Draft:
 
     def __init__(self, drafter: Drafter, ahead: Sequence[int] = ()):
         self._drafter = drafter
-        self._ahead = ahead  # nothing once a guess was another
+        self._propose = ahead  # nothing once a guess was another
         self._reading = drafter._reading
         self._tail = tuple(drafter._tokens[-_ORDERS[0] :])
         self.tokens: list[int] = []
@@ -169,9 +169,9 @@ class Draft:
         best, trust, kind = None, 0.0, ""
         place = len(self.tokens)
         guesses = drafter._guesses(self._tail, self._reading, few)
-        if place < len(self._ahead):
+        if place < len(self._propose):
             # Before the others, which know less; and once its beginning holds, so does the rest.
-            guesses.insert(0, (self._ahead[place], f"{_AHEAD}, {min(place, 3)}"))
+            guesses.insert(0, (self._propose[place], f"{_AHEAD}, {min(place, 3)}"))
         for token, goes_by in guesses:
             if (found := habits.trust(goes_by)) > trust and (allows is None or allows(token)):
                 best, trust, kind = token, found, goes_by
@@ -181,8 +181,8 @@ class Draft:
             self.unsure = best, kind
             return None
         self.likely *= trust
-        if place < len(self._ahead) and self._ahead[place] != best:
-            self._ahead = ()
+        if place < len(self._propose) and self._propose[place] != best:
+            self._propose = ()
         self._reading = drafter._read(self._reading, self._tail[-1:], best)
         self._tail = (*self._tail, best)[-_ORDERS[0] :]
         self.tokens.append(best)

@@ -168,12 +168,12 @@ def _attend(
 AttentionInterface.register(_ATTENTION, _attend)
 
 
-class Blocks:
+class RaggedKVCache:
     """A model with a cache of rows that each have a length of their own.
 
     Parameters
     ----------
-    model: a causal language model of transformers; see `fast.why_not`.
+    model: a causal language model of transformers; see `fast.unsupported_reason`.
     rows: how many rows there are room for.
 
     Attributes

@@ -12,9 +12,10 @@ import torch
 from llguidance import LLMatcher
 from outlines.processors import OutlinesLogitsProcessor
 
+from constrained_ner.engines.base import Step
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.masks import Masks
-from constrained_ner.engines.sequence import NOTHING_LEFT, Row, Step
+from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.formats.grammar import Grammar
@@ -82,7 +83,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         self._masks = Masks(vocabulary)
         # Grammars at the syntax level are often the same for the whole batch: a copy is faster.
         self._matchers: dict[str, LLMatcher] = {}
-        self._starts: list[Row] = []
+        self._starts: list[ConstrainedSequence] = []
         for i, grammar in enumerate(self.grammars):
             try:
                 self._starts.append(self._start(grammar, None if budgets is None else budgets[i]))
@@ -92,16 +93,16 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 raise
         self.reset()
 
-    def _start(self, grammar: Grammar, budget: int | None) -> Row:
+    def _start(self, grammar: Grammar, budget: int | None) -> ConstrainedSequence:
         """A row before its first token."""
         matcher = self._matchers.get(grammar.source)
         if matcher is None:
             matcher = self._matchers[grammar.source] = self.vocabulary.matcher(grammar)
-        return Row(self.vocabulary, grammar, budget, matcher)
+        return ConstrainedSequence(self.vocabulary, grammar, budget, matcher)
 
     def reset(self) -> None:
         """Forget the answers of the last run."""
-        self._rows: list[Row] = []
+        self._sequences: list[ConstrainedSequence] = []
         # Beams that may have ended where others went on: of a prompt's tokens whether forced.
         self._left: dict[tuple[int, tuple[int, ...]], bool] = {}
         self._prompt_length = -1
@@ -129,21 +130,21 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
 
     def _masked(self, input_ids: Any, logits: Any) -> Any:
         self._advance(input_ids)
-        active = [i for i, row in enumerate(self._rows) if not row.ended and not row.dead]
-        dead = [i for i, row in enumerate(self._rows) if row.dead]
+        active = [i for i, row in enumerate(self._sequences) if not row.ended and not row.dead]
+        dead = [i for i, row in enumerate(self._sequences) if row.dead]
         closing = {}
         for i in active:
             with self._about(i):
-                if self._rows[i].room() == 0:
+                if self._sequences[i].slack() == 0:
                     closing[i] = logits[i].clone()
         # Two log-softmaxes, since logsumexp takes eight times as long over what is mostly -inf.
         raw = logits.float().log_softmax(-1) if self.record else None
         if active:
-            self._masks.make_room(len(self._rows))
-            self._masks.fill([(self._rows[i].matcher, i) for i in active])
+            self._masks.make_room(len(self._sequences))
+            self._masks.fill([(self._sequences[i].matcher, i) for i in active])
             for i in active:
-                if self._rows[i].matcher.is_error():
-                    raise self._error(i, self._rows[i].matcher.get_error())
+                if self._sequences[i].matcher.is_error():
+                    raise self._error(i, self._sequences[i].matcher.get_error())
             self._masks.apply(active, active, logits)
             # Among scores that are all the same the first token would be taken.
             for i, most in zip(active, logits[active].amax(-1).tolist(), strict=True):
@@ -156,17 +157,17 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             self._pending = raw, logits.float().log_softmax(-1)
         for i, before in closing.items():
             with self._about(i):
-                self._rows[i].close(before, logits[i], self.candidates)
+                self._sequences[i].close(before, logits[i], self.candidates)
         return logits
 
     def _advance(self, input_ids: torch.Tensor) -> None:
         """Bring the rows up to date."""
         length = input_ids.shape[1]
-        if length == self._length + 1 and len(self._rows) == input_ids.shape[0]:
+        if length == self._length + 1 and len(self._sequences) == input_ids.shape[0]:
             written = input_ids[:, self._prompt_length :]
             # Mostly each row goes on from itself; then all but the last tokens can stay a tensor.
             same = torch.equal(written[:, :-1], self._written)
-            parents = list(range(len(self._rows))) if same else self._parents(written.tolist())
+            parents = list(range(len(self._sequences))) if same else self._parents(written.tolist())
             if parents is not None:
                 self._follow(parents, input_ids[:, -1].tolist())
                 self._written = written.clone()
@@ -181,19 +182,19 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 "more rows for each",
                 0,
             )
-        self._rows = [row.copy() for row in self._starts for _ in range(copies)]
+        self._sequences = [row.copy() for row in self._starts for _ in range(copies)]
         self._prompt_length = self._length = length
         self._written = input_ids[:, length:].clone()
 
     def _parents(self, generated: list[list[int]]) -> list[int] | None:
         """For each row the row that it goes on from; None where one goes on from none."""
         found = []
-        copies = len(self._rows) // len(self.grammars)
+        copies = len(self._sequences) // len(self.grammars)
         for i, tokens in enumerate(generated):
             first = i - i % copies
             for j in (i, *range(first, first + copies)):
-                if len(self._rows[j].tokens) == len(tokens) - 1 and (
-                    self._rows[j].tokens == tokens[:-1]
+                if len(self._sequences[j].tokens) == len(tokens) - 1 and (
+                    self._sequences[j].tokens == tokens[:-1]
                 ):
                     found.append(j)
                     break
@@ -202,19 +203,19 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         return found
 
     def _follow(self, parents: list[int], last: list[int]) -> None:
-        old = self._rows
+        old = self._sequences
         copies = len(old) // len(self.grammars)
         if copies > 1:
             for i, row in enumerate(old):
                 if not row.ended and not row.dead and row.matcher.is_accepting():
                     self._left[i // copies, tuple(row.tokens)] = row.forced
         last_use = {parent: i for i, parent in enumerate(parents)}
-        self._rows = [
+        self._sequences = [
             old[parent] if last_use[parent] == i else old[parent].copy()
             for i, parent in enumerate(parents)
         ]
         for i, step in enumerate(self._recorded(parents, last)):
-            row = self._rows[i]
+            row = self._sequences[i]
             with self._about(i):
                 row.take(last[i], step)
             if row.dead and copies == 1:
@@ -240,8 +241,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             raise self._error(i, str(error)) from error
 
     def _error(self, i: int, reason: str) -> DecodingError:
-        prompt = i * len(self.grammars) // len(self._rows)
-        row = self._rows[i]
+        prompt = i * len(self.grammars) // len(self._sequences)
+        row = self._sequences[i]
         return DecodingError(f"{self.names[prompt]}: {row.place()}: {reason}", prompt)
 
     # ---- the end
@@ -257,10 +258,10 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         copies = max(1, len(sequences) // max(1, len(self.grammars)))
         for i, sequence in enumerate(sequences):
             tokens = list(sequence)
-            rows = len(self._rows) // max(1, len(self.grammars))
+            rows = len(self._sequences) // max(1, len(self.grammars))
             first = i // copies * rows
             for j in (first + i % copies, *range(first, first + rows)):
-                row = self._rows[j] if j < len(self._rows) else None
+                row = self._sequences[j] if j < len(self._sequences) else None
                 # The last token has not been seen yet; what follows an end is padding.
                 if (
                     row

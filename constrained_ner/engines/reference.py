@@ -1,17 +1,28 @@
-"""Generation: batches of prompts to answers, through `outlines.Generator(model, processor=...)`."""
+"""Token by token, through outlines: `outlines.Generator(model, processor=...)`.
+
+The speculative engine is tested against it, and it decodes the models that the other cannot take.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import outlines
 
+from constrained_ner.engines.base import (
+    Answer,
+    Answered,
+    Capabilities,
+    Engine,
+    Request,
+    Requests,
+)
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
-from constrained_ner.engines.sequence import Answer
-from constrained_ner.errors import DecodingError
+from constrained_ner.errors import CnerError, DecodingError, UnknownNameError
 from constrained_ner.formats.grammar import Grammar
 
 # Greedy, whatever a chat model's own settings are: a penalty on repetition, say, is no good where
@@ -39,7 +50,7 @@ def generate(
     budgets: the most tokens of each answer, its end included.
     grammars: one for each prompt; None to decode freely.
     names: what to call the prompts in messages.
-    record: keep log-probabilities and kept mass of masked answers.
+    record: keep log-probabilities and allowed mass of masked answers.
     processor: another outlines processor in place of ours; it must be good for all prompts.
     costs: what to add the costs to, but for `seconds`.
     options: for `generate` of transformers, such as `num_beams` or `do_sample`. Of masked beams
@@ -106,3 +117,94 @@ def generate(
                 i // copies,
             )
     return answers
+
+
+class ReferenceEngine(Engine):
+    """Batches of requests, each batch to the end of its longest answer."""
+
+    capabilities = Capabilities(beams=True)
+
+    def _decode(self, requests: Requests) -> Iterator[Answered]:
+        following: Request | None = None
+        while True:
+            batch: list[Request] = []
+            while len(batch) < self.rows:
+                request, following = following or requests(), None
+                if request is None:
+                    break
+                if batch and not self._alike(batch[0], request):
+                    following = request
+                    break
+                batch.append(request)
+            if not batch:
+                return
+            yield from self._answered(batch)
+
+    def _alike(self, one: Request, other: Request) -> bool:
+        """Whether they can be answered in one batch."""
+        return (one.grammar is None) == (other.grammar is None)
+
+    def _answered(self, batch: list[Request]) -> Iterator[Answered]:
+        """One bad request leaves the others alone."""
+        while batch:
+            try:
+                answers = self._generate(batch)
+            except CnerError as error:
+                if error.row is None:
+                    raise
+                yield batch.pop(error.row), error
+                continue
+            yield from zip(batch, answers, strict=True)
+            return
+
+    def _generate(self, batch: Sequence[Request], processor: Any = None) -> list[Answer]:
+        return generate(
+            self.model,
+            [request.prompt for request in batch],
+            [request.budget for request in batch],
+            [request.grammar for request in batch if request.grammar is not None] or None,
+            [request.name for request in batch],
+            record=self.record,
+            processor=processor,
+            costs=self.costs,
+        )
+
+
+class SchemaEngine(ReferenceEngine):
+    """Masks of a backend of outlines' own, made from a JSON schema.
+
+    Nothing but the schema holds then: an answer may be cut off by its budget.
+
+    Parameters
+    ----------
+    backend: of outlines, such as `outlines_core` or `xgrammar`.
+
+    Raises
+    ------
+    UnknownNameError: when decoding begins and the backend is not installed.
+    """
+
+    capabilities = Capabilities(
+        grammars=False, budgets=False, log_probabilities=False, sampling=False
+    )
+
+    def __init__(self, *given: Any, backend: str, **options: Any):
+        super().__init__(*given, **options)
+        self.backend = backend
+
+    def _alike(self, one: Request, other: Request) -> bool:
+        return one.schema == other.schema
+
+    def _generate(self, batch: Sequence[Request], processor: Any = None) -> list[Answer]:
+        from outlines.backends import get_json_schema_logits_processor
+
+        try:
+            processor = get_json_schema_logits_processor(
+                self.backend, self.model.steerable, json.dumps(batch[0].schema)
+            )
+        except ImportError as error:
+            raise UnknownNameError(
+                f"engine {self.backend} is not installed: "
+                f"`pip install 'constrained_ner[{self.backend}]'` ({error})"
+            ) from error
+        return super()._generate(batch, processor)

@@ -1,63 +1,24 @@
-"""Answers, and an answer in the making: where its grammar stands, and how it can end in time."""
+"""An answer that grows under its grammar: what may come next, and how it can still end in time."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from llguidance import LLMatcher
 
+from constrained_ner.engines.base import Request, Step
 from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, GrammarError
-from constrained_ner.formats.grammar import Curb, Grammar
+from constrained_ner.formats.grammar import Grammar, RepetitionGuard
 
-# In whatever format: only behind such a byte an answer can have come to a whole item.
-_ENDS_AN_ITEM = re.compile(rb'["}\n]')
 NOTHING_LEFT = "the model gives no token a probability above zero that the grammar lets through"
 
 
-@dataclass(frozen=True)
-class Step:
-    """What was recorded of one token.
-
-    Attributes
-    ----------
-    token: its id.
-    before, after: its log-probability by the model alone, and under the mask.
-    kept: the share of the model's probability that the mask let through, 0 to 1.
-    """
-
-    token: int
-    before: float
-    after: float
-    kept: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model wrote.
-
-    Attributes
-    ----------
-    text: the answer, without the token that ends it.
-    tokens: its token ids, the one that ends it included where there is one.
-    ended: whether it came to its end, and was not cut off by the budget.
-    forced: whether the budget made a masked answer end where the model would have gone on.
-    steps: log-probabilities and kept mass, a token each, where they were asked for.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    ended: bool
-    forced: bool = False
-    steps: tuple[Step, ...] = ()
-
-
-class Row:
+class ConstrainedSequence:
     """An answer that follows a grammar.
 
     Parameters
@@ -92,35 +53,35 @@ class Row:
         self.steps: list[Step] = []
         self.ended = self.forced = self.dead = False
         # Tokens that finish the answer from here, if they are known.
-        self.plan: list[int] | None = None
-        # How long a plan was, and behind how many tokens.
-        self._known = (0, 0)
+        self.completion: list[int] | None = None
+        # How long a completion was, and behind how many tokens.
+        self._bound = (0, 0)
         self._growth = vocabulary.growth(grammar.markers)
-        # Near the end of the budget: the tokens let through, and the plan after each.
+        # Near the end of the budget: the tokens let through, and the completion after each.
         self.choices: dict[int, list[int]] | None = None
         if budget is not None:
-            self.plan = shortest_answer(self.matcher, grammar, vocabulary)
-            if budget < len(self.plan):
+            self.completion = shortest_answer(self.matcher, grammar, vocabulary)
+            if budget < len(self.completion):
                 raise BudgetError(
                     f"a budget of {budget} tokens is smaller than the shortest {grammar.format} "
-                    f"answer, which takes {len(self.plan)}"
+                    f"answer, which takes {len(self.completion)}"
                 )
-            self._known = (len(self.plan), 0)
+            self._bound = (len(self.completion), 0)
 
-    def copy(self) -> Row:
+    def copy(self) -> ConstrainedSequence:
         other = copy(self)
         other.matcher = self.matcher.deep_copy()
         other.tokens, other.steps = list(self.tokens), list(self.steps)
         return other
 
-    def room(self) -> int | None:
+    def slack(self) -> int | None:
         """How many tokens the answer can grow by, whatever they are, before the budget cuts in.
 
         None where there is no bound.
 
-        Whatever they are, a plan is longer then by no more than `Grammar.detour`, and by what has
-        to be closed of all that they open: so long as that fits into what is left, the answer can
-        be ended.
+        Whatever they are, the shortest completion is longer then by no more than
+        `Grammar.largest_growth`, and by what has to be closed of all that they open: so long as
+        that fits into what is left, the answer can be ended.
 
         Raises
         ------
@@ -128,35 +89,36 @@ class Row:
         """
         if self.budget is None:
             return None
-        room = self._room()
-        if room <= 0:
-            if self.plan is None:
-                self.plan = self._complete(self.matcher, self.tokens)
-            if len(self.plan) > self.budget - len(self.tokens):
+        slack = self._slack()
+        if slack <= 0:
+            if self.completion is None:
+                self.completion = self._complete(self.matcher, self.tokens)
+            if len(self.completion) > self.budget - len(self.tokens):
                 raise GrammarError(
-                    f"the shortest end that was found takes {len(self.plan)} tokens, and the "
+                    f"the shortest end that was found takes {len(self.completion)} tokens, and the "
                     f"budget leaves {self.budget - len(self.tokens)}"
                 )
-            self._known = (len(self.plan), len(self.tokens))
-            room = self._room()
-        return max(0, room)
+            self._bound = (len(self.completion), len(self.tokens))
+            slack = self._slack()
+        return max(0, slack)
 
-    def _room(self) -> int:
+    def _slack(self) -> int:
         assert self.budget is not None
-        length, tokens = self._known
+        length, tokens = self._bound
         left = self.budget - len(self.tokens)
-        reach = length + self.grammar.detour + self._growth * (len(self.tokens) - tokens)
-        return (left - reach) // (1 + self._growth)
+        bound = length + self.grammar.largest_growth + self._growth * (len(self.tokens) - tokens)
+        return (left - bound) // (1 + self._growth)
 
     def close(self, before: torch.Tensor, masked: torch.Tensor, candidates: int) -> None:
         """Let only those tokens through after which the answer can still be finished in time.
 
-        To be called where there is no `room`.
+        To be called where there is no `slack`.
 
         Parameters
         ----------
-        before: the model's logits, [vocabulary]. They count, since a plan may hold a token that
-            the mask does not: where bytes are forced the engine allows only the tokenizer's own.
+        before: the model's logits, [vocabulary]. They count, since a completion may hold a token
+            that the mask does not: where bytes are forced llguidance allows only the tokenizer's
+            own.
         masked: the same under the mask; changed in place.
         candidates: how many of the likeliest tokens are tried.
 
@@ -165,9 +127,9 @@ class Row:
         GrammarError: the model gives nothing a chance that the mask lets through.
         """
         assert self.budget is not None
-        assert self.plan  # `room` made it
+        assert self.completion  # `slack` made it
         left = self.budget - len(self.tokens)
-        self.choices = {self.plan[0]: self.plan[1:]}
+        self.choices = {self.completion[0]: self.completion[1:]}
         values, tokens = masked.topk(min(candidates, masked.shape[0]))
         if not values[0] > -torch.inf:
             raise GrammarError(NOTHING_LEFT)
@@ -181,11 +143,11 @@ class Row:
             state = self.matcher.deep_copy()
             state.consume_token(token)
             try:
-                plan = self._complete(state, [*self.tokens, token])
+                completion = self._complete(state, [*self.tokens, token])
             except CnerError:
-                continue  # the plan that we have is known to work
-            if len(plan) < left:
-                self.choices[token] = plan
+                continue  # the completion that we have is known to work
+            if len(completion) < left:
+                self.choices[token] = completion
         self.forced |= likeliest not in self.choices
         keep = list(self.choices)
         kept = before[keep].clamp(min=torch.finfo(before.dtype).min)
@@ -205,9 +167,11 @@ class Row:
         if step is not None:
             self.steps.append(step)
         if self.choices is not None:
-            self.plan, self.choices = self.choices.get(token), None
+            self.completion, self.choices = self.choices.get(token), None
         else:
-            self.plan = self.plan[1:] if self.plan and self.plan[0] == token else None
+            self.completion = (
+                self.completion[1:] if self.completion and self.completion[0] == token else None
+            )
         if not consumed:
             if token in self.vocabulary.ends and self.matcher.is_accepting():
                 self.ended = True
@@ -215,29 +179,38 @@ class Row:
             if not self.matcher.try_consume_tokens([token]):
                 self.dead = True
                 return
-        if self.grammar.curb is not None:
-            self._curb(self.grammar.curb)
+        if self.grammar.repetition_guard is not None:
+            self._guard_against_repeats(self.grammar.repetition_guard)
 
-    def _curb(self, curb: Curb) -> None:
-        """Have another grammar, if there is a tighter one and the answer can end in time by it."""
-        if not _ENDS_AN_ITEM.search(self.vocabulary.bytes_of(self.tokens[-1:])):
+    def _guard_against_repeats(self, guard: RepetitionGuard) -> None:
+        """Go on under a tighter grammar, if there is one and the answer can end in time by it."""
+        if guard.item_end not in self.vocabulary.bytes_of(self.tokens[-1:]):
             return
-        tighter = curb(self.vocabulary.text_of(self.tokens))
+        tighter = guard.tightened(self.vocabulary.text_of(self.tokens))
         if tighter is None:
             return
-        self.grammar = replace(self.grammar, curb=None)  # once is enough
+        self.grammar = replace(self.grammar, repetition_guard=None)  # once is enough
         try:
             matcher = self.vocabulary.matcher(tighter)
             if matcher.try_consume_tokens(self.tokens) < len(self.tokens):
                 return
-            plan = self._complete(matcher, self.tokens)
+            completion = self._complete(matcher, self.tokens)
         except CnerError:
             return  # the grammar that we have is known to work
         if self.budget is not None:
-            if len(plan) > self.budget - len(self.tokens):
+            if len(completion) > self.budget - len(self.tokens):
                 return
-            self.plan, self._known = plan, (len(plan), len(self.tokens))
-        self.matcher, self.grammar = matcher, replace(tighter, curb=None)
+            self.completion, self._bound = completion, (len(completion), len(self.tokens))
+        self.matcher, self.grammar = matcher, replace(tighter, repetition_guard=None)
+
+    def roll_back(self, drafted: int) -> None:
+        """Take back tokens that the matcher has consumed beyond the answer: those of a draft."""
+        if drafted > 0:
+            self.matcher.rollback(drafted)
+            # llguidance (1.9.1) keeps the last mask that it made, by the row of its parser and the
+            # state of its lexer, and a rollback does not drop it. Behind another token both may be
+            # the same again, but the mask is not. One made here takes its place.
+            self.matcher.compute_bitmask()
 
     def refusal(self, token: int) -> str:
         """Why the last token was not taken: the grammar refuses it, or the engine failed."""
@@ -252,3 +225,19 @@ class Row:
 
     def _complete(self, matcher: LLMatcher, tokens: Sequence[int]) -> list[int]:
         return complete(matcher, self.vocabulary.text_of(tokens), self.grammar, self.vocabulary)
+
+
+def begin(request: Request, vocabulary: Vocabulary) -> ConstrainedSequence | None:
+    """The empty answer to a request; None for a free one.
+
+    Raises
+    ------
+    BudgetError, GrammarError: see `ConstrainedSequence`; they name the request.
+    """
+    if request.grammar is None:
+        return None
+    try:
+        return ConstrainedSequence(vocabulary, request.grammar, request.budget)
+    except CnerError as error:
+        error.args = (f"{request.name}: {error}",)
+        raise

@@ -1,10 +1,12 @@
-"""Greedy decoding in blocks: several tokens of each answer with every call of the model.
+"""Speculative decoding without a second model: several tokens of each answer with every call.
 
-Each call takes, for every row, its newest token and a draft of what is likely to follow, and the
-model's own choice is made at every place of it, under the mask that belongs there: the draft holds
-as far as it agrees, and one token more is gained. So the answers are those of token by token
-decoding. Where the grammar leaves one token, no call is made for it. A row whose answer has ended
-makes place for the next prompt, and a prompt takes over what some row in the cache shares with it.
+Each call takes, for every row, its newest token and a draft of what is likely to follow (`drafts`:
+n-grams of the prompt and of earlier answers, what the grammar leaves, what the format proposes).
+The model's own choice is made at every place of it, under the mask that belongs there: the draft is
+accepted as far as it agrees, and one token more is gained. So the answers are those of token by
+token decoding. Where the grammar leaves one token, no call is made for it. Batching is continuous:
+a row whose answer has ended takes the next prompt, and a prompt reuses the longest prefix that some
+row of the KV cache shares with it.
 """
 
 from __future__ import annotations
@@ -20,15 +22,23 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from constrained_ner.engines.base import (
+    Answer,
+    Answered,
+    Capabilities,
+    Engine,
+    Request,
+    Requests,
+    Step,
+)
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.drafts import FEW, Draft, Drafter, Habits
-from constrained_ner.engines.kv_cache import Blocks, shared
+from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
+from constrained_ner.engines.kv_cache import RaggedKVCache, shared
 from constrained_ner.engines.masks import Masks
 from constrained_ner.engines.models import LanguageModel
-from constrained_ner.engines.sequence import NOTHING_LEFT, Answer, Row, Step
+from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
-from constrained_ner.formats.grammar import Grammar
 
 NONE = -1  # in place of a token
 _LONGEST = 32  # tokens of a draft
@@ -39,70 +49,29 @@ _CALL = {"cpu": 40.0, "cuda": 400.0}
 
 
 @dataclass
-class Question:
-    """A prompt to be answered.
-
-    Parameters
-    ----------
-    prompt: token ids.
-    budget: the most tokens of the answer, its end included.
-    grammar: what the answer follows; None for a free one.
-    name: what to call it in messages.
-    kind: answers of one kind, say a format, teach each other.
-    ahead: from the end of the answer so far to how it is likely to go on, see `Format.ahead`.
-    key: for the one who asks.
-    row: where its grammar begins, if that is there already; it serves once.
-    """
-
-    prompt: list[int]
-    budget: int
-    grammar: Grammar | None = None
-    name: str = "prompt"
-    kind: str = ""
-    ahead: Callable[[str], str] | None = None
-    key: Any = None
-    row: Row | None = None
-
-    def begin(self, vocabulary: Vocabulary) -> Row | None:
-        """Where its grammar begins; None without one.
-
-        Raises
-        ------
-        BudgetError, GrammarError: see `Row`.
-        """
-        if self.grammar is None:
-            return None
-        try:
-            return Row(vocabulary, self.grammar, self.budget)
-        except CnerError as error:
-            error.args = (f"{self.name}: {error}",)
-            raise
-
-
-@dataclass
-class _Writer:
+class _ActiveSequence:
     """An answer that grows in a row of the cache.
 
     Attributes
     ----------
-    row: where its grammar stands; None for a free one.
-    room: before the budget cuts in, see `Row.room`; where the draft begins.
+    constrained: where its grammar stands; None for a free one.
+    slack: before the budget cuts in, see `ConstrainedSequence.slack`; where the draft begins.
     places: of the masks along the draft.
     """
 
-    question: Question
-    row: Row | None
+    request: Request
+    constrained: ConstrainedSequence | None
     drafter: Drafter
     draft: Draft
     tokens: list[int] = field(default_factory=list)
-    room: int | None = None
+    slack: int | None = None
     places: list[int] = field(default_factory=list)
     ended: bool = False
     error: CnerError | None = None
 
     @property
     def done(self) -> bool:
-        full = len(self.tokens) >= self.question.budget
+        full = len(self.tokens) >= self.request.budget
         return self.ended or full or self.error is not None
 
     def take(
@@ -113,18 +82,18 @@ class _Writer:
         *,
         consumed: bool = False,
     ) -> None:
-        """The answer has got one more token; see `Row.take`."""
+        """The answer has got one more token; see `ConstrainedSequence.take`."""
         if token == NONE:
             self.fail(NOTHING_LEFT)
             return
-        if self.row is not None:
-            self.row.take(token, step, consumed=consumed)
-            if self.row.dead:
-                self.fail(self.row.refusal(token))
+        if self.constrained is not None:
+            self.constrained.take(token, step, consumed=consumed)
+            if self.constrained.dead:
+                self.fail(self.constrained.refusal(token))
                 return
         self.tokens.append(token)
         self.drafter.take(token)
-        self.ended = self.row.ended if self.row is not None else token in ends
+        self.ended = self.constrained.ended if self.constrained is not None else token in ends
 
     @contextmanager
     def to_itself(self) -> Iterator[None]:
@@ -135,27 +104,31 @@ class _Writer:
             self.fail(str(error))
 
     def fail(self, reason: str) -> None:
-        place = self.row.place() if self.row is not None else f"at token {len(self.tokens)}"
-        self.error = DecodingError(f"{self.question.name}: {place}: {reason}")
+        place = (
+            self.constrained.place()
+            if self.constrained is not None
+            else f"at token {len(self.tokens)}"
+        )
+        self.error = DecodingError(f"{self.request.name}: {place}: {reason}")
 
     def result(self, vocabulary: Vocabulary) -> Answer | CnerError:
-        if self.error is None and self.row is not None and not self.ended:
-            self.fail(f"the answer did not end within {self.question.budget} tokens")
+        if self.error is None and self.constrained is not None and not self.ended:
+            self.fail(f"the answer did not end within {self.request.budget} tokens")
         if self.error is not None:
             return self.error
         return Answer(
             vocabulary.text_of(self.tokens),
             tuple(self.tokens),
             self.ended,
-            self.row is not None and self.row.forced,
-            tuple(self.row.steps) if self.row is not None else (),
+            self.constrained is not None and self.constrained.forced,
+            tuple(self.constrained.steps) if self.constrained is not None else (),
         )
 
 
 _refusals: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def why_not(model: LanguageModel) -> str:
+def unsupported_reason(model: LanguageModel) -> str:
     """What keeps a model from being decoded in blocks; empty where nothing does.
 
     It is tried once: the logits of a few tokens in two rows and two calls against those of the
@@ -180,9 +153,9 @@ def _tried(model: Any) -> str:
     training = model.training
     model.eval()
     try:
-        blocks = Blocks(model, len(rows))
-        blocks.call([row[:4] for row in rows], [0, 0])
-        found = blocks.call([row[4:] for row in rows], [len(row) - 4 for row in rows])
+        cache = RaggedKVCache(model, len(rows))
+        cache.call([row[:4] for row in rows], [0, 0])
+        found = cache.call([row[4:] for row in rows], [len(row) - 4 for row in rows])
         with torch.no_grad():
             expected = torch.cat(
                 [model(torch.tensor([row], device=model.device)).logits[0, 4:] for row in rows]
@@ -196,18 +169,17 @@ def _tried(model: Any) -> str:
     return "" if off < 0.05 else f"its logits in blocks are off by {off:.0%}"
 
 
-class FastDecoder:
-    """Answers questions, some at a time.
+class SpeculativeEngine(Engine):
+    """See the module.
 
     Parameters
     ----------
-    model: one of which `why_not` has nothing to say.
-    rows: how many answers are written at the same time.
-    record: keep `Step`s.
+    model: one for which `unsupported_reason` is empty.
     temperature: above zero tokens are drawn, and not the likeliest taken. `seed`: of the draws.
     drafts: False makes a call for every token: to compare.
-    costs: what to add calls and masks to.
     """
+
+    capabilities = Capabilities()
 
     def __init__(
         self,
@@ -220,40 +192,32 @@ class FastDecoder:
         drafts: bool = True,
         costs: Costs | None = None,
     ):
-        self.model = model
-        self.rows = rows
-        self.record = record
+        super().__init__(model, rows, record=record, costs=costs)
         self.temperature = temperature
-        self.costs = costs or Costs()
         self._drafts = drafts
-        self._blocks = Blocks(model.steerable.model, rows)
+        self._cache = RaggedKVCache(model.steerable.model, rows)
         self._masks = Masks(model.vocabulary)
-        self._habits: dict[str, Habits] = defaultdict(Habits)
-        self._active: list[_Writer] = []
+        self._statistics: dict[str, DraftStatistics] = defaultdict(DraftStatistics)
+        self._active: list[_ActiveSequence] = []
         device = model.steerable.model.device
         self._call_cost = _CALL.get(device.type, _CALL["cuda"])
         self._random = torch.Generator(device).manual_seed(seed)
 
-    def decode(
-        self, ask: Callable[[], Question | None]
-    ) -> Iterator[tuple[Question, Answer | CnerError]]:
-        """Each question with its answer, as they come to their ends, or with what went wrong.
+    def _free_memory(self) -> None:
+        self._cache = RaggedKVCache(self.model.steerable.model, self.rows)
+        super()._free_memory()
 
-        Parameters
-        ----------
-        ask: gives the next question, or None where there is none for now: a row is free. It ends
-            when there is none, and all rows are free.
-        """
+    def _decode(self, requests: Requests) -> Iterator[Answered]:
         self._active = []
         while True:
             # Before others come: a row that is freed is filled with the last one.
             yield from self._finished()
             first = len(self._active)
-            while len(self._active) < self.rows and (question := ask()) is not None:
+            while len(self._active) < self.rows and (request := requests()) is not None:
                 try:
-                    self._active.append(self._start(question))
+                    self._active.append(self._start(request))
                 except CnerError as error:
-                    yield question, error
+                    yield request, error
             if not self._active:
                 return
             if first < len(self._active):
@@ -265,27 +229,27 @@ class FastDecoder:
             if first < len(self._active):
                 self._call(first)
 
-    def _start(self, question: Question) -> _Writer:
+    def _start(self, request: Request) -> _ActiveSequence:
         vocabulary = self.model.vocabulary
-        row, question.row = question.row, None
-        if row is None:
+        constrained, request.sequence = request.sequence, None
+        if constrained is None:
             with self.costs.timed("grammar_seconds"):
-                row = question.begin(vocabulary)
-        habits = self._habits[question.kind]
-        ahead = question.ahead and partial(self._ahead, question.ahead)
-        drafter = Drafter(question.prompt, habits, vocabulary.lengths, ahead)
-        return _Writer(question, row, drafter, drafter.begin())
+                constrained = begin(request, vocabulary)
+        statistics = self._statistics[request.kind]
+        propose = request.propose_draft and partial(self._propose, request.propose_draft)
+        drafter = Drafter(request.prompt, statistics, vocabulary.lengths, propose)
+        return _ActiveSequence(request, constrained, drafter, drafter.begin())
 
-    def _ahead(self, ahead: Callable[[str], str], tokens: Sequence[int]) -> Sequence[int]:
+    def _propose(self, propose: Callable[[str], str], tokens: Sequence[int]) -> Sequence[int]:
         written = self.model.vocabulary.text_of(tokens)
-        rest = ahead(written)
+        rest = propose(written)
         return self.model.vocabulary.continuation(written, rest) if rest else ()
 
     # ---- prompts
 
     def _admit(self, first: int) -> None:
         """Have in the cache of new rows, from `first` on, what other rows share with them."""
-        blocks = self._blocks
+        cache = self._cache
         new = self._active[first:]
         # One that goes on from a row among them stays there.
         for i in range(len(new)):
@@ -294,20 +258,20 @@ class FastDecoder:
                 new[i], new[home] = new[home], new[i]
         self._active[first:] = new
         donor, known = self._donor(new[0])
-        common = min(shared(new[0].question.prompt, writer.question.prompt) for writer in new)
+        common = min(shared(new[0].request.prompt, sequence.request.prompt) for sequence in new)
         # The last token is always read: what follows it is wanted.
-        common = min(common, min(len(writer.question.prompt) for writer in new) - 1)
+        common = min(common, min(len(sequence.request.prompt) for sequence in new) - 1)
         if len(new) > 1 and common - known >= _WORTH:
-            blocks.copy(donor, known, first)
-            blocks.call([new[0].question.prompt[known:common]], [0], first)
+            cache.copy(donor, known, first)
+            cache.call([new[0].request.prompt[known:common]], [0], first)
             self.costs.calls += 1
-        for i, writer in enumerate(new, first):
-            blocks.copy(*self._donor(writer), i)
+        for i, sequence in enumerate(new, first):
+            cache.copy(*self._donor(sequence), i)
 
-    def _donor(self, writer: _Writer) -> tuple[int, int]:
+    def _donor(self, sequence: _ActiveSequence) -> tuple[int, int]:
         """The row of the cache that begins most like a prompt, and for how many tokens."""
-        prompt = writer.question.prompt
-        alike = [shared(prompt, content) for content in self._blocks.contents]
+        prompt = sequence.request.prompt
+        alike = [shared(prompt, content) for content in self._cache.contents]
         known = max(alike)
         return alike.index(known), min(known, len(prompt) - 1)
 
@@ -318,94 +282,109 @@ class FastDecoder:
 
         A row may end here, where its grammar leaves nothing but the end.
         """
-        writers = self._active[first:]
+        sequences = self._active[first:]
         # How likely a draft has to be to be worth a longer call: with c the cost of a call in
         # tokens, n rows, and e tokens gained by each with a call, one costs 1 more in a draft, and
         # c / (n e) + 1 in a call of its own.
-        least = 1 / (self._call_cost / (3 * len(writers)) + 1)
+        least = 1 / (self._call_cost / (3 * len(sequences)) + 1)
         at = 0
-        for writer in writers:
-            room = writer.question.budget - len(writer.tokens) - 1
-            room = min(room, _LONGEST) if self._drafts else 0
-            if writer.row is None:
-                self._draft_freely(writer, room, least)
+        for sequence in sequences:
+            longest = sequence.request.budget - len(sequence.tokens) - 1
+            longest = min(longest, _LONGEST) if self._drafts else 0
+            if sequence.constrained is None:
+                self._draft_freely(sequence, longest, least)
             else:
-                with self.costs.timed("mask_seconds"), writer.to_itself():
-                    at = self._draft(writer, writer.row, room, least, at)
+                with self.costs.timed("mask_seconds"), sequence.to_itself():
+                    at = self._draft(sequence, sequence.constrained, longest, least, at)
 
-    def _draft_freely(self, writer: _Writer, room: int, least: float) -> None:
+    def _draft_freely(self, sequence: _ActiveSequence, longest: int, least: float) -> None:
         ends = self.model.vocabulary.ends
-        writer.draft = writer.drafter.begin()
-        while len(writer.draft.tokens) < room:
-            if writer.draft.extend(least, allows=lambda token: token not in ends) is None:
+        sequence.draft = sequence.drafter.begin()
+        while len(sequence.draft.tokens) < longest:
+            if sequence.draft.extend(least, allows=lambda token: token not in ends) is None:
                 break
 
-    def _draft(self, writer: _Writer, row: Row, room: int, least: float, at: int) -> int:
+    def _draft(
+        self,
+        sequence: _ActiveSequence,
+        constrained: ConstrainedSequence,
+        longest: int,
+        least: float,
+        at: int,
+    ) -> int:
         """Draft under a grammar, with masks from place `at` on; the place after the last one."""
         ends, masks = self.model.vocabulary.ends, self._masks
-        masks.make_room(at + room + 1)
+        masks.make_room(at + longest + 1)
         while True:
-            writer.room = row.room()
-            masks.fill([(row.matcher, at)])
-            if row.matcher.is_error():
-                writer.fail(row.matcher.get_error())
+            sequence.slack = constrained.slack()
+            masks.fill([(constrained.matcher, at)])
+            if constrained.matcher.is_error():
+                sequence.fail(constrained.matcher.get_error())
                 return at
             few = masks.allowed(at, FEW)
-            if few is None or few.size != 1 or self.record or not self._drafts or writer.room == 0:
+            if (
+                few is None
+                or few.size != 1
+                or self.record
+                or not self._drafts
+                or sequence.slack == 0
+            ):
                 break
             # The only token needs no call: it is read with those that come after it.
-            writer.take(int(few[0]), ends)
-            if writer.done:
+            sequence.take(int(few[0]), ends)
+            if sequence.done:
                 return at
-        room = min(writer.question.budget - len(writer.tokens) - 1, room)
-        writer.draft = writer.drafter.begin()
-        writer.places = [at]
+        longest = min(sequence.request.budget - len(sequence.tokens) - 1, longest)
+        sequence.draft = sequence.drafter.begin()
+        sequence.places = [at]
 
         def allows(token: int) -> bool:
-            return token not in ends and masks.allows(writer.places[-1], token)
+            return token not in ends and masks.allows(sequence.places[-1], token)
 
-        while len(writer.draft.tokens) < room:
-            token = writer.draft.extend(least, few, allows)
+        while len(sequence.draft.tokens) < longest:
+            token = sequence.draft.extend(least, few, allows)
             if token is None:
                 break
-            row.matcher.consume_token(token)
+            constrained.matcher.consume_token(token)
             at += 1
-            masks.fill([(row.matcher, at)])
+            masks.fill([(constrained.matcher, at)])
             few = masks.allowed(at, FEW)
-            writer.places.append(at)
+            sequence.places.append(at)
         return at + 1
 
     def _call(self, first: int) -> None:
         """One call for the rows from `first` on, and the tokens that it brings."""
-        writers = self._active[first:]
+        sequences = self._active[first:]
         blocks = []
-        for i, writer in enumerate(writers, first):
-            known = len(self._blocks.contents[i]) - len(writer.question.prompt)
-            ahead = writer.tokens[max(0, known) :]
+        for i, sequence in enumerate(sequences, first):
+            known = len(self._cache.contents[i]) - len(sequence.request.prompt)
+            ahead = sequence.tokens[max(0, known) :]
             if known < 0:
-                ahead = [*writer.question.prompt[known:], *ahead]
-            blocks.append([*ahead, *writer.draft.tokens])
-        sizes = [len(writer.draft.tokens) + 1 for writer in writers]
-        logits = self._blocks.call(blocks, sizes, first)
+                ahead = [*sequence.request.prompt[known:], *ahead]
+            blocks.append([*ahead, *sequence.draft.tokens])
+        sizes = [len(sequence.draft.tokens) + 1 for sequence in sequences]
+        logits = self._cache.call(blocks, sizes, first)
         self.costs.calls += 1
         raw = logits.float().log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        unmasked = self._mask(writers, starts, logits)
+        unmasked = self._mask(sequences, starts, logits)
         chosen = self._chosen(logits)
         steps = self._recorded(raw, logits, chosen) if raw is not None else [None] * len(chosen)
-        for i, (writer, start, size) in enumerate(zip(writers, starts, sizes, strict=True), first):
+        for i, (sequence, start, size) in enumerate(
+            zip(sequences, starts, sizes, strict=True), first
+        ):
             places = slice(start, start + size)
-            with writer.to_itself():
+            with sequence.to_itself():
                 if start in unmasked:
                     part = raw[places] if raw is not None else None
-                    self._accept_near_the_end(writer, unmasked[start], logits[places], part)
+                    self._accept_near_the_end(sequence, unmasked[start], logits[places], part)
                 else:
-                    self._accept(writer, chosen[places], steps[places])
+                    self._accept(sequence, chosen[places], steps[places])
             # What of the draft did not hold is forgotten; the newest token is yet to be read.
-            self._blocks.forget(i, len(writer.question.prompt) + len(writer.tokens) - 1)
+            self._cache.forget(i, len(sequence.request.prompt) + len(sequence.tokens) - 1)
 
     def _mask(
-        self, writers: Sequence[_Writer], starts: Sequence[int], logits: torch.Tensor
+        self, sequences: Sequence[_ActiveSequence], starts: Sequence[int], logits: torch.Tensor
     ) -> dict[int, torch.Tensor]:
         """Mask logits in place, [places of all drafts, vocabulary].
 
@@ -414,15 +393,15 @@ class FastDecoder:
         By the start of a draft along which the budget may cut in: what its logits were.
         """
         unmasked = {
-            start: logits[start : start + len(writer.places)].clone()
-            for writer, start in zip(writers, starts, strict=True)
-            if writer.room is not None and writer.room < len(writer.places)
+            start: logits[start : start + len(sequence.places)].clone()
+            for sequence, start in zip(sequences, starts, strict=True)
+            if sequence.slack is not None and sequence.slack < len(sequence.places)
         }
         places = [
             (place, start + k)
-            for writer, start in zip(writers, starts, strict=True)
-            if writer.row is not None
-            for k, place in enumerate(writer.places)
+            for sequence, start in zip(sequences, starts, strict=True)
+            if sequence.constrained is not None
+            for k, place in enumerate(sequence.places)
         ]
         if places:
             masks, rows = zip(*places, strict=True)
@@ -452,25 +431,27 @@ class FastDecoder:
             for token, b, a in zip(tokens, before, after, strict=True)
         ]
 
-    def _accept(self, writer: _Writer, chosen: Sequence[int], steps: Sequence[Step | None]) -> None:
+    def _accept(
+        self, sequence: _ActiveSequence, chosen: Sequence[int], steps: Sequence[Step | None]
+    ) -> None:
         """Take the model's tokens as far as the draft agrees, and one more."""
-        draft, row = writer.draft, writer.row
+        draft, constrained = sequence.draft, sequence.constrained
         for place, (token, step) in enumerate(zip(chosen, steps, strict=True)):
             drafted = draft.tokens[place] if place < len(draft.tokens) else None
             draft.learn(place, token)
-            if row is not None and drafted != token:
-                row.matcher.rollback(len(draft.tokens) - place)
+            if constrained is not None and drafted != token:
+                constrained.roll_back(len(draft.tokens) - place)
             ends = self.model.vocabulary.ends
-            matcher = row.matcher if row is not None else None
-            writer.take(token, ends, step, consumed=drafted == token)
+            matcher = constrained.matcher if constrained is not None else None
+            sequence.take(token, ends, step, consumed=drafted == token)
             # The rest of the draft came through the masks of a grammar that holds no more.
-            curbed = row is not None and row.matcher is not matcher
-            if drafted != token or writer.done or curbed:
+            replaced = constrained is not None and constrained.matcher is not matcher
+            if drafted != token or sequence.done or replaced:
                 return
 
     def _accept_near_the_end(
         self,
-        writer: _Writer,
+        sequence: _ActiveSequence,
         unmasked: torch.Tensor,
         masked: torch.Tensor,
         raw: torch.Tensor | None,
@@ -481,35 +462,35 @@ class FastDecoder:
         ----------
         unmasked, masked: logits along the draft; raw: log-probabilities; [places, vocabulary].
         """
-        draft, row = writer.draft, writer.row
-        assert row is not None
-        row.matcher.rollback(len(draft.tokens))
+        draft, constrained = sequence.draft, sequence.constrained
+        assert constrained is not None
+        constrained.roll_back(len(draft.tokens))
         for place, drafted in enumerate([*draft.tokens, None]):
             here = slice(place, place + 1)
             # How likely a token is under the grammar does not hang on what is left of the budget.
             allowed = masked[here].clone() if raw is not None else masked[here]
-            if row.room() == 0:
+            if constrained.slack() == 0:
                 with self.costs.timed("mask_seconds"):
                     candidates = 8 if self.temperature else 1
-                    row.close(unmasked[place], masked[place], candidates)
+                    constrained.close(unmasked[place], masked[place], candidates)
             (token,) = self._chosen(masked[here])
             step = self._recorded(raw[here], allowed, [token])[0] if raw is not None else None
             draft.learn(place, token)
-            matcher = row.matcher
-            writer.take(token, self.model.vocabulary.ends, step)
-            if drafted != token or writer.done or row.matcher is not matcher:
+            matcher = constrained.matcher
+            sequence.take(token, self.model.vocabulary.ends, step)
+            if drafted != token or sequence.done or constrained.matcher is not matcher:
                 return
 
-    def _finished(self) -> Iterator[tuple[Question, Answer | CnerError]]:
+    def _finished(self) -> Iterator[Answered]:
         """Hand over the answers that are whole; their rows come after the others'."""
         finished = []
         for i in reversed(range(len(self._active))):
             if self._active[i].done:
                 last = len(self._active) - 1
-                self._blocks.swap(i, last)
+                self._cache.swap(i, last)
                 finished.append(self._active[i])
                 self._active[i] = self._active[last]
                 self._active.pop()
-        for writer in reversed(finished):
-            self.costs.tokens += len(writer.tokens)
-            yield writer.question, writer.result(self.model.vocabulary)
+        for sequence in reversed(finished):
+            self.costs.tokens += len(sequence.tokens)
+            yield sequence.request, sequence.result(self.model.vocabulary)

@@ -48,6 +48,7 @@ class Vocabulary:
         # Mostly parts of answers, which come again and again; there is no end of other texts.
         self._tokens_of_piece = lru_cache(4096)(self.engine.tokenize_str)
         self._most = lru_cache(1024)(self._often)
+        self._ranks = lru_cache(16)(self._rank)
 
     @classmethod
     def of(cls, tokenizer: Any, size: int, ends: Sequence[int]) -> Vocabulary:
@@ -94,7 +95,7 @@ class Vocabulary:
         """The text of an answer's tokens, without the one that ends it."""
         return self.bytes_of([t for t in tokens if t not in self.ends]).decode(errors="replace")
 
-    def can_write(self, text: str) -> int | None:
+    def first_unspellable(self, text: str) -> int | None:
         """Offset of the first character that the tokens cannot spell; None where they can."""
         data = text.encode()
         written = self.bytes_of(self.tokenize(text))
@@ -108,16 +109,18 @@ class Vocabulary:
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
-    @cached_property
-    def towards_the_end(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def towards_the_end(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
         """A rank for each token, the lower the more likely it brings an answer to its end.
 
         Long tokens come before short ones, then digits, since a number may go on for ever, and
-        last what opens markup.
+        last what may open markup, see `Grammar.markup`.
         """
+        return self._ranks(markup)
+
+    def _rank(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
         rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
         for token, data in enumerate(self._bytes):
-            opens = data[:1] in (b"<", b"@", b"#", b"\\")
+            opens = bool(data) and data[0] in markup
             rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
         return rank
 

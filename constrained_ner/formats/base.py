@@ -17,10 +17,10 @@ from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import GrammarError, InexpressibleError, LabelError
 from constrained_ner.formats.answers import Decoded, Problem, ProblemKind, Reader, Settled
 from constrained_ner.formats.grammar import (
-    Closers,
-    Curb,
+    Completions,
     Grammar,
     Level,
+    RepetitionGuard,
     load_schema,
     load_structure,
 )
@@ -56,11 +56,15 @@ class Format(ABC):
     ----------
     by_place: an answer says where entities are and not what they are, so that a small model is
         lost where the prompt does not index the words.
+    conversational: it asks for one label a turn, and shows the answers to the turns before.
+    markup: see `Grammar.markup`.
     """
 
     name: ClassVar[str]
     expresses: ClassVar[frozenset[Feature]]
     by_place: ClassVar[bool] = False
+    conversational: ClassVar[bool] = False
+    markup: ClassVar[bytes] = b"<@#\\"
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
@@ -76,10 +80,19 @@ class Format(ABC):
         """Whether the format asks for one label at a time."""
         return Feature.ALL_LABELS not in self.expresses
 
-    def questions(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
-        """The label sets to ask for, one after the other."""
+    def conversations(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The label sets to ask for by themselves, each in one turn or several."""
         labels = check_labels(labels)
-        return [(label,) for label in labels] if self.one_label else [labels]
+        split = self.one_label and not self.conversational
+        return [(label,) for label in labels] if split else [labels]
+
+    def turns(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The labels that each turn of one conversation asks for, those of all turns given."""
+        return [(label,) for label in labels] if self.conversational else [tuple(labels)]
+
+    def questions(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
+        """The label sets to ask for, one after the other: the turns of all conversations."""
+        return [turn for about in self.conversations(labels) for turn in self.turns(about)]
 
     def check(self, labels: Sequence[str]) -> tuple[str, ...]:
         labels = check_labels(labels)
@@ -255,14 +268,15 @@ class Format(ABC):
             level,
             source,
             empty=self.write(text, (), labels),
-            closers=self.closers(text, labels),
-            detour=self.detour(text, labels),
+            completions=self.completions(text, labels),
+            largest_growth=self.largest_growth(text, labels),
             markers=self.markers(labels),
+            markup=self.markup,
             maker=partial(self.grammar, text, labels, level),
         )
         if level is Level.SYNTAX:
             return grammar
-        return replace(grammar, curb=self.curb(grammar, text, labels))
+        return replace(grammar, repetition_guard=self.repetition_guard(grammar, text, labels))
 
     def syntax(self, labels: tuple[str, ...]) -> str:
         """The source at the syntax level; it does not depend on the text."""
@@ -289,14 +303,14 @@ class Format(ABC):
         """The holes that the text fills, those of the labels included."""
 
     @abstractmethod
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         """From an unfinished answer to strings that may finish it, the best first.
 
         They need not fit: each is tried on the grammar.
         """
 
-    def detour(self, text: str, labels: Sequence[str]) -> int:
-        """Bytes of the longest item that a token can begin; see `Grammar.detour`.
+    def largest_growth(self, text: str, labels: Sequence[str]) -> int:
+        """Bytes of the longest item that a token can begin; see `Grammar.largest_growth`.
 
         The fixed part of an item, its longest label, and of the text, for each fragment, the
         longest way to a place where a surface may end: through white space, in which none ends,
@@ -314,8 +328,10 @@ class Format(ABC):
         """What an answer opens, each with what closes it."""
         return ()
 
-    def curb(self, grammar: Grammar, text: str, labels: Sequence[str]) -> Curb | None:
-        """What keeps a model from saying the same again and again, see `Grammar.curb`."""
+    def repetition_guard(
+        self, grammar: Grammar, text: str, labels: Sequence[str]
+    ) -> RepetitionGuard | None:
+        """What keeps a model from saying the same again and again."""
         return None
 
     def units(self, text: str) -> Sequence[Span]:
@@ -323,7 +339,7 @@ class Format(ABC):
 
     # ---- guesses
 
-    def ahead(self, written: str, text: str) -> str:
+    def propose_draft(self, written: str, text: str) -> str:
         """How an answer is likely to go on, "" where there is nothing to tell.
 
         Decoding in blocks drafts it; what a model writes does not hang on it.

@@ -9,6 +9,7 @@ from constrained_ner.formats.families.terms import StringListFormat
 
 class ConvTerm(StringListFormat):
     name = "conv_term"
+    conversational = True
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (

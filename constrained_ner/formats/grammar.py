@@ -25,8 +25,7 @@ from constrained_ner.errors import GrammarError, UnknownNameError
 _DEFINITION = re.compile(r"[?!]?(?P<name>[A-Za-z_]\w*)(?P<parameter>::_)?\s*:(?!:)\s?(?P<body>.*)")
 
 
-Closers = Callable[[str], Iterable[str]]
-Curb = Callable[[str], "Grammar | None"]
+Completions = Callable[[str], Iterable[str]]
 
 
 class Level(StrEnum):
@@ -47,6 +46,22 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
+class RepetitionGuard:
+    """What ends an answer that says the same again and again.
+
+    Attributes
+    ----------
+    item_end: the byte with which an item ends: only behind it there is something to look at.
+    tightened: from an unfinished answer to a grammar under which no further item may follow; None
+        where the answer does not repeat itself. It accepts what is written, and of what may follow
+        a part of what the first grammar does.
+    """
+
+    item_end: bytes
+    tightened: Callable[[str], Grammar | None]
+
+
+@dataclass(frozen=True)
 class Grammar:
     """The grammar of one answer: to one format, for one text, one label set and one level.
 
@@ -56,25 +71,27 @@ class Grammar:
     level: SYNTAX or FAITHFUL.
     source: the grammar in llguidance's dialect of Lark; it begins with the rule `start`.
     empty: the answer that finds nothing.
-    closers: from an unfinished answer to strings that may finish it, the best first. They need
+    completions: from an unfinished answer to strings that may finish it, the best first. They need
         not fit: decoding tries them on the grammar when the token budget runs out.
-    detour: how many bytes longer than before, at most, the way to an end can become by one token:
-        to finish an item just begun, say.
+    largest_growth: how many bytes longer, at most, the way to an end can become by one token: to
+        finish an item just begun, say.
     markers: what an answer opens, each with what closes it: the way grows with each that is opened.
-    curb: from an unfinished answer to a grammar for it that lets less through, None where there is
-        none: to what is written it may only add less.
-    maker: makes the same grammar. What is pickled is this, where there is one, since closers and
-        curb are functions.
+    repetition_guard: what ends an answer that says the same again and again.
+    markup: bytes with which markup or an escape may begin: a token that begins with one is the last
+        that is tried on the way to an end.
+    maker: makes the same grammar. What is pickled is this, where there is one, since completions
+        and guard are functions.
     """
 
     format: str
     level: Level
     source: str
     empty: str
-    closers: Closers = field(compare=False)
-    detour: int
+    completions: Completions = field(compare=False)
+    largest_growth: int
     markers: Sequence[tuple[str, str]] = ()
-    curb: Curb | None = field(default=None, compare=False)
+    repetition_guard: RepetitionGuard | None = field(default=None, compare=False)
+    markup: bytes = b""
     maker: Callable[[], Grammar | None] | None = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> Any:

@@ -13,7 +13,7 @@ from constrained_ner.errors import GrammarError
 from constrained_ner.formats.answers import ProblemKind, Reader
 from constrained_ner.formats.base import Feature, Format
 from constrained_ner.formats.fillings import bio_layer, bio_run, item_bound, numbered
-from constrained_ner.formats.grammar import Closers, Level, load_structure
+from constrained_ner.formats.grammar import Completions, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import covering, tokens
 
@@ -136,17 +136,17 @@ class MultiBio(Format):
             "layer": "",  # numbered, too
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         words = len(self.tokens(text))
 
-        def closers(partial: str) -> Iterator[str]:
+        def completions(partial: str) -> Iterator[str]:
             _, colon, layer = partial.rpartition("\n")[2].partition(":")
             rest = " O" * (words - len(layer.split()))
             yield rest if colon else f":{rest}"
             yield rest.removeprefix(" ")
 
-        return closers
+        return completions
 
-    def detour(self, text: str, labels: Sequence[str]) -> int:
+    def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         # A new layer has to be filled.
-        return super().detour(text, labels) + 2 * len(self.tokens(text))
+        return super().largest_growth(text, labels) + 2 * len(self.tokens(text))

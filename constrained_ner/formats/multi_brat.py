@@ -17,7 +17,7 @@ from constrained_ner.errors import GrammarError
 from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
 from constrained_ner.formats.base import Feature, Format
-from constrained_ner.formats.families.offsets import offsets_ahead
+from constrained_ner.formats.families.offsets import propose_offsets
 from constrained_ner.formats.families.terms import checked_label
 from constrained_ner.formats.fillings import (
     choice,
@@ -26,7 +26,7 @@ from constrained_ner.formats.fillings import (
     mention_by_surface,
     numbered,
 )
-from constrained_ner.formats.grammar import Closers, Level, load_structure
+from constrained_ner.formats.grammar import Completions, Level, load_structure
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 
@@ -134,15 +134,15 @@ class MultiBrat(Format):
             "mention": mention(text, pieces, fragments),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         # Every state but the middle of a word is near an end; the words go on by themselves.
         return lambda partial: ("",)
 
-    def detour(self, text: str, labels: Sequence[str]) -> int:
+    def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         # Offsets that come first may ask for a surface as long as the text.
         bound = len(text.encode()) if self.options.anchor == "offsets" else 0
-        return super().detour(text, labels) + bound
+        return super().largest_growth(text, labels) + bound
 
-    def ahead(self, written: str, text: str) -> str:
-        found = offsets_ahead(_UNDER_WAY, " ", written, text)
+    def propose_draft(self, written: str, text: str) -> str:
+        found = propose_offsets(_UNDER_WAY, " ", written, text)
         return f"{found[0]} {one_line(text[slice(*found[1])])}" if found else ""

@@ -22,7 +22,7 @@ from constrained_ner.formats.families.terms import (
     unescape,
 )
 from constrained_ner.formats.fillings import up_to
-from constrained_ner.formats.grammar import Closers
+from constrained_ner.formats.grammar import Completions
 
 
 class MultiTerm(SurfaceFormat):
@@ -31,6 +31,7 @@ class MultiTerm(SurfaceFormat):
     item = re.compile(
         rf'(?:, )?\{{"text": "(?P<surface>{JSON_BODY})", "type": (?P<label>"{JSON_BODY}")\}}'
     )
+    item_end = b"}"
     closing = "]"
 
     def instruction(self, labels: Sequence[str]) -> str:
@@ -62,6 +63,6 @@ class MultiTerm(SurfaceFormat):
             "LABEL": label_strings(labels),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = json.dumps(shortest(labels), ensure_ascii=False)
         return lambda partial: ("]", "}]", '"}]', f'", "type": {label}}}]')

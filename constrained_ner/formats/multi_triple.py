@@ -17,7 +17,7 @@ from constrained_ner.formats.families.terms import (
     shortest,
 )
 from constrained_ner.formats.fillings import choice, surface, up_to
-from constrained_ner.formats.grammar import Closers
+from constrained_ner.formats.grammar import Completions
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import one_line
 
@@ -29,6 +29,7 @@ class MultiTriple(SurfaceFormat):
     expresses = TERM_FEATURES | {Feature.ALL_LABELS}
     # A label may go on until its line ends.
     item = re.compile(r"\n(?P<surface>[^\n]+); is a; (?P<label>[^;\n]+)(?=\n)")
+    item_end = b"\n"
     closing = ""
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
@@ -78,7 +79,7 @@ class MultiTriple(SurfaceFormat):
             **self.label_fillings(labels),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         separator = "; is a; "
         label = shortest([slug(label) for label in labels])
         tails = [separator[i:] + label for i in range(len(separator), -1, -1)]

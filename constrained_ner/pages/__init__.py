@@ -78,7 +78,15 @@ def _shown(record: Mapping[str, Any], gold: Document | None) -> dict[str, Any]:
             {"labels": [], "answer": ""}
             | {
                 key: answer[key]
-                for key in ("labels", "segment", "answer", "settled", "problems", "kept", "forced")
+                for key in (
+                    "labels",
+                    "segment",
+                    "answer",
+                    "settled",
+                    "problems",
+                    "allowed_mass",
+                    "forced",
+                )
                 if answer.get(key) not in (None, [], False)
             }
             for answer in answers

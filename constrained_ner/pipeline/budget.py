@@ -24,7 +24,8 @@ def derived_budget(format: Format, text: str, labels: Sequence[str], vocabulary:
     It holds the answer that finds nothing, which has the format's fixed part and, in the copying
     formats, the whole text; twice the text, for the surfaces of all entities together; what else
     an item takes, with the longest label, for as many items as half the words, or in short texts
-    one for each word and label; and the room in which an answer is closed, see `Grammar.detour`.
+    one for each word and label; and the room in which an answer is closed, see
+    `Grammar.largest_growth`.
     """
     words = tokens(text)
     items = max(
@@ -34,7 +35,7 @@ def derived_budget(format: Format, text: str, labels: Sequence[str], vocabulary:
     sizes = [len(vocabulary.tokenize(answer)) for answer in _none_and_one(format, text, labels)]
     item = max(TOKENS_PER_ITEM, sizes[-1] - sizes[0])
     surfaces = 2 * len(vocabulary.tokenize(text))
-    return sizes[0] + 1 + surfaces + item * items + format.detour(text, labels)
+    return sizes[0] + 1 + surfaces + item * items + format.largest_growth(text, labels)
 
 
 def _none_and_one(format: Format, text: str, labels: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from constrained_ner.engines.sequence import Answer
+from constrained_ner.engines.base import Answer
 from constrained_ner.engines.vocabulary import Vocabulary
 
 
@@ -38,7 +38,7 @@ class Confidence:
             for start, end in places
         ]
         total = sum(
-            step.after
+            step.masked
             for i, step in enumerate(self._steps)
             if any(self._starts[i] < end and start < self._starts[i + 1] for start, end in spans)
         )

@@ -13,7 +13,8 @@ from constrained_ner.engines.models import load_model
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Asking, asking, load_trained
-from constrained_ner.pipeline.task import Prediction, Predictor
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor
 
 
 class Extractor:

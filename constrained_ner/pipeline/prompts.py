@@ -1,7 +1,7 @@
-"""From a text, labels and a format to chat messages.
+"""The wording of a prompt.
 
-The wording is the paper's (listing 1): the task and the data set whose guidelines hold, how to
-answer, the text.
+It is the paper's (listing 1): the task and the data set whose guidelines hold, how to answer, the
+text.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from constrained_ner.documents import Document
-from constrained_ner.engines.chat import Message
 from constrained_ner.formats import Format
 
 DEFAULT_DATASET = "biomedical"
@@ -67,61 +65,3 @@ def prompt(
         + f"{format.instruction(labels)}\n"
         f"Text: {format.indexed(text) if index else text}"
     )
-
-
-def messages(
-    format: Format,
-    text: str,
-    labels: Sequence[str],
-    dataset: str = DEFAULT_DATASET,
-    *,
-    index: bool = False,
-    answers: Sequence[str] = (),
-    guideline: str = "",
-) -> list[Message]:
-    """The messages up to the one that the model is to answer.
-
-    Parameters
-    ----------
-    labels: those of the question. For conv_term all labels of the conversation: turn k asks for
-        the k-th.
-    answers: for conv_term the answers to the turns before.
-    """
-    opening = prompt(format, text, labels, dataset, index=index, guideline=guideline)
-    if format.name != "conv_term":
-        return [{"role": "user", "content": opening}]
-    found: list[Message] = []
-    for turn, label in enumerate(labels[: len(answers) + 1]):
-        asked = f"Type: {label}"
-        found.append({"role": "user", "content": asked if turn else f"{opening}\n{asked}"})
-        if turn < len(answers):
-            found.append({"role": "assistant", "content": answers[turn]})
-    return found
-
-
-def demonstrations(
-    format: Format,
-    examples: Sequence[Document],
-    labels: Sequence[str],
-    dataset: str = DEFAULT_DATASET,
-    *,
-    index: bool = False,
-) -> list[Message]:
-    """Annotated documents as question and answer, for a model that was not trained for the task.
-
-    Parameters
-    ----------
-    labels: those of the question to come; for conv_term all labels of the conversation.
-
-    What the format cannot write of an example is left out of its answer.
-    """
-    found: list[Message] = []
-    for example in examples:
-        questions = format.questions(labels) if format.name == "conv_term" else [tuple(labels)]
-        answers = [
-            format.write(example.text, format.expressible(example, question)[0], question)
-            for question in questions
-        ]
-        found += messages(format, example.text, labels, dataset, index=index, answers=answers[:-1])
-        found.append({"role": "assistant", "content": answers[-1]})
-    return found

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.pipeline.task import Prediction, Predictor, Summary
+from constrained_ner.pipeline.prediction import Prediction, Summary
+from constrained_ner.pipeline.predictor import Predictor
 
 CHUNK = 64  # documents
 

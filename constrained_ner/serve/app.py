@@ -21,8 +21,9 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import render, script_data
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.manifest import asking, default_format
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.segments import SEGMENTS
-from constrained_ner.pipeline.task import Prediction, Predictor
 from constrained_ner.serve.worker import BusyError, Worker
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
@@ -88,7 +89,7 @@ class Answered(BaseModel):
     problems: list[tuple[str, str]]
     tokens: int
     forced: bool
-    kept: tuple[float, float] | None
+    allowed_mass: tuple[float, float] | None
     prompt: str | None = None
     grammar: str | None = None
 
@@ -224,7 +225,7 @@ def _found(
     confidences = prediction.confidences
     answers = []
     for reply in prediction.replies:
-        prompt, grammar = predictor.told(prediction, reply) if details else (None, None)
+        prompt, grammar = predictor.explain(prediction, reply) if details else (None, None)
         answers.append(
             Answered(
                 labels=list(reply.labels),
@@ -235,7 +236,7 @@ def _found(
                 problems=[(str(p.kind), p.detail) for p in reply.problems],
                 tokens=reply.tokens,
                 forced=reply.forced,
-                kept=reply.kept,
+                allowed_mass=reply.allowed_mass,
                 prompt=prompt,
                 grammar=grammar,
             )

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError
-from constrained_ner.pipeline.task import Prediction, Predictor, answer
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.scheduling import answer
 
 
 class BusyError(CnerError):
@@ -51,7 +53,7 @@ class Worker:
 
         Parameters
         ----------
-        predictor: of one model, and of one decoder, for all requests.
+        predictor: of one model, and of one engine, for all requests.
 
         Raises
         ------
@@ -91,8 +93,6 @@ class Worker:
             if request.outcome.set_running_or_notify_cancel():
                 under_way.append(request)
                 yield request.predictor, request.document
-            if request.predictor.slow:
-                return  # the reference decoder takes one kind at a time
             while True:
                 try:
                     request = self._waiting.get_nowait()

@@ -23,7 +23,7 @@ from constrained_ner.formats.families.terms import (
     unescape,
 )
 from constrained_ner.formats.fillings import json_body, quote, up_to
-from constrained_ner.formats.grammar import Closers
+from constrained_ner.formats.grammar import Completions
 
 _APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTILINE)
 _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
@@ -36,6 +36,7 @@ class CodeFormat(SurfaceFormat):
         rf'    entity_list\.append\(\{{"text": "(?P<surface>{JSON_BODY})"'
         rf'(?:, "type": (?P<label>"{JSON_BODY}"))?\}}\)\n'
     )
+    item_end = b"\n"
     closing = "```"
 
     def about(self, labels: Sequence[str]) -> str:
@@ -109,7 +110,7 @@ class CodeFormat(SurfaceFormat):
             "SURFACE": self.surface(text),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = json.dumps(shortest(labels), ensure_ascii=False)
         after_text = f'", "type": {label}' if self.with_type else '"'
         about = self.about(labels)

@@ -21,7 +21,7 @@ def _words(text: str) -> Sequence[Span]:
     return found
 
 
-def offsets_ahead(
+def propose_offsets(
     under_way: re.Pattern[str], between: str, written: str, text: str
 ) -> tuple[str, Span] | None:
     """The rest of two offsets, if they are those of words, and the span that they name.

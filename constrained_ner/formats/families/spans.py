@@ -12,10 +12,10 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats.answers import ProblemKind, Reader, offset, values
 from constrained_ner.formats.base import Feature, Format
-from constrained_ner.formats.families.offsets import offsets_ahead
+from constrained_ner.formats.families.offsets import propose_offsets
 from constrained_ner.formats.families.terms import salvage_list
 from constrained_ner.formats.fillings import MAX_SAME_START, span_list
-from constrained_ner.formats.grammar import Closers
+from constrained_ner.formats.grammar import Completions
 
 _UNDER_WAY = re.compile(r"\[(?P<start>\d{1,9})(?:, (?P<end>\d{0,9}))?\Z")
 
@@ -86,11 +86,11 @@ class SpanFormat(Format):
         )
         return {**self.label_fillings(labels), "items": items}
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = min((self.written(label) for label in labels), key=len)
         tail = f"{self.middle}{label}{self.closing}]"
         return lambda partial: [tail[i:] for i in range(len(tail) - 1, -1, -1)]
 
-    def ahead(self, written: str, text: str) -> str:
-        found = offsets_ahead(_UNDER_WAY, ", ", written, text)
+    def propose_draft(self, written: str, text: str) -> str:
+        found = propose_offsets(_UNDER_WAY, ", ", written, text)
         return f"{found[0]}]" if found else ""

@@ -23,7 +23,7 @@ from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, span_of
 from constrained_ner.formats.base import Format
 from constrained_ner.formats.fillings import tag_depth, tagged_text
-from constrained_ner.formats.grammar import Closers, Level
+from constrained_ner.formats.grammar import Completions, Level
 from constrained_ner.words import Span, units
 
 Marker = tuple[str, str]  # opening, closing
@@ -255,7 +255,7 @@ class TagFormat(Format):
         )
         return {**self.label_fillings(labels), "copy": copy}
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         """The rest of the text, the open markers being closed as soon as they may be."""
         markers = self.markers(labels)
         marked = mark(text, markers, self.options.boundaries)
@@ -266,7 +266,7 @@ class TagFormat(Format):
         closing = dict(markers)
         scan = re.compile(rf"\\?({pattern_of(markers)})")
 
-        def closers(partial: str) -> Iterator[str]:
+        def completions(partial: str) -> Iterator[str]:
             body = partial.removeprefix("Answer: ")
             stack: list[str] = []
             copied = len(body)
@@ -284,12 +284,12 @@ class TagFormat(Format):
             for end in [copied, *ends[nearest : nearest + 4]] if stack else [copied]:
                 yield whole[copied:end] + close + whole[end:]
 
-        return closers
+        return completions
 
-    def detour(self, text: str, labels: Sequence[str]) -> int:
+    def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         # A marker that has begun will have to be closed; those that are open: `Grammar.markers`.
         longest = max(len(closing.encode()) for _, closing in self.markers(labels))
-        return super().detour(text, labels) + longest
+        return super().largest_growth(text, labels) + longest
 
 
 def describe_difference(copied: str, text: str) -> str:

@@ -17,7 +17,7 @@ from constrained_ner.formats.alignment import Aligner, occurrences
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
 from constrained_ner.formats.base import Feature, Format
 from constrained_ner.formats.fillings import choice, item_bound, json_body, surface, up_to
-from constrained_ner.formats.grammar import Closers, Curb, Grammar
+from constrained_ner.formats.grammar import Completions, Grammar, RepetitionGuard
 
 TERM_FEATURES = frozenset(
     {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.DISCONTINUOUS}
@@ -33,21 +33,23 @@ REPEATS = 3
 _TIMES = re.compile(r"^(more: .*\{0,)\d+(\})$", re.MULTILINE)
 
 
-def _curbed(maker: Callable[[], Grammar | None], answer: str) -> Grammar | None:
-    """The curbed grammar again, in another process."""
+def _tightened(maker: Callable[[], Grammar | None], answer: str) -> Grammar | None:
+    """The replaced grammar again, in another process."""
     wide = maker()
-    return wide.curb(answer) if wide and wide.curb else None
+    return wide.repetition_guard.tightened(answer) if wide and wide.repetition_guard else None
 
 
 class SurfaceFormat(Format):
     """A format whose items are surfaces; their offsets come from aligning them to the text.
 
     Subclasses set `item`, a pattern of a whole item with what stands before it: `surface` and, in
-    formats with several labels, `label`; and `closing`, what ends an answer.
+    formats with several labels, `label`; `item_end`, its last byte; and `closing`, what ends an
+    answer.
     """
 
     item: ClassVar[re.Pattern[str]]
     closing: ClassVar[str]
+    item_end: ClassVar[bytes]
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
         """Label and surface of an item."""
@@ -57,7 +59,9 @@ class SurfaceFormat(Format):
         """The text as surfaces spell it."""
         return text
 
-    def curb(self, grammar: Grammar, text: str, labels: Sequence[str]) -> Curb | None:
+    def repetition_guard(
+        self, grammar: Grammar, text: str, labels: Sequence[str]
+    ) -> RepetitionGuard | None:
         """No further item once `REPEATS` were said more often than the text says them.
 
         Settling drops what was: each item takes an occurrence of its own. Answers of annotators
@@ -70,7 +74,7 @@ class SurfaceFormat(Format):
         # `more` of a list is what comes behind its first item.
         first = 1 if self.closing == "]" else 0
 
-        def tighter(answer: str) -> Grammar | None:
+        def tightened(answer: str) -> Grammar | None:
             times: Counter[tuple[str | None, str]] = Counter()
             items = repeats = 0
             at = begin
@@ -87,10 +91,10 @@ class SurfaceFormat(Format):
                 return None
             most = items + bool(rest) - first
             source = _TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source)
-            maker = grammar.maker and partial(_curbed, grammar.maker, answer)
+            maker = grammar.maker and partial(_tightened, grammar.maker, answer)
             return replace(grammar, source=source, maker=maker)
 
-        return tighter
+        return RepetitionGuard(self.item_end, tightened)
 
     def place(
         self,
@@ -137,6 +141,7 @@ class StringListFormat(SurfaceFormat):
 
     expresses = TERM_FEATURES
     item = re.compile(rf'(?:, )?"(?P<surface>{JSON_BODY})"')
+    item_end = b'"'
     closing = "]"
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
@@ -167,7 +172,7 @@ class StringListFormat(SurfaceFormat):
             "SURFACE": self.surface(text),
         }
 
-    def closers(self, text: str, labels: Sequence[str]) -> Closers:
+    def completions(self, text: str, labels: Sequence[str]) -> Completions:
         return lambda partial: ("]", '"]')
 
 

@@ -107,9 +107,10 @@ function fill(details, one) {
   }
   for (const answer of one.answers) {
     const where = answer.segment ? `, characters ${answer.segment[0]}–${answer.segment[1]}` : "";
-    const kept = answer.kept ? `; kept mass ${answer.kept[0].toFixed(3)}, least ${answer.kept[1].toFixed(3)}` : "";
+    const mass = answer.allowed_mass;
+    const allowed = mass ? `; allowed mass ${mass[0].toFixed(3)}, least ${mass[1].toFixed(3)}` : "";
     const forced = answer.forced ? "; closed by the budget" : "";
-    details.append(`${one.format}: ${answer.labels.join(", ")}${where}${kept}${forced}`, make("pre", {}, answer.answer));
+    details.append(`${one.format}: ${answer.labels.join(", ")}${where}${allowed}${forced}`, make("pre", {}, answer.answer));
     if (answer.settled !== undefined) details.append("settled:", make("pre", {}, answer.settled));
     if (answer.problems) {
       details.append(make("ul", {}, ...answer.problems.map(([kind, detail]) => make("li", {}, `${kind}: ${detail}`))));

@@ -49,9 +49,10 @@ function show(found) {
     section.append(make("p", { className: "error" }, `${start}–${end} was left out: ${why}`));
   }
   for (const answer of found.answers) {
-    const kept = answer.kept ? `; kept mass ${answer.kept[0].toFixed(3)}, least ${answer.kept[1].toFixed(3)}` : "";
+    const mass = answer.allowed_mass;
+    const allowed = mass ? `; allowed mass ${mass[0].toFixed(3)}, least ${mass[1].toFixed(3)}` : "";
     const parses = answer.parses ? "" : "; does not parse";
-    section.append(make("h2", {}, `${answer.labels.join(", ")}: characters ${answer.segment[0]}–${answer.segment[1]}, ${answer.tokens} tokens${kept}${parses}${answer.forced ? "; closed by the budget" : ""}`));
+    section.append(make("h2", {}, `${answer.labels.join(", ")}: characters ${answer.segment[0]}–${answer.segment[1]}, ${answer.tokens} tokens${allowed}${parses}${answer.forced ? "; closed by the budget" : ""}`));
     const columns = make("div", { className: "columns" });
     const settled = answer.settled !== null && answer.settled !== answer.answer ? answer.settled : "";
     for (const [head, words] of [["prompt", answer.prompt], ["answer", answer.answer], ["settled", settled], ["grammar", answer.grammar]]) {

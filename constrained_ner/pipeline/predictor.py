@@ -1,0 +1,350 @@
+"""One way to ask a model: documents become requests for an engine, answers become entities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from statistics import fmean
+
+from constrained_ner.documents import Document, Entity, text_order
+from constrained_ner.engines import DEFAULT_ENGINE, Chosen, choose_engine
+from constrained_ner.engines.base import Answer, Engine, Request
+from constrained_ner.engines.chat import Message
+from constrained_ner.engines.costs import Costs
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.errors import (
+    AnswerError,
+    CnerError,
+    DecodingError,
+    InputError,
+    LabelError,
+    UnknownNameError,
+)
+from constrained_ner.formats import Format, Places, Problem, ProblemKind
+from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.labels import check_labels
+from constrained_ner.pipeline.budget import derived_budget
+from constrained_ner.pipeline.confidence import Confidence
+from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prediction import Prediction, Reply
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.segments import SEGMENTS, segments
+from constrained_ner.words import Span
+
+_PREFIX = "Answer: "
+
+
+@dataclass(eq=False)
+class Turn:
+    """One question about one segment of a document.
+
+    Attributes
+    ----------
+    predictor: how it is asked and answered.
+    labels: those that it asks for. `target`: what it is part of.
+    before: the turns of the same conversation before it. `after`: the one that comes next.
+    outcome: the reply, or what went wrong; None until it is there.
+    """
+
+    predictor: Predictor
+    document: Document
+    segment: Span
+    target: Target
+    labels: tuple[str, ...]
+    before: tuple[Turn, ...] = ()
+    after: Turn | None = None
+    outcome: Reply | CnerError | None = None
+
+    @property
+    def text(self) -> str:
+        return self.document.text[slice(*self.segment)]
+
+    @property
+    def answers(self) -> list[str]:
+        """Those that the prompt shows."""
+        replies = [turn.outcome for turn in self.before]
+        return [reply.shown for reply in replies if isinstance(reply, Reply)]
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        start, end = self.segment
+        part = "" if self.text == self.document.text else f", {start}-{end}"
+        return f"document {self.document.id!r}{part}"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model, a format, what is asked for and a level of constraint.
+
+    Parameters
+    ----------
+    targets: each is asked for by itself, and the entities come together.
+    level: FREE decodes without a mask and reads leniently.
+    max_new_tokens: the budget of each answer; None derives it from the text.
+    index: show every word's offset in the prompt.
+    engine: one of `engines.ENGINES`. Engines that take JSON schemas only have the syntax level of
+        the JSON formats, without the budget's guarantee.
+    examples: annotated documents to show to the model before each question.
+    record: keep how sure the model was, and how much of its probability masks let through; see
+        `Reply.confidences` and `Reply.allowed_mass`.
+    segment: one of `SEGMENTS`: what of a text is asked about at a time; see `segments`.
+    costs: what answering takes is added to it.
+    """
+
+    model: LanguageModel
+    format: Format
+    targets: Sequence[Target]
+    level: Level = Level.FAITHFUL
+    batch_size: int = 8
+    max_new_tokens: int | None = None
+    index: bool = False
+    engine: str = DEFAULT_ENGINE
+    examples: tuple[Document, ...] = ()
+    record: bool = False
+    segment: str = "none"
+    costs: Costs = field(default_factory=Costs)
+
+    def __post_init__(self) -> None:
+        check_labels([label for target in self.targets for label in target.labels])
+        if self.segment not in SEGMENTS:
+            raise UnknownNameError(
+                f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
+            )
+        if not self._chosen.takes_grammars:
+            if self.level is not Level.SYNTAX:
+                raise UnknownNameError(
+                    f"the engine {self.engine} knows the syntax level only: it takes no grammar "
+                    "made from a text"
+                )
+            if self.format.schema(self.format.questions(self.targets[0].labels)[0]) is None:
+                raise UnknownNameError(
+                    f"the engine {self.engine} takes JSON schemas, and {self.format.name} has none"
+                )
+        elif self.level is not Level.FREE:
+            self._check_spelling()
+
+    def _check_spelling(self) -> None:
+        """Whether the model's tokens can spell an answer with each of the labels."""
+        for target in self.targets:
+            for label in target.labels:
+                written = self.format.write("a", [Entity(label, ((0, 1),))], [label])
+                at = self.model.vocabulary.first_unspellable(written)
+                if at is not None:
+                    raise LabelError(
+                        f"label {label!r} cannot be asked for in {self.format.name}: the model's "
+                        f"tokens cannot spell {written[at]!r}"
+                    )
+
+    def predict(self, documents: Iterable[Document | InputError]) -> Iterator[Prediction]:
+        """One prediction for each document, in their order, as they are done.
+
+        A document that cannot be read or answered becomes a prediction with an `error`.
+        """
+        from constrained_ner.pipeline.scheduling import answer
+
+        return answer((self, document) for document in documents)
+
+    @cached_property
+    def _chosen(self) -> Chosen:
+        return choose_engine(self.engine, self.model)
+
+    @property
+    def unsupported_reason(self) -> str:
+        """Why the reference engine decodes, though the speculative one was asked for; or empty."""
+        return self._chosen.unsupported_reason
+
+    def new_engine(self) -> Engine:
+        return self._chosen.make(self.model, self.batch_size, record=self.record, costs=self.costs)
+
+    def prediction(self, document: Document | InputError, turns: Sequence[Turn]) -> Prediction:
+        """What has become of the questions about a document, once all have an outcome."""
+        passages = document.passages if isinstance(document, Document) else ()
+        prediction = partial(Prediction, format=self.format, level=self.level, passages=passages)
+        if isinstance(document, InputError):
+            return prediction("", "", error=str(document))
+        if not turns:
+            error = f"document {document.id!r}: the text is empty"
+            return prediction(document.id, document.text, error=error)
+        outcomes = [(turn.segment, turn.outcome) for turn in turns]
+        failed = {segment: str(o) for segment, o in outcomes if isinstance(o, CnerError)}
+        replies = tuple(outcome for _, outcome in outcomes if isinstance(outcome, Reply))
+        whole = {(0, len(document.text))}
+        if failed and (not replies or failed.keys() <= whole):
+            return prediction(document.id, document.text, error=next(iter(failed.values())))
+        entities = text_order(entity for reply in replies for entity in reply.entities)
+        left_out = tuple(sorted(failed.items()))
+        return prediction(document.id, document.text, entities, replies, left_out=left_out)
+
+    def turns(self, document: Document | InputError) -> list[Turn]:
+        """The questions about a document, in order; none about a broken or empty one."""
+        found: list[Turn] = []
+        if isinstance(document, InputError):
+            return found
+        for segment in segments(document.text, self.segment, self._fits):
+            for target in self.targets:
+                for labels in self.format.conversations(target.labels):
+                    before: tuple[Turn, ...] = ()
+                    for asked in self.format.turns(labels):
+                        turn = Turn(self, document, segment, target, asked, before)
+                        if before:
+                            before[-1].after = turn
+                        before = (*before, turn)
+                    found += before
+        return found
+
+    def _messages(
+        self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
+    ) -> list[Message]:
+        """The prompt for a turn that asks for these labels, after these answers."""
+        about = next(c for c in self.format.conversations(target.labels) if set(labels) <= set(c))
+        guideline = target.guideline_for(about)
+        talk = Conversation(
+            self.format, text, about, target.dataset, index=self.index, guideline=guideline
+        )
+        shown = [message for one in self.examples for message in talk.demonstration(one)]
+        return shown + talk.messages(answers)
+
+    def explain(self, prediction: Prediction, reply: Reply) -> tuple[str, str | None]:
+        """The prompt that an answer was given to, and the source of its grammar, if it had one."""
+        text = prediction.text[slice(*reply.segment)]
+        target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
+        by_labels = {
+            other.labels: other for other in prediction.replies if other.segment == reply.segment
+        }
+        about = next(
+            c for c in self.format.conversations(target.labels) if set(reply.labels) <= set(c)
+        )
+        turns = self.format.turns(about)
+        answers = [by_labels[labels].shown for labels in turns[: turns.index(reply.labels)]]
+        chat = self._messages(text, target, reply.labels, answers)
+        prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
+        if self.level is Level.FREE:
+            return prompt, None
+        return prompt, self.format.grammar(text, reply.labels, self.level).source
+
+    def _budget(self, text: str, labels: Sequence[str]) -> int:
+        return self.max_new_tokens or derived_budget(
+            self.format, text, labels, self.model.vocabulary
+        )
+
+    def _fits(self, text: str) -> bool:
+        """Whether the model has room for questions about a text with their longest answers."""
+        if self.model.context is None:
+            return True
+        for target in self.targets:
+            labels = self.format.conversations(target.labels)[0]
+            turns = self.format.turns(labels)
+            prompt = len(self.model.encode(self._messages(text, target, turns[0])))
+            if prompt + len(turns) * self._budget(text, turns[0]) > self.model.context:
+                return False
+        return True
+
+    def request(self, turn: Turn) -> Request:
+        """What an engine is to answer.
+
+        Raises
+        ------
+        GrammarError: there is no grammar for the text.
+        InputError: the model's tokens cannot spell the text, or it has no room for it.
+        """
+        text, model, place = turn.text, self.model, turn.place
+        prompt = model.encode(self._messages(text, turn.target, turn.labels, turn.answers))
+        grammar = schema = None
+        if not self._chosen.takes_grammars:
+            prompt += model.vocabulary.tokenize(_PREFIX)
+            schema = self.format.schema(turn.labels)
+        elif self.level is not Level.FREE:
+            grammar = self._grammar(turn)
+        budget = self._budget(text, turn.labels)
+        if model.context is not None:
+            empty = self.format.write(text, (), turn.labels)
+            shortest = len(model.vocabulary.tokenize(empty)) + 1
+            if len(prompt) + shortest > model.context:
+                raise InputError(
+                    f"{place}: the text is too long: the prompt takes {len(prompt)} tokens and the "
+                    f"shortest answer {shortest}, and the model has room for {model.context}"
+                )
+            budget = min(budget, model.context - len(prompt))
+        return Request(
+            prompt,
+            budget,
+            grammar,
+            name=place,
+            kind=f"{self.format.name}, {self.level}",
+            propose_draft=partial(self.format.propose_draft, text=text),
+            key=turn,
+            schema=schema,
+        )
+
+    def _grammar(self, turn: Turn) -> Grammar:
+        try:
+            with self.costs.timed("grammar_seconds"):
+                grammar = self.format.grammar(turn.text, turn.labels, self.level)
+        except CnerError as error:
+            error.args = (f"{turn.place}: {error}",)
+            raise
+        unspellable = self.model.vocabulary.first_unspellable(turn.text)
+        if self.level is Level.FAITHFUL and unspellable is not None:
+            raise InputError(
+                f"{turn.place}: the model's tokens cannot spell {turn.text[unspellable]!r} at "
+                f"offset {turn.segment[0] + unspellable}"
+            )
+        return grammar
+
+    def read(self, turn: Turn, answer: Answer) -> Reply | DecodingError:
+        """Entities of an answer: settled where it was masked, salvaged where it was free.
+
+        A masked answer that does not parse would be a fault of ours, and is none to hand on.
+        """
+        text, written = turn.text, answer.text
+        shares = [step.allowed_mass for step in answer.steps]
+        if not self._chosen.takes_grammars:
+            written = _respelled(written)
+        settled: str | None = None
+        problems: tuple[Problem, ...]
+        places: Mapping[Entity, Places] = {}
+        try:
+            result = self.format.settle(written, text, turn.labels, self.level)
+            parses, entities, problems = True, result.entities, result.problems
+            settled = None if self.level is Level.FREE else result.answer
+            places = result.places
+        except AnswerError as error:
+            if self.level is not Level.FREE and self._chosen.takes_grammars:
+                return DecodingError(f"{turn.place}: {error}")
+            decoded = self.format.decode(written, text, turn.labels, strict=False)
+            parses, entities, problems = False, decoded.entities, decoded.problems
+            if not problems:
+                problems = (Problem(ProblemKind.UNPARSABLE, str(error)),)
+        confidences: list[float] = []
+        if answer.steps and parses:
+            confidence = Confidence(answer, self.model.vocabulary)
+            confidences = [confidence.of(places[entity]) for entity in entities]
+        return Reply(
+            turn.labels,
+            turn.segment,
+            written,
+            settled,
+            tuple(_shifted(entity, turn.segment[0]) for entity in entities),
+            problems,
+            parses,
+            answer.ended,
+            answer.forced,
+            len(answer.tokens),
+            (fmean(shares), min(shares)) if shares else None,
+            tuple(confidences),
+        )
+
+
+def _shifted(entity: Entity, by: int) -> Entity:
+    return Entity(entity.label, tuple((start + by, end + by) for start, end in entity.fragments))
+
+
+def _respelled(generated: str) -> str:
+    """The JSON of an engine that chooses its own white space, in our one spelling."""
+    try:
+        return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
+    except json.JSONDecodeError:
+        return _PREFIX + generated
