@@ -2,8 +2,8 @@
 
     python -m benchmarks.always_parses --decodes 200000 -o benchmarks/results/always_parses.json
 
-Each decode draws a *kind* of input (`KINDS`: long words, runs of white space, many and long labels,
-repeats, ...), of that kind a text and labels, a format, a level, options, a budget (from the
+Each decode draws a *kind* of input (`KINDS`: long words, runs of white space or punctuation, many
+and long labels, repeats, special tokens as text, ...), of that kind a text and labels, a format, a level, options, a budget (from the
 shortest answer up to twenty tokens more, now and then up to 300 more) and a *mind*: a source of
 logits that knows no language and wishes the grammar ill. One batch in eight is decoded by a small
 random model and drafts, as `cner predict` does it, two threads sharing the model. A decode passes
@@ -179,6 +179,17 @@ def long_labels(rng: random.Random, one_label: bool) -> Drawn:
     return text, tuple(rng.sample(LONG, 1 if one_label else rng.randint(1, 3)))
 
 
+def runs(rng: random.Random, one_label: bool) -> Drawn:
+    """A piece may end behind each character: a fragment could go on for long."""
+    run = rng.choice(["\N{BULLET}", ".", "+-", "，。", "发热，", "a ."]) * rng.randint(20, 150)
+    return with_inside(rng, one_label, run)
+
+
+def special_tokens(rng: random.Random, one_label: bool) -> Drawn:
+    """What reads like a token that ends answers, or pads them, and is text."""
+    return with_inside(rng, one_label, rng.choice(["<end>", "<pad>"]) * rng.randint(1, 12))
+
+
 Kind = Callable[[random.Random, bool], Drawn]
 # With how often each is drawn. Long answers take long.
 KINDS: dict[str, tuple[Kind, int]] = {
@@ -187,6 +198,9 @@ KINDS: dict[str, tuple[Kind, int]] = {
     "long word": (long_word, 2),
     "white space": (white_space, 5),
     "repeats": (repeats, 6),
+    "runs": (runs, 4),
+    "special tokens": (special_tokens, 3),
+    "about the bound": (plain, 8),  # a budget within which an item can just be closed
     "many labels": (many_labels, 4),
     "long labels": (long_labels, 8),
 }
@@ -338,11 +352,11 @@ def decode_with_drafts(
             )
             for i in range(first, len(tasks), 2)
         ]
-        decoder = SpeculativeEngine(model, 3, temperature=temperature, seed=seed)
-        found = decoder.decode(lambda: waiting.pop() if waiting else None)
+        engine = SpeculativeEngine(model, 3, temperature=temperature, seed=seed)
+        found = engine.decode(lambda: waiting.pop() if waiting else None)
         return {
-            question.key: list(answer.tokens) if isinstance(answer, Answer) else str(answer)
-            for question, answer in found
+            request.key: list(answer.tokens) if isinstance(answer, Answer) else str(answer)
+            for request, answer in found
         }
 
     with ThreadPoolExecutor(2) as threads:
@@ -419,6 +433,8 @@ def run(
         ]
         if kind == "no room":
             extra = [rng.choice([0, 0, 1, 2]) for _ in tasks]
+        elif kind in ("about the bound", "runs"):
+            extra = [max(0, t.grammar.largest_growth + rng.randint(-10, 40)) for t in tasks]
         else:
             extra = [
                 rng.randint(0, 20) if rng.random() < 0.85 else rng.randint(20, 300) for _ in tasks

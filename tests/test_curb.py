@@ -27,7 +27,7 @@ from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.families.terms import REPEATS, SurfaceFormat
 from constrained_ner.formats.grammar import Grammar, Level, RepetitionGuard
 from tests.strategies import cases, examples
-from tests.test_fast import tiny
+from tests.test_speculative import tiny
 
 TERMS = [name for name, format in FORMATS.items() if isinstance(format, SurfaceFormat)]
 TEXT = 'Asthma; "asthma"\nand knee pain, asthma.'

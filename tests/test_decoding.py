@@ -28,7 +28,7 @@ from constrained_ner.engines.reference import generate
 from constrained_ner.engines.sequence import ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, DecodingError
-from constrained_ner.formats import FORMATS, Format
+from constrained_ner.formats import FORMATS, Feature, Format, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.formats.matching import reject
 from constrained_ner.pipeline.conversation import Conversation
@@ -325,6 +325,35 @@ HOSTILE = (
 )
 
 
+# Runs in which a piece ends behind every character, so that a fragment could go on to the end.
+RUNS = (
+    "\N{BULLET}" * 120 + " pain",
+    "Pain. " + "+-" * 60,
+    "\u60a3\u8005\u6709\u53d1\u70ed\uff0c\u54b3\u55fd\u3002" * 12,
+)
+
+
+def write_away_from_the_end(
+    grammar: Grammar, vocabulary: Vocabulary, budget: int, seed: str
+) -> None:
+    """An answer that is drawn from what leads away from its end, in half of the steps."""
+    rng = random.Random(seed)
+    sequence = ConstrainedSequence(vocabulary, grammar, budget)
+    while not sequence.ended:
+        assert len(sequence.tokens) < budget
+        closing = sequence.slack() == 0
+        allowed = vocabulary.allowed(sequence.matcher)
+        ranks = vocabulary.towards_the_end(grammar.markup)[allowed] * (rng.random() < 0.5)
+        scores = torch.full((vocabulary.engine.vocab_size,), -torch.inf)
+        scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
+        scores[list(vocabulary.ends)] -= 10_000
+        before = scores.clone()
+        if closing:
+            sequence.close(before, scores, 1)
+        sequence.take(int(scores.argmax()))
+        assert not sequence.dead
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
@@ -332,28 +361,28 @@ def test_answers_end_in_time_whatever_is_drawn(
     name: str, level: Level, text: tuple[str, tuple[str, ...]], vocabulary: Vocabulary
 ) -> None:
     """With white space, labels and words that are long, and budgets that are close."""
-    rng = random.Random(f"{name}/{text}")
     labels = text[1][:1] if FORMATS[name].one_label else text[1]
     grammar = FORMATS[name].grammar(text[0], labels, level)
     least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
     for more in (0, 7, 60, 400):
-        row = ConstrainedSequence(vocabulary, grammar, least + more)
-        while not row.ended:
-            assert len(row.tokens) < least + more
-            closing = row.slack() == 0
-            allowed = vocabulary.allowed(row.matcher)
-            # What leads away from the end is preferred, in half of the steps.
-            away = rng.random() < 0.5
-            ranks = vocabulary.towards_the_end(grammar.markup)[allowed] * away
-            scores = torch.full((vocabulary.engine.vocab_size,), -torch.inf)
-            scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
-            scores[list(vocabulary.ends)] -= 10_000
-            before = scores.clone()
-            if closing:
-                row.close(before, scores, 1)
-            row.take(int(scores.argmax()))
-            assert not row.dead
-        FORMATS[name].decode(vocabulary.text_of(row.tokens), text[0], labels)
+        write_away_from_the_end(grammar, vocabulary, least + more, f"{name}/{text}/{more}")
+
+
+@pytest.mark.parametrize("fragments", [2, 4])
+@pytest.mark.parametrize("text", RUNS, ids=range(len(RUNS)))
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if Feature.DISCONTINUOUS in FORMATS[name].expresses]
+)
+def test_fragments_that_are_missing_are_written_in_time(
+    name: str, text: str, fragments: int, vocabulary: Vocabulary
+) -> None:
+    """The budget cuts in within an item: the way to its end is as short as `Grammar` promises."""
+    format = get_format(name, Options(max_fragments=fragments))
+    grammar = format.grammar(text, ("x",), Level.FAITHFUL)
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    for more in (10, 25, 45):
+        budget = least + grammar.largest_growth + more
+        write_away_from_the_end(grammar, vocabulary, budget, f"{name}/{more}")
 
 
 def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:

@@ -13,18 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
+from constrained_ner.engines.models import turn_of
+
 _ATTENTION = "constrained_ner_blocks"
-# A call changes its model for as long as it lasts: threads that share one take turns.
-_turns: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
-_first = Lock()
 
 
 @dataclass(frozen=True)
@@ -189,8 +186,6 @@ class RaggedKVCache:
         self._cache = Cache(layers=layers)
         self._linear = [module for module in model.modules() if type(module) is torch.nn.Linear]
         self.contents: list[list[int]] = [[] for _ in range(rows)]
-        with _first:
-            self._turn = _turns.setdefault(model, Lock())
 
     def forget(self, row: int, length: int) -> None:
         """Cut a row back to its first tokens."""
@@ -266,7 +261,7 @@ class RaggedKVCache:
         for layer in self._layers:
             layer.layout = layout
         with (
-            self._turn,
+            turn_of(self.model),
             _own_attention(self.model),
             _few_tokens(self._linear, at),
             torch.no_grad(),
@@ -318,6 +313,7 @@ def _few_tokens(linear: Sequence[torch.nn.Linear], tokens: int) -> Iterator[None
         if tokens <= (8 if layer.out_features >= layer.in_features else 4)
         and layer.weight.dtype is torch.float32
         and layer.weight.device.type == "cpu"
+        and "forward" not in vars(layer)  # a hook of somebody else's
     ]
     for layer in chosen:
         vars(layer)["forward"] = partial(_weights_first, layer)

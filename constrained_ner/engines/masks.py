@@ -23,6 +23,11 @@ def _executor() -> LLExecutor | None:
     return LLExecutor() if (os.cpu_count() or 1) > 2 else None
 
 
+def finite(scores: torch.Tensor) -> torch.Tensor:
+    """Scores in float32 of which none is plus infinity, whose softmax is no number."""
+    return scores.float().clamp(max=torch.finfo(torch.float32).max)
+
+
 class Masks:
     """Room for masks, a bit a token, and what is done with them."""
 

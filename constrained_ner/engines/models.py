@@ -15,10 +15,13 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from outlines.models import Transformers
@@ -64,10 +67,8 @@ class TokenTransformers(Transformers):
         for row, prompt in enumerate(model_input):
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
-        with warnings.catch_warnings(), torch.inference_mode():
-            # `generate` complains of sampling settings in the model's own configuration.
-            warnings.filterwarnings("ignore", message=".*generation flags.*")
-            model: Any = self.model
+        model: Any = self.model
+        with turn_of(model), _plain_generation(model), torch.inference_mode():
             output = model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -78,6 +79,34 @@ class TokenTransformers(Transformers):
                 **options,
             )
         return output[:, width:].tolist()
+
+
+_turns: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
+_first = Lock()
+
+
+def turn_of(model: Any) -> Lock:
+    """To be held while a model is used: threads that share one take turns.
+
+    Both engines change the model for as long as they use it.
+    """
+    with _first:
+        return _turns.setdefault(model, Lock())
+
+
+@contextlib.contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """No settings of a model's own, such as a penalty on repetition, while this lasts.
+
+    transformers takes them for all that a caller does not set, and answers that copy, and end by
+    their grammar, would be kept from it by many of them.
+    """
+    own, made = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    model.generation_config = made
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @dataclass(frozen=True)

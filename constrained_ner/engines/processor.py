@@ -14,7 +14,7 @@ from outlines.processors import OutlinesLogitsProcessor
 
 from constrained_ner.engines.base import Step
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.masks import Masks
+from constrained_ner.engines.masks import Masks, finite
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
@@ -130,6 +130,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
 
     def _masked(self, input_ids: Any, logits: Any) -> Any:
         self._advance(input_ids)
+        logits.clamp_(max=torch.finfo(logits.dtype).max)  # softmax of infinity is no number
         active = [i for i, row in enumerate(self._sequences) if not row.ended and not row.dead]
         dead = [i for i, row in enumerate(self._sequences) if row.dead]
         closing = {}
@@ -138,7 +139,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                 if self._sequences[i].slack() == 0:
                     closing[i] = logits[i].clone()
         # Two log-softmaxes, since logsumexp takes eight times as long over what is mostly -inf.
-        raw = logits.float().log_softmax(-1) if self.record else None
+        raw = finite(logits).log_softmax(-1) if self.record else None
         if active:
             self._masks.make_room(len(self._sequences))
             self._masks.fill([(self._sequences[i].matcher, i) for i in active])
@@ -154,7 +155,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             logits[dead] = -torch.inf
         if raw is not None:
             # How likely a token is under the grammar does not hang on what is left of the budget.
-            self._pending = raw, logits.float().log_softmax(-1)
+            self._pending = raw, finite(logits).log_softmax(-1)
         for i, before in closing.items():
             with self._about(i):
                 self._sequences[i].close(before, logits[i], self.candidates)

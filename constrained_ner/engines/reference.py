@@ -25,10 +25,6 @@ from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.errors import CnerError, DecodingError, UnknownNameError
 from constrained_ner.formats.grammar import Grammar
 
-# Greedy, whatever a chat model's own settings are: a penalty on repetition, say, is no good where
-# answers copy.
-_PLAIN = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
-
 
 def generate(
     model: LanguageModel,
@@ -88,7 +84,7 @@ def generate(
         list(prompts),
         max_new_tokens=max(budgets),
         eos_token_id=list(model.vocabulary.ends),
-        **{**_PLAIN, **options},
+        **options,
     )
     costs.calls += max(map(len, sequences))
     if masking is not None:

@@ -34,7 +34,7 @@ from constrained_ner.engines.base import (
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
 from constrained_ner.engines.kv_cache import RaggedKVCache, shared
-from constrained_ner.engines.masks import Masks
+from constrained_ner.engines.masks import Masks, finite
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -150,7 +150,7 @@ def _tried(model: Any) -> str:
         torch.randint(config.vocab_size, (length,), generator=generator).tolist()
         for length in (9, 6)
     ]
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         cache = RaggedKVCache(model, len(rows))
@@ -163,7 +163,8 @@ def _tried(model: Any) -> str:
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
     # Far above what rounding does, far below what a wrong mask or position does.
     off = float((found - expected).abs().max() / expected.abs().max())
     return "" if off < 0.05 else f"its logits in blocks are off by {off:.0%}"
@@ -365,7 +366,7 @@ class SpeculativeEngine(Engine):
         sizes = [len(sequence.draft.tokens) + 1 for sequence in sequences]
         logits = self._cache.call(blocks, sizes, first)
         self.costs.calls += 1
-        raw = logits.float().log_softmax(-1) if self.record else None
+        raw = finite(logits).log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         unmasked = self._mask(sequences, starts, logits)
         chosen = self._chosen(logits)
@@ -414,7 +415,7 @@ class SpeculativeEngine(Engine):
         most, tokens = logits.max(-1)
         possible = most > -torch.inf  # no number is not, either
         if self.temperature:
-            shares = (logits.float() / self.temperature).softmax(-1)
+            shares = finite(logits.float() / self.temperature).softmax(-1)
             shares = torch.where(possible[:, None], shares, 1.0)
             tokens = torch.multinomial(shares, 1, generator=self._random)[:, 0]
         chosen: list[int] = tokens.where(possible, NONE).tolist()
@@ -425,7 +426,7 @@ class SpeculativeEngine(Engine):
     ) -> list[Step | None]:
         places = list(range(len(tokens)))
         before = raw[places, tokens].tolist()
-        after = masked.float().log_softmax(-1)[places, tokens].tolist()
+        after = finite(masked).log_softmax(-1)[places, tokens].tolist()
         return [
             Step(token, b, a, math.exp(min(0.0, b - a)))
             for token, b, a in zip(tokens, before, after, strict=True)

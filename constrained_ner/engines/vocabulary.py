@@ -44,9 +44,17 @@ class Vocabulary:
         except ValueError as error:
             raise ModelError(f"the tokenizer cannot be used for masks: {error}") from None
         self.size = size
-        self.ends = tuple(ends)
+        # A token that is text, too, could not be told from the end where it is written as text.
+        self.ends = tuple(end for end in ends if self.engine.is_special_token(end))
+        if not self.ends:
+            raise ModelError(
+                "each token that ends an answer is ordinary text, too: expected a special one"
+            )
+        self._special = frozenset(
+            i for i in range(self.engine.vocab_size) if self.engine.is_special_token(i)
+        )
         # Mostly parts of answers, which come again and again; there is no end of other texts.
-        self._tokens_of_piece = lru_cache(4096)(self.engine.tokenize_str)
+        self._tokens_of_piece = lru_cache(4096)(self._tokens_of)
         self._most = lru_cache(1024)(self._often)
         self._ranks = lru_cache(16)(self._rank)
 
@@ -73,19 +81,30 @@ class Vocabulary:
         return matcher
 
     def tokenize(self, text: str) -> list[int]:
-        """The tokenizer's own tokens for a text."""
-        of = self.engine.tokenize_str if len(text) > 80 else self._tokens_of_piece
-        tokens: list[int] = of(text)
-        return tokens
+        """The tokenizer's own tokens for a text; what reads like a special token is text, too."""
+        return self._tokens_of(text) if len(text) > 80 else self._tokens_of_piece(text)
+
+    def _tokens_of(self, text: str) -> list[int]:
+        tokens: list[int] = self.engine.tokenize_str(text)
+        if self._special.isdisjoint(tokens):
+            return tokens
+        spelt: list[int] = []
+        for token in tokens:
+            if token in self._special:
+                spelt += self.engine.greedy_tokenize(self.bytes_of([token]).decode())
+            else:
+                spelt.append(token)
+        return spelt
 
     def continuation(self, written: str, rest: str) -> list[int]:
         """The tokenizer's own tokens for the rest of a text; none where one begins before it."""
-        tokens: list[int] = self.engine.tokenize_str(written + rest)
+        tokens = self._tokens_of(written + rest)
         size, wanted = len(tokens), len(rest.encode())
-        while wanted > 0:
+        while wanted > 0 and size > 0:
             size -= 1
             wanted -= len(self.bytes_of(tokens[size : size + 1]))
-        return tokens[size:] if wanted == 0 else []
+        # A tokenizer that changes a text, by normalising it, say, has none for it.
+        return tokens[size:] if self.bytes_of(tokens[size:]) == rest.encode() else []
 
     def bytes_of(self, tokens: Sequence[int]) -> bytes:
         data: bytes = self.engine.decode_bytes(list(tokens))

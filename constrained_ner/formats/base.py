@@ -173,10 +173,13 @@ class Format(ABC):
                 f"{entity.describe(document.text)}: {cause}"
                 + (f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else "")
             )
+        return self.write(document.text, self._ordered(kept, document.text, level), labels)
+
+    def _ordered(self, entities: tuple[Entity, ...], text: str, level: Level) -> tuple[Entity, ...]:
         # The faithful level has offsets in text order.
         if self.options.order == "paper" and not (self.by_place and level is Level.FAITHFUL):
-            kept = paper_order(kept, document.text)
-        return self.write(document.text, kept, labels)
+            return paper_order(entities, text)
+        return entities
 
     @abstractmethod
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
@@ -232,7 +235,7 @@ class Format(ABC):
     def settle(
         self, answer: str, text: str, labels: Sequence[str], level: Level = Level.FREE
     ) -> Settled:
-        """Read an answer strictly and write it anew: text order, each entity once.
+        """Read an answer strictly and write it anew: in order, each entity once.
 
         Parameters
         ----------
@@ -245,7 +248,8 @@ class Format(ABC):
             Problem(ProblemKind.DROPPED, f"{entity.describe(text)}: {cause}")
             for entity, cause in dropped
         )
-        return Settled(self.write(text, kept, labels), kept, problems, decoded.places)
+        written = self.write(text, self._ordered(kept, text, level), labels)
+        return Settled(written, kept, problems, decoded.places)
 
     # ---- grammars
 

@@ -135,8 +135,15 @@ class MultiBrat(Format):
         }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
-        # Every state but the middle of a word is near an end; the words go on by themselves.
-        return lambda partial: ("",)
+        """The fragments that are missing: the text's last pieces, behind whatever is written.
+
+        Every state but the middle of a piece is near an end, and a piece goes on by itself.
+        """
+        pieces = [text[start:end] for start, end in self.units(text)]
+        solid = [one_line(piece) for piece in pieces if not piece.isspace()]
+        missing = range(1, min(self.options.max_fragments, len(solid) + 1))
+        tails = ["".join(f" {piece}" for piece in solid[-k:]) for k in missing]
+        return lambda partial: tails
 
     def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         # Offsets that come first may ask for a surface as long as the text.
