@@ -3,11 +3,12 @@
     python -m benchmarks.always_parses --decodes 200000 -o benchmarks/results/always_parses.json
 
 Each decode draws a *kind* of input (`KINDS`: long words, runs of white space or punctuation, many
-and long labels, repeats, special tokens as text, ...), of that kind a text and labels, a format, a level, options, a budget (from the
-shortest answer up to twenty tokens more, now and then up to 300 more) and a *mind*: a source of
-logits that knows no language and wishes the grammar ill. One batch in eight is decoded by a small
-random model and drafts, as `cner predict` does it, two threads sharing the model. A decode passes
-where the answer
+and long labels, repeats, special tokens as text, ...), of that kind a text and labels, a format, a
+level, options, a budget (from the shortest answer up to twenty tokens more, now and then up to 300
+more, or about the largest growth that the grammar promises) and a *mind*: a source of logits that
+knows no language and wishes the grammar ill. One batch in eight is decoded by a small random model
+and drafts, as `cner predict` does it, two threads sharing the model. A decode passes where the
+answer
 
 - was ended by the grammar, within its budget,
 - is read strictly by lark, while llguidance made the masks,
