@@ -1,4 +1,4 @@
-"""How much faster is decoding in blocks?
+"""How much faster is speculative decoding?
 
     python -m benchmarks.decode_speed -o benchmarks/results/decode_speed.json
 
@@ -7,9 +7,9 @@ round, so that what else the machine does falls on all of them:
 
 - *plain*: free generation by transformers, a token a call. All ratios are to this one.
 - *reference*: the same under masks, outlines' generator with our processor.
-- *fast*: in blocks, under masks; `cner predict --no-confidence`.
+- *fast*: speculative decoding, under masks; `cner predict --no-confidence`.
 - *recorded*: the same, and probabilities are kept; what `cner predict` does.
-- *fast free*: in blocks, without masks; drafts are all that it has.
+- *fast free*: speculative decoding, without masks; drafts are all that it has.
 
 So that lengths do not decide, all of them write the gold answer of the document: its next token is
 made the likeliest after the model was called, before the mask. What the drafts guess is left to
@@ -122,7 +122,7 @@ class LedUnderMasks(GrammarLogitsProcessor):
 
 
 class LedSpeculative(SpeculativeEngine):
-    """The same in blocks."""
+    """The same by the speculative engine."""
 
     def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
         for writer, start in zip(writers, starts, strict=True):
@@ -164,19 +164,19 @@ def _in_batches(
 
 
 def fast(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedSpeculative(model, batch, costs=costs), masked=True)
+    return _speculative(LedSpeculative(model, batch, costs=costs), masked=True)
 
 
 def recorded(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedSpeculative(model, batch, record=True, costs=costs), masked=True)
+    return _speculative(LedSpeculative(model, batch, record=True, costs=costs), masked=True)
 
 
 def fast_free(model: LanguageModel, batch: int, costs: Costs) -> Way:
-    return _in_blocks(LedSpeculative(model, batch, costs=costs), masked=False)
+    return _speculative(LedSpeculative(model, batch, costs=costs), masked=False)
 
 
-def _in_blocks(decoder: SpeculativeEngine, *, masked: bool) -> Way:
-    """One decoder for all rounds, as `cner predict` has one for many documents."""
+def _speculative(engine: SpeculativeEngine, *, masked: bool) -> Way:
+    """One engine for all rounds, as `cner predict` has one for many documents."""
 
     def way(tasks: Sequence[Task]) -> Tokens:
         waiting = deque(
@@ -192,7 +192,7 @@ def _in_blocks(decoder: SpeculativeEngine, *, masked: bool) -> Way:
             for task in tasks
         )
         found: dict[int, tuple[int, ...]] = {}
-        for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None):
+        for question, answer in engine.decode(lambda: waiting.popleft() if waiting else None):
             if isinstance(answer, Exception):
                 raise answer
             found[id(question.key)] = answer.tokens
@@ -217,7 +217,7 @@ def measure(
 ) -> dict[str, Any]:
     """One format at one size of batch: a round takes the next documents through all ways.
 
-    Where there are several rows, a round has more documents than rows: in blocks the next one
+    Where there are several rows, a round has more documents than rows: there the next one
     takes the place of one that is done, and batch by batch it waits for the longest.
 
     Parameters

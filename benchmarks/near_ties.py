@@ -1,11 +1,11 @@
-"""How often does rounding make decoding in blocks write another answer?
+"""How often does rounding make speculative decoding write another answer?
 
     python -m benchmarks.near_ties -o benchmarks/results/near_ties.json
 
-The same questions through both decoders, token by token and in blocks. In exact arithmetic their
+The same questions through both engines, token by token and speculatively. In exact arithmetic their
 answers are the same; a call for several tokens adds in another order than a call for one, though,
 and where two tokens are almost as likely as each other that can decide. Beside it: the same
-decoder in batches of one, for batches round differently, too.
+engine in batches of one, for batches round differently, too.
 """
 
 from __future__ import annotations

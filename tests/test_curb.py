@@ -95,10 +95,10 @@ def test_not_where_a_surface_may_be_read_in_more_than_one_way() -> None:
 class Led(GrammarLogitsProcessor):
     """Makes a row write an answer, as far as the masks let it."""
 
-    def __init__(self, model: LanguageModel, question: Request, gold: Sequence[int]):
-        assert question.grammar
-        super().__init__(model.vocabulary, [question.grammar], [question.budget])
-        self.gold, self.prompt = gold, len(question.prompt)
+    def __init__(self, model: LanguageModel, request: Request, gold: Sequence[int]):
+        assert request.grammar
+        super().__init__(model.vocabulary, [request.grammar], [request.budget])
+        self.gold, self.prompt = gold, len(request.prompt)
 
     def process_logits(self, input_ids: Any, logits: Any) -> Any:
         place = min(input_ids.shape[1] - self.prompt, len(self.gold) - 1)
@@ -107,7 +107,7 @@ class Led(GrammarLogitsProcessor):
 
 
 class LedSpeculative(SpeculativeEngine):
-    """The same in blocks."""
+    """The same by the speculative engine."""
 
     def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
         for writer, start in zip(writers, starts, strict=True):
@@ -127,7 +127,7 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
     ahead = partial(FORMATS[name].propose_draft, text=TEXT)
     # Some budgets end before the answer is closed, some there, some after it.
     budgets = [least, least + 7, *range(least + 30, least + 90, 6), 1000]
-    questions = [
+    requests = [
         Request(
             vocabulary.tokenize("Asthma?"),
             budget,
@@ -138,24 +138,24 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
         )
         for budget in budgets
     ]
-    decoder, waiting = LedSpeculative(model, 3, record=record), deque(questions)
+    engine, waiting = LedSpeculative(model, 3, record=record), deque(requests)
     found: dict[int, Answer | CnerError] = {
-        question.budget: answer
-        for question, answer in decoder.decode(lambda: waiting.popleft() if waiting else None)
+        request.budget: answer
+        for request, answer in engine.decode(lambda: waiting.popleft() if waiting else None)
     }
-    for question in questions:
+    for request in requests:
         expected = generate(
             model,
-            [question.prompt],
-            [question.budget],
-            processor=Led(model, question, gold),
+            [request.prompt],
+            [request.budget],
+            processor=Led(model, request, gold),
         )[0]
-        answer = found[question.budget]
+        answer = found[request.budget]
         assert isinstance(answer, Answer)
         assert answer.tokens == expected.tokens
-        assert len(answer.tokens) <= question.budget
+        assert len(answer.tokens) <= request.budget
         assert said(name, answer.text) <= 2 + REPEATS + 1
-        if question.budget == 1000:  # the budget has nothing to do with it
+        if request.budget == 1000:  # the budget has nothing to do with it
             assert len(answer.tokens) < len(gold) / 2
             assert not answer.forced
 
@@ -175,13 +175,13 @@ def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str, record:
     given = replace(grammar, repetition_guard=RepetitionGuard(guard.item_end, in_vain))
     gold = (*vocabulary.tokenize(repeated(name, "asthma", 12)), vocabulary.ends[0])
     ahead = partial(FORMATS[name].propose_draft, text=TEXT)
-    question = Request(
+    request = Request(
         vocabulary.tokenize("Asthma?"), 1000, given, kind=name, propose_draft=ahead, key=gold
     )
-    waiting = deque([question])
-    decoder = LedSpeculative(model, 1, record=record)
-    ((_, answer),) = decoder.decode(lambda: waiting.popleft() if waiting else None)
-    expected = generate(model, [question.prompt], [1000], processor=Led(model, question, gold))[0]
+    waiting = deque([request])
+    engine = LedSpeculative(model, 1, record=record)
+    ((_, answer),) = engine.decode(lambda: waiting.popleft() if waiting else None)
+    expected = generate(model, [request.prompt], [1000], processor=Led(model, request, gold))[0]
     assert isinstance(answer, Answer)
     assert answer.tokens == expected.tokens
     assert said(name, answer.text) == 12

@@ -81,16 +81,16 @@ def tiny(name: str) -> LanguageModel:
     return wrap(name, model_class(config).double().eval(), tokenizer)
 
 
-def ask(decoder: SpeculativeEngine, questions: Sequence[Request]) -> dict[Any, Answer | CnerError]:
-    waiting = deque(questions)
-    found = decoder.decode(lambda: waiting.popleft() if waiting else None)
-    return {question.key: answer for question, answer in found}
+def ask(engine: SpeculativeEngine, requests: Sequence[Request]) -> dict[Any, Answer | CnerError]:
+    waiting = deque(requests)
+    found = engine.decode(lambda: waiting.popleft() if waiting else None)
+    return {request.key: answer for request, answer in found}
 
 
-def answered(model: LanguageModel, question: Request) -> Answer:
+def answered(model: LanguageModel, request: Request) -> Answer:
     """Token by token, and alone: what is masked in float64 can be no number in a padded batch."""
-    grammars = None if question.grammar is None else [question.grammar]
-    return generate(model, [question.prompt], [question.budget], grammars)[0]
+    grammars = None if request.grammar is None else [request.grammar]
+    return generate(model, [request.prompt], [request.budget], grammars)[0]
 
 
 def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Request]:
@@ -117,10 +117,10 @@ def test_the_answers_are_those_of_token_by_token_decoding(name: str) -> None:
     assert unsupported_reason(model) == ""
     calls = Costs()
     for _ in range(12 if name == "llama" else 4):
-        questions = drawn(rng, model, rng.randint(1, 8))
-        expected = [answered(model, question) for question in questions]
-        decoder = SpeculativeEngine(model, rng.randint(1, 5), costs=calls)
-        found = ask(decoder, questions)
+        requests = drawn(rng, model, rng.randint(1, 8))
+        expected = [answered(model, request) for request in requests]
+        engine = SpeculativeEngine(model, rng.randint(1, 5), costs=calls)
+        found = ask(engine, requests)
         assert [found[i] for i in range(len(expected))] == expected
     assert calls.calls < calls.tokens  # there were drafts that held
 
@@ -130,22 +130,22 @@ def test_so_are_free_answers(samples: list[Document]) -> None:
     prompts = [model.vocabulary.tokenize(document.text) for document in samples[:10]]
     budgets = [5 + 7 * i for i in range(10)]
     expected = generate(model, prompts, budgets)
-    questions = [Request(*pair, key=i) for i, pair in enumerate(zip(prompts, budgets, strict=True))]
-    found = ask(SpeculativeEngine(model, 4), questions)
+    requests = [Request(*pair, key=i) for i, pair in enumerate(zip(prompts, budgets, strict=True))]
+    found = ask(SpeculativeEngine(model, 4), requests)
     assert [found[i] for i in range(10)] == expected
 
 
 def test_so_is_what_is_recorded() -> None:
     model, rng = tiny("llama"), random.Random(2)
-    questions = drawn(rng, model, 6)
+    requests = drawn(rng, model, 6)
     expected = generate(
         model,
-        [question.prompt for question in questions],
-        [question.budget for question in questions],
-        [question.grammar for question in questions if question.grammar],
+        [request.prompt for request in requests],
+        [request.budget for request in requests],
+        [request.grammar for request in requests if request.grammar],
         record=True,
     )
-    found = ask(SpeculativeEngine(model, 3, record=True), questions)
+    found = ask(SpeculativeEngine(model, 3, record=True), requests)
     for i, answer in enumerate(expected):
         given = found[i]
         assert isinstance(given, Answer)
@@ -172,18 +172,18 @@ def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
     model.steerable.model.register_forward_hook(goes_on)
     forced = 0
     for name in FORMATS:
-        questions = []
+        requests = []
         for key in range(6):
             task = draw_task(rng, name)
             prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
             budget = len(model.vocabulary.tokenize(task.grammar.empty)) + rng.randint(30, 200)
             ahead = partial(task.format.propose_draft, text=task.text)
-            questions.append(
+            requests.append(
                 Request(prompt, budget, task.grammar, kind=name, propose_draft=ahead, key=key)
             )
-        found = ask(SpeculativeEngine(model, 3, record=record), questions)
-        for question in questions:
-            expected, one = answered(model, question), found[question.key]
+        found = ask(SpeculativeEngine(model, 3, record=record), requests)
+        for request in requests:
+            expected, one = answered(model, request), found[request.key]
             assert isinstance(one, Answer)
             assert (one.tokens, one.forced) == (expected.tokens, expected.forced)
             assert len(one.steps) == (len(one.tokens) if record else 0)
@@ -221,13 +221,13 @@ def test_draws_have_the_distribution_of_the_model_under_the_mask() -> None:
     )
     prompt = model.vocabulary.tokenize("xaay xaby xacy")
     number = 3000
-    decoder = SpeculativeEngine(model, 50, temperature=1.0, seed=5)
-    questions = [Request(prompt, 12, grammar, key=i) for i in range(number)]
+    engine = SpeculativeEngine(model, 50, temperature=1.0, seed=5)
+    requests = [Request(prompt, 12, grammar, key=i) for i in range(number)]
     counts = Counter(
-        answer.tokens for answer in ask(decoder, questions).values() if isinstance(answer, Answer)
+        answer.tokens for answer in ask(engine, requests).values() if isinstance(answer, Answer)
     )
     assert sum(counts.values()) == number
-    assert decoder.costs.calls < decoder.costs.tokens / 50
+    assert engine.costs.calls < engine.costs.tokens / 50
 
     expected: dict[tuple[int, ...], float] = {}
     paths: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
@@ -259,10 +259,10 @@ def test_draws_have_the_distribution_of_the_model_under_the_mask() -> None:
 
 def test_one_bad_question_leaves_the_others_alone() -> None:
     model, rng = tiny("llama"), random.Random(3)
-    questions = drawn(rng, model, 5)
-    expected = ask(SpeculativeEngine(model, 2), questions)
-    bad = Request(questions[0].prompt, 1, questions[0].grammar, "document 'x'", key="bad")
-    found = ask(SpeculativeEngine(model, 2), [*questions[:2], bad, *questions[2:]])
+    requests = drawn(rng, model, 5)
+    expected = ask(SpeculativeEngine(model, 2), requests)
+    bad = Request(requests[0].prompt, 1, requests[0].grammar, "document 'x'", key="bad")
+    found = ask(SpeculativeEngine(model, 2), [*requests[:2], bad, *requests[2:]])
     error = found.pop("bad")
     assert isinstance(error, BudgetError)
     assert "document 'x'" in str(error)
@@ -274,11 +274,11 @@ def test_questions_that_come_later_are_answered_too() -> None:
     first, second = drawn(rng, model, 2)
     waiting = deque([first])
     order = []
-    for question, _ in SpeculativeEngine(model, 3).decode(
+    for request, _ in SpeculativeEngine(model, 3).decode(
         lambda: waiting.popleft() if waiting else None
     ):
-        order.append(question.key)
-        if question is first:
+        order.append(request.key)
+        if request is first:
             waiting.append(second)
     assert order == [0, 1]
 
@@ -286,14 +286,14 @@ def test_questions_that_come_later_are_answered_too() -> None:
 def test_what_drafts_have_learnt_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "_MOST", 7)
     model = tiny("llama")
-    questions = drawn(random.Random(5), model, 6)
-    decoder = SpeculativeEngine(model, 2)
-    found = ask(decoder, questions)
-    assert max(len(statistics.follows) for statistics in decoder._statistics.values()) <= 7
-    for question in questions:
-        answer = found[question.key]
+    requests = drawn(random.Random(5), model, 6)
+    engine = SpeculativeEngine(model, 2)
+    found = ask(engine, requests)
+    assert max(len(statistics.ngrams) for statistics in engine._statistics.values()) <= 7
+    for request in requests:
+        answer = found[request.key]
         assert isinstance(answer, Answer)
-        assert answer.tokens == answered(model, question).tokens
+        assert answer.tokens == answered(model, request).tokens
 
 
 def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,8 +307,8 @@ def test_a_prompt_takes_over_what_rows_share_with_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(RaggedKVCache, "call", counted)
     common = list(range(5, 105))
-    questions = [Request([*common, 150 + i], 3, key=i) for i in range(6)]
-    ask(SpeculativeEngine(model, 3), questions)
+    requests = [Request([*common, 150 + i], 3, key=i) for i in range(6)]
+    ask(SpeculativeEngine(model, 3), requests)
     # 100 tokens once, and then one of each prompt and two of each answer, drafts aside.
     assert sum(read) < 100 + 6 * 20
 
@@ -325,14 +325,14 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
         for _ in range(4):
             stem = rng.choice(stems)
             stems.append([*stem[: rng.randint(0, len(stem))], *some(60)])
-        questions: list[Request] = []
+        requests: list[Request] = []
         for _ in range(rng.randint(3, 6)):  # several at a time with one stem and one budget
             stem, budget = rng.choice(stems), rng.randint(1, 4)
-            questions += [
-                Request([*stem, *some(3)], budget, key=len(questions) + i) for i in range(3)
+            requests += [
+                Request([*stem, *some(3)], budget, key=len(requests) + i) for i in range(3)
             ]
-        expected = {question.key: answered(model, question) for question in questions}
-        assert ask(SpeculativeEngine(model, rng.randint(2, 5)), questions) == expected
+        expected = {request.key: answered(model, request) for request in requests}
+        assert ask(SpeculativeEngine(model, rng.randint(2, 5)), requests) == expected
 
 
 @pytest.mark.parametrize("record", [False, True])
@@ -343,12 +343,12 @@ def test_rows_that_end_while_others_begin(record: bool) -> None:
     begins as those before it did.
     """
     model, rng = tiny("llama"), random.Random(9)
-    questions = []
+    requests = []
     for key in range(24):
         task = draw_task(rng, "multi_triple")
         prompt = [*model.vocabulary.tokenize(task.text)[:60], *range(7, 12)]
         budget = rng.randint(300, 330)
-        questions.append(Request(prompt, budget, task.grammar, kind="one", key=key))
+        requests.append(Request(prompt, budget, task.grammar, kind="one", key=key))
     begun: list[int] = []
 
     class Watched(SpeculativeEngine):
@@ -356,10 +356,10 @@ def test_rows_that_end_while_others_begin(record: bool) -> None:
             super()._draft_all(first)
             begun.extend(len(w.draft.tokens) for w in self._active[first:] if not w.tokens)
 
-    found = ask(Watched(model, 4, record=record), questions)
+    found = ask(Watched(model, 4, record=record), requests)
     assert sum(size > 0 for size in begun) > 10
-    for question in questions:
-        expected, one = answered(model, question), found[question.key]
+    for request in requests:
+        expected, one = answered(model, request), found[request.key]
         assert isinstance(one, Answer)
         assert (one.text, one.tokens) == (expected.text, expected.tokens)
         assert len(one.steps) == (len(one.tokens) if record else 0)
@@ -442,7 +442,7 @@ def test_what_fails_for_one_row_stays_with_it(
     names = ("multi_term", "multi_tag", "multi_brat")
     text, labels = "Asthma and knee pain, no gout.", ("Disease",)
 
-    def questions() -> list[Request]:
+    def requests() -> list[Request]:
         found = []
         for key, name in enumerate(names):
             grammar = FORMATS[name].grammar(text, labels, Level.FAITHFUL)
@@ -451,7 +451,7 @@ def test_what_fails_for_one_row_stays_with_it(
             found.append(Request(prompt, len(shortest) + 12, grammar, name, key=key))
         return found
 
-    expected = ask(SpeculativeEngine(model, 3, record=record), questions())
+    expected = ask(SpeculativeEngine(model, 3, record=record), requests())
     whole = getattr(ConstrainedSequence, step)
     failed = 0
     for at in (0, 1, 5, 11):
@@ -470,7 +470,7 @@ def test_what_fails_for_one_row_stays_with_it(
 
             with monkeypatch.context() as patch:
                 patch.setattr(ConstrainedSequence, step, fails)
-                found = ask(SpeculativeEngine(model, 3, record=record), questions())
+                found = ask(SpeculativeEngine(model, 3, record=record), requests())
             for key, answer in found.items():
                 if key == bad and calls > at:
                     failed += 1
@@ -483,21 +483,21 @@ def test_what_fails_for_one_row_stays_with_it(
 
 
 def test_what_is_recorded_does_not_hang_on_the_budget() -> None:
-    """So long as the budget does not cut in, with either decoder."""
+    """So long as the budget does not cut in, with either engine."""
     model, rng = tiny("llama"), random.Random(5)
     alike = 0
-    for question in drawn(rng, model, 30):
-        assert question.grammar is not None
-        free = replace(question, budget=900)
+    for request in drawn(rng, model, 30):
+        assert request.grammar is not None
+        free = replace(request, budget=900)
         (wide,) = ask(SpeculativeEngine(model, 1, record=True), [free]).values()
         if not isinstance(wide, Answer) or len(wide.tokens) > 400:
             continue
         # From where nothing is closed to the very length of the answer.
         for more in (60, 12, 3, 0):
-            near = replace(question, budget=len(wide.tokens) + more)
+            near = replace(request, budget=len(wide.tokens) + more)
             (narrow,) = ask(SpeculativeEngine(model, 1, record=True), [near]).values()
             (token_by_token,) = generate(
-                model, [near.prompt], [near.budget], [question.grammar], record=True
+                model, [near.prompt], [near.budget], [request.grammar], record=True
             )
             for answer in (narrow, token_by_token):
                 if isinstance(answer, Answer) and not answer.forced:
@@ -524,8 +524,8 @@ def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
 
     monkeypatch.setattr(RaggedKVCache, "call", nothing)
     for grammar_or_none, budget in ((grammar, 90), (grammar, 900), (None, 90)):
-        decoder = SpeculativeEngine(model, 1, temperature=temperature)
-        (answer,) = ask(decoder, [Request([5], budget, grammar_or_none, "one", key=0)]).values()
+        engine = SpeculativeEngine(model, 1, temperature=temperature)
+        (answer,) = ask(engine, [Request([5], budget, grammar_or_none, "one", key=0)]).values()
         assert isinstance(answer, DecodingError)
         assert "one: " in str(answer)
         assert "no token a probability above zero" in str(answer)

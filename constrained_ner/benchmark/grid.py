@@ -38,7 +38,7 @@ PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance"
 INDEX, OFFSETS = "index", "offsets"
 SUFFIXES = {
     INDEX: tuple(name for name, format in FORMATS.items() if format.by_place),
-    OFFSETS: ("multi_brat",),
+    OFFSETS: tuple(name for name, format in FORMATS.items() if format.anchored),
 }
 
 

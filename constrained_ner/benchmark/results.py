@@ -25,13 +25,15 @@ from constrained_ner.evaluation.report import (
     pair,
     read_predictions,
 )
-from constrained_ner.formats import Feature, get_format
+from constrained_ner.formats import FORMATS, Feature, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_trained
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.
-TERMS = {"single_span": "single_term", "multi_span": "multi_term", "multi_brat": "multi_term"}
+TERMS = {
+    name: format.term_counterpart for name, format in FORMATS.items() if format.term_counterpart
+}
 _FAR = 50  # characters: entities farther apart have nothing to do with one another
 
 

@@ -1,8 +1,8 @@
-"""Calls of a model for blocks of tokens, as many to each row as it wants.
+"""A ragged KV cache: calls of a model for blocks of tokens, as many to each row as it wants.
 
 transformers pads rows to the same length. Here the tokens of all rows lie one after another in one
 long row, so that what costs time, the linear layers, sees no padding; each row has its own length
-in the cache, so that tokens which turn out wrong are forgotten by counting back; and only those
+in the cache, so that tokens which are rejected are forgotten by counting back; and only those
 positions get logits that somebody wants. Attention is the one place where rows are told apart: the
 function registered below takes the place of the model's own while a call lasts.
 """
@@ -21,11 +21,11 @@ from transformers.cache_utils import Cache
 
 from constrained_ner.engines.models import turn_of
 
-_ATTENTION = "constrained_ner_blocks"
+_ATTENTION = "constrained_ner_ragged"
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _CallLayout:
     """Where the tokens of a call are, in the long row and in the cache.
 
     Attributes
@@ -73,7 +73,7 @@ class _Layer:
     def __init__(self, rows: int):
         self.rows, self.places = rows, 0
         self.states: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.layout: _Layout | None = None
+        self.layout: _CallLayout | None = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -139,7 +139,7 @@ def _attend(
     -------
     [1, tokens, heads, size], and no weights.
     """
-    layout: _Layout = options["layout"]
+    layout: _CallLayout = options["layout"]
     rows, width = layout.padded.shape
     heads, size = key.shape[1], query.shape[3]
     groups = query.shape[1] // heads
@@ -170,7 +170,7 @@ class RaggedKVCache:
 
     Parameters
     ----------
-    model: a causal language model of transformers; see `fast.unsupported_reason`.
+    model: a causal language model of transformers; see `speculative.unsupported_reason`.
     rows: how many rows there are room for.
 
     Attributes
@@ -247,7 +247,7 @@ class RaggedKVCache:
             at += size
         # One transfer for all of it.
         numbers = torch.tensor([tokens, rows, positions, places]).to(device)
-        layout = _Layout(
+        layout = _CallLayout(
             rows=numbers[1],
             positions=numbers[2],
             padded=torch.tensor(padded).to(device),

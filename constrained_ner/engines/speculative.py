@@ -125,19 +125,19 @@ class _ActiveSequence:
         )
 
 
-_refusals: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+_reasons: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def unsupported_reason(model: LanguageModel) -> str:
-    """What keeps a model from being decoded in blocks; empty where nothing does.
+    """Why a model cannot be decoded by this engine; empty where it can.
 
     It is tried once: the logits of a few tokens in two rows and two calls against those of the
     model as it is.
     """
     bare = model.steerable.model
-    if bare not in _refusals:
-        _refusals[bare] = _tried(bare)
-    return _refusals[bare]
+    if bare not in _reasons:
+        _reasons[bare] = _tried(bare)
+    return _reasons[bare]
 
 
 def _tried(model: Any) -> str:
@@ -167,7 +167,7 @@ def _tried(model: Any) -> str:
             module.training = True
     # Far above what rounding does, far below what a wrong mask or position does.
     off = float((found - expected).abs().max() / expected.abs().max())
-    return "" if off < 0.05 else f"its logits in blocks are off by {off:.0%}"
+    return "" if off < 0.05 else f"its logits are off by {off:.0%}"
 
 
 class SpeculativeEngine(Engine):

@@ -56,6 +56,8 @@ class Format(ABC):
     ----------
     by_place: an answer says where entities are and not what they are, so that a small model is
         lost where the prompt does not index the words.
+    anchored: `Options.anchor` is for it: an answer has offsets and surfaces.
+    term_counterpart: of a format with offsets, the one with surfaces that asks in the same way.
     conversational: it asks for one label a turn, and shows the answers to the turns before.
     markup: see `Grammar.markup`.
     """
@@ -63,6 +65,8 @@ class Format(ABC):
     name: ClassVar[str]
     expresses: ClassVar[frozenset[Feature]]
     by_place: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
+    term_counterpart: ClassVar[str | None] = None
     conversational: ClassVar[bool] = False
     markup: ClassVar[bytes] = b"<@#\\"
 
@@ -346,7 +350,7 @@ class Format(ABC):
     def propose_draft(self, written: str, text: str) -> str:
         """How an answer is likely to go on, "" where there is nothing to tell.
 
-        Decoding in blocks drafts it; what a model writes does not hang on it.
+        Speculative decoding drafts it; what a model writes does not depend on it.
 
         Parameters
         ----------

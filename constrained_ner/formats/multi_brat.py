@@ -38,6 +38,8 @@ _UNDER_WAY = re.compile(r"^T\d+ \S+ (?P<start>\d{1,9})(?: (?P<end>\d{0,9}))?\Z",
 
 class MultiBrat(Format):
     name = "multi_brat"
+    anchored = True
+    term_counterpart = "multi_term"
     expresses = frozenset(Feature)
 
     def instruction(self, labels: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from constrained_ner.formats.families.terms import checked_label, label_strings
 
 class MultiSpan(SpanFormat):
     name = "multi_span"
+    term_counterpart = "multi_term"
     expresses = SPAN_FEATURES | {Feature.ALL_LABELS}
     opening, middle, closing = '{"span": [', '], "type": ', "}"
 

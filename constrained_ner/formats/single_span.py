@@ -9,6 +9,7 @@ from constrained_ner.formats.families.spans import SPAN_FEATURES, SpanFormat
 
 class SingleSpan(SpanFormat):
     name = "single_span"
+    term_counterpart = "single_term"
     expresses = SPAN_FEATURES
     opening, middle, closing = "[", "", "]"
 

@@ -25,6 +25,19 @@ from constrained_ner.formats.families.terms import (
 from constrained_ner.formats.fillings import json_body, quote, up_to
 from constrained_ner.formats.grammar import Completions
 
+# The function, in the order in which it is written; `grammars/*_code.lark` has the same.
+_HEAD = """Answer:
+```py
+def named_entity_recognition(input_text):
+    \"\"\" extract {subject}entities from the input_text. \"\"\"
+    input_text = \""""
+_AFTER_ECHO = """\"
+    entity_list = []
+    # extracted entities for {about} {noun}.
+"""
+_ITEM = "    entity_list.append({item})\n"
+_CLOSING = "```"
+# What a free model may write of it.
 _APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTILINE)
 _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
 
@@ -33,34 +46,30 @@ class CodeFormat(SurfaceFormat):
     with_type: ClassVar[bool]  # whether an item says its label
     noun: ClassVar[str]  # of the closing comment: `type` or `types`
     item = re.compile(
-        rf'    entity_list\.append\(\{{"text": "(?P<surface>{JSON_BODY})"'
-        rf'(?:, "type": (?P<label>"{JSON_BODY}"))?\}}\)\n'
+        re.escape(_ITEM).replace(
+            re.escape("{item}"),
+            rf'\{{"text": "(?P<surface>{JSON_BODY})"(?:, "type": (?P<label>"{JSON_BODY}"))?\}}',
+        )
     )
     item_end = b"\n"
-    closing = "```"
+    closing = _CLOSING
 
     def about(self, labels: Sequence[str]) -> str:
         """The labels as the comment names them, escaped as in a string: on one line."""
         return json_body(", ".join(labels))
 
+    def after_echo(self, labels: Sequence[str]) -> str:
+        return _AFTER_ECHO.format(about=self.about(labels), noun=self.noun)
+
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
-        about = self.about(labels)
-        subject = "" if self.with_type else f"{about} "
-        lines = [
-            "Answer:",
-            "```py",
-            "def named_entity_recognition(input_text):",
-            f'    """ extract {subject}entities from the input_text. """',
-            f'    input_text = "{json_body(text)}"',
-            "    entity_list = []",
-            f"    # extracted entities for {about} {self.noun}.",
-        ]
+        subject = "" if self.with_type else f"{self.about(labels)} "
+        written = [_HEAD.format(subject=subject), json_body(text), self.after_echo(labels)]
         for entity in entities:
             item = {"text": entity.surface(text)}
             if self.with_type:
                 item["type"] = entity.label
-            lines.append(f"    entity_list.append({json.dumps(item, ensure_ascii=False)})")
-        return "\n".join([*lines, "```"])
+            written.append(_ITEM.format(item=json.dumps(item, ensure_ascii=False)))
+        return "".join([*written, _CLOSING])
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         self.check_echo(unescape(values(tree, "input")[0]["SURFACE"]), reader)
@@ -113,9 +122,9 @@ class CodeFormat(SurfaceFormat):
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = json.dumps(shortest(labels), ensure_ascii=False)
         after_text = f'", "type": {label}' if self.with_type else '"'
-        about = self.about(labels)
-        after_echo = (
-            f'"\n    entity_list = []\n    # extracted entities for {about} {self.noun}.\n```'
+        end = f"}})\n{_CLOSING}"
+        tails = (
+            *(_CLOSING, f"\n{_CLOSING}", end, f'"{end}', f"{after_text}{end}"),
+            f"{self.after_echo(labels)}{_CLOSING}",
         )
-        tails = ("```", "\n```", "})\n```", '"})\n```', f"{after_text}}})\n```", after_echo)
         return lambda partial: tails

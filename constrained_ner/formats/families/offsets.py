@@ -1,4 +1,4 @@
-"""How offsets that are being written are likely to go on: guesses for decoding in blocks."""
+"""How offsets that are being written are likely to go on: drafts for speculative decoding."""
 
 from __future__ import annotations
 
