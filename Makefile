@@ -15,11 +15,19 @@ demo: install
 # One thread for each of the two test processes: with two each they get in one another's way.
 test: install
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(MAKE) lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# Types and imports are checked in the layout of an installed package, in which grammars and training
+# are parts of constrained_ner.
+lint:
+	rm -rf build/tree && mkdir -p build/tree
+	cp -r constrained_ner build/tree/
+	cp -r grammars training build/tree/constrained_ner/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	cd build/tree && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
 
 install: $(VENV)/installed
 

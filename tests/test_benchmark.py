@@ -28,7 +28,8 @@ from constrained_ner.benchmark.tables import costs
 from constrained_ner.benchmark.view import View
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, ModelError, UnknownNameError
-from constrained_ner.evaluation.report import evaluate, load
+from constrained_ner.evaluation.pairing import load
+from constrained_ner.evaluation.report import evaluate
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Trained

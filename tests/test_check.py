@@ -13,7 +13,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.evaluation.coverage import Checker, Report
+from constrained_ner.evaluation.coverage import Checker, Coverage
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.pipeline.budget import derived_budget
@@ -104,7 +104,7 @@ def test_the_beginning_of_every_corpus_passes(
         format = get_format(name, Options(max_fragments=3 if "pgx" in path else 1))
         for level in LEVELS:
             checker = Checker(format, labels, level, smollm2.vocabulary)
-            report: Report = checker.check(documents)
+            report: Coverage = checker.check(documents)
             assert report.passed, (name, level, report.rejections, report.failed)
 
 

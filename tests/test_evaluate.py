@@ -19,21 +19,10 @@ from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, LabelError
 from constrained_ner.evaluation import Counts, Scores
-from constrained_ner.evaluation.coverage import Checker
-from constrained_ner.evaluation.report import (
-    DataSet,
-    Health,
-    Record,
-    Setting,
-    average_over,
-    ceiling,
-    compare,
-    evaluate,
-    load,
-    pair,
-    pool,
-    read_predictions,
-)
+from constrained_ner.evaluation.coverage import Checker, ceiling
+from constrained_ner.evaluation.pairing import DataSet, load, pair, pool
+from constrained_ner.evaluation.records import Health, Record, Setting, read_predictions
+from constrained_ner.evaluation.report import average_over, compare, evaluate
 from constrained_ner.formats import FORMATS, Options
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor

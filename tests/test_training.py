@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -315,7 +316,7 @@ def test_batches_hold_every_example_once(count: int, together: int) -> None:
     lengths = [50 + 37 * index % 101 for index in range(count)]
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        sampler = Batches(openings, lengths, 8, together, seed, lambda epoch=epoch: epoch)
+        sampler = Batches(openings, lengths, 8, together, seed, partial(int, epoch))
         order = list(sampler)
         assert sorted(order) == list(range(count))
         assert len(sampler) == count

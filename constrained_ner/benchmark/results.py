@@ -16,15 +16,9 @@ from constrained_ner.benchmark.grid import Cell, Grid, done, options_of
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError
 from constrained_ner.evaluation import Counts, Scores, intervals, paired_test, strict
-from constrained_ner.evaluation.report import (
-    DataSet,
-    Record,
-    Score,
-    compare,
-    evaluate,
-    pair,
-    read_predictions,
-)
+from constrained_ner.evaluation.pairing import DataSet, pair
+from constrained_ner.evaluation.records import Record, read_predictions
+from constrained_ner.evaluation.report import Score, compare, evaluate
 from constrained_ner.formats import FORMATS, Feature, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_trained

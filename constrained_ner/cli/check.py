@@ -75,10 +75,10 @@ def check(
         options["max_fragments"] = min(8, most)
 
     from constrained_ner.engines.models import load_vocabulary
-    from constrained_ner.evaluation.coverage import Checker, Report
+    from constrained_ner.evaluation.coverage import Checker, Coverage
 
     vocabulary = load_vocabulary(model)
-    reports: list[Report] = []
+    reports: list[Coverage] = []
     for chosen in FORMATS if name == "all" else [name]:
         for each in MASKED_LEVELS if level == "both" else [level]:
             format = get_format(chosen, to_options(options))

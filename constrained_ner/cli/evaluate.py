@@ -16,17 +16,14 @@ import click
 from constrained_ner.cli.options import labels_option
 from constrained_ner.corpora import INPUT_FORMATS
 from constrained_ner.evaluation import PARITY, Scores
+from constrained_ner.evaluation.pairing import DataSet, load, pool, shorten
 from constrained_ner.evaluation.report import (
     BREAKDOWNS,
     Comparison,
-    DataSet,
     Report,
     Score,
     average_over,
     compare,
-    load,
-    pool,
-    shorten,
 )
 from constrained_ner.evaluation.report import evaluate as evaluate_data
 from constrained_ner.formats import FORMATS

@@ -13,7 +13,8 @@ from constrained_ner.cli.options import input_options, progress
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.evaluation.report import Paired, beside_gold, read_records
+from constrained_ner.evaluation.pairing import beside_gold
+from constrained_ner.evaluation.records import Paired, read_records
 from constrained_ner.pages import write_page
 
 

@@ -1,15 +1,16 @@
-"""The completeness law on annotated documents: every gold answer passes through the masks.
+"""What formats and masks hold of gold entities: the recall ceiling, and the replay of gold answers.
 
-Each document is encoded, its answer tokenised by the model's own tokenizer, and replayed through
-the masks token by token, the end token included. What a format cannot write is counted by cause,
-and so is what reading the answer back loses.
+The replay checks the completeness law on annotated documents: every gold answer passes through the
+masks. Each document is encoded, its answer tokenised by the model's own tokenizer, and replayed
+through the masks token by token, the end token included. What a format cannot write is counted by
+cause, and so is what reading the answer back loses.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from llguidance import LLExecutor
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError
-from constrained_ner.formats import Format
+from constrained_ner.evaluation.records import Setting
+from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.pipeline.budget import derived_budget
 
@@ -46,7 +48,7 @@ _EXECUTOR = LLExecutor(1)
 
 
 @dataclass
-class Report:
+class Coverage:
     """What checking one format at one level found.
 
     Attributes
@@ -94,8 +96,8 @@ class Report:
             "failed": self.failed,
         }
 
-    def merge(self, other: Report) -> None:
-        """Add the counts of another report on the same format and level."""
+    def merge(self, other: Coverage) -> None:
+        """Add the counts of other documents on the same format and level."""
         self.entities += other.entities
         self.expressible += other.expressible
         self.answers += other.answers
@@ -118,45 +120,45 @@ class Checker:
 
     def __init__(self, format: Format, labels: Sequence[str], level: Level, vocabulary: Vocabulary):
         self.format, self.labels, self.level, self.vocabulary = format, labels, level, vocabulary
-        self.report = Report(format.name, level)
+        self.coverage = Coverage(format.name, level)
         self._syntax: dict[tuple[str, ...], Any] = {}
 
-    def check(self, documents: Iterable[Document]) -> Report:
+    def check(self, documents: Iterable[Document]) -> Coverage:
         for document in documents:
             for labels in self.format.questions(self.labels):
                 try:
                     self._check(document, labels)
                 except CnerError as error:
-                    self.report.failed.append(f"{document.id}: {error}")
-        return self.report
+                    self.coverage.failed.append(f"{document.id}: {error}")
+        return self.coverage
 
     def _check(self, document: Document, labels: tuple[str, ...]) -> None:
-        report, text = self.report, document.text
+        coverage, text = self.coverage, document.text
         kept, dropped = self.format.expressible(document, labels, self.level)
-        report.entities += len(kept) + len(dropped)
-        report.expressible += len(kept)
-        report.dropped.update(cause for _, cause in dropped)
+        coverage.entities += len(kept) + len(dropped)
+        coverage.expressible += len(kept)
+        coverage.dropped.update(cause for _, cause in dropped)
         gold = replace(document, entities=kept)
         answer = self.format.encode(gold, labels, self.level)
 
         grammar = self.format.grammar(text, labels, self.level)
         tokens = [*self.vocabulary.tokenize(answer), self.vocabulary.ends[0]]
-        report.answers += 1
-        report.longest = max(report.longest, len(tokens))
+        coverage.answers += 1
+        coverage.longest = max(coverage.longest, len(tokens))
         budget = derived_budget(self.format, text, labels, self.vocabulary)
-        report.share = max(report.share, len(tokens) / budget)
+        coverage.share = max(coverage.share, len(tokens) / budget)
         good = replay(self.vocabulary, self._matcher(grammar, labels), tokens)
         if good == len(tokens):
-            report.accepted += 1
+            coverage.accepted += 1
         else:
             before = self.vocabulary.text_of(tokens[:good])
             refused = self.vocabulary.text_of(tokens[good : good + 1]) or "the end"
-            report.rejections.append(
+            coverage.rejections.append(
                 f"{document.id}: at offset {len(before)}, after {before[-40:]!r}: {refused!r}"
             )
         decoded = self.format.decode(answer, text, labels)
         for entity in set(kept) - set(decoded.entities):
-            report.lost[self._cause(entity, text)] += 1
+            coverage.lost[self._cause(entity, text)] += 1
 
     def _matcher(self, grammar: Grammar, labels: tuple[str, ...]) -> Any:
         if self.level is Level.FAITHFUL:
@@ -172,3 +174,51 @@ class Checker:
         if text.count(entity.surface(text)) > 1:
             return "repeated surface, another mention meant"
         return "read as another place"
+
+
+# ---- recall ceiling
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The highest recall that a format allows.
+
+    Attributes
+    ----------
+    entities: gold entities. `expressible`: those that the format can write at this level.
+    returned: those of them that reading the gold answer gives back.
+    dropped: the entities that cannot be written, by cause.
+    """
+
+    setting: Setting
+    entities: int
+    expressible: int
+    returned: int
+    dropped: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setting) -> Ceiling:
+    """What the gold answers of a format can hold of the gold entities.
+
+    Raises
+    ------
+    LabelError: a label cannot be asked for.
+    """
+    format: Format = get_format(setting.format, setting.options)
+    entities = expressible = returned = 0
+    causes: Counter[str] = Counter()
+    for document in documents:
+        for question in format.questions(labels):
+            kept, dropped = format.expressible(document, question, setting.level)
+            entities += len(kept) + len(dropped)
+            expressible += len(kept)
+            causes.update(cause for _, cause in dropped)
+            if kept:
+                gold = replace(document, entities=kept)
+                answer = format.encode(gold, question, setting.level)
+                decoded = format.decode(answer, document.text, question, level=setting.level)
+                returned += len(set(kept) & set(decoded.entities))
+    return Ceiling(setting, entities, expressible, returned, dict(causes))

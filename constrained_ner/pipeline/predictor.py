@@ -30,6 +30,7 @@ from constrained_ner.pipeline.confidence import Confidence
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prediction import Prediction, Reply
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.scheduling import answer
 from constrained_ner.pipeline.segments import SEGMENTS, segments
 from constrained_ner.words import Span
 
@@ -143,8 +144,6 @@ class Predictor:
 
         A document that cannot be read or answered becomes a prediction with an `error`.
         """
-        from constrained_ner.pipeline.scheduling import answer
-
         return answer((self, document) for document in documents)
 
     @cached_property

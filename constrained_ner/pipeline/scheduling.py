@@ -12,15 +12,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from constrained_ner.documents import Document
 from constrained_ner.engines.base import Request
 from constrained_ner.engines.sequence import begin
 from constrained_ner.errors import CnerError, InputError
 from constrained_ner.pipeline.prediction import Prediction, Reply
-from constrained_ner.pipeline.predictor import Predictor, Turn
 
-_Pair = tuple[Predictor, Document | InputError]
+if TYPE_CHECKING:
+    from constrained_ner.pipeline.predictor import Predictor, Turn
+
+    _Pair = tuple[Predictor, Document | InputError]
 
 
 @dataclass(eq=False)

@@ -1,0 +1,179 @@
+"""Prediction files: what `cner predict` writes, or any corpus, read as one record a document."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.corpora import read
+from constrained_ner.corpora.jsonl import document_from_json, document_to_json
+from constrained_ner.documents import Document
+from constrained_ner.errors import CnerError, InputError
+from constrained_ner.formats import Options, ProblemKind, get_format
+from constrained_ner.formats.grammar import Level
+
+
+@dataclass(frozen=True)
+class Health:
+    """How well the answers of a model were formed.
+
+    Attributes
+    ----------
+    answers: how many there are. `parsed`: that follow their format to the letter. `cut_off`: that
+        the token budget ended. `forced`: that the budget closed. `tokens`: of all answers.
+    problems: how many there are of each `ProblemKind`.
+    """
+
+    answers: int = 0
+    parsed: int = 0
+    cut_off: int = 0
+    forced: int = 0
+    tokens: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Health) -> Health:
+        return Health(
+            self.answers + other.answers,
+            self.parsed + other.parsed,
+            self.cut_off + other.cut_off,
+            self.forced + other.forced,
+            self.tokens + other.tokens,
+            self.problems + other.problems,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        problems = {str(kind): self.problems[kind] for kind in ProblemKind}
+        return {**asdict(self), "problems": {**problems, **self.problems}}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How answers were written and read."""
+
+    format: str
+    level: Level = Level.FREE
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a prediction file.
+
+    Attributes
+    ----------
+    document: None where the prediction failed, which `error` then explains.
+    health, setting: None where the record does not come from `cner predict`.
+    """
+
+    id: str
+    document: Document | None
+    error: str | None = None
+    health: Health | None = None
+    setting: Setting | None = None
+
+
+def read_predictions(
+    path: str | Path, input_format: str | None = None
+) -> Iterator[Record | InputError]:
+    """The records of a file of `cner predict`, or of any corpus.
+
+    Raises
+    ------
+    InputError: as `corpora.read` does.
+    """
+    for record, _ in read_records(path, input_format):
+        yield record
+
+
+# A record, and what its file says of it.
+Paired = tuple[Record | InputError, Mapping[str, Any]]
+
+
+def read_records(path: str | Path, input_format: str | None = None) -> Iterator[Paired]:
+    """The same, each beside what the file says of it; for a corpus, what `cner predict` would say.
+
+    Raises
+    ------
+    InputError: as `corpora.read` does.
+    """
+    path = Path(path)
+    if not _is_prediction_file(path, input_format):
+        for document in read(path, input_format):
+            if isinstance(document, InputError):
+                yield document, _error(document)
+            else:
+                yield Record(document.id, document), document_to_json(document)
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                if line.strip():
+                    value = json.loads(line)
+                    yield _record(value), value
+            except CnerError as error:
+                reason = error.reason if isinstance(error, InputError) else str(error)
+                wrong = InputError(reason, path, number)
+                yield wrong, _error(wrong)
+            except (ValueError, RecursionError) as error:
+                wrong = InputError(f"not JSON: {error}", path, number)
+                yield wrong, _error(wrong)
+
+
+def _error(error: InputError) -> dict[str, Any]:
+    return {"id": "", "error": str(error)}
+
+
+def _is_prediction_file(path: Path, input_format: str | None) -> bool:
+    """Whether one of the first lines is a record as `cner predict` writes it."""
+    if input_format not in (None, "jsonl") or not path.is_file():
+        return False
+    if input_format is None and path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
+        return False
+    with path.open("rb") as file:
+        for line in islice(file, 20):
+            with suppress(ValueError, RecursionError):
+                value = json.loads(line)
+                if isinstance(value, dict) and ("answers" in value or _failed(value)):
+                    return True
+    return False
+
+
+def _failed(value: object) -> bool:
+    return isinstance(value, dict) and "error" in value and "text" not in value
+
+
+def _record(value: object) -> Record:
+    if isinstance(value, dict) and _failed(value):
+        return Record(str(value.get("id", "")), None, str(value["error"]))
+    document = document_from_json(value)
+    if not isinstance(value, dict) or "answers" not in value:
+        return Record(document.id, document)
+    answers = value["answers"]
+    try:
+        health = Health(
+            len(answers),
+            sum(bool(answer["parses"]) for answer in answers),
+            sum(not answer["ended"] for answer in answers),
+            sum(bool(answer["forced"]) for answer in answers),
+            sum(answer["tokens"] for answer in answers),
+            Counter(str(kind) for answer in answers for kind, _ in answer["problems"]),
+        )
+        setting = None
+        if "format" in value:
+            setting = Setting(
+                get_format(value["format"]).name,
+                Level.parse(value["level"]),
+                Options(**value.get("options", {})),
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the record has answers, but not as `cner predict` writes them: expected parses, "
+            f"problems, tokens, ended and forced in each ({type(error).__name__}: {error})"
+        ) from None
+    return Record(document.id, document, None, health, setting)
