@@ -5,7 +5,7 @@
 The default model on samples of the test splits of six corpora, as `cner corpora prepare` writes
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
-and report go to benchmarks/results/; scores into the README and the card of the default model, if
+and report go to benchmarks/results/; scores into docs/measurements.md and the card of the default model, if
 all corpora are among them; the texts of the corpora, which we may not pass on, stay in the folder
 of the run.
 """
@@ -42,7 +42,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_trained
 from constrained_ner.training.saving import card
 
-from .readme import put
+from .page import put
 
 ROOT = Path(__file__).parent.parent
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia", "pgxcorpus")
@@ -90,7 +90,7 @@ def main() -> None:
     write_report(results, arguments.results)
     if set(CORPORA) <= set(names):
         CARD.write_text(card_of(results), encoding="utf-8")
-        write_readme(results)
+        write_table(results)
     print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
 
 
@@ -156,7 +156,7 @@ def card_of(results: dict[str, Any]) -> str:
     return text
 
 
-def write_readme(results: dict[str, Any]) -> None:
+def write_table(results: dict[str, Any]) -> None:
     """F1 of each format over all entities of the corpora, and how often free answers fail.
 
     Of corpora that were answered freely and under the strictest masks in all formats; the other

@@ -55,7 +55,7 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 
-from .readme import put
+from .page import put
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 FAR = 4096  # a budget whose end is never near
@@ -288,7 +288,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
-    parser.add_argument("--readme", action="store_true", help="write the README's table")
+    parser.add_argument(
+        "--page", action="store_true", help="write the table of docs/measurements.md"
+    )
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
@@ -322,11 +324,11 @@ def main() -> None:
     }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if arguments.readme:
-        write_readme(rows)
+    if arguments.page:
+        write_table(rows)
 
 
-def write_readme(rows: Sequence[dict[str, Any]]) -> None:
+def write_table(rows: Sequence[dict[str, Any]]) -> None:
     """How many times plain free decoding's speed, format by format."""
     batches = sorted({row["batch"] for row in rows})
     by_format: dict[str, dict[int, dict[str, Any]]] = {}

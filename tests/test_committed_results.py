@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, decode_speed, readme
+from benchmarks import compare, decode_speed, page
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
@@ -18,20 +18,20 @@ SPEED = Path(decode_speed.__file__).parent / "results" / "decode_speed.json"
 
 @pytest.fixture
 def emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the README, its tables of results taken out."""
-    copy = tmp_path / "README.md"
-    copy.write_text(readme.README.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(readme, "README", copy)
+    """A copy of the page, its tables of results taken out."""
+    copy = tmp_path / "measurements.md"
+    copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(page, "PAGE", copy)
     for name in ("compare", "decode_speed"):
-        readme.put(name, ["nothing"], [])
+        page.put(name, ["nothing"], [])
     return copy
 
 
-def test_the_tables_of_the_readme(emptied: Path) -> None:
-    before = Path(readme.__file__).parent.parent / "README.md"
+def test_the_tables_of_the_page(emptied: Path) -> None:
+    before = Path(page.__file__).parent.parent / "docs" / "measurements.md"
     assert emptied.read_bytes() != before.read_bytes()
-    compare.write_readme(compare.load(compare.RESULTS))
-    decode_speed.write_readme(json.loads(SPEED.read_bytes())["rows"])
+    compare.write_table(compare.load(compare.RESULTS))
+    decode_speed.write_table(json.loads(SPEED.read_bytes())["rows"])
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 
@@ -60,4 +60,4 @@ def test_the_card_of_the_default_model() -> None:
 
 def test_a_table_without_a_place(emptied: Path) -> None:
     with pytest.raises(LookupError, match="<!-- nowhere: begin -->"):
-        readme.put("nowhere", ["nothing"], [])
+        page.put("nowhere", ["nothing"], [])

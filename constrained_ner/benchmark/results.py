@@ -26,7 +26,9 @@ from constrained_ner.pipeline.manifest import load_trained
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.
 TERMS = {
-    name: format.term_counterpart for name, format in FORMATS.items() if format.term_counterpart
+    name: format.term_counterpart
+    for name, format in reversed(FORMATS.items())  # single before multi
+    if format.term_counterpart
 }
 _FAR = 50  # characters: entities farther apart have nothing to do with one another
 

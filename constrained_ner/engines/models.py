@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,10 +45,10 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 class TokenTransformers(Transformers):
-    """outlines' transformers model, for prompts and answers that are lists of token ids.
+    """outlines' transformers model, which also takes and gives lists of token ids.
 
-    outlines' own takes strings, puts a chat template's special tokens in twice, and does not tell
-    an answer that ended from one that was cut off.
+    With strings outlines puts a chat template's special tokens in twice, and does not tell an
+    answer that ended from one that was cut off.
     """
 
     def generate_batch(self, model_input: Any, output_type: Any = None, **options: Any) -> Any:
@@ -56,10 +56,15 @@ class TokenTransformers(Transformers):
 
         Parameters
         ----------
-        model_input: token ids of the prompts; they are padded on the left.
+        model_input: token ids of the prompts; they are padded on the left. To other prompts
+            outlines gives its own answers.
         output_type: a logits processor, or None.
         options: for `generate` of transformers.
         """
+        if not all(isinstance(prompt, Sequence) for prompt in model_input) or any(
+            isinstance(prompt, str) for prompt in model_input
+        ):
+            return super().generate_batch(model_input, output_type, **options)
         width = max(len(prompt) for prompt in model_input)
         pad = self.hf_tokenizer.pad_token_id
         ids = torch.full((len(model_input), width), pad)  # [batch, width]

@@ -1,4 +1,4 @@
-"""The tables of the README that are made from results: each stands between two comments."""
+"""The tables of docs/measurements.md that are made from results: each stands between two comments."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "measurements.md"
 
 
 def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table into its place in the README.
+    """Write a table into its place on the page.
 
     Raises
     ------
-    LookupError: the README has no such place.
+    LookupError: the page has no such place.
     """
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     place = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
     changed, count = place.subn(lambda match: f"{match[1]}\n{table}\n\n{match[2]}", text)
     if count != 1:
-        raise LookupError(f"expected one place between {begin} and {end} in {README.name}")
-    README.write_text(changed, encoding="utf-8")
+        raise LookupError(f"expected one place between {begin} and {end} in {PAGE.name}")
+    PAGE.write_text(changed, encoding="utf-8")

@@ -1,0 +1,91 @@
+"""What the README and the docs say can be run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from constrained_ner.cli import main
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.formats import get_format
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.budget import derived_budget
+from constrained_ner.pipeline.conversation import Conversation
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The `cner` commands of a page, lines that go on put together."""
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    found = [line for line in lines if re.match(r"    (\$ )?cner ", line)]
+    return [shlex.split(line.strip().removeprefix("$ "), comments=True)[1:] for line in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_the_docs_exist(page: Path) -> None:
+    for words in commands(page.read_text(encoding="utf-8")):
+        command: click.Command = main
+        context = click.Context(command)
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            inner = command.get_command(context, words[0])
+            assert inner is not None, words
+            command, words = inner, words[1:]
+            context = click.Context(command, parent=context)
+        usage = [word for word in words if not re.fullmatch(r"[\[\]|.]+|\[.*|.*\]", word)]
+        command.make_parser(context).parse_args(args=usage)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_the_docs_lead_somewhere(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("    "))
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_of_the_readme_runs(number: int, smollm2: LanguageModel) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    ran = subprocess.run(
+        [sys.executable, "-c", blocks[number]], check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-1000:]
+    assert ran.stdout.startswith("Answer: " if number else ("Chemical", "Disease"))
+
+
+@pytest.mark.model
+def test_one_sentence_is_as_the_page_says(smollm2: LanguageModel) -> None:
+    page = (ROOT / "docs" / "one_sentence.md").read_text(encoding="utf-8")
+    text, labels = "Aspirin eased the knee pain.", ("Disease", "Chemical")
+    format = get_format("multi_term")
+    chat = Conversation(format, text, labels).messages()
+    for line in [
+        *chat[0]["content"].splitlines(),
+        *format.grammar(text, labels, Level.FAITHFUL).source.strip().splitlines(),
+    ]:
+        assert f"    {line}\n" in page
+    vocabulary = smollm2.vocabulary
+    assert f"{derived_budget(format, text, labels, vocabulary)} tokens, derived" in page
+    assert f"{vocabulary.size:,} tokens" in page
+    found = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    answer = re.search(r"^    (Answer: \[\{.*)$", page, re.MULTILINE)
+    assert found
+    assert answer
+    record = json.loads(found[1])
+    decoded = format.decode(answer[1], text, labels)
+    assert [[entity.label, entity.surface(text)] for entity in decoded.entities] == [
+        [entity["label"], entity["surface"]] for entity in record["entities"]
+    ]
+    assert len(vocabulary.tokenize(answer[1])) + 1 == record["answers"][0]["tokens"]
