@@ -5,9 +5,9 @@
 The default model on samples of the test splits of six corpora, as `cner corpora prepare` writes
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
-and report go to benchmarks/results/; scores into docs/measurements.md and the card of the default model, if
-all corpora are among them; the texts of the corpora, which we may not pass on, stay in the folder
-of the run.
+and report go to benchmarks/results/; scores into docs/measurements.md and the card of the default
+model, if all corpora are among them; the texts of the corpora, which we may not pass on, stay in
+the folder of the run.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     parser.add_argument(
-        "--page", action="store_true", help="write the table of docs/measurements.md"
+        "--page", action="store_true", help="write docs/measurements.md"
     )
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The tables of docs/measurements.md that are made from results: each stands between two comments."""
+"""The tables of docs/measurements.md that are made from results, each between two comments."""
 
 from __future__ import annotations
 
