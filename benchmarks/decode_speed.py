@@ -288,9 +288,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
-    parser.add_argument(
-        "--page", action="store_true", help="write docs/measurements.md"
-    )
+    parser.add_argument("--page", action="store_true", help="write docs/measurements.md")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 

@@ -20,6 +20,8 @@ from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKi
 from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.matching import reject
+from constrained_ner.labels import slug
+from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.words import on_boundaries, one_line, units
 from tests.strategies import cases, labels, mutations, raw_cases, strings
 
@@ -328,7 +330,10 @@ def test_more_digits_than_python_reads(name: str, answer: str, strict: bool) -> 
     ],
 )
 def test_hostile_answers_are_survived(name: str, answer: str) -> None:
-    FORMATS[name].decode(answer, "a", ["x"], strict=False)
+    """What is made of them lies in the text, and that something is wrong is said."""
+    decoded = FORMATS[name].decode(answer, "a", ["x"], strict=False)
+    assert set(decoded.entities) <= {Entity("x", ((0, 1),))}
+    assert decoded.problems
 
 
 @pytest.mark.parametrize("name", ["single_tag", "multi_tag"])
@@ -363,9 +368,20 @@ def test_labels_are_checked(name: str) -> None:
 @every_format
 @given(label=labels())
 def test_instructions_name_the_labels(name: str, label: str) -> None:
-    instruction = FORMATS[name].instruction([label])
+    """In the prompt, as the answers spell them."""
+    format = FORMATS[name]
+    instruction = format.instruction([label])
     assert instruction.endswith(".")
     assert "\n" not in instruction or "\n" in label
+    (question,) = Conversation(format, "a text", (label,)).messages()
+    assert label in question["content"] or slug(label) in question["content"]
+    if not format.one_label:
+        written = format.write("a", [Entity(label, ((0, 1),))], [label])
+        assert any(
+            spelt in written
+            for spelt in (label, slug(label), json.dumps(label, ensure_ascii=False)[1:-1])
+            if spelt in instruction or spelt != label
+        )
 
 
 def test_unknown_names() -> None:

@@ -74,13 +74,24 @@ class Masks:
         places: of the masks. `rows`: of the logits that they are for.
         logits: [all rows, model's vocabulary].
         """
+        # numpy has no bfloat16.
         if logits.is_cpu and logits.dtype is not torch.bfloat16:
-            # A row fits into the cache, and numpy starts no threads: torch would, for an operation
-            # that takes microseconds, and wait for them where the cores are busy.
-            words, scores = self._words.numpy(), logits.detach().numpy()
-            for place, row in zip(places, rows, strict=True):
-                _forbid(scores[row], words[place])
-            return
+            self._apply_by_numpy(places, rows, logits)
+        else:
+            self._apply_by_torch(places, rows, logits)
+
+    def _apply_by_numpy(
+        self, places: Sequence[int], rows: Sequence[int], logits: torch.Tensor
+    ) -> None:
+        # A row fits into the cache, and numpy starts no threads: torch would, for an operation
+        # that takes microseconds, and wait for them where the cores are busy.
+        words, scores = self._words.numpy(), logits.detach().numpy()
+        for place, row in zip(places, rows, strict=True):
+            _forbid(scores[row], words[place])
+
+    def _apply_by_torch(
+        self, places: Sequence[int], rows: Sequence[int], logits: torch.Tensor
+    ) -> None:
         first, number = places[0], len(places)
         together = list(places) == list(range(first, first + number))
         words_of = self._words[first : first + number] if together else self._words[list(places)]
