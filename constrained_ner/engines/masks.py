@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from llguidance import LLExecutor, LLMatcher
+from llguidance.numpy import fill_next_token_bitmask, fill_next_token_bitmask_par
 
 from constrained_ner.engines.vocabulary import Vocabulary
 
@@ -50,13 +51,13 @@ class Masks:
     def fill(self, matchers: Sequence[tuple[LLMatcher, int]]) -> None:
         """Write the masks of matchers into places, all at once."""
         # Not through `llguidance.torch`, whose import alone sets up torch.compile.
-        start, size = self._words.data_ptr(), 4 * self.width
+        words = self._words.numpy()
         executor = _executor()
         if executor is None or len(matchers) == 1:
             for matcher, place in matchers:
-                matcher.unsafe_compute_mask_ptr(start + place * size, size)
+                fill_next_token_bitmask(matcher, words, place)
         else:
-            executor.unsafe_compute_mask_ptr(list(matchers), start, size, len(self._words))
+            fill_next_token_bitmask_par(executor, list(matchers), words)
 
     def allowed(self, place: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """The tokens that a mask lets through, if there are no more than so many."""

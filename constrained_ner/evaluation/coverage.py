@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from llguidance import LLExecutor
+from llguidance.numpy import fill_next_token_bitmask_par_with_draft_tokens
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -34,10 +35,9 @@ def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:
     tokens: token ids, the one that ends the answer included.
     """
     # one mask for each token, and one behind the last: [tokens + 1, vocabulary / 32]
-    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.uint32)
-    _EXECUTOR.unsafe_compute_mask_ptr_with_draft_token(
-        [(matcher, 0, list(tokens))], masks.ctypes.data, masks.shape[1] * 4, len(masks)
-    )
+    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+    fill_next_token_bitmask_par_with_draft_tokens(_EXECUTOR, [(matcher, 0, list(tokens))], masks)
+    masks = masks.view(np.uint32)
     ids = np.array(tokens)
     words = masks[np.arange(len(tokens)), ids // 32]
     refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)

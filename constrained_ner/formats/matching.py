@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats.grammar import Grammar
@@ -23,25 +23,12 @@ class Rejection:
     position: int
 
 
-class _Bytes:
-    """A vocabulary of the 256 bytes and an end, as llguidance wants a tokenizer to look."""
-
-    eos_token_id = 256
-    bos_token_id = None
-    tokens: ClassVar[list[bytes]] = [bytes([i]) for i in range(256)] + [b"<end>"]
-    special_token_ids: ClassVar[list[int]] = [256]
-
-    def __call__(self, text: str | bytes) -> list[int]:
-        return list(text.encode() if isinstance(text, str) else text)
-
-
 @lru_cache
 def byte_tokenizer() -> Any:
     """An `LLTokenizer` whose tokens are bytes: grammars without any model's tokenizer."""
     from llguidance import LLTokenizer
-    from llguidance._tokenizer import TokenizerWrapper
 
-    return LLTokenizer(TokenizerWrapper(_Bytes()))
+    return LLTokenizer("byte")
 
 
 @lru_cache
