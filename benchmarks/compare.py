@@ -39,7 +39,7 @@ from constrained_ner.corpora.files import sha256_of
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.training.saving import card
 
 from .page import put
@@ -137,7 +137,7 @@ def card_of(results: dict[str, Any]) -> str:
 
     Without them where they are those of other weights.
     """
-    trained = load_trained(DEFAULT_MODEL)
+    trained = load_manifest(DEFAULT_MODEL)
     assert trained is not None
     if results["weights"] != weights_of(DEFAULT_MODEL):
         without: str = card(trained, {})

@@ -31,9 +31,10 @@ from constrained_ner.errors import ModelError
 from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Dataset, Trained, asking, load_trained
+from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import task_for
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, by_document, dev_score, load_results, load_rows
 
@@ -87,8 +88,8 @@ def main(given: Sequence[str] | None = None) -> None:
             save(model, pooled(scores[model], arguments.seed))
 
 
-def said_by(model: str) -> Trained:
-    trained = load_trained(model)
+def said_by(model: str) -> Manifest:
+    trained = load_manifest(model)
     if trained is None:
         raise ModelError(f"{model}: expected a model made by `cner train`, which knows its data")
     return trained
@@ -99,7 +100,7 @@ def said_by(model: str) -> Trained:
 
 def measure(
     model: str,
-    trained: Trained,
+    trained: Manifest,
     formats: Sequence[str],
     samples: Mapping[str, Data],
     arguments: argparse.Namespace,
@@ -119,7 +120,7 @@ def measure(
                 "sample": fingerprint(sample),
                 "labels": list(dataset.labels),
                 "format": format,
-                "index": asking(trained, dataset.labels, format).index,
+                "index": task_for(trained, dataset.labels, format).index,
                 "level": str(LEVEL),
                 "seed": arguments.seed,
                 "dtype": arguments.dtype,
@@ -149,14 +150,14 @@ def measure(
 
 def answered(
     model: LanguageModel,
-    trained: Trained,
+    trained: Manifest,
     dataset: Dataset,
     sample: Data,
     format: str,
     batch_size: int,
 ) -> list[Counts]:
     """Asked as `cner predict` asks for a data set, its guidelines included."""
-    asked = asking(trained, dataset.labels, format)
+    asked = task_for(trained, dataset.labels, format)
     predictor = Predictor(
         model,
         asked.format,
@@ -191,7 +192,7 @@ def over(scores: Scores, format: str, datasets: Iterable[str]) -> list[Counts]:
 
 
 def pooled(scores: Scores, seed: int) -> dict[str, dict[str, Any]]:
-    """By format what `Trained.dev` holds, the best first."""
+    """By format what `Manifest.dev` holds, the best first."""
     datasets = list(dict.fromkeys(dataset for dataset, _ in scores))
     entries = {
         format: dev_score(over(scores, format, datasets), LEVEL, seed)

@@ -15,7 +15,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.pipeline.manifest import Dataset, Trained
+from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.training.recipe import Recipe
 from tests.training_models import LABELS, model_of, save_model, short_recipe, write_documents
 
@@ -47,7 +47,7 @@ def scored_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The tiny model, which says that it is good at multi_tag and bad at multi_term."""
     folder = tmp_path_factory.mktemp("scored") / "model"
     shutil.copytree(tiny_folder, folder)
-    Trained(
+    Manifest(
         "tiny",
         ("multi_term", "multi_tag"),
         (Dataset("ten", LABELS),),

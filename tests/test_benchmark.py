@@ -32,7 +32,7 @@ from constrained_ner.evaluation.pairing import load
 from constrained_ner.evaluation.report import evaluate
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Dataset, Trained
+from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.pipeline.prompts import Target
 from tests.test_cli import cner
 from tests.training_models import LABELS, TEN, silent, write_documents
@@ -144,7 +144,7 @@ def test_data(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_was_trained_on_is_asked_for_in_the_same_way() -> None:
-    trained = Trained("base", (), (Dataset("ten", LABELS, "As they are.", {"Gene": "no RNA"}),))
+    trained = Manifest("base", (), (Dataset("ten", LABELS, "As they are.", {"Gene": "no RNA"}),))
     assert target_of(trained, DATA) == Target(LABELS, "ten", "As they are.", {"Gene": "no RNA"})
     assert target_of(trained, replace(DATA, name="x")) == Target(LABELS, "x")
     assert target_of(None, DATA) == Target(LABELS, "ten")

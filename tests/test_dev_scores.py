@@ -14,7 +14,7 @@ from benchmarks.dev_scores import Scores, compared, main, pooled, table
 from constrained_ner.errors import ModelError, UnknownNameError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Dataset, Trained, load_trained
+from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import dev_score
 from tests.training_models import LABELS, write_documents
@@ -33,7 +33,7 @@ def model(tiny_folder: Path, tmp_path: Path) -> Path:
     """A tiny model, trained on `ten` in two formats, with its card."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
-    trained = Trained("tiny", ("multi_term", "multi_tag"), (Dataset("ten", LABELS),))
+    trained = Manifest("tiny", ("multi_term", "multi_tag"), (Dataset("ten", LABELS),))
     trained.save(folder)
     (folder / "README.md").write_text(card(trained, {}))
     return folder
@@ -58,7 +58,7 @@ def test_scores_are_measured_once_and_saved(given: list[str], model: Path, tmp_p
     rows = rows_of(tmp_path)
     assert [row["cell"]["format"] for row in rows] == ["multi_term", "multi_tag"]
     assert all(len(row["counts"]) == row["documents"] == 4 for row in rows)
-    trained = load_trained(model)
+    trained = load_manifest(model)
     assert trained is not None
     assert trained.dev == {}
     # A run that was stopped: the last line is cut off, and only that is measured again.
@@ -70,7 +70,7 @@ def test_scores_are_measured_once_and_saved(given: list[str], model: Path, tmp_p
     again = rows_of(tmp_path)
     assert again[0] == first
     assert again[1]["counts"] == rows[1]["counts"]
-    told = load_trained(model)
+    told = load_manifest(model)
     assert told is not None
     assert replace(told, dev={}) == trained
     assert told.dev["multi_term"] == dev_score([HIT] * 4, Level.FAITHFUL, 0)
@@ -87,7 +87,7 @@ def test_a_card_that_somebody_has_written_is_left_alone(given: list[str], model:
     (model / "README.md").write_text("# My model\n")
     main([*given, "--formats", "multi_tag", "--save"])
     assert (model / "README.md").read_text() == "# My model\n"
-    told = load_trained(model)
+    told = load_manifest(model)
     assert told is not None
     assert list(told.dev) == ["multi_tag"]
 

@@ -125,7 +125,7 @@ def test_what_the_model_was_trained_on(made: Callable[..., Results]) -> None:
     view = View(results)
     assert seen(view, view.groups[0]) is None
     for names, said in (
-        (["ten", "x"], "Trained on other documents of ten."),
+        (["ten", "x"], "Manifest on other documents of ten."),
         (["x"], "It was trained on none of the data sets."),
     ):
         results["trained"][MODEL] = names

@@ -22,7 +22,7 @@ from constrained_ner.errors import InputError, TrainingError, UnknownNameError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Dataset, Trained
+from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.training import recipe as recipe_module
 from constrained_ner.training.batches import (
     IGNORED,
@@ -751,7 +751,7 @@ def test_examples_built_side_by_side_are_the_same(
 
 
 def test_the_card_is_valid_yaml() -> None:
-    trained = Trained(
+    trained = Manifest(
         base="a: strange 'name'",
         formats=("multi_term",),
         datasets=(Dataset('so "called": x', ("Gene",), documents=3, examples=2),),

@@ -15,7 +15,7 @@ import pytest
 from constrained_ner import energy
 from constrained_ner.errors import MissingExtraError, TrainingError
 from constrained_ner.evaluation import Counts
-from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.training import reporting
 from constrained_ner.training.checkpoints import last_checkpoint
 from constrained_ner.training.loop import train
@@ -52,7 +52,7 @@ def test_energy_is_the_sum_of_the_parts(recipe: Recipe, tmp_path: Path) -> None:
     assert found["seconds"] > 0
     assert found["kwh"] > 0
     assert found["co2_kg"] > 0
-    said = load_trained(tmp_path)
+    said = load_manifest(tmp_path)
     assert said is not None
     assert said.energy == found
     assert "kg of CO2 equivalents (FRA)" in (tmp_path / "README.md").read_text()
@@ -134,12 +134,12 @@ def test_scores_that_are_known_are_not_measured_again(recipe: Recipe, tmp_path: 
     assert again == {**whole, ("ten", "multi_term", "free"): Counts(gold=7)}
     assert load_results(path) == again
     # Whether the same command tests or not, what was measured of the model on dev is kept.
-    said = load_trained(tmp_path)
+    said = load_manifest(tmp_path)
     assert said is not None
     assert said.dev == {}
     replace(said, dev={"single_term": {"f1": 0.5}}).save(tmp_path)
     run(tested, tmp_path, noted)
-    said = load_trained(tmp_path)
+    said = load_manifest(tmp_path)
     assert said is not None
     assert said.best == "single_term"
     assert "Default format: single_term" in (tmp_path / "README.md").read_text()

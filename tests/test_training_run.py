@@ -31,7 +31,7 @@ from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
-from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.training import data as data_module
 from constrained_ner.training import loop as loop_module
@@ -319,7 +319,7 @@ def test_a_disk_that_is_full_in_the_end(recipe: Recipe, tmp_path: Path) -> None:
         run(plain, tmp_path, silent)
     assert not (tmp_path / "adapter_model.safetensors").exists()
     run(plain, tmp_path, silent)
-    assert load_trained(tmp_path) is not None
+    assert load_manifest(tmp_path) is not None
     assert not (tmp_path / ".model").exists()
 
 
@@ -532,7 +532,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert loaded.vocabulary.ends == trained.vocabulary.ends
     assert loaded.context == 1024
     # What the model says of itself.
-    said = load_trained(tmp_path)
+    said = load_manifest(tmp_path)
     assert said is not None
     assert said.base == recipe.model
     assert said.formats == ("multi_triple", "single_term")
@@ -609,7 +609,7 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
         torch.testing.assert_close(after.steerable.model(ids).logits, logits)
     # Which it was is remembered, and it is part of what a run is.
     run(replace(recipe, lora=began), tmp_path / "second", silent)
-    said = load_trained(tmp_path / "second")
+    said = load_manifest(tmp_path / "second")
     assert said is not None
     assert said.recipe["lora"]["start"] == "first"
     assert losses(log)[-1][1] < losses(log_of(tmp_path / "first"))[0][1]
@@ -652,7 +652,7 @@ def test_two_processes(recipe: Recipe, tmp_path: Path) -> None:
     assert max(steps) == 4 * 3  # ten documents, two at a time, in two processes
     assert whole_checkpoints(tmp_path / "two" / "checkpoints")
     # Together they count what one counts on the same weights.
-    model, said = load_model(tmp_path / "two"), load_trained(tmp_path / "two")
+    model, said = load_model(tmp_path / "two"), load_manifest(tmp_path / "two")
     assert said is not None
     data = Data(recipe.data[0].train, dev=recipe.data[0].train, name="ten")
     one = Recipe(

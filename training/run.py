@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from constrained_ner.engines.models import device_name, load_model
-from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 
 from .bar import Bar
 from .cache import FILE as EXAMPLES
@@ -98,7 +98,7 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     results = test(recipe, drawn, model, folder, progress)
     trained = describe(recipe, drawn, metrics, energy_of(folder), device_name(model))
     # The same command again comes to the same weights: what was measured of them holds.
-    if before := load_trained(folder):
+    if before := load_manifest(folder):
         trained = replace(trained, dev=before.dev)
     save(model, trained, results, folder)
     return Outcome(recipe, folder, drawn, metrics, results)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LanguageModel
-from constrained_ner.pipeline.manifest import FILE, Dataset, Trained, default_format
+from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
+from constrained_ner.pipeline.task import default_format
 
 from .cache import wording
 from .checkpoints import ADAPTER, writing
@@ -33,7 +34,7 @@ def describe(
     metrics: dict[str, Any],
     energy: dict[str, float],
     device: str = "",
-) -> Trained:
+) -> Manifest:
     """What the model has to say of itself."""
     datasets = []
     for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
@@ -49,7 +50,7 @@ def describe(
                 examples,
             )
         )
-    return Trained(
+    return Manifest(
         base=recipe.model,
         formats=recipe.formats,
         datasets=tuple(datasets),
@@ -65,7 +66,7 @@ def describe(
     )
 
 
-def save(model: LanguageModel, trained: Trained, results: Results, folder: Path) -> None:
+def save(model: LanguageModel, trained: Manifest, results: Results, folder: Path) -> None:
     """Write the weights or the adapter, the tokenizer, `cner.json` and the card.
 
     The files are written into a folder of their own first, so that a run that is stopped here
@@ -97,7 +98,7 @@ def as_kept(model: LanguageModel, recipe: Recipe) -> None:
                 weight.data = weight.data.to(getattr(torch, recipe.lora.dtype)).to(weight.dtype)
 
 
-def _write(model: LanguageModel, trained: Trained, results: Results, part: Path) -> None:
+def _write(model: LanguageModel, trained: Manifest, results: Results, part: Path) -> None:
     bare = model.steerable.model
     bare.save_pretrained(part)
     if trained.recipe["lora"]:
@@ -118,7 +119,7 @@ def _write(model: LanguageModel, trained: Trained, results: Results, part: Path)
 # ---- the card -----------------------------------------------------------------------------------
 
 
-def card(trained: Trained, results: Results, measured_on: str = "") -> str:
+def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
     """A model card, with the results as the hub's `model-index` has them.
 
     Parameters
@@ -174,7 +175,7 @@ def _model_index(results: Results) -> list[str]:
     return lines
 
 
-def _dev(trained: Trained) -> str:
+def _dev(trained: Manifest) -> str:
     """The default format, and how good each is on dev where that is known."""
     default = f"Default format: {default_format(trained)}"
     if not trained.dev:
@@ -194,7 +195,7 @@ def _dev(trained: Trained) -> str:
     ).strip()
 
 
-def _energy(trained: Trained) -> str:
+def _energy(trained: Manifest) -> str:
     if not trained.energy:
         return ""
     hours, kwh, co2 = (trained.energy[key] for key in ("seconds", "kwh", "co2_kg"))

@@ -140,7 +140,7 @@ def load_rows(path: Path) -> list[Any]:
 
 
 def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> dict[str, Any]:
-    """What `Trained.dev` says of a format.
+    """What `Manifest.dev` says of a format.
 
     Parameters
     ----------

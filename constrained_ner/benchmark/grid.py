@@ -29,7 +29,7 @@ from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
-from constrained_ner.pipeline.manifest import Trained, load_trained
+from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prompts import Target
 
 FILE = "results.json"
@@ -289,7 +289,7 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
     predictor = Predictor(
         model,
         format,
-        [target_of(load_trained(grid.source(cell.model)), data)],
+        [target_of(load_manifest(grid.source(cell.model)), data)],
         cell.level,
         grid.batch_size,
         grid.max_new_tokens if cell.level is Level.FREE else None,
@@ -325,7 +325,7 @@ def options_of(variant: Variant, data: Data) -> Options:
     return replace(options, anchor="offsets") if variant.suffix == OFFSETS else options
 
 
-def target_of(trained: Trained | None, data: Data) -> Target:
+def target_of(trained: Manifest | None, data: Data) -> Target:
     """How a data set is asked for: as in training where the model was trained on it."""
     for known in trained.datasets if trained else ():
         if known.name == data.name:

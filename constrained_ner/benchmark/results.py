@@ -21,7 +21,7 @@ from constrained_ner.evaluation.records import Record, read_predictions
 from constrained_ner.evaluation.report import Score, compare, evaluate
 from constrained_ner.formats import FORMATS, Feature, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.
@@ -98,7 +98,7 @@ def gather(
 
 
 def _trained_on(model: str) -> list[str] | None:
-    trained = load_trained(model)
+    trained = load_manifest(model)
     return None if trained is None else [dataset.name for dataset in trained.datasets]
 
 

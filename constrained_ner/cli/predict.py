@@ -32,9 +32,10 @@ from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import write_page
-from constrained_ner.pipeline.manifest import DEFAULT_FORMAT, asking, load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
     from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -174,8 +175,8 @@ def predict(
         raise click.UsageError("--resume goes with an --output that is a file")
     kind = _kind(output, output_format)
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
-    asked = asking(load_trained(adapter or model), labels, name, dataset, options)
-    for note in asked.notes:
+    task = task_for(load_manifest(adapter or model), labels, name, dataset, options)
+    for note in task.notes:
         click.echo(f"warning: {note}", err=True)
     given: list[Document | InputError] | None = None
     if input is None or str(input) == "-":
@@ -190,12 +191,12 @@ def predict(
 
     predictor = Predictor(
         load_model(model, adapter, device=device, dtype=dtype),
-        asked.format,
-        asked.targets,
+        task.format,
+        task.targets,
         chosen,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
-        index=asked.index if index is None else index,
+        index=task.index if index is None else index,
         engine=engine,
         examples=_examples(examples),
         record=confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES,
@@ -213,7 +214,7 @@ def predict(
         context = click.get_current_context()
         settings = {k: v for k, v in context.params.items() if k not in ignored}
         # what the model says of itself may be another thing some day
-        settings |= {"name": asked.format.name, "index": predictor.index}
+        settings |= {"name": task.format.name, "index": predictor.index}
         _write(predictor, documents, output, kind, resume, settings, summary)
     for line in summary.lines():
         click.echo(line, err=True)

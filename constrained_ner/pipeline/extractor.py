@@ -12,9 +12,10 @@ from constrained_ner.documents import Document
 from constrained_ner.engines.models import load_model
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Asking, asking, load_trained
+from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.task import Task, task_for
 
 
 class Extractor:
@@ -40,7 +41,7 @@ class Extractor:
         dtype: str = "auto",
         batch_size: int = 8,
     ):
-        self.trained = load_trained(adapter or model)
+        self.manifest = load_manifest(adapter or model)
         self.model = load_model(model, adapter, device=device, dtype=dtype)
         self.batch_size = batch_size
 
@@ -56,33 +57,31 @@ class Extractor:
     ) -> Predictor:
         """What answers with these settings; see `extract`.
 
-        What is odd about them, see `Asking.notes`, is warned of.
+        What is odd about them, see `Task.notes`, is warned of.
 
         Parameters
         ----------
-        dataset, options: see `asking`. `rest`: of `Predictor`.
+        dataset, options: see `task_for`. `rest`: of `Predictor`.
 
         Raises
         ------
-        LabelError, UnknownNameError: see `asking`.
+        LabelError, UnknownNameError: see `task_for`.
         """
-        asked = asking(self.trained, labels, format, dataset, options)
-        for note in asked.notes:
+        task = task_for(self.manifest, labels, format, dataset, options)
+        for note in task.notes:
             warnings.warn(note, stacklevel=2)
-        return self.answering(asked, level, **rest)
+        return self.answering(task, level, **rest)
 
-    def answering(
-        self, asked: Asking, level: Level | str = Level.FAITHFUL, **rest: Any
-    ) -> Predictor:
-        """What answers as `asking` said; warns of nothing."""
+    def answering(self, task: Task, level: Level | str = Level.FAITHFUL, **rest: Any) -> Predictor:
+        """What answers as `task_for` said; warns of nothing."""
         given = {
             "segment": "sentence",
             "record": True,
             "batch_size": self.batch_size,
-            "index": asked.index,
+            "index": task.index,
             **rest,
         }
-        return Predictor(self.model, asked.format, asked.targets, Level.parse(level), **given)
+        return Predictor(self.model, task.format, task.targets, Level.parse(level), **given)
 
     def extract(
         self, texts: Iterable[str | Document | InputError], **settings: Any

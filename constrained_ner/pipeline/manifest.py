@@ -1,25 +1,20 @@
-"""What a model that we trained says of itself: `cner.json` beside its weights."""
+"""What a trained model says of itself: `cner.json` beside its weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import folder_of
-from constrained_ner.errors import LabelError, ModelError
-from constrained_ner.formats import Format, Options, get_format
-from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
+from constrained_ner.errors import ModelError
+from constrained_ner.pipeline.prompts import Target
 
 FILE = "cner.json"
-DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
 # A format is not to be trusted whose F1 on dev is less than this share of the best format's.
 FAR_BELOW = 2 / 3
-MOSTLY = 0.5  # the share of training that makes a habit
-FEW = 30  # so many labels are listed in a message
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Manifest:
     """Everything that a prompt has to agree with, and how the model came about.
 
     Attributes
@@ -125,7 +120,7 @@ class Trained:
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_trained(model: str | Path) -> Trained | None:
+def load_manifest(model: str | Path) -> Manifest | None:
     """What a model says of itself; None where it is none of ours.
 
     Parameters
@@ -147,99 +142,6 @@ def load_trained(model: str | Path) -> Trained | None:
         formats = tuple(values.pop("formats"))
         for entry in values.get("dev", {}).values():  # there is none in older files
             float(entry["f1"])
-        return Trained(datasets=datasets, formats=formats, **values)
+        return Manifest(datasets=datasets, formats=formats, **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: damaged: {error}") from None
-
-
-@dataclass(frozen=True)
-class Asking:
-    """In which format to ask for what.
-
-    Attributes
-    ----------
-    notes: what is odd about it, a line each.
-    index: whether the prompt indexes the words.
-    """
-
-    format: Format
-    targets: tuple[Target, ...]
-    notes: tuple[str, ...] = ()
-    index: bool = False
-
-
-def default_format(trained: Trained | None) -> str:
-    """The format to ask for where none is wanted.
-
-    The one that is best on dev; where that is not known multi_term, or the first that the model was
-    trained for.
-    """
-    if trained is None:
-        return DEFAULT_FORMAT
-    known = trained.formats
-    return trained.best or (known[0] if known and DEFAULT_FORMAT not in known else DEFAULT_FORMAT)
-
-
-def asking(
-    trained: Trained | None,
-    labels: Sequence[str] | None = None,
-    format: str | None = None,
-    dataset: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Asking:
-    """How to ask a model: as it was trained to be asked, where nothing else is wanted.
-
-    Parameters
-    ----------
-    labels: by default those that it was trained for.
-    format: by default the one that it is best at, see `default_format`.
-    dataset: the one whose guidelines the prompt names, for all labels; by default for each label
-        one that the model was trained on.
-    options: of the format, see `formats.Options`; None stands for a default.
-
-    Raises
-    ------
-    LabelError: there are no labels, and the model does not say which it knows.
-    UnknownNameError: there is no such format or option.
-    """
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    name = format or default_format(trained)
-    targets = trained.targets(labels) if trained and not dataset else ()
-    if not targets:
-        wanted = tuple(labels or (trained.labels if trained else ()))
-        if not wanted:
-            raise LabelError("expected labels: the model does not say which it knows")
-        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
-    if trained and "max_fragments" in trained.options:
-        given.setdefault("max_fragments", trained.options["max_fragments"])
-    notes = _notes(trained, name, labels or ()) if trained else ()
-    chosen = get_format(name, Options(**given))
-    index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    return Asking(chosen, targets, notes, index)
-
-
-def _notes(trained: Trained, format: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Why a model may fail at what it is asked for."""
-    notes = []
-    if trained.formats and format not in trained.formats:
-        formats = ", ".join(trained.formats)
-        notes.append(f"the model was not trained to write {format}, but {formats}")
-    if format in trained.doubtful:
-        best = trained.best or ""
-        notes.append(
-            f"answers in {format} are not to be trusted: its F1 on dev is "
-            f"{trained.dev[format]['f1']:.2f}, that of {best}, the model's best, "
-            f"{trained.dev[best]['f1']:.2f}"
-        )
-    known = {label.casefold(): label for label in trained.labels}
-    strange = [label for label in labels if label.casefold() not in known]
-    if strange and known:
-        named = []
-        for label in strange:
-            near = get_close_matches(label.casefold(), known, n=1)
-            named.append(f"{label} (nearest: {known[near[0]]})" if near else label)
-        listed = ", ".join(known.values()) if len(known) <= FEW else f"{len(known)} labels"
-        notes.append(
-            f"the model was never asked for {', '.join(named)} in training; it knows {listed}"
-        )
-    return tuple(notes)

@@ -20,10 +20,10 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import render, script_data
 from constrained_ner.pipeline.extractor import Extractor
-from constrained_ner.pipeline.manifest import asking, default_format
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.task import default_format, task_for
 from constrained_ner.serve.worker import BusyError, Worker
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
@@ -178,13 +178,13 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
             raise HTTPException(422, "the text is empty: expected something to read")
         document = Document("text", ask.text)
         options = {"max_fragments": ask.max_fragments}
-        asked = asking(extractor.trained, ask.labels, ask.format, options=options)
-        predictor = extractor.answering(asked, ask.level, segment=ask.segment)
+        task = task_for(extractor.manifest, ask.labels, ask.format, options=options)
+        predictor = extractor.answering(task, ask.level, segment=ask.segment)
         outcome = app.state.worker.submit(predictor, document)
         prediction = await asyncio.wrap_future(outcome)
         if prediction.error is not None:
             raise HTTPException(422, prediction.error)
-        return _found(prediction, predictor, asked.notes, details=ask.details)
+        return _found(prediction, predictor, task.notes, details=ask.details)
 
     @app.get("/health", responses={503: {"model": Refused, "description": "Out of order."}})
     async def health() -> dict[str, Any]:
@@ -197,7 +197,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
     @app.get("/version")
     async def versions() -> dict[str, Any]:
         """The model and the packages."""
-        trained = extractor.trained
+        trained = extractor.manifest
         return {
             "model": extractor.model.name,
             "labels": list(trained.labels) if trained else None,
@@ -261,7 +261,7 @@ def _found(
 
 
 def _page(extractor: Extractor) -> str:
-    trained = extractor.trained
+    trained = extractor.manifest
     known = {
         "model": extractor.model.name,
         "labels": list(trained.labels) if trained else [],

@@ -10,19 +10,12 @@ from typing import Any
 import pytest
 
 from constrained_ner.errors import ModelError
-from constrained_ner.pipeline.manifest import (
-    FAR_BELOW,
-    FILE,
-    Dataset,
-    Trained,
-    asking,
-    default_format,
-    load_trained,
-)
+from constrained_ner.pipeline.manifest import FAR_BELOW, FILE, Dataset, Manifest, load_manifest
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import default_format, task_for
 from constrained_ner.training.saving import card
 
-TRAINED = Trained(
+TRAINED = Manifest(
     "base",
     ("multi_term",),
     (
@@ -81,28 +74,28 @@ def test_guidelines_are_those_of_the_labels_that_are_asked_for() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    assert load_trained(tmp_path) is None
+    assert load_manifest(tmp_path) is None
     TRAINED.save(tmp_path)
-    assert load_trained(tmp_path) == TRAINED
+    assert load_manifest(tmp_path) == TRAINED
     (tmp_path / FILE).write_text('{"datasets": 3}')
     with pytest.raises(ModelError, match=r"cner\.json: damaged"):
-        load_trained(tmp_path)
+        load_manifest(tmp_path)
     SCORED.save(tmp_path)
-    assert load_trained(tmp_path) == SCORED
+    assert load_manifest(tmp_path) == SCORED
 
 
 def test_a_file_from_before_there_were_scores(tmp_path: Path) -> None:
     values = asdict(TRAINED)
     del values["dev"]
     (tmp_path / FILE).write_text(json.dumps(values))
-    assert load_trained(tmp_path) == TRAINED
+    assert load_manifest(tmp_path) == TRAINED
 
 
 @pytest.mark.parametrize("dev", [3, None, {"multi_term": 0.5}, {"multi_term": {"documents": 3}}])
 def test_damaged_scores(dev: Any, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps({**asdict(TRAINED), "dev": dev}))
     with pytest.raises(ModelError, match=r"cner\.json: damaged"):
-        load_trained(tmp_path)
+        load_manifest(tmp_path)
 
 
 # ---- in which format, and whether it is to be trusted
@@ -118,25 +111,25 @@ def test_damaged_scores(dev: Any, tmp_path: Path) -> None:
         (replace(TRAINED, formats=("multi_tag", "multi_term")), "multi_term"),
     ],
 )
-def test_the_default_format(trained: Trained | None, name: str) -> None:
+def test_the_default_format(trained: Manifest | None, name: str) -> None:
     assert default_format(trained) == name
-    asked = asking(trained, ["Disease"])
+    asked = task_for(trained, ["Disease"])
     assert (asked.format.name, asked.notes) == (name, ())
-    assert asking(trained, ["Disease"], "conv_term").format.name == "conv_term"
+    assert task_for(trained, ["Disease"], "conv_term").format.name == "conv_term"
 
 
 def test_a_format_far_below_the_best_is_warned_of() -> None:
     assert SCORED.doubtful == ("multi_span",)
-    (note,) = asking(SCORED, format="multi_span").notes
+    (note,) = task_for(SCORED, format="multi_span").notes
     assert note == (
         "answers in multi_span are not to be trusted: its F1 on dev is 0.02, that of single_tag, "
         "the model's best, 0.75"
     )
     # What is at the bound is not below it.
-    assert asking(SCORED, format="multi_term").notes == ()
+    assert task_for(SCORED, format="multi_term").notes == ()
     assert SCORED.dev["multi_term"]["f1"] == FAR_BELOW * SCORED.dev["single_tag"]["f1"]
     # Of what was not measured nothing is said but that it was not learnt.
-    assert asking(SCORED, format="multi_bio").notes == (
+    assert task_for(SCORED, format="multi_bio").notes == (
         "the model was not trained to write multi_bio, but multi_term, single_tag, multi_span",
     )
     nothing = replace(SCORED, dev={name: {"f1": 0.0} for name in SCORED.dev})
@@ -150,23 +143,23 @@ def test_words_are_indexed_where_training_did_it_mostly() -> None:
         (0.4, "multi_span", False),
         (1.0, "multi_term", False),  # it says what it has found
     ):
-        assert asking(replace(TRAINED, index=share), format=name).index is indexed
-    assert not asking(None, ["Disease"], "multi_span").index
+        assert task_for(replace(TRAINED, index=share), format=name).index is indexed
+    assert not task_for(None, ["Disease"], "multi_span").index
 
 
 def test_a_label_that_was_never_asked_for_is_warned_of() -> None:
     known = "Disease, Chemical, GENE, cell_type, DNA, RNA"
-    assert asking(TRAINED, ["disease", "Gene"]).notes == ()
-    assert asking(TRAINED, ["diseases", "Dose", "RNA"]).notes == (
+    assert task_for(TRAINED, ["disease", "Gene"]).notes == ()
+    assert task_for(TRAINED, ["diseases", "Dose", "RNA"]).notes == (
         "the model was never asked for diseases (nearest: Disease), Dose in training; it knows "
         f"{known}",
     )
     # Whatever data set the prompt names.
-    assert len(asking(TRAINED, ["Dose"], dataset="genes").notes) == 1
+    assert len(task_for(TRAINED, ["Dose"], dataset="genes").notes) == 1
     many = Dataset("many", tuple(f"type {i}" for i in range(90)))
-    (note,) = asking(replace(TRAINED, datasets=(many,)), ["type 9a"]).notes
+    (note,) = task_for(replace(TRAINED, datasets=(many,)), ["type 9a"]).notes
     assert note.endswith("type 9a (nearest: type 9) in training; it knows 90 labels")
-    both = asking(SCORED, ["Dose"], "multi_span").notes
+    both = task_for(SCORED, ["Dose"], "multi_span").notes
     assert len(both) == 2
 
 

@@ -1,0 +1,110 @@
+"""What is asked of a model: which labels together, in which format, and what is odd about that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from constrained_ner.errors import LabelError
+from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.pipeline.manifest import Manifest
+from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
+
+DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
+MOSTLY = 0.5  # the share of indexed prompts in training from which on prompts are indexed
+FEW = 30  # so many labels are listed in a message
+
+
+@dataclass(frozen=True)
+class Task:
+    """In which format to ask for what.
+
+    Attributes
+    ----------
+    notes: what is odd about it, a line each.
+    index: whether the prompt indexes the words.
+    """
+
+    format: Format
+    targets: tuple[Target, ...]
+    notes: tuple[str, ...] = ()
+    index: bool = False
+
+
+def default_format(trained: Manifest | None) -> str:
+    """The format to ask for where none is wanted.
+
+    The one that is best on dev; where that is not known multi_term, or the first that the model was
+    trained for.
+    """
+    if trained is None:
+        return DEFAULT_FORMAT
+    known = trained.formats
+    return trained.best or (known[0] if known and DEFAULT_FORMAT not in known else DEFAULT_FORMAT)
+
+
+def task_for(
+    trained: Manifest | None,
+    labels: Sequence[str] | None = None,
+    format: str | None = None,
+    dataset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Task:
+    """How to ask a model: as it was trained to be asked, where nothing else is wanted.
+
+    Parameters
+    ----------
+    labels: by default those that it was trained for.
+    format: by default the one that it is best at, see `default_format`.
+    dataset: the one whose guidelines the prompt names, for all labels; by default for each label
+        one that the model was trained on.
+    options: of the format, see `formats.Options`; None stands for a default.
+
+    Raises
+    ------
+    LabelError: there are no labels, and the model does not say which it knows.
+    UnknownNameError: there is no such format or option.
+    """
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    name = format or default_format(trained)
+    targets = trained.targets(labels) if trained and not dataset else ()
+    if not targets:
+        wanted = tuple(labels or (trained.labels if trained else ()))
+        if not wanted:
+            raise LabelError("expected labels: the model does not say which it knows")
+        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
+    if trained and "max_fragments" in trained.options:
+        given.setdefault("max_fragments", trained.options["max_fragments"])
+    notes = _notes(trained, name, labels or ()) if trained else ()
+    chosen = get_format(name, Options(**given))
+    index = trained is not None and chosen.by_place and trained.index >= MOSTLY
+    return Task(chosen, targets, notes, index)
+
+
+def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Why a model may fail at what it is asked for."""
+    notes = []
+    if trained.formats and format not in trained.formats:
+        formats = ", ".join(trained.formats)
+        notes.append(f"the model was not trained to write {format}, but {formats}")
+    if format in trained.doubtful:
+        best = trained.best or ""
+        notes.append(
+            f"answers in {format} are not to be trusted: its F1 on dev is "
+            f"{trained.dev[format]['f1']:.2f}, that of {best}, the model's best, "
+            f"{trained.dev[best]['f1']:.2f}"
+        )
+    known = {label.casefold(): label for label in trained.labels}
+    strange = [label for label in labels if label.casefold() not in known]
+    if strange and known:
+        named = []
+        for label in strange:
+            near = get_close_matches(label.casefold(), known, n=1)
+            named.append(f"{label} (nearest: {known[near[0]]})" if near else label)
+        listed = ", ".join(known.values()) if len(known) <= FEW else f"{len(known)} labels"
+        notes.append(
+            f"the model was never asked for {', '.join(named)} in training; it knows {listed}"
+        )
+    return tuple(notes)
