@@ -106,7 +106,8 @@ def test_pages_from_files(tmp_path: Path) -> None:
     pain, flu = (Entity(label, (span(text, s),)) for label, s in (("A", "knee pain"), ("C", "flu")))
     gold = write_documents(tmp_path / "gold.jsonl", [Document(n, text, (pain, flu)) for n in "ab"])
     lines = [json.dumps(record(Document(n, text), [pain])) for n in "bcb"]
-    bare = json.dumps({"id": "d", "text": text, "answers": []})
+    made_by = {"format": "multi_term", "level": "faithful"}
+    bare = json.dumps({"id": "d", "text": text, "answers": [], **made_by})
     records = tmp_path / "records.jsonl"
     records.write_text("\n".join([*lines, bare, '{"id": "e", "error": "no"}', "{broken"]))
 

@@ -498,3 +498,27 @@ def test_confidence_can_be_left_out(tiny_folder: Path) -> None:
     assert all(math.isfinite(e["confidence"]) for e in records[0]["entities"])
     assert not any("confidence" in e for e in records[1]["entities"])
     assert "allowed_mass" not in records[1]["answers"][0]
+
+
+# ---- records
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_a_record_that_is_read_is_the_record(
+    level: Level, tiny_model: LanguageModel, samples: list[Document]
+) -> None:
+    """Whatever the format; documents that failed, and parts that were left out, too."""
+    given: list[Document | InputError] = [
+        *samples[:3],
+        Document("empty", " "),
+        Document("passages", "Knee pain. None.", passages=(Passage("title", 0, 10),)),
+        InputError("not JSON", "notes.jsonl", 8),
+    ]
+    for name in ("multi_brat", "conv_term", "single_tag"):
+        predictor = predictor_of(tiny_model, name, level=level, max_new_tokens=80)
+        for prediction in predictor.predict(given):
+            record = json.loads(json.dumps(prediction.to_json()))
+            again = Prediction.from_json(record)
+            assert again.to_json() == prediction.to_json()
+            assert again.entities == prediction.entities
+            assert len(again.replies) == len(prediction.replies)

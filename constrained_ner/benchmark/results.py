@@ -17,11 +17,12 @@ from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError
 from constrained_ner.evaluation import Counts, Scores, intervals, paired_test, strict
 from constrained_ner.evaluation.pairing import DataSet, pair
-from constrained_ner.evaluation.records import Record, read_predictions
+from constrained_ner.evaluation.records import Record, record_of
 from constrained_ner.evaluation.report import Score, compare, evaluate
 from constrained_ner.formats import FORMATS, Feature, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_manifest
+from constrained_ner.pipeline.prediction import Prediction, Reply
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 # For each format with offsets the one with terms that asks in the same way.
@@ -117,9 +118,11 @@ class _Answered:
         self.summary = json.loads(stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8"))
         path = stem.with_name(f"{stem.name}.jsonl")
         text = path.read_text(encoding="utf-8")
-        self.lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
-        self.answers = [answer for line in self.lines for answer in line.get("answers", ())]
-        self.paired = pair(self.data.name, self.data.documents, read_predictions(path))
+        lines = [json.loads(line) for line in text.splitlines()]
+        self.predictions = [Prediction.from_json(line) for line in lines]
+        self.replies = [reply for one in self.predictions for reply in one.replies]
+        records = map(record_of, self.predictions)
+        self.paired = pair(self.data.name, self.data.documents, records)
 
     def read_anew(self, labels: Sequence[str] | None = None, *, strict: bool) -> DataSet:
         """The answers read in another way.
@@ -130,19 +133,19 @@ class _Answered:
         strict: leave out answers that do not follow the format to the letter.
         """
         records = []
-        for line in self.lines:
-            if "error" in line:
-                records.append(Record(line["id"], None, line["error"]))
+        for prediction in self.predictions:
+            if prediction.error is not None:
+                records.append(Record(prediction.id, None, prediction.error))
                 continue
             entities: list[Entity] = []
-            for answer in line["answers"]:
-                known = tuple(dict.fromkeys([*answer["labels"], *(labels or ())]))
+            for reply in prediction.replies:
+                known = tuple(dict.fromkeys([*reply.labels, *(labels or ())]))
                 with suppress(AnswerError):
                     read = self.format.decode(
-                        answer["answer"], line["text"], known, strict=strict, level=self.cell.level
+                        reply.answer, prediction.text, known, strict=strict, level=self.cell.level
                     )
                     entities += read.entities
-            found = Document(line["id"], line["text"], text_order(entities))
+            found = Document(prediction.id, prediction.text, text_order(entities))
             records.append(Record(found.id, found))
         return pair(self.data.name, self.data.documents, records)
 
@@ -165,8 +168,8 @@ def _measured(
         "scores": report["scores"],
         "breakdowns": report["breakdowns"],
         "ceiling": report["ceiling"],
-        "health": report["health"] and {**report["health"], "beyond": _beyond(answered.answers)},
-        "allowed_mass": _allowed_mass(answered.answers),
+        "health": report["health"] and {**report["health"], "beyond": _beyond(answered.replies)},
+        "allowed_mass": _allowed_mass(answered.replies),
         "confidence": _confidence(answered),
     }
     if Feature.ALL_LABELS in answered.format.expresses:
@@ -214,14 +217,14 @@ def _pooled(
     return found
 
 
-def _beyond(answers: Iterable[dict[str, Any]]) -> int:
+def _beyond(replies: Iterable[Reply]) -> int:
     """How many answers the paper's budget would have cut off."""
-    return sum(answer["tokens"] > PAPER_BUDGET for answer in answers)
+    return sum(reply.tokens > PAPER_BUDGET for reply in replies)
 
 
-def _allowed_mass(answers: Iterable[dict[str, Any]]) -> dict[str, float] | None:
+def _allowed_mass(replies: Iterable[Reply]) -> dict[str, float] | None:
     """The share of probability that masks let through: the mean, and the mean of each least."""
-    known = [answer["allowed_mass"] for answer in answers if "allowed_mass" in answer]
+    known = [reply.allowed_mass for reply in replies if reply.allowed_mass is not None]
     if not known:
         return None
     return {"mean": fmean(mean for mean, _ in known), "least": fmean(least for _, least in known)}
@@ -233,15 +236,13 @@ def _confidence(answered: _Answered) -> list[list[float]] | None:
     None where no confidence was recorded.
     """
     tenths = [[0, 0, 0.0] for _ in range(10)]
-    for document, line in zip(answered.data.documents, answered.lines, strict=True):
+    for document, prediction in zip(answered.data.documents, answered.predictions, strict=True):
         gold = set(document.entities)
-        for entity in line.get("entities", ()):
-            if (confidence := entity.get("confidence")) is not None:
-                fragments = tuple((start, end) for start, end in entity["fragments"])
-                tenth = tenths[min(9, int(10 * confidence))]
-                tenth[0] += 1
-                tenth[1] += Entity(entity["label"], fragments) in gold
-                tenth[2] += confidence
+        for entity, confidence in prediction.confidences.items():
+            tenth = tenths[min(9, int(10 * confidence))]
+            tenth[0] += 1
+            tenth[1] += entity in gold
+            tenth[2] += confidence
     return tenths if any(number for number, _, _ in tenths) else None
 
 
@@ -307,11 +308,11 @@ def _shown(
         for i, document in enumerate(data.documents[:most]):
             answers = {}
             for a in cells:
-                record, line = a.paired.predictions[i], a.lines[i]
+                record, prediction = a.paired.predictions[i], a.predictions[i]
                 read = record.document.entities if record and record.document else ()
                 answers[f"{a.cell.variant}.{a.cell.level}"] = {
-                    "error": line.get("error"),
-                    "answers": [answer["answer"] for answer in line.get("answers", ())],
+                    "error": prediction.error,
+                    "answers": [reply.answer for reply in prediction.replies],
                     "entities": [_entity(entity) for entity in read],
                 }
             found.append(

@@ -58,7 +58,13 @@ def _fragment(value: object) -> tuple[int, int]:
     raise InputError(f"a fragment is {value!r:.80}: expected [start, end], two integers")
 
 
-def _entity(value: object) -> Entity:
+def entity_from_json(value: object) -> Entity:
+    """The entity that `entity_to_json` describes.
+
+    Raises
+    ------
+    InputError: a key is missing or of a wrong type.
+    """
     if not isinstance(value, dict):
         raise InputError(f"an entity is {value!r:.80}: expected an object")
     label = _string(value.get("label"), "an entity's label")
@@ -91,7 +97,10 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
     return Document(
         _string(obj.get("id", default_id), "the key 'id'"),
         _string(obj.get("text"), "the key 'text'"),
-        tuple(_entity(entity) for entity in _list(obj.get("entities", []), "the key 'entities'")),
+        tuple(
+            entity_from_json(entity)
+            for entity in _list(obj.get("entities", []), "the key 'entities'")
+        ),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
     )
 

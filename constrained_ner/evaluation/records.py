@@ -15,8 +15,9 @@ from constrained_ner.corpora import read
 from constrained_ner.corpora.jsonl import document_from_json, document_to_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
-from constrained_ner.formats import Options, ProblemKind, get_format
+from constrained_ner.formats import Options, ProblemKind
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -151,29 +152,33 @@ def _failed(value: object) -> bool:
 def _record(value: object) -> Record:
     if isinstance(value, dict) and _failed(value):
         return Record(str(value.get("id", "")), None, str(value["error"]))
+    if isinstance(value, dict) and "answers" in value:
+        return record_of(Prediction.from_json(value))
     document = document_from_json(value)
-    if not isinstance(value, dict) or "answers" not in value:
-        return Record(document.id, document)
-    answers = value["answers"]
-    try:
-        health = Health(
-            len(answers),
-            sum(bool(answer["parses"]) for answer in answers),
-            sum(not answer["ended"] for answer in answers),
-            sum(bool(answer["forced"]) for answer in answers),
-            sum(answer["tokens"] for answer in answers),
-            Counter(str(kind) for answer in answers for kind, _ in answer["problems"]),
-        )
-        setting = None
-        if "format" in value:
-            setting = Setting(
-                get_format(value["format"]).name,
-                Level.parse(value["level"]),
-                Options(**value.get("options", {})),
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the record has answers, but not as `cner predict` writes them: expected parses, "
-            f"problems, tokens, ended and forced in each ({type(error).__name__}: {error})"
-        ) from None
-    return Record(document.id, document, None, health, setting)
+    return Record(document.id, document)
+
+
+def record_of(prediction: Prediction) -> Record:
+    """What evaluation takes of a prediction."""
+    if prediction.error is not None:
+        return Record(prediction.id, None, prediction.error)
+    document = Document(
+        prediction.id, prediction.text, prediction.entities, passages=prediction.passages
+    )
+    replies = prediction.replies
+    health = Health(
+        len(replies),
+        sum(reply.parses for reply in replies),
+        sum(not reply.ended for reply in replies),
+        sum(reply.forced for reply in replies),
+        sum(reply.tokens for reply in replies),
+        Counter(str(problem.kind) for reply in replies for problem in reply.problems),
+    )
+    format = prediction.format
+    return Record(
+        prediction.id,
+        document,
+        None,
+        health,
+        Setting(format.name, prediction.level, format.options),
+    )

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
-from constrained_ner.documents import Entity, Passage
-from constrained_ner.formats import Format, Problem
+from constrained_ner.corpora.jsonl import document_from_json, entity_from_json, entity_to_json
+from constrained_ner.documents import Document, Entity, Passage
+from constrained_ner.errors import InputError
+from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.words import Span
 
@@ -50,6 +52,42 @@ class Reply:
         """The answer as the next turn of its conversation shows it."""
         return self.settled or self.answer
 
+    def to_json(self, whole: Span) -> dict[str, Any]:
+        """Part of a record; the segment is left out where it is the whole text."""
+        differs = self.settled is not None and self.settled != self.answer
+        mass = self.allowed_mass
+        return {
+            "labels": list(self.labels),
+            **({} if self.segment == whole else {"segment": list(self.segment)}),
+            "answer": self.answer,
+            **({"settled": self.settled} if differs else {}),
+            "parses": self.parses,
+            "problems": [[problem.kind, problem.detail] for problem in self.problems],
+            "tokens": self.tokens,
+            "ended": self.ended,
+            "forced": self.forced,
+            **({} if mass is None else {"allowed_mass": [round(x, 6) for x in mass]}),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], whole: Span) -> Reply:
+        """The other way; which of the record's entities are its own is not told."""
+        start, end = value.get("segment", whole)
+        mass = value.get("allowed_mass")
+        return cls(
+            tuple(value.get("labels", ())),
+            (start, end),
+            value.get("answer", ""),
+            value.get("settled"),
+            (),
+            tuple(Problem(ProblemKind(kind), detail) for kind, detail in value["problems"]),
+            bool(value["parses"]),
+            bool(value["ended"]),
+            bool(value["forced"]),
+            int(value["tokens"]),
+            None if mass is None else (mass[0], mass[1]),
+        )
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -59,6 +97,8 @@ class Prediction:
     ----------
     left_out: segments that could not be asked about in full, and why.
     passages: of the document, see `Document`.
+    confidences: of the entities whose answers were recorded, the best where several answers have
+        one.
     """
 
     id: str
@@ -68,22 +108,12 @@ class Prediction:
     error: str | None = None
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
+    confidences: Mapping[Entity, float] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
-    @property
-    def confidences(self) -> dict[Entity, float]:
-        """Of the entities whose answers were recorded, the best where several answers have one."""
-        found: dict[Entity, float] = {}
-        for reply in self.replies:
-            for entity, value in zip(reply.entities, reply.confidences, strict=False):
-                found[entity] = max(value, found.get(entity, 0.0))
-        return found
-
     def to_json(self) -> dict[str, Any]:
-        """One line of the output: entities with offsets and surfaces, the answers, their format."""
-        confidences = self.confidences
-        whole = 0, len(self.text)
+        """The record: entities with offsets and surfaces, the answers, their format."""
         made_by = {
             "format": self.format.name,
             "level": self.level,
@@ -91,6 +121,7 @@ class Prediction:
         }
         if self.error is not None:
             return {"id": self.id, "error": self.error, **made_by}
+        whole = 0, len(self.text)
         return {
             "id": self.id,
             "text": self.text,
@@ -98,36 +129,17 @@ class Prediction:
             **made_by,
             "entities": [
                 {
-                    "label": entity.label,
-                    "fragments": [list(fragment) for fragment in entity.fragments],
+                    **entity_to_json(entity),
                     "surface": entity.surface(self.text),
                     **(
-                        {"confidence": round(confidences[entity], 4)}
-                        if entity in confidences
+                        {"confidence": round(self.confidences[entity], 4)}
+                        if entity in self.confidences
                         else {}
                     ),
                 }
                 for entity in self.entities
             ],
-            "answers": [
-                {
-                    "labels": list(reply.labels),
-                    **({} if reply.segment == whole else {"segment": list(reply.segment)}),
-                    "answer": reply.answer,
-                    **({"settled": reply.settled} if _differs(reply) else {}),
-                    "parses": reply.parses,
-                    "problems": [[problem.kind, problem.detail] for problem in reply.problems],
-                    "tokens": reply.tokens,
-                    "ended": reply.ended,
-                    "forced": reply.forced,
-                    **(
-                        {}
-                        if reply.allowed_mass is None
-                        else {"allowed_mass": [round(x, 6) for x in reply.allowed_mass]}
-                    ),
-                }
-                for reply in self.replies
-            ],
+            "answers": [reply.to_json(whole) for reply in self.replies],
             **(
                 {"left_out": [[start, end, why] for (start, end), why in self.left_out]}
                 if self.left_out
@@ -135,9 +147,46 @@ class Prediction:
             ),
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Prediction:
+        """A record that was read.
 
-def _differs(reply: Reply) -> bool:
-    return reply.settled is not None and reply.settled != reply.answer
+        Raises
+        ------
+        InputError: it is not as `to_json` makes it.
+        UnknownNameError: there is no such format or level.
+        """
+        try:
+            failed = "error" in value
+            document = Document(value["id"], "") if failed else document_from_json(value)
+            format = get_format(value["format"], Options(**value.get("options", {})))
+            level = Level.parse(value["level"])
+            if failed:
+                return cls(document.id, "", error=value["error"], format=format, level=level)
+            whole = 0, len(document.text)
+            confidences = {
+                entity_from_json(entity): float(entity["confidence"])
+                for entity in value["entities"]
+                if "confidence" in entity
+            }
+            return cls(
+                document.id,
+                document.text,
+                document.entities,
+                tuple(Reply.from_json(answer, whole) for answer in value["answers"]),
+                None,
+                tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
+                document.passages,
+                confidences,
+                format=format,
+                level=level,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                "the record has answers, but not as `cner predict` writes them: expected parses, "
+                "problems, tokens, ended and forced in each, and format and level beside "
+                f"them ({type(error).__name__}: {error})"
+            ) from None
 
 
 @dataclass

@@ -174,8 +174,18 @@ class Predictor:
         if failed and (not replies or failed.keys() <= whole):
             return prediction(document.id, document.text, error=next(iter(failed.values())))
         entities = text_order(entity for reply in replies for entity in reply.entities)
-        left_out = tuple(sorted(failed.items()))
-        return prediction(document.id, document.text, entities, replies, left_out=left_out)
+        confidences: dict[Entity, float] = {}
+        for reply in replies:
+            for entity, value in zip(reply.entities, reply.confidences, strict=False):
+                confidences[entity] = max(value, confidences.get(entity, 0.0))
+        return prediction(
+            document.id,
+            document.text,
+            entities,
+            replies,
+            left_out=tuple(sorted(failed.items())),
+            confidences=confidences,
+        )
 
     def turns(self, document: Document | InputError) -> list[Turn]:
         """The questions about a document, in order; none about a broken or empty one."""
