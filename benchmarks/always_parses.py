@@ -381,7 +381,7 @@ def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) ->
         return "a label that was not asked for"
     if settled.entities != text_order(settled.entities):
         return "settled, but not in text order or not once each"
-    again = task.format.settle(settled.answer, task.text, task.labels)
+    again = task.format.settle(settled.answer, task.text, task.labels, task.level)
     if again.answer != settled.answer:
         return f"settles to something else: {again.answer!r}"
     if task.level is Level.FAITHFUL:

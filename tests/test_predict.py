@@ -17,7 +17,7 @@ from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
-from constrained_ner.formats import FORMATS, Options, get_format
+from constrained_ner.formats import FORMATS, Feature, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -293,9 +293,10 @@ def test_a_real_model_on_real_sentences(smollm2: LanguageModel, samples: list[Do
         assert prediction.replies[0].parses
 
 
-def ascii_model() -> LanguageModel:
+def ascii_model(without: str = "") -> LanguageModel:
     """A random model whose tokenizer has a token for each ASCII character, and no bytes."""
-    characters = [*("▁\n" + string.ascii_letters + string.digits + string.punctuation)]
+    every = "▁\n" + string.ascii_letters + string.digits + string.punctuation
+    characters = [character for character in every if character not in without]
     known = {token: i for i, token in enumerate(["<unk>", "</s>", *characters])}
     tokenizer = Tokenizer(models.BPE(vocab=known, merges=[], unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -322,3 +323,21 @@ def test_what_the_tokens_cannot_spell(name: str) -> None:
     good, bad = predictor.predict(documents)
     assert good.error is None
     assert bad.error == "document 'bad': the model's tokens cannot spell 'β' at offset 2"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_the_tokens_cannot_spell_of_what_a_format_adds(name: str) -> None:
+    """Digits of offsets, escapes of quotes: found beforehand, not as a dead end on the way."""
+    format, text = FORMATS[name], 'a "sore" knee'
+    digits = Feature.OFFSETS in format.expresses
+    quotes = "\\" in format.write(text, [Entity("x", ((2, 8),))], ["x"])
+    for without, needed in (("79", digits), ("\\", quotes)):
+        predictor = Predictor(ascii_model(without), format, [Target(("x",))], max_new_tokens=600)
+        (prediction,) = predictor.predict([Document("d", text)])
+        if needed:
+            assert str(prediction.error).startswith(
+                "document 'd': the model's tokens cannot spell "
+            ), prediction.error
+            assert f"which {name} needs" in str(prediction.error)
+        else:
+            assert prediction.error is None

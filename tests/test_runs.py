@@ -522,3 +522,42 @@ def test_a_record_that_is_read_is_the_record(
             assert again.to_json() == prediction.to_json()
             assert again.entities == prediction.entities
             assert len(again.replies) == len(prediction.replies)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_a_damaged_mark_is_said_and_can_be_removed(
+    damage: str, tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
+    predictor = predictor_of(tiny_model, record=False)
+    documents = [Document(str(i), "Knee pain.") for i in range(3)]
+    next(run(predictor, documents, path))
+    mark.write_text(damage)
+    with pytest.raises(InputError, match=r"\.out\.jsonl\.run: damaged: .* remove this file"):
+        list(run(predictor, documents, path, resume=True))
+    mark.unlink()
+    assert len(list(run(predictor, documents, path, resume=True))) == 3
+    assert not mark.exists()
+
+
+def test_going_on_does_not_touch_the_mark(
+    tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full then cannot take it away."""
+    path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
+    predictor = predictor_of(tiny_model, record=False)
+    documents = [Document(str(i), "Knee pain.") for i in range(3)]
+    next(run(predictor, documents, path, settings={"a": 1}))
+    before = mark.stat()
+    next(run(predictor, documents, path, settings={"a": 1}, resume=True))
+    assert (mark.stat().st_mtime_ns, mark.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+@pytest.mark.parametrize("bad", [{"left_out": 3}, {"left_out": [[1, 2]]}, {"error": 3}])
+def test_foreign_records_are_refused(
+    bad: dict[str, Any], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(json.dumps({"id": "0", **bad}) + "\n")
+    with pytest.raises(InputError, match="not a record of a run"):
+        list(run(predictor_of(tiny_model), [Document("0", "Pain.")], path, resume=True))

@@ -89,6 +89,12 @@ def test_what_is_refused(body: dict[str, Any], code: int, said: str, client: Tes
     assert said in str(answer["detail"])
 
 
+def test_a_body_says_how_long_it_is(client: TestClient) -> None:
+    """Else it would be read to its end before it could be refused."""
+    pieces = (b" " * 1000 for _ in range(3))
+    assert client.post("/predict", content=pieces).status_code == 411
+
+
 def test_broken_bodies(client: TestClient) -> None:
     lone = b'{"text": "x \\ud800", "labels": ["\\ud800"]}'
     for data in (b"", b"{", b"\xff", b"[" * 10_000, lone):

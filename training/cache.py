@@ -6,7 +6,6 @@ for a large run.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from hashlib import sha256
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from constrained_ner.atomic import whole
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import get_format
 from constrained_ner.pipeline.prompts import prompt
@@ -60,16 +60,15 @@ def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
 
 def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
     """Write examples; the file appears when it is whole."""
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        part,
-        fingerprint=np.array(of),
-        lengths=np.array([len(example.tokens) for example in examples], np.int32),
-        dropped=np.array([example.dropped for example in examples], np.int32),
-        tokens=np.array([token for e in examples for token in e.tokens], np.uint32),
-        mask=np.packbits([on for e in examples for on in e.mask]),
-    )
-    os.replace(part, path)
+    with whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            fingerprint=np.array(of),
+            lengths=np.array([len(example.tokens) for example in examples], np.int32),
+            dropped=np.array([example.dropped for example in examples], np.int32),
+            tokens=np.array([token for e in examples for token in e.tokens], np.uint32),
+            mask=np.packbits([on for e in examples for on in e.mask]),
+        )
 
 
 def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[Example] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
+from constrained_ner.atomic import whole
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import TrainingError
@@ -127,17 +128,16 @@ def remove_checkpoint(folder: Path) -> None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; those that were cut off while being written are removed."""
-    whole = whole_checkpoints(folder)
-    for path in set(_checkpoints(folder)) - set(whole):
+    complete = whole_checkpoints(folder)
+    for path in set(_checkpoints(folder)) - set(complete):
         remove_checkpoint(path)
-    if not whole:
+    if not complete:
         return None
     # the folder may have been moved since
-    path = whole[-1] / STATE
+    path = complete[-1] / STATE
     state = json.loads(path.read_text(encoding="utf-8"))
     best = folder / f"checkpoint-{state['best_global_step']}"
     if state["best_model_checkpoint"] not in (None, str(best)):
-        changed = path.with_suffix(".new")
-        changed.write_text(json.dumps({**state, "best_model_checkpoint": str(best)}))
-        changed.replace(path)
-    return whole[-1]
+        with whole(path) as changed:
+            changed.write_text(json.dumps({**state, "best_model_checkpoint": str(best)}))
+    return complete[-1]

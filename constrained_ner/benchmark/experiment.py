@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import whole
 from constrained_ner.benchmark import grid
 from constrained_ner.benchmark.results import gather
 from constrained_ner.errors import InputError, UnknownNameError
@@ -249,9 +250,8 @@ def run_experiment(
                 "draw": run.draw,
                 "training": _training_of(place / "model"),
             }
-            part = place / f"{grid.FILE}.part"
-            part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(place / grid.FILE)
+            with whole(place / grid.FILE) as part:
+                part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
         yield json.loads((place / grid.FILE).read_text(encoding="utf-8"))
 
 

@@ -22,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import whole
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.energy import check_country, measured
@@ -315,9 +316,8 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
         "dtype": str(model.steerable.model.dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    part.replace(path.with_name(f"{path.name}.json"))
+    with whole(path.with_name(f"{path.name}.json")) as part:
+        part.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def options_of(variant: Variant, data: Data) -> Options:

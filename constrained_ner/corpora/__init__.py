@@ -7,14 +7,13 @@ one bad record never loses the others. Oddities that it can repair or skip go to
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import whole
 from constrained_ner.corpora import (
     bc2gm,
     bigbio,
@@ -272,7 +271,7 @@ def write(
         if name == "brat":
             format.write(counted, path, losses)
         else:
-            with _whole(path) as part:
+            with whole(path) as part:
                 if format.binary:
                     format.write(counted, part, losses, **options)
                 else:
@@ -282,17 +281,6 @@ def write(
         reason = error.strerror or str(error)
         raise InputError(f"cannot be written: {reason}", error.filename or path) from None
     return losses
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` that becomes it in the end: no half-written file has its name."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Text(TextIOWrapper):

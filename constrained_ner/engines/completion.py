@@ -13,6 +13,7 @@ from llguidance import LLMatcher
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats.grammar import Grammar
+from constrained_ner.formats.matching import fault_of
 
 # The longest completion is that of a copied text; a sentence has some hundred tokens.
 MAX_STEPS = 20_000
@@ -59,7 +60,7 @@ def complete(
         path += step
     raise GrammarError(
         f"{grammar.format}: no way to the end of the answer was found after {written[-60:]!r}"
-        + (f": {state.get_error()}" if state.is_error() else "")
+        + (f": {fault_of(state)}" if state.is_error() else "")
     )
 
 

@@ -19,6 +19,7 @@ from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.formats.grammar import Grammar
+from constrained_ner.formats.matching import fault_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
             self._masks.fill([(self._sequences[i].matcher, i) for i in active])
             for i in active:
                 if self._sequences[i].matcher.is_error():
-                    raise self._error(i, self._sequences[i].matcher.get_error())
+                    raise self._error(i, fault_of(self._sequences[i].matcher))
             self._masks.apply(active, active, logits)
             # Among scores that are all the same the first token would be taken.
             for i, most in zip(active, logits[active].amax(-1).tolist(), strict=True):

@@ -14,6 +14,7 @@ from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, GrammarError
 from constrained_ner.formats.grammar import Grammar, RepetitionGuard
+from constrained_ner.formats.matching import fault_of
 
 NOTHING_LEFT = "the model gives no token a probability above zero that the grammar lets through"
 
@@ -215,7 +216,7 @@ class ConstrainedSequence:
     def refusal(self, token: int) -> str:
         """Why the last token was not taken: the grammar refuses it, or the engine failed."""
         if self.matcher.is_error():
-            return str(self.matcher.get_error())
+            return fault_of(self.matcher)
         return f"token {token} does not fit"
 
     def place(self) -> str:

@@ -39,6 +39,7 @@ from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
+from constrained_ner.formats.matching import fault_of
 
 NONE = -1  # in place of a token
 _LONGEST = 32  # tokens of a draft
@@ -320,7 +321,7 @@ class SpeculativeEngine(Engine):
             sequence.slack = constrained.slack()
             masks.fill([(constrained.matcher, at)])
             if constrained.matcher.is_error():
-                sequence.fail(constrained.matcher.get_error())
+                sequence.fail(fault_of(constrained.matcher))
                 return at
             few = masks.allowed(at, FEW)
             if (

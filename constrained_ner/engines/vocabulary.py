@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 
 from constrained_ner.errors import GrammarError, ModelError
 from constrained_ner.formats.grammar import Grammar
-from constrained_ner.formats.matching import engine_limits
+from constrained_ner.formats.matching import engine_limits, fault_of
 
 # Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
 # begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
@@ -77,7 +77,7 @@ class Vocabulary:
         source = _NO_FORCING + grammar.source
         matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
         if matcher.is_error():
-            raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+            raise GrammarError(f"llguidance refuses the grammar: {fault_of(matcher)}")
         return matcher
 
     def tokenize(self, text: str) -> list[int]:

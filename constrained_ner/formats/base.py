@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
@@ -344,6 +345,14 @@ class Format(ABC):
 
     def units(self, text: str) -> Sequence[Span]:
         return units(text, self.options.boundaries)
+
+    def spelt(self, text: str, labels: Sequence[str]) -> str:
+        """All characters that an answer at the faithful level may take of the text, as it has them.
+
+        With the digits of offsets; a tokenizer that lacks one of them would lead into a dead end.
+        """
+        digits = string.digits if Feature.OFFSETS in self.expresses else ""
+        return text + self.write(text, (), labels) + digits
 
     # ---- guesses
 

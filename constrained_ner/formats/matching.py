@@ -50,6 +50,11 @@ def engine_limits() -> Any:
     )
 
 
+def fault_of(matcher: Any) -> str:
+    """What is wrong with a matcher, without the state that llguidance prints beside it."""
+    return str(matcher.get_error()).partition("\n<state>")[0]
+
+
 def byte_matcher(source: str) -> Any:
     """A matcher over bytes.
 
@@ -61,7 +66,7 @@ def byte_matcher(source: str) -> Any:
 
     matcher = LLMatcher(byte_tokenizer(), source, log_level=0, limits=engine_limits())
     if matcher.is_error():
-        raise GrammarError(f"the engine refuses the grammar: {matcher.get_error()}")
+        raise GrammarError(f"llguidance refuses the grammar: {fault_of(matcher)}")
     return matcher
 
 

@@ -14,7 +14,7 @@ from constrained_ner.formats.base import Feature
 from constrained_ner.formats.families.terms import (
     JSON_BODY,
     TERM_FEATURES,
-    SurfaceFormat,
+    JsonFormat,
     label_strings,
     salvage_list,
     salvage_object,
@@ -25,7 +25,7 @@ from constrained_ner.formats.fillings import up_to
 from constrained_ner.formats.grammar import Completions
 
 
-class MultiTerm(SurfaceFormat):
+class MultiTerm(JsonFormat):
     name = "multi_term"
     expresses = TERM_FEATURES | {Feature.ALL_LABELS}
     item = re.compile(

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from constrained_ner.atomic import whole
 from constrained_ner.corpora.jsonl import entity_to_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -34,17 +35,13 @@ def write_page(records: Iterable[Shown], path: Path, *, title: str = "Entities")
     InputError: the file cannot be written.
     """
     before, after = render("page.html", title=title, data=Markup(_DATA)).split(_DATA)
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+        with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
             file.write(before)
             _write_documents(file, records)
             file.write(after)
-        part.replace(path)
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", path) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_documents(file: TextIO, records: Iterable[Shown]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import folder_of
+from constrained_ner.atomic import whole
 from constrained_ner.errors import ModelError
 from constrained_ner.pipeline.prompts import Target
 
@@ -117,7 +118,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1, default=str)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        with whole(folder / FILE) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
 
 def load_manifest(model: str | Path) -> Manifest | None:

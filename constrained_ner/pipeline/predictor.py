@@ -295,11 +295,19 @@ class Predictor:
         except CnerError as error:
             error.args = (f"{turn.place}: {error}",)
             raise
-        unspellable = self.model.vocabulary.first_unspellable(turn.text)
+        vocabulary = self.model.vocabulary
+        unspellable = vocabulary.first_unspellable(turn.text)
         if self.level is Level.FAITHFUL and unspellable is not None:
             raise InputError(
                 f"{turn.place}: the model's tokens cannot spell {turn.text[unspellable]!r} at "
                 f"offset {turn.segment[0] + unspellable}"
+            )
+        spelt = self.format.spelt(turn.text, turn.labels)
+        unspellable = vocabulary.first_unspellable(spelt)
+        if self.level is Level.FAITHFUL and unspellable is not None:
+            raise InputError(
+                f"{turn.place}: the model's tokens cannot spell {spelt[unspellable]!r}, which "
+                f"{self.format.name} needs to write of this text"
             )
         return grammar
 

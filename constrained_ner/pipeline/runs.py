@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from constrained_ner.atomic import whole
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -78,15 +79,30 @@ def _claim(path: Path, mark: Path, settings: Mapping[str, Any], resume: bool) ->
     if path.exists() and mark.exists():
         if not resume:
             raise InputError("holds an unfinished run: --resume it, or remove it", path)
-        before = json.loads(mark.read_text(encoding="utf-8"))
-        now = json.loads(text)
+        before, now = _settings_of(mark), json.loads(text)
         if other := [key for key in now if now[key] != before.get(key)]:
             raise InputError(
                 f"holds a run with another {' and another '.join(other)}: expected the options of "
                 "that run, or another file",
                 path,
             )
-    mark.write_text(text + "\n", encoding="utf-8")
+        return
+    with whole(mark) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def _settings_of(mark: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(mark.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise InputError(
+            "damaged: expected the options of the run beside it; remove this file to go on with "
+            "that run by the options given",
+            mark,
+        )
+    return settings
 
 
 def _pass_over(
@@ -127,6 +143,16 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
         record = json.loads(line)
     except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+    if (
+        not isinstance(record, dict)
+        or not isinstance(record.get("id"), str)
+        or not isinstance(record.get("error", ""), str)
+        or not _left_out(record.get("left_out", []))
+    ):
         raise InputError("not a record of a run: expected what `cner predict` writes", path, number)
     return record
+
+
+def _left_out(value: object) -> bool:
+    """Whether it is a list of segments and why they were left out."""
+    return isinstance(value, list) and all(isinstance(one, list) and len(one) == 3 for one in value)

@@ -135,10 +135,12 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.middleware("http")
     async def small(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Refuse what is far too long before it is read."""
-        length = request.headers.get("content-length", "0")
+        """Refuse what is far too long, or does not say how long it is, before it is read."""
+        length = request.headers.get("content-length")
         most = 12 * limits.characters + 100_000  # a character takes up to 12 bytes of JSON
-        if not length.isdecimal() or int(length) > most:
+        if length is None and "transfer-encoding" in request.headers:
+            return JSONResponse({"detail": "expected a Content-Length"}, 411)
+        if length is not None and (not length.isdecimal() or int(length) > most):
             return JSONResponse({"detail": f"expected at most {most} bytes"}, 413)
         return await go_on(request)
 
@@ -160,6 +162,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         "/predict",
         responses={
             400: {"model": Refused, "description": "The body cannot be read."},
+            411: {"model": Refused, "description": "The body does not say how long it is."},
             413: {"model": Refused, "description": "The text is too long."},
             422: {"model": Refused, "description": "The request cannot be answered."},
             429: {"model": Refused, "description": "Too many requests are waiting."},

@@ -16,7 +16,7 @@ from constrained_ner.documents import Entity
 from constrained_ner.formats.answers import ProblemKind, Reader, values
 from constrained_ner.formats.families.terms import (
     JSON_BODY,
-    SurfaceFormat,
+    JsonFormat,
     label_strings,
     salvage_object,
     shortest,
@@ -42,7 +42,7 @@ _APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTIL
 _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
 
 
-class CodeFormat(SurfaceFormat):
+class CodeFormat(JsonFormat):
     with_type: ClassVar[bool]  # whether an item says its label
     noun: ClassVar[str]  # of the closing comment: `type` or `types`
     item = re.compile(

@@ -136,7 +136,14 @@ class SurfaceFormat(Format):
         return item_bound(len(self.units(text)), len(labels), self.options.max_fragments)
 
 
-class StringListFormat(SurfaceFormat):
+class JsonFormat(SurfaceFormat):
+    """A format whose surfaces stand in JSON strings."""
+
+    def spelt(self, text: str, labels: Sequence[str]) -> str:
+        return super().spelt(text, labels) + json_body(text)
+
+
+class StringListFormat(JsonFormat):
     """One label, a JSON list of strings."""
 
     expresses = TERM_FEATURES
