@@ -166,7 +166,7 @@ class Prediction:
             whole = 0, len(document.text)
             confidences = {
                 entity_from_json(entity): float(entity["confidence"])
-                for entity in value["entities"]
+                for entity in value.get("entities", ())
                 if "confidence" in entity
             }
             return cls(
