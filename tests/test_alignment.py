@@ -246,3 +246,73 @@ def test_a_search_that_would_not_end_is_given_up() -> None:
     text = "a " * 5000
     assert fragmented("a " * 99 + "a", text)
     assert fragmented("a " * 999 + "a", text) == []
+
+
+class Plain(Aligner):
+    """The same by trying each place, from the nearest or the leftmost on."""
+
+    def leftmost(self, surface: str, label: str) -> Fragments | None:
+        places = self._candidates(surface).places
+        before = self.previous
+        ahead = [
+            place
+            for place in places
+            if before is None
+            or (
+                (place[0][0], Entity(label, place).key) > (before.start, before.key)
+                and place[0][0] >= before.start
+            )
+        ]
+        return next((p for p in [*ahead, *places] if self.take(label, p)), None)
+
+    def nearest(
+        self, surface: str, label: str, written: Fragments, *, masked: bool = False
+    ) -> Fragments | None:
+        there = " ".join(self.text[start:end] for start, end in written)
+        if there == surface and self.take(label, written):
+            return written
+        start, end = written[0][0], written[-1][1]
+        places = sorted(
+            self._candidates(surface, len(written)).places,
+            key=lambda place: (abs(place[0][0] - start), abs(place[-1][1] - end)),
+        )
+        return next((place for place in places if self.take(label, place)), None)
+
+
+@given(data=st.data())
+def test_places_are_those_found_by_trying_each(data: st.DataObject) -> None:
+    words = data.draw(st.lists(st.sampled_from(["a", "b", "aa", "ab"]), min_size=1, max_size=14))
+    text, most = " ".join(words), data.draw(st.sampled_from([1, 2, 8]))
+    boundaries = data.draw(st.sampled_from(["word", "character"]))
+    one, other = Aligner(text, most, boundaries), Plain(text, most, boundaries)
+    for _ in range(data.draw(st.integers(1, 20))):
+        surface = data.draw(st.sampled_from(["a", "b", "a b", "aa", "b a", "a b a", "x"]))
+        label = data.draw(st.sampled_from("LM"))
+        if data.draw(st.booleans()):
+            assert one.leftmost(surface, label) == other.leftmost(surface, label)
+        else:
+            start = data.draw(st.integers(0, len(text) - 1))
+            written = ((start, data.draw(st.integers(start + 1, len(text)))),)
+            assert one.nearest(surface, label, written) == other.nearest(surface, label, written)
+
+
+def test_thousands_of_equal_surfaces_are_read_in_a_time_that_grows_with_them() -> None:
+    """Places looked at, not seconds: each is passed over once or twice."""
+    looks = 0
+
+    class Counted(set[tuple[str, Fragments]]):
+        def __contains__(self, item: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__contains__(item)
+
+    number = 3000
+    for nearest in (True, False):
+        looks, aligner = 0, Aligner("pain " * number)
+        aligner.taken = Counted()
+        for _ in range(number):
+            if nearest:
+                assert aligner.nearest("pain", "x", ((7500, 7504),))
+            else:
+                assert aligner.leftmost("pain", "x")
+        assert looks < 8 * number

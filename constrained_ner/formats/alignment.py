@@ -13,6 +13,7 @@ mask makes of so many fragments is read as no more, where it can be.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -45,6 +46,61 @@ def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
         at = text.find(surface, at + 1)
 
 
+class _Candidates:
+    """The places of one surface, and which of them a label has not taken yet.
+
+    Of places of one piece each, which are in order, the next free one is found at once: an answer
+    that says the same surface thousands of times would else be read in quadratic time.
+
+    Attributes
+    ----------
+    places: from left to right, those of several fragments first.
+    starts: of the places, where each is one piece; else None.
+    """
+
+    def __init__(self, places: list[Fragments]):
+        self.places = places
+        single = all(len(fragments) == 1 for fragments in places)
+        self.starts = [fragments[0][0] for fragments in places] if single else None
+        # By label, for each place the next one, or the one before, that may be free; itself where
+        # it is. One more at each end stands for none.
+        self._after: dict[str, list[int]] = {}
+        self._before: dict[str, list[int]] = {}
+
+    def free_from(self, at: int, label: str, taken: set[tuple[str, Fragments]]) -> int:
+        """The first free place from `at` on; their number where there is none."""
+        links = self._links(self._after, label)
+        return self._free(links, at, 1, label, taken)
+
+    def free_before(self, at: int, label: str, taken: set[tuple[str, Fragments]]) -> int:
+        """The last free place before `at`; -1 where there is none."""
+        links = self._links(self._before, label)
+        return self._free(links, at, -1, label, taken) - 1
+
+    def _links(self, by_label: dict[str, list[int]], label: str) -> list[int]:
+        if label not in by_label:
+            by_label[label] = list(range(len(self.places) + 1))
+        return by_label[label]
+
+    def _free(
+        self, links: list[int], at: int, step: int, label: str, taken: set[tuple[str, Fragments]]
+    ) -> int:
+        # Links to the place before are kept one higher, so that 0 is none.
+        end, shift = (len(self.places), 0) if step > 0 else (0, 1)
+        passed = []
+        while at != end:
+            if links[at] != at:
+                passed.append(at)
+                at = links[at]
+            elif (label, self.places[at - shift]) in taken:
+                links[at] = at + step
+            else:
+                break
+        for place in passed:
+            links[place] = at
+        return at
+
+
 class Aligner:
     """Places one answer's surfaces, in the answer's order, and remembers what is taken.
 
@@ -60,7 +116,7 @@ class Aligner:
         self.boundaries = boundaries
         self.taken: set[tuple[str, Fragments]] = set()
         self.previous: Entity | None = None
-        self.known: dict[tuple[str, int], list[Fragments]] = {}
+        self.known: dict[tuple[str, int], _Candidates] = {}
 
     def take(self, label: str, fragments: Fragments) -> bool:
         """Claim a place; False where the same label has it already."""
@@ -76,10 +132,22 @@ class Aligner:
         Returns None where the surface is not in the text, or is there but taken: `in_text` tells
         the two apart.
         """
-        candidates = self._candidates(surface)
+        known = self._candidates(surface)
+        candidates, previous = known.places, self.previous
+        if known.starts is not None:
+            begin = 0
+            if previous is not None:
+                begin = bisect_left(known.starts, previous.start)
+                if begin < len(candidates) and known.starts[begin] == previous.start:
+                    begin += Entity(label, candidates[begin]).key <= previous.key
+            for at in (begin, 0):
+                free = known.free_from(at, label, self.taken)
+                if free < len(candidates) and self.take(label, candidates[free]):
+                    return candidates[free]
+            return None
         ahead = candidates
-        if self.previous is not None:
-            start, key = self.previous.start, self.previous.key
+        if previous is not None:
+            start, key = previous.start, previous.key
             ahead = [
                 c
                 for c in candidates
@@ -114,24 +182,36 @@ class Aligner:
         if possible and " ".join(pieces) == surface and self.take(label, written):
             return written
         start, end = written[0][0], written[-1][1]
-        for fragments in sorted(
-            self._candidates(surface, len(written)),
-            key=lambda c: (abs(c[0][0] - start), abs(c[-1][1] - end)),
-        ):
+
+        def distance(place: Fragments) -> tuple[int, int]:
+            return abs(place[0][0] - start), abs(place[-1][1] - end)
+
+        known = self._candidates(surface, len(written))
+        candidates = known.places
+        if known.starts is not None:
+            middle = bisect_left(known.starts, start)
+            before = known.free_before(middle, label, self.taken)
+            after = known.free_from(middle, label, self.taken)
+            sides = [candidates[i] for i in (before, after) if 0 <= i < len(candidates)]
+            ordered = sorted(sides, key=distance)
+        else:
+            ordered = sorted(candidates, key=distance)
+        for fragments in ordered:
             if self.take(label, fragments):
                 return fragments
         return None
 
     def in_text(self, surface: str) -> bool:
-        return bool(self._candidates(surface))
+        return bool(self._candidates(surface).places)
 
-    def _candidates(self, surface: str, fragments: int = 1) -> list[Fragments]:
+    def _candidates(self, surface: str, fragments: int = 1) -> _Candidates:
         """Every place that may be taken, from left to right."""
         key = surface, fragments
         if key not in self.known:
             if len(self.known) == REMEMBERED:
                 self.known.clear()
-            self.known[key] = next(filter(None, self._groups(surface, fragments)), [])
+            found = next(filter(None, self._groups(surface, fragments)), [])
+            self.known[key] = _Candidates(found)
         return self.known[key]
 
     def _groups(self, surface: str, fragments: int) -> Iterator[list[Fragments]]:
