@@ -31,8 +31,7 @@ from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import run
-
-from .always_parses import tiny_llama
+from tests.support.models import tiny_llama
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 BUDGET = 24  # tokens

@@ -43,7 +43,6 @@ import torch
 import transformers
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
-from benchmarks.always_parses import small_vocabulary
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
@@ -51,6 +50,7 @@ from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.formats.grammar import Grammar, Level
+from tests.support.models import small_vocabulary
 
 LABELS = ("disease", "gene", "chemical", "cell_type", "finding")
 FAR = 100_000  # a budget whose end is never near

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import constrained_ner
-from benchmarks.always_parses import small_vocabulary, tiny_llama
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.training.recipe import Recipe
-from tests.training_models import LABELS, model_of, save_model, short_recipe, write_documents
+from tests.support.models import small_vocabulary, tiny_llama
+from tests.support.training import LABELS, model_of, save_model, short_recipe, write_documents
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples"
 

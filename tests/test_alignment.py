@@ -18,7 +18,7 @@ from constrained_ner.formats.alignment import (
     occurrences,
 )
 from constrained_ner.words import on_boundaries
-from tests.strategies import strings, texts
+from tests.support.strategies import strings, texts
 
 Item = tuple[str, str]
 

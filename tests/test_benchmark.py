@@ -34,8 +34,8 @@ from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.pipeline.prompts import Target
-from tests.test_cli import cner
-from tests.training_models import LABELS, TEN, silent, write_documents
+from tests.support.commands import cner
+from tests.support.training import LABELS, TEN, silent, write_documents
 
 DATA = Data("ten", TEN, LABELS, 1)
 MODEL = "tiny"

@@ -10,16 +10,12 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 from constrained_ner.cli import main
 from constrained_ner.formats import FORMATS
+from tests.support.commands import cner
 
 SENTENCE = "The patient reported left and right knee pain."
-
-
-def cner(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,18 +14,16 @@ from hypothesis import strategies as st
 from constrained_ner.documents import Entity
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import complete, shortest_answer
-from constrained_ner.engines.models import LanguageModel
-from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
 from constrained_ner.engines.sequence import ConstrainedSequence
-from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.families.terms import REPEATS, SurfaceFormat
 from constrained_ner.formats.grammar import Grammar, Level, RepetitionGuard
-from tests.strategies import cases, examples
-from tests.test_speculative import tiny
+from tests.support.models import tiny
+from tests.support.steered import Led, LedSpeculative
+from tests.support.strategies import cases, examples
 
 TERMS = [name for name, format in FORMATS.items() if isinstance(format, SurfaceFormat)]
 TEXT = 'Asthma; "asthma"\nand knee pain, asthma.'
@@ -90,31 +86,6 @@ def test_not_where_a_surface_may_be_read_in_more_than_one_way() -> None:
     assert format.grammar(TEXT, ("Disease",), Level.FAITHFUL).repetition_guard is None
     assert FORMATS["multi_term"].grammar(TEXT, ("Disease",), Level.SYNTAX).repetition_guard is None
     assert FORMATS["multi_tag"].grammar(TEXT, ("Disease",), Level.FAITHFUL).repetition_guard is None
-
-
-class Led(GrammarLogitsProcessor):
-    """Makes a row write an answer, as far as the masks let it."""
-
-    def __init__(self, model: LanguageModel, request: Request, gold: Sequence[int]):
-        assert request.grammar
-        super().__init__(model.vocabulary, [request.grammar], [request.budget])
-        self.gold, self.prompt = gold, len(request.prompt)
-
-    def process_logits(self, input_ids: Any, logits: Any) -> Any:
-        place = min(input_ids.shape[1] - self.prompt, len(self.gold) - 1)
-        logits[0, self.gold[place]] += 1e4
-        return super().process_logits(input_ids, logits)
-
-
-class LedSpeculative(SpeculativeEngine):
-    """The same by the speculative engine."""
-
-    def _mask(self, writers: Any, starts: Any, logits: Any) -> Any:
-        for writer, start in zip(writers, starts, strict=True):
-            gold, written = writer.request.key, len(writer.tokens)
-            for place in range(len(writer.draft.tokens) + 1):
-                logits[start + place, gold[min(written + place, len(gold) - 1)]] += 1e4
-        return super()._mask(writers, starts, logits)
 
 
 @pytest.mark.parametrize("record", [False, True])

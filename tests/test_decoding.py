@@ -11,15 +11,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from benchmarks.always_parses import (
-    CORPUS,
-    KINDS,
-    decode_each,
-    draw_task,
-    judge,
-    run,
-    small_vocabulary,
-)
+from benchmarks.always_parses import CORPUS, decode_each, judge, run
 from constrained_ner.documents import Document
 from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.models import LanguageModel
@@ -32,6 +24,8 @@ from constrained_ner.formats import FORMATS, Feature, Format, Options, get_forma
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.formats.matching import reject
 from constrained_ner.pipeline.conversation import Conversation
+from tests.support.adversaries import KINDS, draw_task
+from tests.support.models import small_vocabulary
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
 LABELS = ("finding", "gene")

@@ -17,7 +17,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import dev_score
-from tests.training_models import LABELS, write_documents
+from tests.support.training import LABELS, write_documents
 
 HIT, MISS = Counts(1, 1, 1, 1), Counts(1, 0, 1, 0)
 SCORES: Scores = {

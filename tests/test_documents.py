@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import InputError
-from tests.strategies import documents
+from tests.support.strategies import documents
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from constrained_ner.benchmark.experiment import load_experiment, plan, run_expe
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.training.sampling import CONFIGURATIONS
-from tests.training_models import silent, write_documents
+from tests.support.training import silent, write_documents
 
 ROOT = Path(__file__).parent.parent
 OWN = {

@@ -23,7 +23,7 @@ from constrained_ner.formats.matching import reject
 from constrained_ner.labels import slug
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.words import on_boundaries, one_line, units
-from tests.strategies import cases, labels, mutations, raw_cases, strings
+from tests.support.strategies import cases, labels, mutations, raw_cases, strings
 
 CASES = Path(__file__).parent / "cases"
 ROOT = Path(constrained_ner.__file__).parent

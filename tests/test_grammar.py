@@ -28,7 +28,7 @@ from constrained_ner.formats.grammar import Grammar, Level, Structure, load_sche
 from constrained_ner.formats.matching import byte_matcher, reject
 from constrained_ner.formats.parsing import parse
 from constrained_ner.words import on_boundaries, tokens
-from tests.strategies import cases, examples, label_sets, mutations, texts
+from tests.support.strategies import cases, examples, label_sets, mutations, texts
 
 every_format = pytest.mark.parametrize("name", list(FORMATS))
 

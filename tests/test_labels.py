@@ -9,7 +9,7 @@ from hypothesis import given
 
 from constrained_ner.errors import LabelError
 from constrained_ner.labels import check_labels, slug, unslug
-from tests.strategies import LABELS, labels, strings
+from tests.support.strategies import LABELS, labels, strings
 
 
 @pytest.mark.parametrize(

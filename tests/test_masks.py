@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.always_parses import draw_task
 from constrained_ner.engines.masks import Masks
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.formats import FORMATS
+from tests.support.adversaries import draw_task
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

@@ -37,7 +37,7 @@ from constrained_ner.evaluation import (
     uniner,
 )
 from constrained_ner.evaluation import resampling as resampling_module
-from tests.strategies import documents, examples
+from tests.support.strategies import documents, examples
 
 SUBSETS: dict[str, Metric] = {
     "nested": nested,

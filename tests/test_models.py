@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.always_parses import tiny_llama
 from constrained_ner.engines.models import (
     BASE_MODEL,
     LanguageModel,
@@ -21,6 +20,7 @@ from constrained_ner.engines.models import (
     wrap,
 )
 from constrained_ner.errors import ModelError
+from tests.support.models import tiny_llama
 
 
 def test_a_folder(tiny_folder: Path, tiny_model: LanguageModel) -> None:

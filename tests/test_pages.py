@@ -18,8 +18,8 @@ from click.testing import Result
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.pages import write_page
-from tests.test_cli import cner
-from tests.training_models import write_documents
+from tests.support.commands import cner
+from tests.support.training import write_documents
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

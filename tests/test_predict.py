@@ -12,7 +12,6 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.always_parses import tiny_llama
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel, wrap
@@ -24,6 +23,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target, prompt
 from constrained_ner.pipeline.scheduling import answer
+from tests.support.models import tiny_llama
 
 LABELS = ("Disease", "Anatomy")
 

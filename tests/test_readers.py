@@ -20,7 +20,7 @@ from constrained_ner.corpora import INPUT_FORMATS, detect_format, files, xml
 from constrained_ner.corpora import read as read_corpus
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
-from tests.strategies import examples
+from tests.support.strategies import examples
 from tests.test_corpora import mentions, pack, read
 
 TITLE = "Left and right knee pain"

@@ -12,7 +12,7 @@ from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, ta
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import FORMATS
 from constrained_ner.training.examples import Question, make_example
-from tests.training_models import TEN
+from tests.support.training import TEN
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -47,8 +47,8 @@ from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import script_data
+from tests.support.training import LABELS, TEN, silent, write_documents
 from tests.test_benchmark import write_cell
-from tests.training_models import LABELS, TEN, silent, write_documents
 
 MODEL = "tiny"
 DATA = Data("ten", TEN, LABELS, 1)

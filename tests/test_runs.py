@@ -24,7 +24,6 @@ import torch
 from rich.console import Console, Group
 from rich.text import Text
 
-from benchmarks.always_parses import tiny_llama
 from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
@@ -39,7 +38,8 @@ from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import CHUNK, run
 from tests.conftest import SAMPLES
-from tests.test_cli import cner
+from tests.support.commands import cner
+from tests.support.models import tiny_llama
 
 LABELS = ("Disease", "Anatomy")
 NOTE = "No fever. Left knee pain.\r\n\r\n😀 Asthma, e.g. in the lung.\n"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.pipeline.segments import SEGMENTS, segments, sentences, windows
-from tests.strategies import texts
+from tests.support.strategies import texts
 
 
 def short(most: int) -> Callable[[str], bool]:

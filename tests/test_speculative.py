@@ -17,22 +17,9 @@ import torch
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
     GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
-from benchmarks.always_parses import draw_task, small_vocabulary, tiny_llama
 from constrained_ner.documents import Document
 from constrained_ner.engines import drafts
 from constrained_ner.engines.base import Answer, Engine, Request
@@ -49,36 +36,8 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-
-ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig, {}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16}),
-    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 24}),
-    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"sliding_window": 24, "head_dim": 16}),
-    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 24, "head_dim": 16}),
-}
-
-
-def tiny(name: str) -> LanguageModel:
-    """A random model in float64, in which near-ties are rare."""
-    model_class, config_class, options = ARCHITECTURES[name]
-    tokenizer, vocabulary = small_vocabulary()
-    torch.manual_seed(0)
-    config = config_class(
-        vocab_size=vocabulary.size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.3,
-        **options,
-    )
-    return wrap(name, model_class(config).double().eval(), tokenizer)
+from tests.support.adversaries import draw_task
+from tests.support.models import ARCHITECTURES, small_vocabulary, tiny, tiny_llama
 
 
 def ask(engine: SpeculativeEngine, requests: Sequence[Request]) -> dict[Any, Answer | CnerError]:

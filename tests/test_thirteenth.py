@@ -13,7 +13,8 @@ NAME = "single_lines"
 
 DECODED = """
 from collections import Counter
-from benchmarks.always_parses import KINDS, run
+from benchmarks.always_parses import run
+from tests.support.adversaries import KINDS
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, get_format
@@ -46,6 +47,7 @@ def test_one_module_and_one_structure_are_a_format(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "constrained_ner", package, ignore=ignored)
     shutil.copytree(ROOT / "grammars", package / "grammars", ignore=ignored)
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=ignored)
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
     here = Path(__file__).parent / "thirteenth"
     shutil.copy(here / f"{NAME}.py", package / "formats")
     shutil.copy(here / f"{NAME}.lark", package / "grammars")

@@ -57,7 +57,7 @@ from constrained_ner.training.sampling import (
 )
 from constrained_ner.training.saving import card, describe
 from constrained_ner.training.scoring import score
-from tests.training_models import (
+from tests.support.training import (
     FAMILIES,
     LABELS,
     TEN,

@@ -23,7 +23,7 @@ from constrained_ner.training.recipe import Recipe, Report
 from constrained_ner.training.reporting import energy_of
 from constrained_ner.training.run import run
 from constrained_ner.training.scoring import FILE, load_results
-from tests.training_models import silent
+from tests.support.training import silent
 
 
 def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> None:

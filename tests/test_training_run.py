@@ -49,7 +49,7 @@ from constrained_ner.training.run import prepare, run
 from constrained_ner.training.sampling import Examples
 from constrained_ner.training.saving import as_kept
 from constrained_ner.training.scoring import score
-from tests.training_models import TEN, silent, write_documents
+from tests.support.training import TEN, silent, write_documents
 
 ROOT = Path(__file__).parent.parent
 

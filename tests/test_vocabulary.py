@@ -8,7 +8,6 @@ import pytest
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.always_parses import small_vocabulary, tiny_llama
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import wrap
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -18,6 +17,7 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
+from tests.support.models import small_vocabulary, tiny_llama
 
 
 @pytest.mark.parametrize("text", ["<end>", "a <end><pad> b", 'Answer: ["<end>"]', "<en<end>d>"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.words import covering, on_boundaries, one_line, tokens, units
-from tests.strategies import strings, texts
+from tests.support.strategies import strings, texts
 
 EXAMPLE = (
     "These results suggest that BCL6 plays a role in activated lymphocytes as an immediate "

@@ -22,7 +22,7 @@ from spacy.tokens import DocBin
 from constrained_ner.corpora import OUTPUT_FORMATS, Losses, detect_output_format, read, write
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
-from tests.strategies import documents, examples
+from tests.support.strategies import documents, examples
 
 SUFFIXES = {name: format.suffixes[0] for name, format in OUTPUT_FORMATS.items()}
 # What a format loses of every document, and so of these, too.
