@@ -25,7 +25,7 @@ from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.formats.matching import reject
 from constrained_ner.pipeline.conversation import Conversation
 from tests.support.adversaries import KINDS, draw_task
-from tests.support.models import small_vocabulary
+from tests.support.models import CORPUS, small_vocabulary
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
 LABELS = ("finding", "gene")
