@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from benchmarks.always_parses import CORPUS, decode_each, judge, run
+from benchmarks.always_parses import decode_each, judge, run
 from constrained_ner.documents import Document
 from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.models import LanguageModel
