@@ -42,8 +42,9 @@ def as_item(example: Example) -> dict[str, Any]:
 class Batches(torch.utils.data.Sampler[int]):
     """Examples that begin alike and are of like length together, in batches of one size.
 
-    The order hangs on the seed and the epoch only, so that a run that was stopped goes on with it.
-    The batch with the longest example comes first: where memory is short, that is known at once.
+    The order depends on the seed and the epoch only, so that a run that was stopped goes on with
+    it. The batch with the longest example comes first: where memory is short, that is known at
+    once.
 
     Parameters
     ----------

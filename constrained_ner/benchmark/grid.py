@@ -176,7 +176,7 @@ class Grid:
     Attributes
     ----------
     models: names: folders, packaged models or hub ids, or what `sources` says where to find.
-    documents, seed: the most documents of each data set, and what their draw hangs on.
+    documents, seed: the most documents of each data set, and the seed of their draw.
     max_new_tokens: of free answers; None derives it from each text, as it is for masked ones.
     country: ISO 3166 code of three letters; with it, energy and emissions are measured.
     """

@@ -26,8 +26,8 @@ def complete(
 
     Parameters
     ----------
-    matcher: stands behind `answer`; it is not changed.
-    answer: what is written so far. Half a character at its end is of no matter.
+    matcher: has taken the tokens of `answer`; it is not changed.
+    answer: what is written so far. Half a character at its end does no harm.
 
     Raises
     ------

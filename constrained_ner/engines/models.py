@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from outlines.models import Transformers
+from platformdirs import user_cache_path
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -302,7 +303,7 @@ def cache_folder() -> Path:
     """Where converted models are kept: `CNER_CACHE`, or the user's cache folder."""
     if folder := os.environ.get("CNER_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "constrained_ner"
+    return user_cache_path("constrained_ner")
 
 
 def packaged_model() -> Path:

@@ -155,7 +155,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         if dead:
             logits[dead] = -torch.inf
         if raw is not None:
-            # How likely a token is under the grammar does not hang on what is left of the budget.
+            # How likely a token is under the grammar does not depend on the budget that is left.
             self._pending = raw, finite(logits).log_softmax(-1)
         for i, before in closing.items():
             with self._about(i):

@@ -160,7 +160,7 @@ class ConstrainedSequence:
 
         Parameters
         ----------
-        consumed: the matcher stands behind it already.
+        consumed: the matcher has taken it already.
         """
         self.tokens.append(token)
         if self.ended or self.dead:

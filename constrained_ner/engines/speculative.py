@@ -458,7 +458,7 @@ class SpeculativeEngine(Engine):
         masked: torch.Tensor,
         raw: torch.Tensor | None,
     ) -> None:
-        """The same where the budget may cut in: what it lets through hangs on the tokens before.
+        """The same where the budget may cut in: what it lets through depends on the tokens before.
 
         Parameters
         ----------
@@ -469,7 +469,7 @@ class SpeculativeEngine(Engine):
         constrained.roll_back(len(draft.tokens))
         for place, drafted in enumerate([*draft.tokens, None]):
             here = slice(place, place + 1)
-            # How likely a token is under the grammar does not hang on what is left of the budget.
+            # How likely a token is under the grammar does not depend on the budget that is left.
             allowed = masked[here].clone() if raw is not None else masked[here]
             if constrained.slack() == 0:
                 with self.costs.timed("mask_seconds"):

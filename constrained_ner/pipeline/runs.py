@@ -1,8 +1,8 @@
 """Runs over many documents: records in a file as they come, and runs that go on where they stopped.
 
 The documents are answered in chunks, each with an engine of its own, so that what a record says
-hangs on nothing before its chunk. A run that was killed goes on with the chunk that it was in, and
-ends with the file that an uninterrupted run writes.
+depends on nothing before its chunk. A run that was killed goes on with the chunk that it was in,
+and ends with the file that an uninterrupted run writes.
 """
 
 from __future__ import annotations
