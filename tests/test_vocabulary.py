@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,3 +67,19 @@ def test_a_token_that_is_text_does_not_end_an_answer() -> None:
     assert Vocabulary(tokenizer, len(tokenizer), [text, tokenizer.eos_token_id]).ends == (0,)
     with pytest.raises(ModelError, match="ordinary text, too: expected a special one"):
         Vocabulary(tokenizer, len(tokenizer), [text])
+
+
+def test_an_end_that_is_an_added_token_and_not_special() -> None:
+    """Some models have no other; only a text that holds its very string is refused."""
+    tokenizer, _ = small_vocabulary()
+    tokenizer.add_tokens(["</s>"])
+    model = wrap("added", *tiny_llama(tokenizer=tokenizer))
+    end: Any = tokenizer.convert_tokens_to_ids("</s>")
+    vocabulary = Vocabulary(tokenizer, model.vocabulary.size, [end])
+    assert (vocabulary.ends, vocabulary.written_ends) == ((end,), ("</s>",))
+    predictor = Predictor(
+        replace(model, vocabulary=vocabulary), FORMATS["multi_term"], [Target(("a",))]
+    )
+    good, bad = predictor.predict([Document("1", "knee pain"), Document("2", "a </s> b")])
+    assert good.error is None
+    assert "the text has '</s>', with which the model ends its answers" in str(bad.error)

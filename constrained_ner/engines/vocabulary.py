@@ -32,6 +32,8 @@ class Vocabulary:
     ----------
     size: width of the model's logits, which may be larger than the tokenizer.
     ends: ids of the tokens that end an answer; the first one is what we write ourselves.
+    written_ends: the strings of those that the tokenizer has as added, not as special tokens: an
+        answer cannot hold them.
     """
 
     def __init__(self, tokenizer: Any, size: int, ends: Sequence[int]):
@@ -46,6 +48,11 @@ class Vocabulary:
         self.size = size
         # A token that is text, too, could not be told from the end where it is written as text.
         self.ends = tuple(end for end in ends if self.engine.is_special_token(end))
+        self.written_ends: tuple[str, ...] = ()
+        if not self.ends:
+            added = set(tokenizer.get_added_vocab().values())
+            self.ends = tuple(end for end in ends if end in added)
+            self.written_ends = tuple(self.bytes_of([end]).decode() for end in self.ends)
         if not self.ends:
             raise ModelError(
                 "each token that ends an answer is ordinary text, too: expected a special one"

@@ -302,6 +302,11 @@ class Predictor:
                 f"{turn.place}: the model's tokens cannot spell {turn.text[unspellable]!r} at "
                 f"offset {turn.segment[0] + unspellable}"
             )
+        for end in vocabulary.written_ends:
+            if self.level is Level.FAITHFUL and end in turn.text:
+                raise InputError(
+                    f"{turn.place}: the text has {end!r}, with which the model ends its answers"
+                )
         spelt = self.format.spelt(turn.text, turn.labels)
         unspellable = vocabulary.first_unspellable(spelt)
         if self.level is Level.FAITHFUL and unspellable is not None:
