@@ -72,14 +72,14 @@ def test_a_token_that_is_text_does_not_end_an_answer() -> None:
 def test_an_end_that_is_an_added_token_and_not_special() -> None:
     """Some models have no other; only a text that holds its very string is refused."""
     tokenizer, _ = small_vocabulary()
-    tokenizer.add_tokens(["</s>"])
+    tokenizer.add_tokens(["[END]"])
     model = wrap("added", *tiny_llama(tokenizer=tokenizer))
-    end: Any = tokenizer.convert_tokens_to_ids("</s>")
+    end: Any = tokenizer.convert_tokens_to_ids("[END]")
     vocabulary = Vocabulary(tokenizer, model.vocabulary.size, [end])
-    assert (vocabulary.ends, vocabulary.written_ends) == ((end,), ("</s>",))
+    assert (vocabulary.ends, vocabulary.written_ends) == ((end,), ("[END]",))
     predictor = Predictor(
         replace(model, vocabulary=vocabulary), FORMATS["multi_term"], [Target(("a",))]
     )
-    good, bad = predictor.predict([Document("1", "knee pain"), Document("2", "a </s> b")])
+    good, bad = predictor.predict([Document("1", "knee pain"), Document("2", "a [END] b")])
     assert good.error is None
-    assert "the text has '</s>', with which the model ends its answers" in str(bad.error)
+    assert "the text has '[END]', with which the model ends its answers" in str(bad.error)
