@@ -204,11 +204,16 @@ class Predictor:
                     found += before
         return found
 
+    def _about(self, target: Target, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels of the conversation of which these are a turn."""
+        every = self.format.conversations(target.labels)
+        return next(about for about in every if set(labels) <= set(about))
+
     def _messages(
         self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
     ) -> list[Message]:
         """The prompt for a turn that asks for these labels, after these answers."""
-        about = next(c for c in self.format.conversations(target.labels) if set(labels) <= set(c))
+        about = self._about(target, labels)
         guideline = target.guideline_for(about)
         talk = Conversation(
             self.format, text, about, target.dataset, index=self.index, guideline=guideline
@@ -223,10 +228,7 @@ class Predictor:
         by_labels = {
             other.labels: other for other in prediction.replies if other.segment == reply.segment
         }
-        about = next(
-            c for c in self.format.conversations(target.labels) if set(reply.labels) <= set(c)
-        )
-        turns = self.format.turns(about)
+        turns = self.format.turns(self._about(target, reply.labels))
         answers = [by_labels[labels].shown for labels in turns[: turns.index(reply.labels)]]
         chat = self._messages(text, target, reply.labels, answers)
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
