@@ -125,7 +125,7 @@ def test_what_the_model_was_trained_on(made: Callable[..., Results]) -> None:
     view = View(results)
     assert seen(view, view.groups[0]) is None
     for names, said in (
-        (["ten", "x"], "Manifest on other documents of ten."),
+        (["ten", "x"], "Trained on other documents of ten."),
         (["x"], "It was trained on none of the data sets."),
     ):
         results["trained"][MODEL] = names
@@ -507,7 +507,8 @@ def test_answers_that_failed(tmp_path: Path) -> None:
     for cell in grid.cells():
         write_cell(tmp_path, cell, DATA, {})
         path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
-        lines = [json.dumps({"id": document.id, "error": "too long"}) for document in TEN]
+        made_by = {"error": "too long", "format": cell.variant.format, "level": cell.level}
+        lines = [json.dumps({"id": document.id, **made_by}) for document in TEN]
         path.write_text("".join(f"{line}\n" for line in lines))
     page, _ = written(gathered(grid, tmp_path), tmp_path / "out")
     assert "too long" in page

@@ -153,7 +153,7 @@ class Source:
         return f"{self.model}, {self.level}"
 
     def group(self, configuration: str) -> Group | None:
-        """Manifest in a configuration; the model as it is has a name of its own."""
+        """Trained in a configuration; the model as it is has a name of its own."""
         wanted = "" if configuration == AS_IT_IS else configuration
         groups = (g for g in self.view.groups if g.model == self.model)
         return next((g for g in groups if g.configuration == wanted), None)

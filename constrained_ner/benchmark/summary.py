@@ -57,7 +57,7 @@ def seen(view: View, group: Group) -> Words | None:
     if not old:
         return Words("It was trained on none of the data sets.")
     return Words(
-        f"Manifest on other documents of {listed(old)}"
+        f"Trained on other documents of {listed(old)}"
         + (f"; {listed(new)} {'is' if len(new) == 1 else 'are'} new to it." if new else ".")
     )
 

@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llguidance import LLExecutor
 from llguidance.numpy import fill_next_token_bitmask_par_with_draft_tokens
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.pipeline.budget import derived_budget
+
+if TYPE_CHECKING:
+    from constrained_ner.engines.vocabulary import Vocabulary
 
 
 def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from constrained_ner.documents import Entity
-from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.formats import Format
 from constrained_ner.words import tokens
+
+if TYPE_CHECKING:
+    from constrained_ner.engines.vocabulary import Vocabulary
 
 # Calibrated on the annotated corpora: see `cner check`, which compares the longest gold answer
 # with this budget. The paper's fixed 128 tokens cut most multi_code answers off.
