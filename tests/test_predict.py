@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines import ENGINES, choose_engine
+from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Options, get_format
@@ -341,3 +343,29 @@ def test_what_the_tokens_cannot_spell_of_what_a_format_adds(name: str) -> None:
             assert f"which {name} needs" in str(prediction.error)
         else:
             assert prediction.error is None
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_does_what_it_declares(
+    name: str, tiny_model: LanguageModel, samples: list[Document]
+) -> None:
+    """Grammars, or else schemas; ends within the budget; probabilities of each token."""
+    if name == "xgrammar":
+        pytest.importorskip("xgrammar", reason="an extra")
+    made = choose_engine(name, tiny_model)
+    format, text = FORMATS["multi_term"], samples[0].text
+    grammar = format.grammar(text, LABELS, Level.SYNTAX) if made.capabilities.grammars else None
+    schema = None if made.capabilities.grammars else format.schema(LABELS)
+    waiting = [
+        Request(tiny_model.vocabulary.tokenize(text), budget, grammar, schema=schema, key=budget)
+        for budget in (4, 9, 40)
+    ]
+    engine = made.make(tiny_model, 2, record=made.capabilities.log_probabilities)
+    assert engine.capabilities == made.capabilities
+    found = {r.key: a for r, a in engine.decode(lambda: waiting.pop() if waiting else None)}
+    assert len(found) == 3
+    for budget, one in found.items():
+        assert isinstance(one, Answer)
+        assert len(one.tokens) <= budget
+        assert one.ended or not made.capabilities.budgets
+        assert len(one.steps) == len(one.tokens) * made.capabilities.log_probabilities

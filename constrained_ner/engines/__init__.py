@@ -15,7 +15,7 @@ from constrained_ner.errors import UnknownNameError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from constrained_ner.engines.base import Engine
+    from constrained_ner.engines.base import Capabilities, Engine
     from constrained_ner.engines.models import LanguageModel
 
 DEFAULT_ENGINE = "speculative"
@@ -30,12 +30,12 @@ class Chosen(NamedTuple):
     Attributes
     ----------
     make: the engine, of a model and a number of rows; see `Engine`.
-    takes_grammars: else it takes JSON schemas.
+    capabilities: what it can do.
     unsupported_reason: why it is not the speculative engine that was asked for; else empty.
     """
 
     make: Callable[..., Engine]
-    takes_grammars: bool
+    capabilities: Capabilities
     unsupported_reason: str = ""
 
 
@@ -52,7 +52,8 @@ def choose_engine(name: str, model: LanguageModel) -> Chosen:
     from constrained_ner.engines.speculative import SpeculativeEngine, unsupported_reason
 
     if name in SCHEMA_ENGINES:
-        return Chosen(partial(SchemaEngine, backend=name), takes_grammars=False)
+        return Chosen(partial(SchemaEngine, backend=name), SchemaEngine.capabilities)
     reason = unsupported_reason(model) if name == DEFAULT_ENGINE else ""
     speculative = name == DEFAULT_ENGINE and not reason
-    return Chosen(SpeculativeEngine if speculative else ReferenceEngine, True, reason)
+    chosen: type[Engine] = SpeculativeEngine if speculative else ReferenceEngine
+    return Chosen(chosen, chosen.capabilities, reason)

@@ -107,8 +107,8 @@ def _plain_generation(model: Any) -> Iterator[None]:
     transformers takes them for all that a caller does not set, and answers that copy, and end by
     their grammar, would be kept from it by many of them.
     """
-    own, made = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
-    model.generation_config = made
+    make: Any = GenerationConfig
+    own, model.generation_config = model.generation_config, make()
     try:
         yield
     finally:

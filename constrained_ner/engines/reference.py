@@ -116,9 +116,12 @@ def generate(
 
 
 class ReferenceEngine(Engine):
-    """Batches of requests, each batch to the end of its longest answer."""
+    """Batches of requests, greedy, each batch to the end of its longest answer.
 
-    capabilities = Capabilities(beams=True)
+    `generate` samples and searches by beams, too.
+    """
+
+    capabilities = Capabilities(sampling=False)
 
     def _decode(self, requests: Requests) -> Iterator[Answered]:
         following: Request | None = None

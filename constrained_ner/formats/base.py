@@ -347,7 +347,7 @@ class Format(ABC):
         return units(text, self.options.boundaries)
 
     def spelt(self, text: str, labels: Sequence[str]) -> str:
-        """All characters that an answer at the faithful level may take of the text, as it has them.
+        """The text, and then whatever else an answer at the faithful level may write of it.
 
         With the digits of offsets; a tokenizer that lacks one of them would lead into a dead end.
         """

@@ -114,7 +114,7 @@ class Predictor:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
             )
-        if not self._chosen.takes_grammars:
+        if not self._chosen.capabilities.grammars:
             if self.level is not Level.SYNTAX:
                 raise UnknownNameError(
                     f"the engine {self.engine} knows the syntax level only: it takes no grammar "
@@ -264,7 +264,7 @@ class Predictor:
         text, model, place = turn.text, self.model, turn.place
         prompt = model.encode(self._messages(text, turn.target, turn.labels, turn.answers))
         grammar = schema = None
-        if not self._chosen.takes_grammars:
+        if not self._chosen.capabilities.grammars:
             prompt += model.vocabulary.tokenize(_PREFIX)
             schema = self.format.schema(turn.labels)
         elif self.level is not Level.FREE:
@@ -297,26 +297,26 @@ class Predictor:
         except CnerError as error:
             error.args = (f"{turn.place}: {error}",)
             raise
-        vocabulary = self.model.vocabulary
-        unspellable = vocabulary.first_unspellable(turn.text)
-        if self.level is Level.FAITHFUL and unspellable is not None:
-            raise InputError(
-                f"{turn.place}: the model's tokens cannot spell {turn.text[unspellable]!r} at "
-                f"offset {turn.segment[0] + unspellable}"
-            )
+        if self.level is Level.FAITHFUL:
+            self._check_text(turn)
+        return grammar
+
+    def _check_text(self, turn: Turn) -> None:
+        """Whether the model's tokens can spell whatever an answer may take of the text."""
+        vocabulary, text = self.model.vocabulary, turn.text
         for end in vocabulary.written_ends:
-            if self.level is Level.FAITHFUL and end in turn.text:
+            if end in text:
                 raise InputError(
                     f"{turn.place}: the text has {end!r}, with which the model ends its answers"
                 )
-        spelt = self.format.spelt(turn.text, turn.labels)
-        unspellable = vocabulary.first_unspellable(spelt)
-        if self.level is Level.FAITHFUL and unspellable is not None:
-            raise InputError(
-                f"{turn.place}: the model's tokens cannot spell {spelt[unspellable]!r}, which "
-                f"{self.format.name} needs to write of this text"
-            )
-        return grammar
+        spelt = self.format.spelt(text, turn.labels)  # it begins with the text
+        at = vocabulary.first_unspellable(spelt)
+        if at is None:
+            return
+        what = f"{turn.place}: the model's tokens cannot spell {spelt[at]!r}"
+        if at < len(text):
+            raise InputError(f"{what} at offset {turn.segment[0] + at}")
+        raise InputError(f"{what}, which {self.format.name} needs to write of this text")
 
     def read(self, turn: Turn, answer: Answer) -> Reply | DecodingError:
         """Entities of an answer: settled where it was masked, salvaged where it was free.
@@ -325,7 +325,7 @@ class Predictor:
         """
         text, written = turn.text, answer.text
         shares = [step.allowed_mass for step in answer.steps]
-        if not self._chosen.takes_grammars:
+        if not self._chosen.capabilities.grammars:
             written = _respelled(written)
         settled: str | None = None
         problems: tuple[Problem, ...]
@@ -336,7 +336,7 @@ class Predictor:
             settled = None if self.level is Level.FREE else result.answer
             places = result.places
         except AnswerError as error:
-            if self.level is not Level.FREE and self._chosen.takes_grammars:
+            if self.level is not Level.FREE and self._chosen.capabilities.grammars:
                 return DecodingError(f"{turn.place}: {error}")
             decoded = self.format.decode(written, text, turn.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems

@@ -130,7 +130,7 @@ class _Preparation:
         self._most = ahead
         self._waiting: deque[tuple[_Pending, Turn]] = deque()
         self._first: deque[tuple[_Pending, Turn]] = deque()
-        self._propose: deque[tuple[_Pending, Turn, Future[Request | CnerError]]] = deque()
+        self._ready: deque[tuple[_Pending, Turn, Future[Request | CnerError]]] = deque()
         self._pool = ThreadPoolExecutor(1, "cner-preparation")
         self._alone = Lock()  # a tokenizer must not be used by two threads
 
@@ -149,14 +149,14 @@ class _Preparation:
             pending, turn = self._first.popleft()
             return pending, turn, self._request(turn)
         self._look_ahead()
-        if not self._propose:
+        if not self._ready:
             return None
-        pending, turn, request = self._propose.popleft()
+        pending, turn, request = self._ready.popleft()
         self._look_ahead()
         return pending, turn, request.result()
 
     def _look_ahead(self) -> None:
-        while len(self._propose) < self._most:
+        while len(self._ready) < self._most:
             while not self._waiting:
                 if (pair := next(self._source, None)) is None:
                     return
@@ -165,7 +165,7 @@ class _Preparation:
                 self._under_way.append(pending)
                 self._waiting.extend((pending, turn) for turn in pending.turns if not turn.before)
             pending, turn = self._waiting.popleft()
-            self._propose.append((pending, turn, self._pool.submit(self._request, turn)))
+            self._ready.append((pending, turn, self._pool.submit(self._request, turn)))
 
     def _request(self, turn: Turn) -> Request | CnerError:
         predictor = turn.predictor
