@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from constrained_ner.cli import Group
 from constrained_ner.cli.corpora import corpora
 from constrained_ner.corpora import read
-from constrained_ner.corpora.catalogue import CORPORA, SPLITS, Corpus, Download, get_corpus
+from constrained_ner.corpora.catalogue import CORPORA, SPLITS, Download, PublishedCorpus, get_corpus
 from constrained_ner.corpora.prepare import Prepared, fetch, prepare
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError, UnknownNameError
@@ -72,7 +72,7 @@ def tar(folder: Path, path: Path) -> Path:
     return path
 
 
-def small(name: str, sentences: tuple[int, int, int], mentions: tuple[int, ...]) -> Corpus:
+def small(name: str, sentences: tuple[int, int, int], mentions: tuple[int, ...]) -> PublishedCorpus:
     """A corpus of the catalogue, with counts for a copy of a few sentences."""
     return replace(get_corpus(name), sentences=sentences, mentions=mentions)
 
@@ -94,7 +94,7 @@ def test_the_papers_table_1() -> None:
 
 
 @pytest.mark.parametrize("corpus", CORPORA.values(), ids=lambda corpus: corpus.name)
-def test_entry(corpus: Corpus) -> None:
+def test_entry(corpus: PublishedCorpus) -> None:
     assert corpus.source.startswith(("https://", "http://"))
     assert set(corpus.merged) <= set(corpus.labels)
     if corpus.downloads:  # what can be had is counted

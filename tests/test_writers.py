@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from spacy.tokens import DocBin
 
-from constrained_ner.corpora import OUTPUT_FORMATS, Losses, detect_output_format, read, write
+from constrained_ner.corpora import (
+    OUTPUT_FORMATS,
+    ConversionLosses,
+    detect_output_format,
+    read,
+    write,
+)
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from tests.support.strategies import documents, examples
@@ -34,7 +40,7 @@ ALWAYS = {
 }
 READABLE = [name for name in OUTPUT_FORMATS if name != "docbin"]
 
-Case = tuple[Losses, list[Document]]
+Case = tuple[ConversionLosses, list[Document]]
 
 
 def written(items: Sequence[Document], folder: Path, name: str, **options: Any) -> Case:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constrained_ner.corpora.catalogue import CORPORA, SEED, SPLITS, Corpus, Download, get_corpus
+from constrained_ner.corpora.catalogue import (
+    CORPORA,
+    SEED,
+    SPLITS,
+    Download,
+    PublishedCorpus,
+    get_corpus,
+)
 
 if TYPE_CHECKING:
     from constrained_ner.corpora.prepare import Prepared
@@ -102,7 +109,7 @@ def prepare(name: str, path: Path | None, download: bool, folder: Path | None, s
 
 
 @contextmanager
-def _progress(corpus: Corpus) -> Iterator[Callable[[Download, int], None]]:
+def _progress(corpus: PublishedCorpus) -> Iterator[Callable[[Download, int], None]]:
     """A bar for each file on a terminal, none elsewhere."""
     if not sys.stderr.isatty():
         yield lambda file, done: None
@@ -125,7 +132,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
-def _text(corpus: Corpus, full: bool = False) -> str:
+def _text(corpus: PublishedCorpus, full: bool = False) -> str:
     sentences = zip(corpus.sentences, SPLITS, strict=True)
     fields = {
         "labels": ", ".join(corpus.labels),

@@ -27,15 +27,15 @@ from constrained_ner.corpora import (
     pubtator,
     text,
 )
-from constrained_ner.corpora.files import BOM, LOGGER, File, Source, opened
-from constrained_ner.corpora.losses import Losses
+from constrained_ner.corpora.conversion_losses import ConversionLosses
+from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 __all__ = [
     "INPUT_FORMATS",
     "OUTPUT_FORMATS",
-    "Losses",
+    "ConversionLosses",
     "detect_format",
     "detect_output_format",
     "read",
@@ -57,11 +57,11 @@ class FileFormat:
 
 
 @dataclass(frozen=True)
-class SourceFormat:
+class FileSetFormat:
     """A format in which a document comes out of several files."""
 
-    recognises: Callable[[Source], bool]
-    read: Callable[[Source], Records]
+    recognises: Callable[[FileSet], bool]
+    read: Callable[[FileSet], Records]
 
 
 def _is_jsonl(file: File) -> bool:
@@ -72,11 +72,11 @@ def _is_jsonl(file: File) -> bool:
 
 
 # The first one that recognises a path reads it.
-INPUT_FORMATS: dict[str, FileFormat | SourceFormat] = {
-    "cadec": SourceFormat(brat.recognises_cadec, brat.read_cadec),
-    "brat": SourceFormat(brat.recognises, brat.read),
-    "chemdner": SourceFormat(chemdner.recognises, chemdner.read),
-    "bc2gm": SourceFormat(bc2gm.recognises, bc2gm.read),
+INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
+    "cadec": FileSetFormat(brat.recognises_cadec, brat.read_cadec),
+    "brat": FileSetFormat(brat.recognises, brat.read),
+    "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
+    "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
@@ -96,12 +96,12 @@ def file_format(file: File) -> str | None:
     return next((name for name, format in formats if format.recognises(file)), None)
 
 
-def _detect(source: Source) -> str:
+def _detect(file_set: FileSet) -> str:
     for name, format in INPUT_FORMATS.items():
-        if isinstance(format, SourceFormat) and format.recognises(source):
+        if isinstance(format, FileSetFormat) and format.recognises(file_set):
             return name
     examples: dict[str, str] = {}
-    for file in source.files.values():
+    for file in file_set.files.values():
         found = file_format(file)
         if found:
             examples.setdefault(found, file.name)
@@ -112,10 +112,10 @@ def _detect(source: Source) -> str:
         examples.pop("conll", None)
     names = ", ".join(sorted(INPUT_FORMATS))
     if not examples:
-        raise InputError(f"format not recognised: name one of {names}", source.path)
+        raise InputError(f"format not recognised: name one of {names}", file_set.path)
     if len(examples) > 1:
         several = ", ".join(f"{name} ({file})" for name, file in examples.items())
-        raise InputError(f"holds files of several formats, {several}: name one", source.path)
+        raise InputError(f"holds files of several formats, {several}: name one", file_set.path)
     return next(iter(examples))
 
 
@@ -126,8 +126,8 @@ def detect_format(path: str | Path) -> str:
     ------
     InputError: the path is missing, is of no known format, or holds files of several.
     """
-    with opened(path) as source:
-        return _detect(source)
+    with opened(path) as file_set:
+        return _detect(file_set)
 
 
 def read(path: str | Path, input_format: str | None = None) -> Records:
@@ -150,8 +150,8 @@ def read(path: str | Path, input_format: str | None = None) -> Records:
     seen: set[str] = set()
     again: list[str] = []
     try:
-        with opened(path) as source:
-            for record in records_of(source, input_format or _detect(source)):
+        with opened(path) as file_set:
+            for record in records_of(file_set, input_format or _detect(file_set)):
                 if isinstance(record, Document):
                     if record.id in seen:
                         again.append(record.id)
@@ -162,22 +162,22 @@ def read(path: str | Path, input_format: str | None = None) -> Records:
             LOGGER.warning("%s: %d ids come again, %r the first", path, len(again), again[0])
 
 
-def records_of(source: Source, name: str) -> Records:
-    """What the files of a source hold, read in the format of this name."""
+def records_of(file_set: FileSet, name: str) -> Records:
+    """What the files of a file set hold, read in the format of this name."""
     format = INPUT_FORMATS[name]
-    if isinstance(format, SourceFormat):
-        yield from format.read(source)
+    if isinstance(format, FileSetFormat):
+        yield from format.read(file_set)
         return
-    files = list(source.files.values())
-    if source.is_file:
+    files = list(file_set.files.values())
+    if file_set.is_file:
         yield from format.read(files[0])
         return
     files = [file for file in files if format.recognises(file) or name == "lines"]
     if not files:
-        raise InputError(f"holds no file of the format {name}", source.path)
-    if len(files) < len(source.files):
-        passed = len(source.files) - len(files)
-        LOGGER.info("%s: %d other files passed over", source.path, passed)
+        raise InputError(f"holds no file of the format {name}", file_set.path)
+    if len(files) < len(file_set.files):
+        passed = len(file_set.files) - len(files)
+        LOGGER.info("%s: %d other files passed over", file_set.path, passed)
     for file in files:
         try:
             yield from format.read(file)
@@ -240,7 +240,7 @@ def write(
     path: str | Path,
     output_format: str | None = None,
     **options: Any,
-) -> Losses:
+) -> ConversionLosses:
     """Write documents as they come; a file appears under its name when it is complete.
 
     Parameters
@@ -265,7 +265,7 @@ def write(
     unknown = set(options) - set(format.options)
     if unknown:
         raise InputError(f"the format {name} has no option {', '.join(sorted(unknown))}")
-    losses = Losses()
+    losses = ConversionLosses()
     counted = losses.counting(documents)
     try:
         if name == "brat":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from constrained_ner.corpora.beside import Layout, Place
-from constrained_ner.corpora.files import File, Source
+from constrained_ner.corpora.files import File, FileSet
+from constrained_ner.corpora.paired_files import PairedFiles, Place
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -20,30 +20,30 @@ MENTIONS = "GENE.eval"
 Row = tuple[int, int, str]  # first and last character, surface
 
 
-def _texts(source: Source) -> list[File]:
+def _texts(file_set: FileSet) -> list[File]:
     """The `.in` files; of a single `.eval` file the one beside it."""
-    given = [file for file in source.files.values() if file.suffix == ".in"]
-    if not given and any(file.suffix == ".eval" for file in source.files.values()):
-        given = [file for file in source.beside.values() if file.suffix == ".in"]
+    given = [file for file in file_set.files.values() if file.suffix == ".in"]
+    if not given and any(file.suffix == ".eval" for file in file_set.files.values()):
+        given = [file for file in file_set.beside.values() if file.suffix == ".in"]
     return given
 
 
-def recognises(source: Source) -> bool:
-    return bool(_texts(source))
+def recognises(file_set: FileSet) -> bool:
+    return bool(_texts(file_set))
 
 
-def read(source: Source) -> Iterator[Document | InputError]:
+def read(file_set: FileSet) -> Iterator[Document | InputError]:
     """A document for each sentence, its id the one of the file.
 
     Raises
     ------
     InputError: there is no `.in` file.
     """
-    texts = _texts(source)
+    texts = _texts(file_set)
     if not texts:
-        raise InputError("holds no .in file", source.path)
+        raise InputError("holds no .in file", file_set.path)
     for file in texts:
-        yield from _LAYOUT.read(file, source.find(str(file.path.with_name(MENTIONS))))
+        yield from _FILES.read(file, file_set.find(str(file.path.with_name(MENTIONS))))
 
 
 def _sentence(line: str) -> tuple[Document, Place[Row]]:
@@ -71,4 +71,4 @@ def _row(line: str) -> tuple[str, Row]:
     return id, (first, last, surface)
 
 
-_LAYOUT = Layout(_sentence, _row, "an id, a space and a sentence", "ID|first last|surface")
+_FILES = PairedFiles(_sentence, _row, "an id, a space and a sentence", "ID|first last|surface")

@@ -17,7 +17,7 @@ from typing import Any
 
 from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.layout import lay_out
+from constrained_ner.corpora.passages import lay_out
 from constrained_ner.documents import Document, Passage
 from constrained_ner.errors import InputError, MissingExtraError
 

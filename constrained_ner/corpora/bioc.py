@@ -14,9 +14,9 @@ from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
 from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.layout import cover, lay_out
-from constrained_ner.corpora.losses import Losses
+from constrained_ner.corpora.passages import cover, lay_out
 from constrained_ner.corpora.xml import Node, subtrees
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -187,7 +187,7 @@ def read_json(file: File) -> Iterator[Document | InputError]:
 SOURCE = "constrained_ner"
 
 
-def _records(documents: Iterable[Document], losses: Losses) -> Iterator[Record]:
+def _records(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[Record]:
     for document in documents:
         passages = cover(document, losses) or [Passage("", 0, 0)]
         yield {
@@ -232,7 +232,7 @@ def _passage(document: Document, passage: Passage, entities: list[tuple[int, Ent
     }
 
 
-def write_json(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+def write_json(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """One collection, a document a line."""
     head = json.dumps({"source": SOURCE, "date": "", "key": "", "version": "1.0", "infons": {}})
     file.write(head[:-1] + ', "documents": [')
@@ -242,7 +242,7 @@ def write_json(documents: Iterable[Document], file: TextIO, losses: Losses) -> N
     file.write("\n]}\n")
 
 
-def write_xml(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """One collection. Characters that XML cannot hold are written as U+FFFD."""
 
     def clean(text: str, document: Document) -> str:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
-from constrained_ner.corpora.files import BOM, LOGGER, File, Source, clean_name, decode
-from constrained_ner.corpora.losses import Losses, Names
+from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
+from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name, decode
 from constrained_ner.corpora.text import text_of
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -63,25 +63,25 @@ def t_rows(file: File, passed: Counter[str]) -> Iterator[Annotation]:
         yield Annotation(file.place, number, label, fragments, surface)
 
 
-def _pairs(source: Source) -> dict[str, dict[str, File]]:
+def _pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
     """By id: the files `.txt` and `.ann`."""
     pairs: dict[str, dict[str, File]] = {}
-    for file in source.files.values():
+    for file in file_set.files.values():
         if file.suffix in (".ann", ".txt"):
             pairs.setdefault(file.id, {})[file.suffix] = file
-    for pair in pairs.values() if source.is_file else ():
+    for pair in pairs.values() if file_set.is_file else ():
         (given,) = pair.values()
         other = {".txt": ".ann", ".ann": ".txt"}[given.suffix]
-        found = source.find(given.path.with_suffix(other).name)
+        found = file_set.find(given.path.with_suffix(other).name)
         if found:
             pair[other] = found
     return pairs
 
 
-def cadec_pairs(source: Source) -> dict[str, dict[str, File]]:
+def cadec_pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
     """By id: the files of `text` and `original`."""
     pairs: dict[str, dict[str, File]] = {}
-    for file in source.files.values():
+    for file in file_set.files.values():
         folder = file.path.parent.name.lower()
         suffix = {"text": ".txt", "original": ".ann"}.get(folder)
         if suffix == file.suffix:
@@ -89,20 +89,20 @@ def cadec_pairs(source: Source) -> dict[str, dict[str, File]]:
     return pairs
 
 
-def recognises(source: Source) -> bool:
-    if cadec_pairs(source) and recognises_cadec(source):
+def recognises(file_set: FileSet) -> bool:
+    if cadec_pairs(file_set) and recognises_cadec(file_set):
         return False
-    pairs = _pairs(source)
-    if source.is_file:
+    pairs = _pairs(file_set)
+    if file_set.is_file:
         return any(".ann" in pair for pair in pairs.values())
     return any(len(pair) == 2 for pair in pairs.values())
 
 
-def recognises_cadec(source: Source) -> bool:
-    return any(len(pair) == 2 for pair in cadec_pairs(source).values())
+def recognises_cadec(file_set: FileSet) -> bool:
+    return any(len(pair) == 2 for pair in cadec_pairs(file_set).values())
 
 
-def read(source: Source) -> Iterator[Document | InputError]:
+def read(file_set: FileSet) -> Iterator[Document | InputError]:
     """A folder (with its subfolders), an archive, or the pair of one `.txt` or `.ann` file.
 
     Ids are the files' paths below the folder or in the archive, without suffix; documents come
@@ -114,19 +114,19 @@ def read(source: Source) -> Iterator[Document | InputError]:
     ------
     InputError: there is no `.txt` and no `.ann`.
     """
-    yield from _read(source, _pairs(source), "holds no .ann or .txt file")
+    yield from _read(file_set, _pairs(file_set), "holds no .ann or .txt file")
 
 
-def read_cadec(source: Source) -> Iterator[Document | InputError]:
+def read_cadec(file_set: FileSet) -> Iterator[Document | InputError]:
     """CADEC as it is distributed: `text/NAME.txt` with `original/NAME.ann`; otherwise as `read`."""
-    yield from _read(source, cadec_pairs(source), "holds no text/*.txt or original/*.ann")
+    yield from _read(file_set, cadec_pairs(file_set), "holds no text/*.txt or original/*.ann")
 
 
 def _read(
-    source: Source, pairs: dict[str, dict[str, File]], none: str
+    file_set: FileSet, pairs: dict[str, dict[str, File]], none: str
 ) -> Iterator[Document | InputError]:
     if not pairs:
-        raise InputError(none, source.path)
+        raise InputError(none, file_set.path)
     repairs: Counter[str] = Counter()
     try:
         for id, pair in sorted(pairs.items()):
@@ -135,7 +135,7 @@ def _read(
             except InputError as error:
                 yield error
     finally:  # also when the caller stops early
-        log_repairs(repairs, source.path)
+        log_repairs(repairs, file_set.path)
 
 
 def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document:
@@ -175,7 +175,7 @@ def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
-def write(documents: Iterable[Document], folder: Path, losses: Losses) -> None:
+def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
     """A folder of pairs, made anew.
 
     Labels may hold no white space in these files: it is written as `_`.

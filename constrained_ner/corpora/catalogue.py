@@ -28,7 +28,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class PublishedCorpus:
     """One corpus.
 
     Attributes
@@ -82,7 +82,7 @@ _MTL_LICENCE = (
 _MIRROR = "a mirror on GitHub, pinned by commit and checksum: "
 
 _ALL = (
-    Corpus(
+    PublishedCorpus(
         name="anatem",
         title="AnatEM, anatomical entity mentions",
         labels=("Anatomy",),
@@ -151,7 +151,7 @@ _ALL = (
             ),
         ),
     ),
-    Corpus(
+    PublishedCorpus(
         name="bc2gm",
         title="BioCreative II gene mentions",
         labels=("GENE",),
@@ -206,7 +206,7 @@ _ALL = (
             ),
         ),
     ),
-    Corpus(
+    PublishedCorpus(
         name="bc4chemd",
         title="BioCreative IV CHEMDNER, chemical mentions",
         labels=("Chemical",),
@@ -240,7 +240,7 @@ _ALL = (
         origin="not fetched: its licence is not stated. Take it from the official page.",
         aliases=("chemdner", "chemd"),
     ),
-    Corpus(
+    PublishedCorpus(
         name="bc5cdr",
         title="BioCreative V chemicals and diseases",
         labels=("Chemical", "Disease"),
@@ -287,7 +287,7 @@ _ALL = (
         ),
         aliases=("cdr",),
     ),
-    Corpus(
+    PublishedCorpus(
         name="cadec",
         title="CADEC, CSIRO adverse drug event corpus",
         labels=("ADR", "Disease", "Drug", "Finding", "Symptom"),
@@ -312,7 +312,7 @@ _ALL = (
         cut="random",
         by_line=True,
     ),
-    Corpus(
+    PublishedCorpus(
         name="genia",
         title="GENIA 3.02, term annotation",
         labels=("DNA", "RNA", "cell_line", "cell_type", "protein"),
@@ -358,7 +358,7 @@ _ALL = (
         cut="order",
         aliases=("genia_ner",),
     ),
-    Corpus(
+    PublishedCorpus(
         name="ncbi-disease",
         title="NCBI disease corpus",
         labels=("Disease",),
@@ -419,7 +419,7 @@ _ALL = (
         ),
         aliases=("ncbi",),
     ),
-    Corpus(
+    PublishedCorpus(
         name="pgxcorpus",
         title="PGxCorpus, pharmacogenomics",
         labels=(
@@ -475,7 +475,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def get_corpus(name: str) -> Corpus:
+def get_corpus(name: str) -> PublishedCorpus:
     """A corpus by its name or an alias, whatever their case, `-`, `_` and spaces.
 
     Raises

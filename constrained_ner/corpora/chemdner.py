@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from constrained_ner.corpora.beside import Layout, Place
-from constrained_ner.corpora.files import File, Source
-from constrained_ner.corpora.layout import title_and_abstract
+from constrained_ner.corpora.files import File, FileSet
+from constrained_ner.corpora.paired_files import PairedFiles, Place
+from constrained_ner.corpora.passages import title_and_abstract
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -22,41 +22,41 @@ TEXTS, MENTIONS = "abstracts", "annotations"
 Row = tuple[str, int, int, str, str]  # T or A, start, end, surface, class
 
 
-def _pairs(source: Source) -> list[tuple[File, File | None]]:
+def _pairs(file_set: FileSet) -> list[tuple[File, File | None]]:
     pairs = []
-    for file in source.files.values():
+    for file in file_set.files.values():
         name = file.path.name
         if TEXTS in name and file.suffix in (".txt", ".tsv"):
-            other = source.find(str(file.path.with_name(name.replace(TEXTS, MENTIONS))))
+            other = file_set.find(str(file.path.with_name(name.replace(TEXTS, MENTIONS))))
             pairs.append((file, other))
     if not pairs:  # the file of annotations is given, and its texts stand beside it
-        for file in source.files.values():
+        for file in file_set.files.values():
             name = file.path.name
-            texts = source.find(str(file.path.with_name(name.replace(MENTIONS, TEXTS))))
+            texts = file_set.find(str(file.path.with_name(name.replace(MENTIONS, TEXTS))))
             if MENTIONS in name and texts:
                 pairs.append((texts, file))
     return pairs
 
 
-def recognises(source: Source) -> bool:
+def recognises(file_set: FileSet) -> bool:
     return any(
         lines and lines[0].count("\t") == 2 and lines[0].split("\t")[0].isdecimal()
-        for lines in (texts.head_lines for texts, _ in _pairs(source))
+        for lines in (texts.head_lines for texts, _ in _pairs(file_set))
     )
 
 
-def read(source: Source) -> Iterator[Document | InputError]:
+def read(file_set: FileSet) -> Iterator[Document | InputError]:
     """A document for each abstract; passages are `title` and `abstract`.
 
     Raises
     ------
     InputError: there is no file of abstracts.
     """
-    pairs = _pairs(source)
+    pairs = _pairs(file_set)
     if not pairs:
-        raise InputError(f"holds no *.{TEXTS}.txt", source.path)
+        raise InputError(f"holds no *.{TEXTS}.txt", file_set.path)
     for texts, mentions in pairs:
-        yield from _LAYOUT.read(texts, mentions)
+        yield from _FILES.read(texts, mentions)
 
 
 def _abstract(line: str) -> tuple[Document, Place[Row]]:
@@ -78,7 +78,7 @@ def _row(line: str) -> tuple[str, Row]:
     return id, (part, int(start), int(end), surface, label)
 
 
-_LAYOUT = Layout(
+_FILES = PairedFiles(
     _abstract,
     _row,
     "id, title and abstract, separated by TABs",

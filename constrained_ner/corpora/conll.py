@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.losses import Losses, Names
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.words import covering, one_line, tokens
@@ -220,7 +220,7 @@ def read_nested(file: File) -> Iterator[Document | InputError]:
 class _Rows:
     """A document's tokens, and its mentions as ranges of tokens."""
 
-    def __init__(self, document: Document, words: str, losses: Losses, labels: Names):
+    def __init__(self, document: Document, words: str, losses: ConversionLosses, labels: Names):
         self.words: list[str] = []
         spans = []
         for start, end in tokens(document.text, words):
@@ -250,7 +250,7 @@ class _Rows:
 
 
 def _documents(
-    documents: Iterable[Document], words: str, losses: Losses
+    documents: Iterable[Document], words: str, losses: ConversionLosses
 ) -> Iterator[tuple[Document, _Rows]]:
     labels = Names("labels", losses)
     for document in documents:
@@ -262,7 +262,9 @@ def _documents(
             losses.add("texts without a word, left out", document)
 
 
-def write(documents: Iterable[Document], file: TextIO, losses: Losses, words: str = "fine") -> None:
+def write(
+    documents: Iterable[Document], file: TextIO, losses: ConversionLosses, words: str = "fine"
+) -> None:
     """Two columns, IOB2. Of mentions that overlap the longest is kept, of equal ones the first.
 
     Parameters
@@ -283,7 +285,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: Losses, words: st
 
 
 def write_nested(
-    documents: Iterable[Document], file: TextIO, losses: Losses, words: str = "fine"
+    documents: Iterable[Document], file: TextIO, losses: ConversionLosses, words: str = "fine"
 ) -> None:
     """As many columns of tags as the corpus needs, the innermost mentions first.
 

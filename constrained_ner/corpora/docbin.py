@@ -12,14 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.corpora.losses import Losses
+from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.documents import Document
 from constrained_ner.errors import MissingExtraError
 
 SPAN_GROUP = "sc"
 
 
-def write(documents: Iterable[Document], path: Path, losses: Losses) -> None:
+def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -> None:
     """Raises `MissingExtraError` without spaCy."""
     try:
         import spacy

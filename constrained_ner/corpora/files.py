@@ -193,7 +193,7 @@ class File:
 
 
 @dataclass
-class Source:
+class FileSet:
     """What a path names: one file, a folder with its subfolders, or an archive.
 
     Attributes
@@ -220,7 +220,7 @@ def is_archive(path: str | Path) -> bool:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Source]:
+def opened(path: str | Path) -> Iterator[FileSet]:
     """The files that a path names. Archives are read where they are, never unpacked.
 
     Raises
@@ -230,17 +230,17 @@ def opened(path: str | Path) -> Iterator[Source]:
     path = Path(path)
     if path.is_dir():
         names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        yield Source(path, _by_name(File.on_disk(path / name, name) for name in names))
+        yield FileSet(path, _by_name(File.on_disk(path / name, name) for name in names))
     elif not path.exists():
         raise InputError("no such file or folder", path)
     elif not is_archive(path):
         folder = path.absolute().parent
         neighbours = {file.name: File.on_disk(path.parent / file.name) for file in _files(folder)}
-        yield Source(path, {path.name: File.on_disk(path)}, neighbours)
+        yield FileSet(path, {path.name: File.on_disk(path)}, neighbours)
     elif path.suffix.lower() == ".zip":
         yield from _zip(path)
     else:
-        yield Source(path, _tar(path))
+        yield FileSet(path, _tar(path))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -294,7 +294,7 @@ def _tar(path: Path) -> dict[str, File]:
     return _by_name(iter(files))
 
 
-def _zip(path: Path) -> Iterator[Source]:
+def _zip(path: Path) -> Iterator[FileSet]:
     try:
         archive = zipfile.ZipFile(path)
     except _CANNOT_OPEN as error:
@@ -312,7 +312,7 @@ def _zip(path: Path) -> Iterator[Source]:
 
     with archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-        yield Source(
+        yield FileSet(
             path,
             _by_name(
                 File(name.lstrip("/"), f"{path}/{name}", opener(name, f"{path}/{name}"))

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.losses import Losses
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
@@ -124,7 +124,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 yield InputError(f"not JSON: {error}", file.place, number)
 
 
-def write(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """One record a line: everything is kept."""
     for document in documents:
         file.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")

@@ -24,14 +24,14 @@ from typing import Any
 
 from constrained_ner.corpora import (
     INPUT_FORMATS,
-    SourceFormat,
+    FileSetFormat,
     file_format,
     records_of,
     write,
 )
-from constrained_ner.corpora.catalogue import SEED, SPLITS, Corpus, Download
+from constrained_ner.corpora.catalogue import SEED, SPLITS, Download, PublishedCorpus
 from constrained_ner.corpora.download import download
-from constrained_ner.corpora.files import LOGGER, File, Source, is_archive, opened, sha256_of
+from constrained_ner.corpora.files import LOGGER, File, FileSet, is_archive, opened, sha256_of
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 
@@ -49,7 +49,7 @@ _NO_ANNOTATIONS = ("text", "lines")
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitAsRead:
     """One split as it was read.
 
     Attributes
@@ -57,7 +57,8 @@ class Split:
     origin: the file, folder or archive that it comes from, below the path that was given.
     files: the names of those on disk; the path that was given is the empty name.
     family: the folder and the format, which the other splits of the same copy share.
-    cut: how it was cut out of the whole corpus, as in `Corpus`; None: it is one of the copy's own.
+    cut: how it was cut out of the whole corpus, as in `PublishedCorpus`; None: it is one of the
+        copy's own.
     remarks: what was left out in reading. `log`: what the reader logged.
     """
 
@@ -96,13 +97,13 @@ class Prepared:
     differences: from the published counts and labels, and what was left out.
     """
 
-    corpus: Corpus
-    splits: tuple[Split, ...]
+    corpus: PublishedCorpus
+    splits: tuple[SplitAsRead, ...]
     seed: int | None
     differences: tuple[str, ...]
 
 
-def prepare(corpus: Corpus, path: Path, folder: Path, seed: int = SEED) -> Prepared:
+def prepare(corpus: PublishedCorpus, path: Path, folder: Path, seed: int = SEED) -> Prepared:
     """Write train.jsonl, dev.jsonl, test.jsonl and corpus.json into `folder`.
 
     Parameters
@@ -135,7 +136,7 @@ def prepare(corpus: Corpus, path: Path, folder: Path, seed: int = SEED) -> Prepa
 
 
 def fetch(
-    corpus: Corpus,
+    corpus: PublishedCorpus,
     folder: Path,
     progress: Callable[[Download, int], None] = lambda file, done: None,
 ) -> None:
@@ -174,12 +175,12 @@ def _named(parts: Sequence[str]) -> tuple[str | None, int]:
     return last, next(index for name, index in found if name == last)
 
 
-def _sources(path: Path) -> Iterator[tuple[str, Source]]:
+def _file_sets(path: Path) -> Iterator[tuple[str, FileSet]]:
     """What `path` holds: its loose files, and each archive of a folder with its name."""
-    with opened(path) as source:
-        archives = [name for name in source.files if path.is_dir() and is_archive(name)]
-        loose = {name: file for name, file in source.files.items() if name not in archives}
-        yield "", Source(path, loose, source.beside)
+    with opened(path) as file_set:
+        archives = [name for name in file_set.files if path.is_dir() and is_archive(name)]
+        loose = {name: file for name, file in file_set.files.items() if name not in archives}
+        yield "", FileSet(path, loose, file_set.beside)
     for name in archives:
         try:
             with opened(path / name) as inner:
@@ -192,12 +193,12 @@ def _sources(path: Path) -> Iterator[tuple[str, Source]]:
 _Group = Mapping[str, tuple[File, str]]
 
 
-def _candidates(corpus: Corpus, path: Path, seed: int) -> Iterator[Split]:
+def _candidates(corpus: PublishedCorpus, path: Path, seed: int) -> Iterator[SplitAsRead]:
     """Every split that can be made of what is there."""
-    for archive, source in _sources(path):
+    for archive, file_set in _file_sets(path):
         packed = (archive,) if archive or not path.is_dir() else ()  # one file on disk holds all
         groups: dict[tuple[str | None, str], dict[str, tuple[File, str]]] = defaultdict(dict)
-        for name, file in source.files.items():
+        for name, file in file_set.files.items():
             if file.path.stem.upper() not in _NOT_DATA:
                 parts = (*PurePosixPath(archive).parts, *file.path.parts)
                 split, index = _named(parts)
@@ -207,13 +208,15 @@ def _candidates(corpus: Corpus, path: Path, seed: int) -> Iterator[Split]:
         for (split, folder), group in groups.items():
             if split is None and corpus.cut is None:
                 continue
-            for format, files in _by_format(source, group):
+            for format, files in _by_format(file_set, group):
                 name, (_, part) = next(iter(files.items()))
                 whole = archive or (name if len(files) == 1 else "")
                 read = _read(
                     corpus,
-                    Source(path, {name: file for name, (file, _) in files.items()}, source.beside),
-                    Split(
+                    FileSet(
+                        path, {name: file for name, (file, _) in files.items()}, file_set.beside
+                    ),
+                    SplitAsRead(
                         name=split or "",
                         origin=(str(PurePosixPath(folder, part)) if split else whole) or path.name,
                         format=format,
@@ -231,11 +234,13 @@ def _candidates(corpus: Corpus, path: Path, seed: int) -> Iterator[Split]:
                     yield read
 
 
-def _by_format(source: Source, files: _Group) -> Iterator[tuple[str, _Group]]:
+def _by_format(file_set: FileSet, files: _Group) -> Iterator[tuple[str, _Group]]:
     """The files that belong together, with their format; those without annotations are not."""
-    whole = Source(source.path, {name: file for name, (file, _) in files.items()}, source.beside)
+    whole = FileSet(
+        file_set.path, {name: file for name, (file, _) in files.items()}, file_set.beside
+    )
     for name, format in INPUT_FORMATS.items():
-        if isinstance(format, SourceFormat) and format.recognises(whole):
+        if isinstance(format, FileSetFormat) and format.recognises(whole):
             yield name, files
             return
     found: dict[tuple[str, str], dict[str, tuple[File, str]]] = defaultdict(dict)
@@ -259,7 +264,7 @@ def _dev_ids(groups: Mapping[tuple[str | None, str], _Group]) -> dict[str, str]:
     }
 
 
-def _dev_cut_out(train: Split, dev_ids: Mapping[str, str]) -> Iterator[Split]:
+def _dev_cut_out(train: SplitAsRead, dev_ids: Mapping[str, str]) -> Iterator[SplitAsRead]:
     """A training split that holds the dev split, as two."""
     dev = [record for record in train.documents if record.id in dev_ids]
     if not dev:
@@ -271,7 +276,7 @@ def _dev_cut_out(train: Split, dev_ids: Mapping[str, str]) -> Iterator[Split]:
     yield replace(train, name="dev", records=tuple(dev), files=files)
 
 
-def _cut(corpus: Corpus, whole: Split, seed: int) -> Iterator[Split]:
+def _cut(corpus: PublishedCorpus, whole: SplitAsRead, seed: int) -> Iterator[SplitAsRead]:
     """The splits of a corpus that comes in one piece."""
     records = list(whole.records)
     sizes = corpus.sentences
@@ -296,14 +301,16 @@ def _draw(id: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{PurePosixPath(id).name}".encode(errors="replace")).digest()
 
 
-def _chosen(corpus: Corpus, path: Path, candidates: Sequence[Split]) -> tuple[Split, ...]:
+def _chosen(
+    corpus: PublishedCorpus, path: Path, candidates: Sequence[SplitAsRead]
+) -> tuple[SplitAsRead, ...]:
     """For each split the candidate that is nearest to the published one.
 
     Nearest in the number of sentences; then of the copy whose three splits are nearest together;
     then in the number of mentions.
     """
 
-    def off(split: Split) -> tuple[int, int]:
+    def off(split: SplitAsRead) -> tuple[int, int]:
         index = SPLITS.index(split.name)
         documents = abs(len(split.documents) - corpus.sentences[index])
         if len(corpus.mentions) < len(SPLITS):
@@ -315,7 +322,7 @@ def _chosen(corpus: Corpus, path: Path, candidates: Sequence[Split]) -> tuple[Sp
         best = families[split.family]
         best[split.name] = min(off(split)[0], best.get(split.name, sys.maxsize))
 
-    def rank(split: Split) -> tuple[int, int, int, str]:
+    def rank(split: SplitAsRead) -> tuple[int, int, int, str]:
         family = families[split.family].values()
         together = sum(family) if len(family) == len(SPLITS) else sys.maxsize
         return off(split)[0], together, off(split)[1], split.origin
@@ -359,14 +366,14 @@ def _held_back() -> Iterator[list[logging.LogRecord]]:
         LOGGER.removeFilter(hold)
 
 
-def _read(corpus: Corpus, source: Source, split: Split) -> Split:
+def _read(corpus: PublishedCorpus, file_set: FileSet, split: SplitAsRead) -> SplitAsRead:
     """The split with its records: the paper's labels, and sentences where the corpus has posts."""
     merged = {old: new for new, olds in corpus.merged.items() for old in olds}
     records: list[Document | InputError] = []
     dropped: Counter[str] = Counter()
     with _held_back() as log:
         try:
-            for record in records_of(source, split.format):
+            for record in records_of(file_set, split.format):
                 if isinstance(record, InputError):
                     records.append(record)
                     continue
@@ -418,7 +425,7 @@ def _lines(document: Document, dropped: Counter[str]) -> Iterator[Document]:
 # ---- checking and reporting ---------------------------------------------------------------------
 
 
-def _differences(corpus: Corpus, splits: Sequence[Split]) -> Iterator[str]:
+def _differences(corpus: PublishedCorpus, splits: Sequence[SplitAsRead]) -> Iterator[str]:
     for split, sentences in zip(splits, corpus.sentences, strict=True):
         count = len(split.documents)
         if count != sentences:

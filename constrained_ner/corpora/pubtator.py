@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.layout import GAP, title_and_abstract
-from constrained_ner.corpora.losses import Losses, Names
+from constrained_ner.corpora.passages import GAP, title_and_abstract
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -142,7 +142,7 @@ def _split(document: Document) -> int:
     return len(document.text)
 
 
-def write(documents: Iterable[Document], file: TextIO, losses: Losses) -> None:
+def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """Title and abstract are the first passage and the rest, or the first line and the rest."""
     ids, labels = Names("ids", losses), Names("labels", losses)
     for document in documents:

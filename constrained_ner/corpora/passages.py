@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from constrained_ner.corpora.losses import Losses
+from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.documents import Document, Passage
 from constrained_ner.errors import InputError
 
@@ -49,7 +49,7 @@ def title_and_abstract(title: str, abstract: str) -> tuple[str, tuple[Passage, .
     return lay_out([(0, title), (start, abstract)]), tuple(passages)
 
 
-def cover(document: Document, losses: Losses) -> list[Passage]:
+def cover(document: Document, losses: ConversionLosses) -> list[Passage]:
     """Passages that hold the whole text, but for the gaps; those without a type have none."""
     found: list[Passage] = []
 

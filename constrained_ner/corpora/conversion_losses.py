@@ -11,7 +11,7 @@ from constrained_ner.words import one_line
 
 
 @dataclass
-class Losses:
+class ConversionLosses:
     """Counts by kind, and the first case of each.
 
     Attributes
@@ -73,7 +73,7 @@ class Names:
     Where two would be written alike, the later one gets `~2`, `~3` and so on.
     """
 
-    def __init__(self, what: str, losses: Losses):
+    def __init__(self, what: str, losses: ConversionLosses):
         self.what, self.losses = what, losses
         self.written: dict[str, str] = {}
         self.used: Counter[str] = Counter()

@@ -18,7 +18,7 @@ Place = Callable[[Row], tuple[str, int, int, str]]
 
 
 @dataclass(frozen=True)
-class Layout(Generic[Row]):
+class PairedFiles(Generic[Row]):
     """How the lines of the two files are made.
 
     Attributes
