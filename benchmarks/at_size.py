@@ -30,7 +30,7 @@ from constrained_ner.formats import get_format
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.runs import run
+from constrained_ner.pipeline.runs import Run
 from tests.support.models import tiny_llama
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
@@ -65,7 +65,7 @@ def curve(lines: int, points: int) -> list[dict[str, float]]:
     documents = (Document(str(n), text) for n, text in enumerate(islice(sentences(), lines)))
     found, started = [], perf_counter()
     with TemporaryDirectory() as folder:
-        predictions = run(predictor(), documents, Path(folder) / "out.jsonl")
+        predictions = Run(documents, Path(folder) / "out.jsonl").answer(predictor)
         for number, _ in enumerate(predictions, 1):
             if number % (lines // points) == 0:
                 seconds = round(perf_counter() - started, 1)

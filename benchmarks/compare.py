@@ -16,28 +16,29 @@ import argparse
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.benchmark.blocks import EMPTY, number, percent
-from constrained_ner.benchmark.grid import Grid, load_data, run, variants_of
+from constrained_ner.benchmark.gather import gather
+from constrained_ner.benchmark.grid import ALL, Grid, Way, load_sample, run, variants_of
 from constrained_ner.benchmark.report import write_report
-from constrained_ner.benchmark.results import gather
+from constrained_ner.benchmark.results import FILE, Results
 from constrained_ner.benchmark.view import (
-    FREE,
     View,
+    answers,
     cost,
-    health_sum,
-    metric,
-    scores_of,
+    f1_of,
+    parsed,
+    seconds,
+    strict,
     untrue,
 )
 from constrained_ner.cli.benchmark import Bar
 from constrained_ner.corpora.files import sha256_of
-from constrained_ner.evaluation import Counts
-from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.training.saving import card
@@ -71,7 +72,7 @@ def main() -> None:
     paths[OWN] = ROOT / "constrained_ner" / "samples" / "sentences.jsonl"
     names = arguments.data.split(",")
     sizes = dict.fromkeys(CORPORA, arguments.documents) | {OWN: SHOWN}
-    data = [load_data(paths[name], name, sizes[name])[0] for name in names]
+    data = [load_sample(paths[name], name, sizes[name])[0] for name in names]
     grid = Grid(
         (DEFAULT_MODEL,),
         tuple(data),
@@ -83,15 +84,14 @@ def main() -> None:
     if not arguments.report:
         with Bar(grid, arguments.output) as bar:
             run(grid, arguments.output, bar.progress, arguments.processes)
-    results = gather(grid, arguments.output, texts=[OWN])
-    results["weights"] = weights_of(DEFAULT_MODEL)
-    save(results, arguments.results)
+    found = gather(grid, arguments.output, texts=[OWN])
+    save(replace(found, weights=weights_of(DEFAULT_MODEL)), arguments.results)
     results = load(arguments.results)
     write_report(results, arguments.results)
     if set(CORPORA) <= set(names):
         CARD.write_text(card_of(results), encoding="utf-8")
         write_table(results)
-    print(f"{len(results['cells'])} cells; written to {arguments.results}", file=sys.stderr)
+    print(f"{len(results.cells)} cells; written to {arguments.results}", file=sys.stderr)
 
 
 def weights_of(model: str) -> str:
@@ -100,28 +100,31 @@ def weights_of(model: str) -> str:
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
-def save(results: dict[str, Any], folder: Path) -> None:
+def save(results: Results, folder: Path) -> None:
     """In `results.json`, and the cells in a file for each data set; numbers to five digits."""
-    cells = folder / "cells"
-    cells.mkdir(parents=True, exist_ok=True)
-    parts = {folder / "results.json": {key: results[key] for key in results if key != "cells"}}
-    for name in {data["name"] for data in results["data"]}:
-        found = [cell for cell in results["cells"] if cell["data"] == name]
-        parts[cells / f"{name}.json"] = {"cells": found}
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    written = results.to_json()
+    cells = written.pop("cells")
+    parts = {folder / FILE: written}
+    for data in results.data:
+        of_data = [cell for cell in cells if cell["data"] == data.name]
+        parts[_cells(folder, data.name)] = {"cells": of_data}
     for path, part in parts.items():
         text = json.dumps(_rounded(part), ensure_ascii=False, separators=(",", ":"))
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> dict[str, Any]:
+def load(folder: Path) -> Results:
     """What `save` has written."""
-    results: dict[str, Any] = json.loads((folder / "results.json").read_bytes())
-    results["cells"] = [
-        cell
-        for data in results["data"]
-        for cell in json.loads((folder / "cells" / f"{data['name']}.json").read_bytes())["cells"]
-    ]
-    return results
+    written = json.loads((folder / FILE).read_bytes())
+    files = [_cells(folder, data["name"]) for data in written["data"]]
+    cells = [cell for file in files for cell in json.loads(file.read_bytes())["cells"]]
+    return Results.from_json({**written, "cells": cells})
+
+
+def _cells(folder: Path, name: str) -> Path:
+    """The file of the cells of a data set."""
+    return folder / "cells" / f"{name}.json"
 
 
 def _rounded(value: Any) -> Any:
@@ -132,31 +135,28 @@ def _rounded(value: Any) -> Any:
     return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def card_of(results: dict[str, Any]) -> str:
+def card_of(results: Results) -> str:
     """The card of the default model, with the scores on the data sets that it was trained for.
 
     Without them where they are those of other weights.
     """
     trained = load_manifest(DEFAULT_MODEL)
     assert trained is not None
-    if results["weights"] != weights_of(DEFAULT_MODEL):
+    if results.weights != weights_of(DEFAULT_MODEL):
         without: str = card(trained, {})
         return without
     known = {dataset.name for dataset in trained.datasets}
-    fields = ("gold", "found", "predicted", "correct")
     scores = {
-        (cell["data"], cell["format"], cell["level"]): Counts(
-            *(cell["scores"]["strict"][name] for name in fields)
-        )
-        for cell in results["cells"]
-        if cell["data"] in known and cell["variant"] == cell["format"]
+        (cell.data, cell.variant.format, str(cell.level)): strict(result).counts
+        for result in results.cells
+        if (cell := result.cell).data in known and not cell.variant.suffix
     }
-    most = max(data["documents"] for data in results["data"] if data["name"] in known)
-    text: str = card(trained, scores, f"Up to {most} documents of each, seed {results['seed']}.")
+    most = max(data.documents for data in results.data if data.name in known)
+    text: str = card(trained, scores, f"Up to {most} documents of each, seed {results.seed}.")
     return text
 
 
-def write_table(results: dict[str, Any]) -> None:
+def write_table(results: Results) -> None:
     """F1 of each format over all entities of the corpora, and how often free answers fail.
 
     Of corpora that were answered freely and under the strictest masks in all formats; the other
@@ -169,19 +169,22 @@ def write_table(results: dict[str, Any]) -> None:
         name
         for name in view.names
         if name != OWN
-        and all(view.draws(group, way, [name]) for way in product(FORMATS, (FREE, strictest)))
+        and all(
+            view.draws(group, Way(variant, level), [name])
+            for variant, level in product(ALL, (Level.FREE, strictest))
+        )
     ]
     rows = []
     for variant in view.variants_of(group):
-        of_level = {level: view.draws(group, (variant, level), corpora) for level in view.levels}
+        of_level = {level: view.draws(group, Way(variant, level), corpora) for level in view.levels}
         f1 = [
-            number(scores_of(draws[0], metric("strict")).f1 or 0.0) if draws else EMPTY.text
+            number(f1_of(draws[0], strict) or 0.0) if draws else EMPTY.text
             for draws in of_level.values()
         ]
-        (free,), (masked,) = of_level[FREE], of_level[strictest]
-        seconds = (cost(masked, "seconds") or 0.0) / (cost(free, "seconds") or 1.0)
-        parsed = percent(health_sum(free, "parsed"), health_sum(free, "answers"))
-        rows.append([variant, *f1, parsed, str(untrue(free)), number(seconds, 2)])
+        (free,), (masked,) = of_level[Level.FREE], of_level[strictest]
+        times = (cost(masked, seconds) or 0.0) / (cost(free, seconds) or 1.0)
+        rate = percent(parsed(free), answers(free))
+        rows.append([str(variant), *f1, rate, str(untrue(free)), number(times, 2)])
     levels = [f"F1, {level}" for level in view.levels]
     last = f"{strictest}: times free's seconds"
     put("compare", ["format", *levels, "free: parse", "free: untrue", last], rows)

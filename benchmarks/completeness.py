@@ -21,7 +21,8 @@ from typing import Any
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import BASE_MODEL, load_vocabulary, packaged_model
+from constrained_ner.engines.converted import BASE_MODEL, packaged_model
+from constrained_ner.engines.models import load_vocabulary
 from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level

@@ -54,6 +54,7 @@ from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import Target
 
 from .page import put
 
@@ -82,7 +83,7 @@ def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> 
         kept, _ = format.expressible(document, asked, Level.FAITHFUL)
         gold = format.encode(Document("", document.text, kept), asked, Level.FAITHFUL)
         grammar = format.grammar(document.text, asked, Level.FAITHFUL)
-        prompt = model.encode(Conversation(format, document.text, asked).messages())
+        prompt = model.encode(Conversation(format, document.text, Target(asked)).messages())
         ahead = partial(format.propose_draft, text=document.text)
         question = Request(prompt, FAR, grammar, document.id, name, ahead)
         tokens = (*model.vocabulary.tokenize(gold), model.vocabulary.ends[0])

@@ -25,15 +25,14 @@ from time import perf_counter
 from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
-from constrained_ner.benchmark.grid import PACKAGES, Data, load_data
+from constrained_ner.benchmark.grid import PACKAGES, CorpusSample, load_sample
 from constrained_ner.engines.models import LanguageModel, device_name, load_model
 from constrained_ner.errors import ModelError
 from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
+from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest, load_manifest
 from constrained_ner.pipeline.predictor import Predictor
-from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.task import task_for
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, by_document, dev_score, load_results, load_rows
@@ -67,12 +66,12 @@ def main(given: Sequence[str] | None = None) -> None:
     known = {model: said_by(model) for model in models}
     names = arguments.formats.split(",") if arguments.formats else []
     formats = list(FORMATS) if names == ["all"] else [get_format(name).name for name in names]
-    samples: dict[str, Data] = {}
+    samples: dict[str, CorpusSample] = {}
     for dataset in (dataset for said in known.values() for dataset in said.datasets):
         name = dataset.name
         if name not in samples:
             path = arguments.corpora / name / "dev.jsonl"
-            samples[name], broken = load_data(path, name, arguments.documents, arguments.seed)
+            samples[name], broken = load_sample(path, name, arguments.documents, arguments.seed)
             for error in broken:
                 print(f"left out: {error}", file=sys.stderr)
     scores = {
@@ -102,7 +101,7 @@ def measure(
     model: str,
     trained: Manifest,
     formats: Sequence[str],
-    samples: Mapping[str, Data],
+    samples: Mapping[str, CorpusSample],
     arguments: argparse.Namespace,
 ) -> Scores:
     """The counts of a model, those that the output has and those that it lacks."""
@@ -152,7 +151,7 @@ def answered(
     model: LanguageModel,
     trained: Manifest,
     dataset: Dataset,
-    sample: Data,
+    sample: CorpusSample,
     format: str,
     batch_size: int,
 ) -> list[Counts]:
@@ -161,7 +160,7 @@ def answered(
     predictor = Predictor(
         model,
         asked.format,
-        [Target(dataset.labels, dataset.name, dataset.guideline, dataset.guidelines)],
+        [dataset],
         LEVEL,
         batch_size,
         index=asked.index,
@@ -171,7 +170,7 @@ def answered(
     return counts
 
 
-def fingerprint(sample: Data) -> str:
+def fingerprint(sample: CorpusSample) -> str:
     """Of documents and their entities."""
     digest = hashlib.sha256()
     for document in sample.documents:
@@ -191,14 +190,14 @@ def over(scores: Scores, format: str, datasets: Iterable[str]) -> list[Counts]:
     return [counts for dataset in datasets for counts in scores[dataset, format]]
 
 
-def pooled(scores: Scores, seed: int) -> dict[str, dict[str, Any]]:
+def pooled(scores: Scores, seed: int) -> dict[str, DevScore]:
     """By format what `Manifest.dev` holds, the best first."""
     datasets = list(dict.fromkeys(dataset for dataset, _ in scores))
     entries = {
         format: dev_score(over(scores, format, datasets), LEVEL, seed)
         for format in formats_of(scores)
     }
-    return dict(sorted(entries.items(), key=lambda item: -item[1]["f1"]))
+    return dict(sorted(entries.items(), key=lambda item: -item[1].f1))
 
 
 def table(scores: Scores, seed: int) -> str:
@@ -206,10 +205,10 @@ def table(scores: Scores, seed: int) -> str:
     datasets = list(dict.fromkeys(dataset for dataset, _ in scores))
     rows = []
     for format, entry in pooled(scores, seed).items():
-        low, high = entry["interval"] or (None, None)
+        low, high = entry.interval or (None, None)
         each = [sum(scores[dataset, format], Counts()).scores.f1 for dataset in datasets]
         interval = f"{number(low)} to {number(high)}"
-        rows.append([format, number(entry["f1"]), interval, *map(number, each)])
+        rows.append([format, number(entry.f1), interval, *map(number, each)])
     return lined(["format", "F1", "95 %", *datasets], rows)
 
 

@@ -44,6 +44,7 @@ import transformers
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.kv_cache import cache_argument
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -467,16 +468,18 @@ class Steps:
         ids = torch.randint(100, model.config.vocab_size, (batch, context), generator=generator)
         self.model = model
         with torch.inference_mode():
-            self.cache = model(ids, use_cache=True, logits_to_keep=1).past_key_values
+            self.argument = cache_argument(model)
+            output = model(ids, use_cache=True, logits_to_keep=1)
+            self.cache = getattr(output, self.argument)
         self.token = ids[:, -1:]
 
     def time(self) -> float:
         """Seconds of the next step."""
         with torch.inference_mode():
             started = perf_counter()
-            output = self.model(self.token, past_key_values=self.cache, use_cache=True)
+            output = self.model(self.token, use_cache=True, **{self.argument: self.cache})
             seconds = perf_counter() - started
-        self.cache = output.past_key_values
+        self.cache = getattr(output, self.argument)
         return seconds
 
 

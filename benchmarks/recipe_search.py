@@ -118,10 +118,9 @@ def gold_of(recipe: Recipe, model: LanguageModel, documents: int) -> list[Exampl
         train = load_corpus(data, data.train)
         dev = load_corpus(data, data.train.with_name("dev.jsonl"), train.corpus)
         for format in FORMATS:
-            sampling = Sampling((format,), documents, shuffle_labels=False, index=1.0)
+            sampling = Sampling((format,), dev=documents, index=1.0)
             questions += draw(dev.corpus, "dev", 0, sampling)
-    found: list[Example] = build(questions, model)
-    return found
+    return [example for examples in build(questions, model) for example in examples]
 
 
 def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:

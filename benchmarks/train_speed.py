@@ -30,8 +30,8 @@ from constrained_ner.engines.models import device_name, load_model
 from constrained_ner.training.cache import FILE
 from constrained_ner.training.data import Drawn, draw_examples
 from constrained_ner.training.loop import _with_lora
-from constrained_ner.training.recipe import Data, Lora, Optimisation, Recipe
-from constrained_ner.training.sampling import Examples
+from constrained_ner.training.recipe import CorpusFiles, Lora, Optimisation, Recipe
+from constrained_ner.training.sampling import Sampling
 
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
 ROOT = Path(__file__).parent.parent
@@ -50,9 +50,9 @@ def recipe_of(corpora: Path, examples: int, batch: int) -> Recipe:
         evaluations=1,
     )
     return Recipe(
-        tuple(Data(corpora / name / "train.jsonl", name=name) for name in CORPORA),
+        tuple(CorpusFiles(train=corpora / name / "train.jsonl", name=name) for name in CORPORA),
         lora=Lora(16, 32),
-        examples=Examples(train=examples // len(CORPORA), shuffle_labels=False),
+        examples=Sampling(train=examples // len(CORPORA), shuffle_labels=False),
         training=steps,
     )
 

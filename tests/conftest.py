@@ -14,7 +14,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.pipeline.manifest import Dataset, Manifest
+from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
 from constrained_ner.training.recipe import Recipe
 from tests.support.models import small_vocabulary, tiny_llama
 from tests.support.training import LABELS, model_of, save_model, short_recipe, write_documents
@@ -50,8 +50,8 @@ def scored_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     Manifest(
         "tiny",
         ("multi_term", "multi_tag"),
-        (Dataset("ten", LABELS),),
-        dev={"multi_term": {"f1": 0.2}, "multi_tag": {"f1": 0.6}},
+        (Dataset(LABELS, "ten"),),
+        dev={"multi_term": DevScore(0.2), "multi_tag": DevScore(0.6)},
     ).save(folder)
     return folder
 

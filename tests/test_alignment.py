@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +15,7 @@ from constrained_ner.formats.alignment import (
     fragmented,
     occurrences,
 )
-from constrained_ner.words import on_boundaries
+from tests.support.alignment import alignments, places
 from tests.support.strategies import strings, texts
 
 Item = tuple[str, str]
@@ -183,7 +181,7 @@ words = st.lists(st.sampled_from(["a", "b", "c", "a-b", "bb"]), min_size=1, max_
 def test_fragments_are_the_innermost_windows(text: list[str], surface: str) -> None:
     """Against all alignments there are."""
     together = "".join(text)
-    every = list(alignments(surface, together, 0))
+    every = list(alignments(surface, together))
     split = {span(f) for f in every if len(f) > 1}
     innermost = sorted(
         (start, end)
@@ -203,17 +201,17 @@ def span(fragments: Fragments) -> tuple[int, int]:
     return fragments[0][0], fragments[-1][1]
 
 
-def alignments(surface: str, text: str, start: int) -> Iterator[Fragments]:
-    parts = surface.split(" ")
-    for last in range(1, len(parts) + 1):
-        piece, rest = " ".join(parts[:last]), " ".join(parts[last:])
-        for span in occurrences(piece, text, start):
-            if not on_boundaries(*span, text):
-                continue
-            if last == len(parts):
-                yield (span,)
-            else:
-                yield from ((span, *others) for others in alignments(rest, text, span[1]))
+@given(
+    text=st.lists(st.sampled_from(["a", "b", "c", "a-b", "bb", " ", "\t"]), max_size=16),
+    surface=words.filter(lambda w: len(w) < 5).map(" ".join),
+)
+def test_a_surface_names_the_places_that_there_are(text: list[str], surface: str) -> None:
+    """What the same surface is aligned to when it comes again and again."""
+    together = "".join(text)
+    expected = places(surface, together)
+    aligner = Aligner(together)
+    found = list(iter(lambda: aligner.leftmost(surface, "x"), None))
+    assert found == expected or not expected
 
 
 def test_a_long_and_foreign_surface_is_given_up() -> None:

@@ -24,6 +24,7 @@ from constrained_ner.formats import FORMATS, Feature, Format, Options, get_forma
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.formats.matching import reject
 from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import Target
 from tests.support.adversaries import KINDS, draw_task
 from tests.support.models import CORPUS, small_vocabulary
 
@@ -72,7 +73,7 @@ def test_a_batch_of_all_formats_on_a_random_model(
         answers = generate(
             tiny_model,
             [
-                tiny_model.encode(Conversation(f, d.text, labels).messages())
+                tiny_model.encode(Conversation(f, d.text, Target(labels)).messages())
                 for f, d, labels in jobs
             ],
             [length + extra for length in shortest],
@@ -90,7 +91,8 @@ def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -
         grammars = [grammar_of(format), grammar_of(format, text=CORPUS[-1])]
         texts = [TEXT, CORPUS[-1]]
         prompts = [
-            tiny_model.encode(Conversation(format, text, labels).messages()) for text in texts
+            tiny_model.encode(Conversation(format, text, Target(labels)).messages())
+            for text in texts
         ]
         budgets = [len(tiny_model.vocabulary.tokenize(g.empty)) + 30 for g in grammars]
         for options in (
@@ -110,7 +112,7 @@ def test_beams_under_a_mask_can_beat_greedy(tiny_model: LanguageModel) -> None:
     """Were the rows mixed up, the scores would be those of other answers."""
     format = FORMATS["multi_term"]
     grammar = Grammar("letters", Level.SYNTAX, 'start: "x" /[a-d]{5}/\n', "xaaaa", lambda p: (), 0)
-    prompt = tiny_model.encode(Conversation(format, TEXT, LABELS).messages())
+    prompt = tiny_model.encode(Conversation(format, TEXT, Target(LABELS)).messages())
     model = tiny_model.steerable.model
 
     def score(tokens: tuple[int, ...]) -> float:
@@ -189,7 +191,9 @@ def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel
 @pytest.mark.model
 def test_the_same_on_a_real_model(smollm2: LanguageModel, samples: list[Document]) -> None:
     format = FORMATS["multi_term"]
-    prompts = [smollm2.encode(Conversation(format, d.text, LABELS).messages()) for d in samples[:4]]
+    prompts = [
+        smollm2.encode(Conversation(format, d.text, Target(LABELS)).messages()) for d in samples[:4]
+    ]
     free = generate(smollm2, prompts, [24] * 4)
     processor = GrammarLogitsProcessor(smollm2.vocabulary, [anything()] * 4)
     masked = generate(smollm2, prompts, [24] * 4, processor=processor)
@@ -303,7 +307,7 @@ def test_every_unfinished_answer_can_be_finished(
                 break
             path.append(int(rng.choice(options)))
             assert matcher.consume_token(path[-1])
-        rest = complete(matcher, vocabulary.text_of(path), grammar, vocabulary)
+        rest = complete(matcher, path, grammar, vocabulary)
         grown = vocabulary.growth(grammar.markers) * len(path)
         assert len(rest) <= least + grammar.largest_growth + grown
         task.format.decode(vocabulary.text_of([*path, *rest]), task.text, task.labels)
@@ -381,7 +385,9 @@ def test_fragments_that_are_missing_are_written_in_time(
 
 def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:
     grammar = grammar_of(FORMATS["multi_triple"])
-    prompt = tiny_model.encode(Conversation(FORMATS["multi_triple"], TEXT, LABELS).messages())
+    prompt = tiny_model.encode(
+        Conversation(FORMATS["multi_triple"], TEXT, Target(LABELS)).messages()
+    )
     # Far from its end the budget takes no part in the mask.
     answer = generate(tiny_model, [prompt], [600], [grammar], record=True)[0]
     assert len(answer.steps) == len(answer.tokens)
@@ -463,7 +469,7 @@ def test_a_tag_just_opened_is_soon_closed(
         matcher = vocabulary.matcher(grammar)
         tokens = vocabulary.tokenize(written)
         assert matcher.consume_tokens(tokens), written
-        plan = complete(matcher, written, grammar, vocabulary)
+        plan = complete(matcher, tokens, grammar, vocabulary)
         assert len(plan) <= 1 + len("x") + sum(len(closes) for _, closes in grammar.markers)
 
 

@@ -33,7 +33,7 @@ def model(tiny_folder: Path, tmp_path: Path) -> Path:
     """A tiny model, trained on `ten` in two formats, with its card."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
-    trained = Manifest("tiny", ("multi_term", "multi_tag"), (Dataset("ten", LABELS),))
+    trained = Manifest("tiny", ("multi_term", "multi_tag"), (Dataset(LABELS, "ten"),))
     trained.save(folder)
     (folder / "README.md").write_text(card(trained, {}))
     return folder
@@ -116,12 +116,9 @@ def test_what_is_wrong_is_said_first(given: list[str], tiny_folder: Path) -> Non
 def test_tables() -> None:
     entries = pooled(SCORES, 7)
     assert list(entries) == ["multi_tag", "multi_term"]
-    assert entries["multi_term"]["f1"] == pytest.approx(2 / 3, abs=1e-4)
-    assert {key: entries["multi_tag"][key] for key in ("documents", "entities", "seed")} == {
-        "documents": 3,
-        "entities": 3,
-        "seed": 7,
-    }
+    assert entries["multi_term"].f1 == pytest.approx(2 / 3, abs=1e-4)
+    best = entries["multi_tag"]
+    assert (best.documents, best.entities, best.seed) == (3, 3, 7)
     assert "| multi_term | 0.667 | 0.000 to 1.000 | 0.500 | 1.000 |" in table(SCORES, 7)
     # Only what both have is compared.
     second = {("one", "multi_term"): [HIT, HIT], ("three", "multi_term"): [MISS]}
@@ -132,4 +129,4 @@ def test_tables() -> None:
 
 def test_nothing_to_find_is_no_score() -> None:
     score = dev_score([Counts()], Level.FAITHFUL, 0)
-    assert (score["f1"], score["interval"], score["entities"]) == (0.0, None, 0)
+    assert (score.f1, score.interval, score.entities) == (0.0, None, 0)

@@ -18,6 +18,7 @@ from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import Target
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,7 +71,7 @@ def test_one_sentence_is_as_the_page_says(smollm2: LanguageModel) -> None:
     page = (ROOT / "docs" / "one_sentence.md").read_text(encoding="utf-8")
     text, labels = "Aspirin eased the knee pain.", ("Disease", "Chemical")
     format = get_format("multi_term")
-    chat = Conversation(format, text, labels).messages()
+    chat = Conversation(format, text, Target(labels)).messages()
     for line in [
         *chat[0]["content"].splitlines(),
         *format.grammar(text, labels, Level.FAITHFUL).source.strip().splitlines(),

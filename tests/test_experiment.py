@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constrained_ner.benchmark.experiment import load_experiment, plan, run_experiment
-from constrained_ner.errors import InputError
+from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.training.sampling import CONFIGURATIONS
-from tests.support.training import silent, write_documents
+from tests.support.training import TEN, silent, write_documents
 
 ROOT = Path(__file__).parent.parent
 OWN = {
@@ -78,9 +79,10 @@ def test_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": None}, "models is .*: expected a list of names"),
-        ({"models": "tiny"}, "models is 'tiny'"),
-        ({"configurations": ["all", "some"]}, "unknown configuration 'some': expected all, 7best"),
+        ({"models": None}, "the experiment has no 'models'"),
+        ({"models": "tiny"}, "models is 'tiny': expected a list"),
+        ({"levels": []}, "levels is empty"),
+        ({"configurations": ["all", "some"]}, "unknown configuration 'some': expected one of all"),
         ({"draws": 0}, "draws is 0"),
         ({"draws": True}, "draws is True"),
         ({"levels": ["strict"]}, "unknown level 'strict'"),
@@ -132,12 +134,27 @@ def test_an_experiment_goes_on(recipe: Any, tmp_path: Path) -> None:
     assert (folder / experiment.runs()[0].path / "model" / "cner.json").stat().st_mtime_ns == (
         trained
     )
-    assert [(r["run"]["configuration"], r["run"]["draw"]) for r in whole] == [
+    trained_runs = [
+        result.runs[run.name] for result, run in zip(whole, experiment.runs(), strict=True)
+    ]
+    assert [(one.configuration, one.draw) for one in trained_runs] == [
         (run.configuration, run.draw) for run in experiment.runs()
     ]
+    # Another recipe, or other test documents, would not go on with what is there.
+    changed = load_experiment(write_experiment(tmp_path, recipe.model, draws=1))
+    training = replace(changed.recipe.training, epochs=2.0)
+    other = replace(changed, recipe=replace(changed.recipe, training=training))
+    with pytest.raises(TrainingError, match="holds a run with another 'training'"):
+        next(run_experiment(other, folder, silent))
+    data = changed.recipe.data[0]
+    documents = write_documents(tmp_path / "others.jsonl", TEN[:7])
+    other = replace(changed, recipe=replace(changed.recipe, data=(replace(data, test=documents),)))
+    with pytest.raises(InputError, match="of answers about other documents"):
+        next(run_experiment(other, folder, silent))
     for result, run in zip(whole, experiment.runs(), strict=True):
-        assert not result["missing"]
-        assert len(result["cells"]) == len(run.recipe.formats)
-        assert result["run"]["training"]["seconds"] > 0
-        for cell in result["cells"]:
-            assert cell["health"]["parsed"] == cell["health"]["answers"]
+        assert not result.missing
+        assert len(result.cells) == len(run.recipe.formats)
+        assert (result.runs[run.name].training.seconds or 0) > 0
+        for cell in result.cells:
+            assert cell.health is not None
+            assert cell.health.parsed == cell.health.answers

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from constrained_ner.errors import ModelError
-from constrained_ner.pipeline.manifest import FAR_BELOW, FILE, Dataset, Manifest, load_manifest
+from constrained_ner.pipeline.manifest import (
+    FAR_BELOW,
+    FILE,
+    Dataset,
+    DevScore,
+    Manifest,
+    load_manifest,
+)
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.task import default_format, task_for
 from constrained_ner.training.saving import card
@@ -19,19 +26,19 @@ TRAINED = Manifest(
     "base",
     ("multi_term",),
     (
-        Dataset("diseases", ("Disease",)),
-        Dataset("cdr", ("Chemical", "Disease"), "As in CDR.", {"Disease": "no symptoms"}),
-        Dataset("genes", ("GENE",)),
-        Dataset("cells", ("cell_type", "DNA", "RNA")),
+        Dataset(("Disease",), "diseases"),
+        Dataset(("Chemical", "Disease"), "cdr", "As in CDR.", {"Disease": "no symptoms"}),
+        Dataset(("GENE",), "genes"),
+        Dataset(("cell_type", "DNA", "RNA"), "cells"),
     ),
 )
 SCORED = replace(
     TRAINED,
     formats=("multi_term", "single_tag", "multi_span"),
     dev={
-        "multi_term": {"f1": 0.5, "interval": [0.4, 0.6], "documents": 9, "entities": 20},
-        "single_tag": {"f1": 0.75},
-        "multi_span": {"f1": 0.02},
+        "multi_term": DevScore(0.5, (0.4, 0.6), 9, 20),
+        "single_tag": DevScore(0.75),
+        "multi_span": DevScore(0.02),
     },
 )
 CDR = (TRAINED.datasets[1].guideline, TRAINED.datasets[1].guidelines)
@@ -69,8 +76,9 @@ def test_targets(labels: tuple[str, ...] | None, targets: list[Target]) -> None:
 
 def test_guidelines_are_those_of_the_labels_that_are_asked_for() -> None:
     (target,) = TRAINED.targets(("Disease", "Chemical"))
-    assert target.guideline_for(("Chemical",)) == "As in CDR."
-    assert target.guideline_for(("Chemical", "Disease")) == "As in CDR.\nDisease: no symptoms"
+    assert target.of(("Chemical",)).guideline_text == "As in CDR."
+    asked = target.of(("Chemical", "Disease"))
+    assert asked.guideline_text == "As in CDR.\nDisease: no symptoms"
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
@@ -127,12 +135,12 @@ def test_a_format_far_below_the_best_is_warned_of() -> None:
     )
     # What is at the bound is not below it.
     assert task_for(SCORED, format="multi_term").notes == ()
-    assert SCORED.dev["multi_term"]["f1"] == FAR_BELOW * SCORED.dev["single_tag"]["f1"]
+    assert SCORED.dev["multi_term"].f1 == FAR_BELOW * SCORED.dev["single_tag"].f1
     # Of what was not measured nothing is said but that it was not learnt.
     assert task_for(SCORED, format="multi_bio").notes == (
         "the model was not trained to write multi_bio, but multi_term, single_tag, multi_span",
     )
-    nothing = replace(SCORED, dev={name: {"f1": 0.0} for name in SCORED.dev})
+    nothing = replace(SCORED, dev={name: DevScore(0.0) for name in SCORED.dev})
     assert nothing.doubtful == ()
 
 
@@ -156,7 +164,7 @@ def test_a_label_that_was_never_asked_for_is_warned_of() -> None:
     )
     # Whatever data set the prompt names.
     assert len(task_for(TRAINED, ["Dose"], dataset="genes").notes) == 1
-    many = Dataset("many", tuple(f"type {i}" for i in range(90)))
+    many = Dataset(tuple(f"type {i}" for i in range(90)), "many")
     (note,) = task_for(replace(TRAINED, datasets=(many,)), ["type 9a"]).notes
     assert note.endswith("type 9a (nearest: type 9) in training; it knows 90 labels")
     both = task_for(SCORED, ["Dose"], "multi_span").notes

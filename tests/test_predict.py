@@ -243,13 +243,15 @@ def test_outlines_own_backend_on_the_json_formats(
 
 def test_indexed_input_is_the_contracts() -> None:
     text = "These results suggest that BCL6 plays a role."
-    last = prompt(FORMATS["multi_span"], text, ("protein",), "Genia", index=True).splitlines()[-1]
+    last = prompt(
+        FORMATS["multi_span"], text, Target(("protein",), "Genia"), index=True
+    ).splitlines()[-1]
     assert last == ("Text: 0:These 6:results 14:suggest 22:that 27:BCL6 32:plays 38:a 40:role.")
 
 
 def test_words_are_numbered_where_answers_are_tags() -> None:
     text = "BCL6 plays  a role."
-    last = prompt(FORMATS["multi_bio"], text, ("protein",), index=True).splitlines()[-1]
+    last = prompt(FORMATS["multi_bio"], text, Target(("protein",)), index=True).splitlines()[-1]
     assert last == "Text: 1:BCL6 2:plays 3:a 4:role."
     finer = FORMATS["multi_bio"].with_options(words="fine")
     assert finer.indexed("a-b") == "1:a 2:- 3:b"
@@ -260,7 +262,7 @@ def test_the_prompt_is_the_contracts(name: str) -> None:
     format = FORMATS[name]
     labels = ("protein", "cell_type")
     about = format.conversations(labels)[0]
-    chat = Conversation(format, "BCL6 binds.", about, "Genia").messages()
+    chat = Conversation(format, "BCL6 binds.", Target(about, "Genia")).messages()
     lines = chat[0]["content"].splitlines()
     assert lines[0] == (
         "The task you need to complete is named entity recognition. Follow Genia guidelines."
@@ -277,10 +279,12 @@ def test_examples_are_shown_before_the_question(samples: list[Document]) -> None
     example = Document(
         "x", "BCL6 binds CD28.", (Entity("Gene", ((0, 4),)), Entity("Gene", ((11, 15),)))
     )
-    chat = Conversation(FORMATS["multi_triple"], "", ("Gene",)).demonstration(example)
+    chat = Conversation(FORMATS["multi_triple"], "", Target(("Gene",))).demonstration(example)
     assert [m["role"] for m in chat] == ["user", "assistant"]
     assert chat[1]["content"] == "Answer:\nBCL6; is a; Gene\nCD28; is a; Gene"
-    talk = Conversation(FORMATS["conv_term"], "", ("Gene", "Disease")).demonstration(example)
+    talk = Conversation(FORMATS["conv_term"], "", Target(("Gene", "Disease"))).demonstration(
+        example
+    )
     assert [m["role"] for m in talk] == ["user", "assistant"] * 2
     assert talk[1]["content"] == 'Answer: ["BCL6", "CD28"]'
     assert talk[3]["content"] == "Answer: []"

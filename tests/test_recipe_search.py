@@ -11,8 +11,9 @@ import torch
 from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, table
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import FORMATS
-from constrained_ner.training.examples import Question, make_example
-from tests.support.training import TEN
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.training.examples import Question
+from tests.support.training import TEN, one_example
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -27,7 +28,7 @@ def test_each_variant_is_a_recipe(name: str) -> None:
 def test_losses_are_those_of_the_answers(tiny_model: LanguageModel) -> None:
     model = tiny_model
     examples = [
-        make_example(Question("c", TEN[i], "multi_term", ("Disease", "Gene")), model)
+        one_example(Question(TEN[i], "multi_term", Target(("Disease", "Gene"), "c")), model)
         for i in range(3)
     ]
     bare: Any = model.steerable.model

@@ -14,15 +14,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, TrainingError, UnknownNameError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Manifest
+from constrained_ner.pipeline.prompts import Target
 from constrained_ner.training import recipe as recipe_module
 from constrained_ner.training.batches import (
     IGNORED,
@@ -35,10 +39,11 @@ from constrained_ner.training.batches import (
 )
 from constrained_ner.training.building import build
 from constrained_ner.training.data import draw_examples, load_corpus
-from constrained_ner.training.examples import Example, Question, make_example
+from constrained_ner.training.examples import Example, Question, make_examples
 from constrained_ner.training.loop import train
+from constrained_ner.training.objectives import OBJECTIVES, USUAL
 from constrained_ner.training.recipe import (
-    Data,
+    CorpusFiles,
     Evaluation,
     Lora,
     Optimisation,
@@ -48,12 +53,10 @@ from constrained_ner.training.recipe import (
 from constrained_ner.training.sampling import (
     BEST,
     CONFIGURATIONS,
-    Corpus,
-    Examples,
+    AnnotatedCorpus,
     Sampling,
     draw,
     formats_of,
-    sampling_of,
 )
 from constrained_ner.training.saving import card, describe
 from constrained_ner.training.scoring import score
@@ -62,6 +65,7 @@ from tests.support.training import (
     LABELS,
     TEN,
     model_of,
+    one_example,
     save_model,
     short_recipe,
     tokenizer_of,
@@ -107,8 +111,8 @@ def pieces_of(question: Question, family: str) -> list[tuple[str, bool]]:
 def test_tokens_and_mask(name: str, family: str, models: dict[str, LanguageModel]) -> None:
     tokenizer = tokenizer_of(family)
     for document in TEN[:6]:
-        question = Question("ten", document, name, asked_of(name), dataset="ten")
-        example = make_example(question, models[family])
+        question = Question(document, name, Target(asked_of(name), "ten"))
+        example = one_example(question, models[family])
         expected = [
             (token, learnt)
             for text, learnt in pieces_of(question, family)
@@ -129,8 +133,8 @@ def test_tokens_and_mask(name: str, family: str, models: dict[str, LanguageModel
 def test_a_conversation_is_what_the_template_writes(
     family: str, models: dict[str, LanguageModel]
 ) -> None:
-    question = Question("ten", TEN[1], "conv_term", ("Gene", "Disease"), dataset="ten")
-    example = make_example(question, models[family])
+    question = Question(TEN[1], "conv_term", Target(("Gene", "Disease"), "ten"))
+    example = one_example(question, models[family])
     answers = ['Answer: ["MYC", "IL2"]', 'Answer: ["gout"]']
     chat = question.chat(answers)  # up to the last answer
     assert [m["role"] for m in chat] == ["user", "assistant", "user", "assistant"]
@@ -147,51 +151,75 @@ def test_the_guideline_the_index_and_the_data_set_are_asked_with(
     models: dict[str, LanguageModel],
 ) -> None:
     question = Question(
-        "c", TEN[0], "single_span", ("Gene",), dataset="Genia", index=True, guideline="Gene: names."
+        TEN[0], "single_span", Target(("Gene",), "Genia", "Gene: names."), index=True
     )
-    text = models["smollm2"].vocabulary.text_of(make_example(question, models["smollm2"]).tokens)
+    text = models["smollm2"].vocabulary.text_of(one_example(question, models["smollm2"]).tokens)
     assert "Follow Genia guidelines.\nGene: names.\n" in text
     assert "Text: 0:BCL6 5:in 8:flu" in text
 
 
 def test_a_model_without_a_chat_template(tiny_model: LanguageModel) -> None:
     vocabulary = tiny_model.vocabulary
-    example = make_example(Question("ten", TEN[1], "multi_triple", LABELS), tiny_model)
+    example = one_example(Question(TEN[1], "multi_triple", Target(LABELS, "ten")), tiny_model)
     learnt = [token for token, on in zip(example.tokens, example.mask, strict=True) if on]
     answer = "Answer:\ngout; is a; Disease\nMYC; is a; Gene\nIL2; is a; Gene"
     assert learnt == [*vocabulary.tokenize(answer), vocabulary.ends[0]]
-    # Plain text has no token that ends the turns before.
-    with pytest.raises(TrainingError, match="'d1', conv_term: turn 2: the chat template"):
-        make_example(Question("ten", TEN[1], "conv_term", LABELS), tiny_model)
+    # Plain text has no token that ends the turns before: each is learnt by itself.
+    assert_turn_by_turn(Question(TEN[1], "conv_term", Target(LABELS, "ten")), tiny_model)
+
+
+def assert_turn_by_turn(question: Question, model: LanguageModel) -> None:
+    """An example for each turn: the prompt that `cner predict` asks it with, and its answer."""
+    examples = make_examples(question, model)
+    answers: list[str] = []
+    assert len(examples) == len(question.turns)
+    for turn, example in enumerate(examples):
+        prompt = model.encode(question.chat(answers))
+        assert (example.turn, list(example.tokens[: len(prompt)])) == (turn, prompt)
+        assert example.mask == (*[False] * len(prompt), *[True] * (len(example.mask) - len(prompt)))
+        assert example.tokens[-1] == model.vocabulary.ends[0]
+        answers.append(model.vocabulary.text_of(example.tokens[len(prompt) : -1]))
+    assert answers == ['Answer: ["gout"]', 'Answer: ["MYC", "IL2"]']
+
+
+def test_an_answer_ends_as_the_template_ends_it() -> None:
+    """Of the tokens that end an answer, which need not be the model's first."""
+    model = model_of("smollm2")
+    end, other = model.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    ends = Vocabulary(model.tokenizer, model.vocabulary.size, [other, end])
+    question = Question(TEN[1], "conv_term", Target(LABELS, "ten"))
+    example = one_example(question, replace(model, vocabulary=ends))
+    assert ends.ends == (other, end)
+    assert example == one_example(question, model)
 
 
 def test_entities_that_a_format_cannot_write_are_counted(models: dict[str, LanguageModel]) -> None:
     document = Document(
         "x", "left knee pain", (Entity("Disease", ((0, 4), (10, 14))), Entity("Disease", ((5, 9),)))
     )
-    question = Question("ten", document, "single_tag", ("Disease",))
-    assert make_example(question, models["smollm2"]).dropped == 1
+    question = Question(document, "single_tag", Target(("Disease",), "ten"))
+    assert one_example(question, models["smollm2"]).dropped == 1
 
 
 def test_an_answer_that_the_masks_refuse_stops_training(models: dict[str, LanguageModel]) -> None:
     # Qwen's tokenizer composes letters and marks: it cannot write what is in the text.
     text = "angioe\u0301de\u0300me and flu"
     document = Document("fr7", text, (Entity("Disease", ((0, 12),)),))
-    question = Question("ten", document, "multi_triple", LABELS)
+    question = Question(document, "multi_triple", Target(LABELS, "ten"))
     with pytest.raises(TrainingError) as found:
-        make_example(question, models["qwen2.5"])
+        one_example(question, models["qwen2.5"])
     assert "ten, document 'fr7', multi_triple: the masks refuse the gold answer" in str(found.value)
     assert "angio" in str(found.value)
     # Bytes are bytes to the others.
-    make_example(question, models["smollm2"])
-    make_example(question, models["llama-3"])
+    one_example(question, models["smollm2"])
+    one_example(question, models["llama-3"])
 
 
 def test_too_long_for_the_context() -> None:
     model = model_of("smollm2", context=100)
-    question = Question("ten", TEN[1], "conv_term", LABELS)
+    question = Question(TEN[1], "conv_term", Target(LABELS, "ten"))
     with pytest.raises(TrainingError, match=r"document 'd1', conv_term: \d+ tokens.*room for 100"):
-        make_example(question, model)
+        one_example(question, model)
 
 
 def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageModel]) -> None:
@@ -206,8 +234,7 @@ def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageMod
         "message['content']", "message['content'] | replace('Answer: ', '')"
     )
     model = replace(model, tokenizer=tokenizer)
-    with pytest.raises(TrainingError, match="'d1', conv_term: turn 2: the chat template"):
-        make_example(Question("ten", TEN[1], "conv_term", LABELS), model)
+    assert_turn_by_turn(Question(TEN[1], "conv_term", Target(LABELS, "ten")), model)
 
 
 # ---- batches ------------------------------------------------------------------------------------
@@ -215,7 +242,9 @@ def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageMod
 
 def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> None:
     model = models["smollm2"]
-    examples = [make_example(Question("t", d, "single_term", ("Gene",)), model) for d in TEN[:4]]
+    examples = [
+        one_example(Question(d, "single_term", Target(("Gene",), "t")), model) for d in TEN[:4]
+    ]
     batch = collate([as_item(example) for example in examples], 0)
     longest = max(len(example.tokens) for example in examples)
     for row, example in enumerate(examples):
@@ -228,16 +257,16 @@ def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> Non
 
 def examples_that_begin_alike(model: LanguageModel) -> list[Example]:
     """Four of one format, whose prompts begin alike; answers of unequal length."""
-    return [make_example(Question("t", d, "multi_tag", LABELS), model) for d in TEN[:4]]
+    return [one_example(Question(d, "multi_tag", Target(LABELS, "t")), model) for d in TEN[:4]]
 
 
 def mixed_examples(model: LanguageModel) -> list[Example]:
     questions = [
-        Question("t", TEN[1], "conv_term", LABELS),
-        Question("t", TEN[4], "multi_code", LABELS),
-        Question("t", TEN[3], "single_span", ("Gene",)),
+        Question(TEN[1], "conv_term", Target(LABELS, "t")),
+        Question(TEN[4], "multi_code", Target(LABELS, "t")),
+        Question(TEN[3], "single_span", Target(("Gene",), "t")),
     ]
-    return [make_example(question, model) for question in questions]
+    return [one_example(question, model) for question in questions]
 
 
 def alone(model: Any, examples: list[Example]) -> torch.Tensor:
@@ -291,6 +320,41 @@ def test_loss_and_gradients_are_those_of_the_examples_alone(of: Any, way: str) -
         assert abs(masked - expected) > 1e-3
 
 
+@pytest.mark.parametrize("way", ["padded", "shared", "packed"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_that_of_the_examples_alone(name: str, way: str) -> None:
+    language_model, objective = model_of("smollm2"), OBJECTIVES[name]
+    examples = [*examples_that_begin_alike(language_model)]
+    model: Any = language_model.steerable.model
+    model.eval()
+    items = [as_item(example, objective) for example in examples]
+    packed = way == "packed"
+    batch = collate_packed([items]) if packed else collate(items, 0, share=way == "shared")
+    tokens, weights = batch.pop("shift_labels"), batch.pop("weights")
+    del batch["labels"]
+    with torch.no_grad():
+        expected = [
+            float(alone(model, [example]) * sum(example.mask) * objective.weights(example.mask)[-1])
+            for example in examples  # of one answer, whose tokens weigh alike
+        ]
+        with answers_only(model, False):
+            found = objective.of(model(**batch).logits[0], tokens, weights, len(tokens))
+    assert float(found) == pytest.approx(sum(expected) / len(tokens), rel=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 99)), min_size=1, max_size=5))
+def test_answers_weigh_the_same_however_long_they_are(turns: list[tuple[int, int]]) -> None:
+    mask = [on for before, answer in turns for on in [False] * before + [True] * answer]
+    weights = OBJECTIVES["answers"].weights(mask)
+    assert [weight > 0 for weight in weights] == mask
+    at = 0
+    for before, answer in turns:
+        of_answer = weights[at + before : at + before + answer]
+        assert sum(of_answer) == pytest.approx(USUAL)
+        assert len(set(of_answer)) == 1
+        at += before + answer
+
+
 def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, LanguageModel]) -> None:
     """Its own attention is given back on demand, and in the end."""
     model: Any = models["smollm2"].steerable.model
@@ -340,12 +404,12 @@ def test_rows_are_filled() -> None:
 # ---- draws --------------------------------------------------------------------------------------
 
 
-def corpus_of(count: int, name: str = "made") -> Corpus:
+def corpus_of(count: int, name: str = "made") -> AnnotatedCorpus:
     """Flat documents that every format can write; every fifth has no entity, some one label."""
     documents = [
         replace(TEN[i % 10], id=f"{name}{i}", text=f"{TEN[i % 10].text} {i}") for i in range(count)
     ]
-    return Corpus(name, tuple(documents), LABELS)
+    return AnnotatedCorpus(LABELS, name, documents=tuple(documents))
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -353,10 +417,9 @@ def test_the_numbers_are_the_configurations(name: str) -> None:
     formats = formats_of([name])
     corpora = [corpus_of(130, "a"), corpus_of(77, "b")]
     for split, most, expected in (("train", 100, (100, 77)), ("dev", 20, (20, 20))):
-        examples = Examples((name,), train=100, dev=20)
+        examples = Sampling((name,), train=100, dev=20)
         for corpus, number in zip(corpora, expected, strict=True):
-            sampling = sampling_of(examples, formats, Options(), split)
-            questions = draw(corpus, split, 0, sampling)
+            questions = draw(corpus, split, 0, examples)
             assert len(questions) == number <= most
             assert len({question.document.id for question in questions}) == number
             dealt = Counter(question.format for question in questions)
@@ -365,8 +428,8 @@ def test_the_numbers_are_the_configurations(name: str) -> None:
             assert {dealt[format] for format in formats} <= {low, low + bool(high)}
             for question in questions:
                 single = get_format(question.format).one_label and question.format != "conv_term"
-                assert len(question.labels) == (1 if single else 2)
-                assert question.dataset == question.corpus == corpus.name
+                assert len(question.target.labels) == (1 if single else 2)
+                assert question.target.name == corpus.name
 
 
 def test_the_configurations_and_the_papers_numbers() -> None:
@@ -386,9 +449,9 @@ def test_the_configurations_and_the_papers_numbers() -> None:
         UnknownNameError, match="unknown configuration '8best': expected one of all"
     ):
         formats_of(["8best"])
-    assert (Examples().train, Examples().dev, Examples().test) == (10_000, 200, 300)
+    assert (Sampling().train, Sampling().dev, Sampling().test) == (10_000, 200, 300)
     many = corpus_of(10_001)
-    sampling = Sampling(("single_term",), Examples().train)
+    sampling = Sampling(("single_term",), Sampling().train)
     assert len(draw(many, "train", 0, sampling)) == 10_000
 
 
@@ -436,9 +499,9 @@ def test_formats_are_dealt_by_their_weights() -> None:
 def test_formats_go_to_documents_that_they_can_express(samples: list[Document]) -> None:
     labels = ("Anatomy", "Chemical", "Disease", "Gene")
     options = Options(max_fragments=3)
-    corpus = Corpus("samples", tuple(samples), labels)
+    corpus = AnnotatedCorpus(labels, "samples", documents=tuple(samples))
     for seed in range(5):
-        for question in draw(corpus, "train", seed, Sampling(ALL, 44, options)):
+        for question in draw(corpus, "train", seed, Sampling(ALL, 44), options):
             format = get_format(question.format, options)
             for asked in format.questions(labels):
                 assert not format.expressible(question.document, asked, Level.FREE)[1]
@@ -446,7 +509,7 @@ def test_formats_go_to_documents_that_they_can_express(samples: list[Document]) 
 
 def test_where_no_format_can_express_a_document_the_least_is_lost(samples: list[Document]) -> None:
     labels = ("Anatomy", "Chemical", "Disease", "Gene")
-    corpus = Corpus("samples", tuple(samples), labels)
+    corpus = AnnotatedCorpus(labels, "samples", documents=tuple(samples))
 
     def lost(name: str, document: Document) -> int:
         format = get_format(name)
@@ -474,11 +537,11 @@ def test_negative_labels_empty_documents_and_order() -> None:
 
     def negative(question: Question) -> bool:
         present = {entity.label for entity in question.document.entities}
-        return not set(question.labels) <= present
+        return not set(question.target.labels) <= present
 
     # As they occur: the label is drawn from all, whatever the document has.
     plain = drawn("single_term")
-    assert {question.labels for question in plain} == {("Disease",), ("Gene",)}
+    assert {question.target.labels for question in plain} == {("Disease",), ("Gene",)}
     assert sum(negative(question) for question in plain) > 40
     assert sum(not question.document.entities for question in plain) == 20
     # Only labels that are there, but for documents that have none.
@@ -490,20 +553,21 @@ def test_negative_labels_empty_documents_and_order() -> None:
     assert not any(negative(question) for question in both)
     talk = drawn("conv_term", negative_labels=False, empty_documents=False)
     assert not any(negative(question) for question in talk)
-    assert {len(question.labels) for question in talk} == {1, 2}
+    assert {len(question.target.labels) for question in talk} == {1, 2}
     # Only a share of the documents without entities, and only to train on.
     few = drawn("single_term", empty_share=0.5)
     assert 180 < len(few) < 200
     assert sum(bool(q.document.entities) for q in few) == 180
     assert len(drawn("single_term", empty_share=0.0)) == 180
-    for split, share in (("train", 0.5), ("dev", 1.0), ("test", 1.0)):
-        assert sampling_of(Examples(empty_share=0.5), ALL, Options(), split).empty_share == share
+    for split in ("dev", "test"):
+        sampling = Sampling(("single_term",), dev=200, test=200, empty_share=0.0, rounds=3)
+        assert len(draw(corpus, split, 0, sampling)) == 200
     # The order of labels and of turns.
     for format in ("conv_term", "multi_triple"):
-        orders = Counter(question.labels for question in drawn(format))
+        orders = Counter(question.target.labels for question in drawn(format))
         assert set(orders) == {LABELS, LABELS[::-1]}
         assert min(orders.values()) > 60
-        assert {q.labels for q in drawn(format, shuffle_labels=False)} == {LABELS}
+        assert {q.target.labels for q in drawn(format, shuffle_labels=False)} == {LABELS}
     # An index is for formats that say places only.
     assert all(q.index for name in ("multi_bio", "multi_span") for q in drawn(name, index=1.0))
     index = [q.index for q in drawn("single_span", index=0.5)]
@@ -516,16 +580,16 @@ def test_guidelines_by_label_follow_the_labels_asked_for() -> None:
         corpus_of(20), guideline="All.", guidelines={"Gene": "names", "Disease": "findings"}
     )
     for question in draw(corpus, "train", 0, Sampling(("single_term", "multi_tag"), 20)):
-        lines = question.guideline.splitlines()
+        lines = question.target.guideline_text.splitlines()
         assert lines[0] == "All."
-        assert [line.split(":")[0] for line in lines[1:]] == list(question.labels)
+        assert [line.split(":")[0] for line in lines[1:]] == list(question.target.labels)
 
 
 def test_nothing_to_draw() -> None:
-    blank = Corpus("blank", (Document("b", " \n"),), LABELS)
+    blank = AnnotatedCorpus(LABELS, "blank", documents=(Document("b", " \n"),))
     with pytest.raises(InputError, match="'blank', train: no documents"):
         draw(blank, "train", 0, Sampling(ALL, 5))
-    empty = Corpus("empty", (TEN[4],), LABELS)
+    empty = AnnotatedCorpus(LABELS, "empty", documents=(TEN[4],))
     assert len(draw(empty, "train", 0, Sampling(ALL, 5))) == 1
     with pytest.raises(InputError, match="'empty', train: no documents"):
         draw(empty, "train", 0, Sampling(ALL, 5, empty_documents=False))
@@ -575,11 +639,11 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[training]\nlearning-rate = 1.0\n", "unknown key 'training.learning-rate'"),
         (f"{DATA}colour = 1\n", "unknown key 'data.colour'"),
         (f"{DATA}[lora]\nr = 8\n", "unknown key 'lora.r'"),
-        (f"{DATA}[training]\nepochs = 'four'\n", "training.epochs is 'four': expected float"),
-        (f"{DATA}[training]\nbatch_size = 2.5\n", "training.batch_size is 2.5: expected int"),
-        (f"{DATA}[training]\nbatch_size = true\n", "training.batch_size is True: expected int"),
+        (f"{DATA}[training]\nepochs = 'four'\n", "training.epochs is 'four': expected number"),
+        (f"{DATA}[training]\nbatch_size = 2.5\n", "training.batch_size is 2.5: expected integer"),
+        (f"{DATA}[training]\nbatch_size = true\n", "training.batch_size is True: expected integer"),
         (f"{DATA}labels = 'Gene'\n", "data.labels is 'Gene': expected a list"),
-        (f"{DATA}labels = [1]\n", "data.labels is 1: expected str"),
+        (f"{DATA}labels = [1]\n", "data.labels is 1: expected string"),
         (f"{DATA}guidelines = 'x'\n", "data.guidelines is 'x': expected a table"),
         (f"{DATA}[lora]\ntargets = 5\n", "lora.targets is 5"),
         (f"lora = 8\n{DATA}", "lora is 8: expected a table"),
@@ -589,6 +653,7 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[examples]\nindex = 1.5\n", "examples.index is 1.5: expected 0 to 1"),
         (f"{DATA}[evaluation]\nlevel = 'strict'\n", "evaluation.level: unknown"),
         (f"{DATA}[training]\nscheduler = 'sine'\n", "training.scheduler is 'sine'"),
+        (f"{DATA}[training]\nobjective = 'f1'\n", "training.objective is 'f1': expected tokens"),
         (f"{DATA}[training]\ndtype = 'float16'\n", "training.dtype is 'float16'"),
         (f"{DATA}[training]\nlearning_rate = nan\n", "training.learning_rate is nan"),
         (f"{DATA}[training]\npatience = -1\n", "training.patience is -1: expected 0 or more"),
@@ -619,11 +684,11 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
         f'{DATA}labels = ["Gene"]\nguidelines = {{ Gene = "names" }}\n',
     )
     assert load_recipe(path) == Recipe(
-        (Data(Path("a.jsonl"), labels=("Gene",), guidelines={"Gene": "names"}),),
+        (CorpusFiles(train=Path("a.jsonl"), labels=("Gene",), guidelines={"Gene": "names"}),),
         model="m",
         lora=Lora(4, targets=("q_proj",)),
         seed=7,
-        examples=Examples(("7best",), shuffle_labels=False),
+        examples=Sampling(("7best",), shuffle_labels=False),
         training=Optimisation(epochs=2.0),
     )
     with pytest.raises(InputError, match=r"nothing\.toml: cannot be read: No such file"):
@@ -641,26 +706,28 @@ def test_corpora_that_cannot_be_trained_on(
     bare = write_documents(tmp_path / "bare.jsonl", [TEN[4]])
     model = models["smollm2"]
 
-    def wrong(message: str, *data: Data) -> None:
+    def wrong(message: str, *data: CorpusFiles) -> None:
         with pytest.raises(InputError, match=message):
-            draw_examples(Recipe(data, examples=Examples(("single_term",))), model)
+            draw_examples(Recipe(data, examples=Sampling(("single_term",))), model)
 
-    wrong(r"none\.jsonl: holds no document", Data(none))
-    wrong(r"bare\.jsonl: no document has an entity", Data(bare))
-    wrong(r"gone\.jsonl: ", Data(tmp_path / "gone.jsonl"))
+    wrong(r"none\.jsonl: holds no document", CorpusFiles(train=none))
+    wrong(r"bare\.jsonl: no document has an entity", CorpusFiles(train=bare))
+    wrong(r"gone\.jsonl: ", CorpusFiles(train=tmp_path / "gone.jsonl"))
     # What is needed only later is looked at, too.
-    wrong(r"none\.jsonl: holds no document", Data(good, dev=none))
-    wrong(r"none\.jsonl: holds no document", Data(good, test=none))
-    wrong(r"gone\.jsonl: ", Data(good, test=tmp_path / "gone.jsonl"))
+    wrong(r"none\.jsonl: holds no document", CorpusFiles(train=good, dev=none))
+    wrong(r"none\.jsonl: holds no document", CorpusFiles(train=good, test=none))
+    wrong(r"gone\.jsonl: ", CorpusFiles(train=good, test=tmp_path / "gone.jsonl"))
     wrong(
         "the label 'Protein' occurs nowhere: there are Disease, Gene",
-        Data(good, labels=("Protein",)),
+        CorpusFiles(train=good, labels=("Protein",)),
     )
-    wrong("data.guidelines: no label 'Protein'", Data(good, guidelines={"Protein": "x"}))
-    wrong("two corpora are called 'good'", Data(good), Data(good))
+    wrong(
+        "data.guidelines: no label 'Protein'", CorpusFiles(train=good, guidelines={"Protein": "x"})
+    )
+    wrong("two corpora are called 'good'", CorpusFiles(train=good), CorpusFiles(train=good))
     long = write_documents(tmp_path / "long.jsonl", [Document("long", "knee pain " * 900)])
-    for data in (Data(good, dev=long), Data(good, test=long)):
-        recipe = Recipe((data,), examples=Examples(("single_term",)))
+    for data in (CorpusFiles(train=good, dev=long), CorpusFiles(train=good, test=long)):
+        recipe = Recipe((data,), examples=Sampling(("single_term",)))
         with pytest.raises(TrainingError, match=r"document 'long'.*room for 1024"):
             draw_examples(recipe, model)
 
@@ -671,7 +738,7 @@ def test_what_is_broken_is_left_out_and_reported(
     path = write_documents(tmp_path / "ten.jsonl")
     with path.open("a", encoding="utf-8") as file:
         file.write("{broken\n")
-    recipe = Recipe((Data(path, dev=path),), examples=Examples(("all",), dev=3))
+    recipe = Recipe((CorpusFiles(train=path, dev=path),), examples=Sampling(("all",), dev=3))
     drawn = draw_examples(recipe, models["smollm2"])
     assert [type(example) for example in drawn.train] == [Example] * 10
     assert len(drawn.dev) == 3
@@ -683,9 +750,13 @@ def test_labels_and_fragments_come_from_the_data(
 ) -> None:
     split = Document("s", "left and right knee", (Entity("Anatomy", ((0, 4), (15, 19))),))
     path = write_documents(tmp_path / "ten.jsonl", [*TEN, split])
-    assert load_corpus(Data(path), path).corpus.labels == ("Anatomy", "Disease", "Gene")
-    assert load_corpus(Data(path, labels=("Gene",)), path).corpus.labels == ("Gene",)
-    recipe = Recipe((Data(path),), examples=Examples(("multi_triple",)))
+    assert load_corpus(CorpusFiles(train=path), path).corpus.labels == (
+        "Anatomy",
+        "Disease",
+        "Gene",
+    )
+    assert load_corpus(CorpusFiles(train=path, labels=("Gene",)), path).corpus.labels == ("Gene",)
+    recipe = Recipe((CorpusFiles(train=path),), examples=Sampling(("multi_triple",)))
     drawn = draw_examples(recipe, models["smollm2"])
     assert drawn.options == Options(max_fragments=2)
     assert sum(example.dropped for example in drawn.train) == 0
@@ -695,23 +766,31 @@ def test_a_corpus_may_have_its_own_number_of_examples(
     tmp_path: Path, models: dict[str, LanguageModel]
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
-    data = (Data(path, path, name="few", examples=3), Data(path, path, name="all"))
-    drawn = draw_examples(
-        Recipe(data, examples=Examples(("multi_term",), dev=4)), models["smollm2"]
+    data = (
+        CorpusFiles(train=path, dev=path, name="few", examples=3),
+        CorpusFiles(train=path, dev=path, name="all"),
     )
-    counts = Counter(example.question.corpus for example in drawn.train)
+    drawn = draw_examples(
+        Recipe(data, examples=Sampling(("multi_term",), dev=4)), models["smollm2"]
+    )
+    counts = Counter(example.question.target.name for example in drawn.train)
     assert counts == {"few": 3, "all": 10}
-    assert Counter(question.corpus for question in drawn.dev) == {"few": 4, "all": 4}
+    assert Counter(question.target.name for question in drawn.dev) == {"few": 4, "all": 4}
 
 
 def test_weights_of_a_corpus_come_before_those_of_all(
     tmp_path: Path, models: dict[str, LanguageModel]
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
-    data = (Data(path, name="all"), Data(path, name="own", weights={"single_term": 4.0}))
-    examples = Examples(("multi_term", "single_term", "multi_tag"), weights={"multi_tag": 0.01})
+    data = (
+        CorpusFiles(train=path, name="all"),
+        CorpusFiles(train=path, name="own", weights={"single_term": 4.0}),
+    )
+    examples = Sampling(("multi_term", "single_term", "multi_tag"), weights={"multi_tag": 0.01})
     drawn = draw_examples(Recipe(data, examples=examples), models["smollm2"])
-    dealt = Counter((example.question.corpus, example.question.format) for example in drawn.train)
+    dealt = Counter(
+        (example.question.target.name, example.question.format) for example in drawn.train
+    )
     assert abs(dealt["all", "multi_term"] - dealt["all", "single_term"]) <= 1
     assert dealt["own", "single_term"] >= 3 * dealt["own", "multi_term"] > 0
     assert max(dealt["all", "multi_tag"], dealt["own", "multi_tag"]) <= 1
@@ -719,9 +798,12 @@ def test_weights_of_a_corpus_come_before_those_of_all(
 
 def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, LanguageModel]) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
-    data = (Data(path, path, path, name="own", rounds=3), Data(path, name="all"))
-    drawn = draw_examples(Recipe(data, examples=Examples(rounds=2)), models["smollm2"])
-    counts = Counter(example.question.corpus for example in drawn.train)
+    data = (
+        CorpusFiles(train=path, dev=path, test=path, name="own", rounds=3),
+        CorpusFiles(train=path, name="all"),
+    )
+    drawn = draw_examples(Recipe(data, examples=Sampling(rounds=2)), models["smollm2"])
+    counts = Counter(example.question.target.name for example in drawn.train)
     assert counts == {"own": 30, "all": 20}
     assert len(drawn.dev) == 10
 
@@ -729,7 +811,9 @@ def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, Lang
 def test_examples_built_side_by_side_are_the_same(
     models: dict[str, LanguageModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    questions = draw(Corpus("ten", TEN, LABELS), "train", 0, Sampling(ALL, 10, rounds=13))
+    questions = draw(
+        AnnotatedCorpus(LABELS, "ten", documents=TEN), "train", 0, Sampling(ALL, 10, rounds=13)
+    )
     model = models["smollm2"]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     seen: list[Question] = []
@@ -754,7 +838,7 @@ def test_the_card_is_valid_yaml() -> None:
     trained = Manifest(
         base="a: strange 'name'",
         formats=("multi_term",),
-        datasets=(Dataset('so "called": x', ("Gene",), documents=3, examples=2),),
+        datasets=(Dataset(("Gene",), 'so "called": x', documents=3, examples=2),),
         recipe={"lora": {"rank": 4}},
     )
     results = {
@@ -794,9 +878,9 @@ def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, Language
 def test_ten_documents_are_learnt_by_heart(name: str, tmp_path: Path) -> None:
     base = save_model(model_of("smollm2", width=64), tmp_path / "base")
     recipe = Recipe(
-        (Data(write_documents(tmp_path / "ten.jsonl"), name="ten"),),
+        (CorpusFiles(train=write_documents(tmp_path / "ten.jsonl"), name="ten"),),
         model=str(base),
-        examples=Examples((name,)),
+        examples=Sampling((name,)),
         training=Optimisation(
             epochs=80.0,
             learning_rate=1e-2,
@@ -812,7 +896,7 @@ def test_ten_documents_are_learnt_by_heart(name: str, tmp_path: Path) -> None:
     model, drawn, _ = train(recipe, tmp_path / "run")
     questions = [example.question for example in drawn.train]
     assert len(questions) == 10
-    gold = sum(e.label in q.labels for q in questions for e in q.document.entities)
+    gold = sum(e.label in q.target.labels for q in questions for e in q.document.entities)
     assert gold >= 7
     for level in ("free", "faithful"):
         evaluation = replace(recipe.evaluation, level=level)

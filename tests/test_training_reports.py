@@ -15,11 +15,11 @@ import pytest
 from constrained_ner import energy
 from constrained_ner.errors import MissingExtraError, TrainingError
 from constrained_ner.evaluation import Counts
-from constrained_ner.pipeline.manifest import load_manifest
+from constrained_ner.pipeline.manifest import DevScore, load_manifest
 from constrained_ner.training import reporting
 from constrained_ner.training.checkpoints import last_checkpoint
 from constrained_ner.training.loop import train
-from constrained_ner.training.recipe import Recipe, Report
+from constrained_ner.training.recipe import Recipe, Reporting
 from constrained_ner.training.reporting import energy_of
 from constrained_ner.training.run import run
 from constrained_ner.training.scoring import FILE, load_results
@@ -29,7 +29,7 @@ from tests.support.training import silent
 def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    told = replace(recipe, report=Report(tensorboard=True))
+    told = replace(recipe, report=Reporting(tensorboard=True))
     _, _, log = train(told, tmp_path)
     # Gone on with from an earlier checkpoint: what came after it is told once.
     checkpoints = tmp_path / "checkpoints"
@@ -46,7 +46,7 @@ def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> Non
 
 
 def test_energy_is_the_sum_of_the_parts(recipe: Recipe, tmp_path: Path) -> None:
-    told = replace(recipe, report=Report(country="FRA"))
+    told = replace(recipe, report=Reporting(country="FRA"))
     first = run(told, tmp_path, silent)
     found = energy_of(tmp_path)
     assert found["seconds"] > 0
@@ -74,18 +74,18 @@ def test_without_a_report_nothing_is_said_of_it(recipe: Recipe, tmp_path: Path) 
 
 def test_a_report_does_not_make_another_run(recipe: Recipe, tmp_path: Path) -> None:
     train(recipe, tmp_path)
-    train(replace(recipe, report=Report(tensorboard=True)), tmp_path)
+    train(replace(recipe, report=Reporting(tensorboard=True)), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("report", "place", "extra"),
     [
-        (Report(tensorboard=True), reporting, "tensorboard"),
-        (Report(country="FRA"), energy, "energy"),
+        (Reporting(tensorboard=True), reporting, "tensorboard"),
+        (Reporting(country="FRA"), energy, "energy"),
     ],
 )
 def test_extras_are_named_before_the_run(
-    report: Report,
+    report: Reporting,
     place: ModuleType,
     extra: str,
     recipe: Recipe,
@@ -100,7 +100,7 @@ def test_extras_are_named_before_the_run(
 
 def test_an_unknown_country(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="unknown country 'fr'"):
-        train(replace(recipe, report=Report(country="fr")), tmp_path)
+        train(replace(recipe, report=Reporting(country="fr")), tmp_path)
 
 
 # ---- scores -------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_scores_that_are_known_are_not_measured_again(recipe: Recipe, tmp_path: 
     said = load_manifest(tmp_path)
     assert said is not None
     assert said.dev == {}
-    replace(said, dev={"single_term": {"f1": 0.5}}).save(tmp_path)
+    replace(said, dev={"single_term": DevScore(0.5)}).save(tmp_path)
     run(tested, tmp_path, noted)
     said = load_manifest(tmp_path)
     assert said is not None

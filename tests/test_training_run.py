@@ -44,9 +44,9 @@ from constrained_ner.training.checkpoints import (
 )
 from constrained_ner.training.data import draw_examples
 from constrained_ner.training.loop import train
-from constrained_ner.training.recipe import Data, Evaluation, Lora, Recipe
+from constrained_ner.training.recipe import CorpusFiles, Evaluation, Lora, Recipe
 from constrained_ner.training.run import prepare, run
-from constrained_ner.training.sampling import Examples
+from constrained_ner.training.sampling import Sampling
 from constrained_ner.training.saving import as_kept
 from constrained_ner.training.scoring import score
 from tests.support.training import TEN, silent, write_documents
@@ -181,6 +181,8 @@ def test_checkpoints_that_are_kept(recipe: Recipe, tmp_path: Path) -> None:
     for path in (tmp_path / "checkpoints").iterdir():
         assert (path / "model.safetensors").is_file()
         assert not list(path.glob("pytorch_model*"))
+        # Who may read one file may read the others.
+        assert len({file.stat().st_mode for file in path.iterdir()}) == 1
 
 
 def test_the_best_weights_are_found_where_the_folder_is_now(recipe: Recipe, tmp_path: Path) -> None:
@@ -514,6 +516,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     kept = "model.safetensors" if lora is None else "adapter_model.safetensors"
     assert {kept, "tokenizer.json", "cner.json", "README.md", "log.jsonl"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert (tmp_path / kept).stat().st_mode == (tmp_path / "README.md").stat().st_mode
     # The weights that gave the best score, and the tokenizer.
     loaded = load_model(tmp_path)
     trained, _, _ = train(chosen, tmp_path)
@@ -582,7 +585,7 @@ def test_the_best_checkpoint_is_what_is_saved(recipe: Recipe, tmp_path: Path) ->
         recipe,
         training=replace(recipe.training, epochs=12.0, evaluations=0.5),
         evaluation=Evaluation(level="faithful"),
-        examples=Examples(("single_term",), dev=10),
+        examples=Sampling(("single_term",), dev=10),
     )
     outcome = run(learning, tmp_path, silent)
     counts = score(load_model(tmp_path), outcome.drawn.dev, learning)["single_term"]
@@ -654,7 +657,7 @@ def test_two_processes(recipe: Recipe, tmp_path: Path) -> None:
     # Together they count what one counts on the same weights.
     model, said = load_model(tmp_path / "two"), load_manifest(tmp_path / "two")
     assert said is not None
-    data = Data(recipe.data[0].train, dev=recipe.data[0].train, name="ten")
+    data = CorpusFiles(train=recipe.data[0].train, dev=recipe.data[0].train, name="ten")
     one = Recipe(
         (data,),
         model=recipe.model,

@@ -19,7 +19,10 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from constrained_ner.engines.kv_cache import cache_argument
+
 from .examples import Example
+from .objectives import OBJECTIVES, Objective
 
 IGNORED = -100  # the label that torch's cross entropy passes over
 FEW = 8  # tokens at the beginning that are not worth a call of their own
@@ -28,12 +31,13 @@ SCORES = 15 * 10**8
 POOL = 16  # batches among whose examples those of like length are put together
 
 
-def as_item(example: Example) -> dict[str, Any]:
+def as_item(example: Example, objective: Objective = OBJECTIVES["tokens"]) -> dict[str, Any]:
     """What the data loader takes: the labels are the tokens, or -100 where there is no loss."""
     pairs = zip(example.tokens, example.mask, strict=True)
     return {
         "input_ids": list(example.tokens),
         "labels": [token if on else IGNORED for token, on in pairs],
+        "weights": objective.weights(example.mask),
         "length": len(example.tokens),
         "opening": example.question.opening,
     }
@@ -135,18 +139,20 @@ def collate(
     -------
     `input_ids`, `labels` [rows, longest] without the shared tokens; `opening_ids` [1, k], those,
     where there are any; `attention_mask` [rows, k + longest]; `places` [2, n], row and column of
-    each token that a loss is taken on, and `shift_labels` [n], that token. The model has to give
-    it at the place before.
+    each token that a loss is taken on; `shift_labels` [n], that token, and `weights` [n], its
+    weight. The model has to give it at the place before.
     """
     shared = _shared(items) if share else 0
     longest = max(len(item["input_ids"]) for item in items) - shared
     ids = torch.full((len(items), longest), pad)
     labels = torch.full((len(items), longest), IGNORED)
+    weights = torch.zeros((len(items), longest))
     mask = torch.zeros((len(items), shared + longest), dtype=torch.long)
     for row, item in enumerate(items):
         length = len(item["input_ids"]) - shared
         ids[row, :length] = torch.tensor(item["input_ids"][shared:])
         labels[row, :length] = torch.tensor(item["labels"][shared:])
+        weights[row, :length] = torch.tensor(item["weights"][shared:])
         mask[row, : shared + length] = 1
     places = (labels[:, 1:] != IGNORED).nonzero().T
     batch = {
@@ -155,6 +161,7 @@ def collate(
         "labels": labels,
         "places": places,
         "shift_labels": labels[:, 1:][places[0], places[1]],
+        "weights": weights[:, 1:][places[0], places[1]],
     }
     if shared:
         batch["opening_ids"] = torch.tensor([items[0]["input_ids"][:shared]])
@@ -198,13 +205,14 @@ def collate_packed(rows: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     Returns
     -------
     `input_ids`, `labels`, `position_ids` [1, n], the positions beginning again with each example;
-    no `attention_mask`, for with one transformers takes the row for one text. `places` and
-    `shift_labels` as `collate` has them; `cu_seq_lens_q`, `cu_seq_lens_k` [examples + 1], where
-    each begins, and `max_length_q`, `max_length_k`, how long the longest is.
+    no `attention_mask`, for with one transformers takes the row for one text. `places`,
+    `shift_labels` and `weights` as `collate` has them; `cu_seq_lens_q`, `cu_seq_lens_k` [examples +
+    1], where each begins, and `max_length_q`, `max_length_k`, how long the longest is.
     """
     items = [item for row in rows for item in row]
     lengths = torch.tensor([item["length"] for item in items])
     labels = torch.tensor([[label for item in items for label in item["labels"]]])
+    weights = torch.tensor([[weight for item in items for weight in item["weights"]]])
     places = (labels[:, 1:] != IGNORED).nonzero().T
     starts = torch.cat([torch.zeros(1, dtype=torch.int32), lengths.cumsum(0, dtype=torch.int32)])
     longest = int(lengths.max())
@@ -214,6 +222,7 @@ def collate_packed(rows: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
         "position_ids": torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
         "places": places,
         "shift_labels": labels[:, 1:][places[0], places[1]],
+        "weights": weights[:, 1:][places[0], places[1]],
         "cu_seq_lens_q": starts,
         "cu_seq_lens_k": starts,
         "max_length_q": longest,
@@ -300,6 +309,7 @@ def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
             causal.set_attn_implementation(by)
 
     def before_model(_: Any, args: Any, given: dict[str, Any]) -> Any:
+        given.pop("weights", None)  # of the objective
         places[0] = given.pop("places", None)
         if places[0] is None:  # it generates
             return None
@@ -313,9 +323,9 @@ def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
         given["use_cache"] = opening is not None
         if opening is not None:
             with torch.autocast(opening.device.type, torch.bfloat16, enabled=bf16):
-                read = body(input_ids=opening, use_cache=True).past_key_values
+                read = getattr(body(input_ids=opening, use_cache=True), cache_argument(body))
             read.batch_repeat_interleave(len(given["input_ids"]))
-            given["past_key_values"] = read
+            given[cache_argument(body)] = read
         return args, given
 
     def before_head(_: Any, args: Any) -> Any:

@@ -14,7 +14,7 @@ from constrained_ner.engines.chat import Message, token_ids
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
 
-from .examples import Example, Question, make_example
+from .examples import Example, Question, make_examples
 
 # Fewer are built sooner than processes are started, which takes some seconds.
 FEW = 4000
@@ -34,7 +34,7 @@ class _Tokens:
         return Vocabulary.of(self.tokenizer, self.size, self.ends)
 
     def encode(self, chat: list[Message]) -> list[int]:
-        return token_ids(self.tokenizer, chat)
+        return token_ids(self.tokenizer, self.vocabulary, chat)
 
 
 _model: _Tokens
@@ -45,8 +45,8 @@ def _begin(model: _Tokens) -> None:
     _model = model
 
 
-def _make(question: Question) -> Example:
-    return make_example(question, _model)
+def _make(question: Question) -> list[Example]:
+    return make_examples(question, _model)
 
 
 def build(
@@ -55,8 +55,8 @@ def build(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     *,
     few: int = FEW,
-) -> list[Example]:
-    """The examples of questions, in their order.
+) -> list[list[Example]]:
+    """The examples of each question, in their order.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def build(
 
     Raises
     ------
-    TrainingError: see `make_example`; of the first question that it is true of.
+    TrainingError: see `make_examples`; of the first question that it is true of.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # Processes that train together share the cores.
     processes = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if len(questions) <= few or processes < 2:
-        return [make_example(question, model) for question in progress(questions)]
+        return [make_examples(question, model) for question in progress(questions)]
     vocabulary = model.vocabulary
     tokens = _Tokens(model.tokenizer, vocabulary.size, vocabulary.ends, model.context)
     # Spawned, not forked: libraries that have threads do not survive a fork.
@@ -79,7 +79,7 @@ def build(
         ProcessPoolExecutor(processes, get_context("spawn"), _begin, (tokens,)) as pool,
     ):
         made = pool.map(_make, questions, chunksize=64)
-        return [example for example, _ in zip(made, progress(questions), strict=True)]
+        return [examples for examples, _ in zip(made, progress(questions), strict=True)]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from constrained_ner.atomic import whole
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import get_format
-from constrained_ner.pipeline.prompts import prompt
+from constrained_ner.pipeline.prompts import Target, prompt
 
 from .examples import Example, Question
 
@@ -29,9 +29,10 @@ def wording(formats: Sequence[str]) -> str:
 
     Those that may be indexed come in both ways.
     """
+    target = Target(("{label}",), "{dataset}")
     ways = [(get_format(name), index) for name in formats for index in (False, True)]
     return "\n\n".join(
-        prompt(format, "{text}", ("{label}",), "{dataset}", index=index)
+        prompt(format, "{text}", target, index=index)
         for format, index in ways
         if format.by_place or not index
     )
@@ -59,11 +60,12 @@ def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
 
 
 def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
-    """Write examples; the file appears when it is whole."""
+    """Write the examples of questions; the file appears when it is whole."""
     with whole(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             fingerprint=np.array(of),
+            turns=np.array([example.turn for example in examples], np.int32),
             lengths=np.array([len(example.tokens) for example in examples], np.int32),
             dropped=np.array([example.dropped for example in examples], np.int32),
             tokens=np.array([token for e in examples for token in e.tokens], np.uint32),
@@ -71,19 +73,24 @@ def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
         )
 
 
-def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[Example] | None:
+def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[list[Example]] | None:
     """The examples of questions; None where the file has others, is damaged or is not there."""
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             if str(file["fingerprint"]) != of:
                 return None
             lengths, dropped = file["lengths"].tolist(), file["dropped"].tolist()
+            turns = file["turns"].tolist()
             tokens = file["tokens"].tolist()
             mask = np.unpackbits(file["mask"], count=len(tokens)).astype(bool).tolist()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
+    found: list[list[Example]] = []
     borders = pairwise(accumulate(lengths, initial=0))
-    return [
-        Example(question, tuple(tokens[start:end]), tuple(mask[start:end]), lost)
-        for question, (start, end), lost in zip(questions, borders, dropped, strict=True)
-    ]
+    for turn, (start, end), lost in zip(turns, borders, dropped, strict=True):
+        if turn == 0:
+            found.append([])
+        question = questions[len(found) - 1]
+        part = tuple(tokens[start:end]), tuple(mask[start:end])
+        found[-1].append(Example(question, *part, lost, turn))
+    return found

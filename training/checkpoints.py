@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import ordinary_permissions, whole
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import TrainingError
@@ -99,7 +99,9 @@ class Checkpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir)
-        (folder / f"checkpoint-{state.global_step}" / MARK).touch()
+        written = folder / f"checkpoint-{state.global_step}"
+        ordinary_permissions(written)
+        (written / MARK).touch()
         best = f"checkpoint-{state.best_global_step}"
         others = [path for path in whole_checkpoints(folder) if path.name != best]
         for path in others[: -self.keep]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,19 @@ from constrained_ner.labels import check_labels
 from .building import build
 from .cache import fingerprint, load_examples
 from .examples import Example, Question
-from .recipe import Data, Recipe
-from .sampling import Corpus, draw, sampling_of
+from .recipe import SPLITS, CorpusFiles, Recipe
+from .sampling import AnnotatedCorpus, draw
 
 
 @dataclass(frozen=True)
-class Split:
-    """Documents of one corpus and what of them could not be read."""
+class LoadedSplit:
+    """One split of a corpus, and what of it could not be read."""
 
-    corpus: Corpus
+    corpus: AnnotatedCorpus
     broken: tuple[InputError, ...]
 
 
-def load_corpus(data: Data, path: Path, of: Corpus | None = None) -> Split:
+def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None) -> LoadedSplit:
     """The documents of a file with the labels that the recipe asks for.
 
     Parameters
@@ -47,7 +48,7 @@ def load_corpus(data: Data, path: Path, of: Corpus | None = None) -> Split:
     if not documents:
         raise InputError("holds no document: expected annotated documents", path)
     if of is not None:
-        return Split(replace(of, documents=documents), broken)
+        return LoadedSplit(replace(of, documents=documents), broken)
     known = sorted({entity.label for document in documents for entity in document.entities})
     if not known:
         raise InputError("no document has an entity: expected annotated documents", path)
@@ -60,8 +61,14 @@ def load_corpus(data: Data, path: Path, of: Corpus | None = None) -> Split:
         if label not in labels:
             there = ", ".join(labels)
             raise InputError(f"data.guidelines: no label {label!r}: there are {there}", path)
-    name = data.name or path.stem
-    return Split(Corpus(name, documents, labels, data.guideline, data.guidelines), broken)
+    corpus = AnnotatedCorpus(
+        labels,
+        data.name or path.stem,
+        data.guideline,
+        data.guidelines,
+        documents=documents,
+    )
+    return LoadedSplit(corpus, broken)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Drawn:
 
     train: list[Example]
     dev: list[Question]
-    corpora: tuple[Corpus, ...]
+    corpora: tuple[AnnotatedCorpus, ...]
     broken: tuple[InputError, ...]
     options: FormatOptions
     held_out: list[Example]
@@ -100,7 +107,7 @@ def draw_examples(
 
     Raises
     ------
-    InputError: see `load_corpus`; or two corpora have one name. TrainingError: see `make_example`.
+    InputError: see `load_corpus`; or two corpora have one name. TrainingError: see `make_examples`.
     """
     splits = [load_corpus(data, data.train) for data in recipe.data]
     names = [split.corpus.name for split in splits]
@@ -112,35 +119,32 @@ def draw_examples(
     )
     options = FormatOptions(max_fragments=min(8, most))
     broken: list[InputError] = []
-    train: list[Question] = []
-    dev: list[Question] = []
-    test: list[Question] = []
+    drawn: dict[str, list[Question]] = {name: [] for name in SPLITS}
     for data, split in zip(recipe.data, splits, strict=True):
-        for name, questions in (("train", train), ("dev", dev), ("test", test)):
+        sampling = replace(
+            recipe.examples,
+            train=data.examples or recipe.examples.train,
+            rounds=data.rounds or recipe.examples.rounds,
+            weights={**recipe.examples.weights, **data.weights},
+        )
+        for name in SPLITS:
             path = getattr(data, name)
             if path is not None:
-                held = split if name == "train" else load_corpus(data, path, split.corpus)
-                broken += held.broken
-                sampling = sampling_of(recipe.examples, recipe.formats, options, name)
-                if name == "train":
-                    sampling = replace(
-                        sampling,
-                        most=data.examples or sampling.most,
-                        rounds=data.rounds or sampling.rounds,
-                        weights={**sampling.weights, **data.weights},
-                    )
-                questions += draw(held.corpus, name, recipe.seed, sampling)
-    questions = [*train, *dev, *test]
+                loaded = split if name == "train" else load_corpus(data, path, split.corpus)
+                broken += loaded.broken
+                drawn[name] += draw(loaded.corpus, name, recipe.seed, sampling, options)
+    questions = [question for name in SPLITS for question in drawn[name]]
+    train = len(drawn["train"])
     key = fingerprint(questions, model)
     kept = load_examples(questions, key, cache) if cache else None
     built = build(questions, model, progress) if kept is None else kept
     return Drawn(
-        built[: len(train)],
-        dev,
+        list(chain.from_iterable(built[:train])),
+        drawn["dev"],
         tuple(split.corpus for split in splits),
         tuple(broken),
         options,
-        built[len(train) :],
+        list(chain.from_iterable(built[train:])),
         key,
         kept is not None,
     )

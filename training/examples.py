@@ -20,7 +20,7 @@ from constrained_ner.formats import Format, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
-from constrained_ner.pipeline.prompts import DEFAULT_DATASET
+from constrained_ner.pipeline.prompts import Target
 
 
 class Tokenizing(Protocol):
@@ -41,46 +41,37 @@ class Question:
 
     Attributes
     ----------
-    corpus: name of the data set, for counts. `dataset`: the one whose guidelines the prompt names.
-    labels: those asked for, in this order.
+    target: of which data set, and for which labels in this order.
     index: whether the prompt shows the offset of every word.
-    guideline: annotation guidelines to put into the prompt.
     """
 
-    corpus: str
     document: Document
     format: str
-    labels: tuple[str, ...]
+    target: Target
     options: FormatOptions = field(default_factory=FormatOptions)
-    dataset: str = DEFAULT_DATASET
     index: bool = False
-    guideline: str = ""
 
     def __str__(self) -> str:
-        return f"{self.corpus}, document {self.document.id!r}, {self.format}"
+        return f"{self.target.name}, document {self.document.id!r}, {self.format}"
 
     @property
     def opening(self) -> tuple[Any, ...]:
         """What decides how the prompt begins, up to the text."""
         # the turns of a conversation name them behind the text
-        labels = () if get_format(self.format).conversational else self.labels
-        return (self.dataset, self.format, labels, self.options, self.guideline)
+        labels = () if get_format(self.format).conversational else self.target.labels
+        guidelines = self.target.guideline_text
+        return (self.target.name, self.format, labels, self.options, guidelines)
 
     @property
     def turns(self) -> list[tuple[str, ...]]:
         """The label sets that are answered one after the other."""
-        return get_format(self.format).turns(self.labels)
+        return get_format(self.format).turns(self.target.labels)
 
     def chat(self, answers: Sequence[str] = ()) -> list[Message]:
         """The messages up to the one to be answered, after these answers."""
-        return Conversation(
-            get_format(self.format, self.options),
-            self.document.text,
-            self.labels,
-            self.dataset,
-            self.index,
-            self.guideline,
-        ).messages(answers)
+        format = get_format(self.format, self.options)
+        talk = Conversation(format, self.document.text, self.target, self.index)
+        return talk.messages(answers)
 
 
 @dataclass(frozen=True)
@@ -91,47 +82,73 @@ class Example:
     ----------
     tokens: [n] token ids of prompt and answers. `mask`: [n], true where the loss is taken.
     dropped: gold entities that the format cannot write.
+    turn: the number of the first turn that is answered in it, from 0.
     """
 
     question: Question
     tokens: tuple[int, ...]
     mask: tuple[bool, ...]
     dropped: int = 0
+    turn: int = 0
 
 
-def make_example(question: Question, model: Tokenizing) -> Example:
+def make_examples(question: Question, model: Tokenizing) -> list[Example]:
     """Token ids and loss mask of a question and its gold answers.
+
+    The turns of a conversation are one example, each going on from the one before, as long as the
+    prompt shows earlier answers in the tokens that the model wrote. Else the turn begins another
+    one: without a chat template nothing in a prompt ends an answer, some templates end it with
+    another token than the model does, and some change earlier turns.
 
     Raises
     ------
-    TrainingError: the tokens of an answer are not those that the masks allow; the chat template
-        does not keep the turns before as they were; or the example is longer than the context.
+    TrainingError: the tokens of an answer are not those that the masks allow; or an example is
+        longer than the context.
     """
     format = get_format(question.format, question.options)
-    tokens: list[int] = []
-    mask: list[bool] = []
+    made: list[Example] = []
+    begun = Example(question, (), ())
     answers: list[str] = []
-    dropped = 0
-    for labels in question.turns:
-        prompt = model.encode(question.chat(answers))
-        if prompt[: len(tokens)] != tokens:
-            raise TrainingError(
-                f"{question}: turn {len(answers) + 1}: the chat template or the tokenizer writes "
-                "the turns before in other tokens than the model did: expected them to stay"
-            )
-        answer, left_out = _gold(question, format, labels)
-        dropped += left_out
-        written = [*model.vocabulary.tokenize(answer), model.vocabulary.ends[0]]
+    for turn, labels in enumerate(question.turns):
+        chat = question.chat(answers)
+        prompt = tuple(model.encode(chat))
+        if prompt[: len(begun.tokens)] != begun.tokens:
+            made.append(begun)
+            begun = Example(question, (), (), turn=turn)
+        answer, dropped = _gold(question, format, labels)
+        written = [*model.vocabulary.tokenize(answer), _end(model, chat, answer)]
         _check(question, format, labels, written, model.vocabulary)
-        mask += [False] * (len(prompt) - len(tokens)) + [True] * len(written)
-        tokens = prompt + written
+        shown = len(prompt) - len(begun.tokens)
+        begun = replace(
+            begun,
+            tokens=(*prompt, *written),
+            mask=(*begun.mask, *[False] * shown, *[True] * len(written)),
+            dropped=begun.dropped + dropped,
+        )
         answers.append(answer)
-    if model.context is not None and len(tokens) > model.context:
+    made.append(begun)
+    longest = max(len(example.tokens) for example in made)
+    if model.context is not None and longest > model.context:
         raise TrainingError(
-            f"{question}: {len(tokens)} tokens, and the model has room for {model.context}: leave "
+            f"{question}: {longest} tokens, and the model has room for {model.context}: leave "
             "such documents out, or cut them into sentences"
         )
-    return Example(question, tuple(tokens), tuple(mask), dropped)
+    return made
+
+
+def _end(model: Tokenizing, chat: list[Message], answer: str) -> int:
+    """The token that ends an answer: the one that the chat template puts there, if it is one."""
+    ends = model.vocabulary.ends
+    if len(ends) > 1:
+        going_on: list[Message] = [
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": "."},
+        ]
+        written = [*model.encode(chat), *model.vocabulary.tokenize(answer)]
+        behind = model.encode([*chat, *going_on])
+        if behind[: len(written)] == written and behind[len(written)] in ends:
+            return behind[len(written)]
+    return ends[0]
 
 
 def _gold(question: Question, format: Format, labels: tuple[str, ...]) -> tuple[str, int]:

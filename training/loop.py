@@ -46,6 +46,7 @@ from .checkpoints import (
 from .clock import Clock, factor
 from .data import Drawn, draw_examples
 from .examples import Example, Question
+from .objectives import OBJECTIVES
 from .processes import gather, is_main, wait
 from .recipe import Recipe
 from .reporting import check_report, reporting
@@ -63,7 +64,7 @@ class _Trainer(Trainer):
         clock: Clock | None,
         **rest: Any,
     ):
-        super().__init__(model=model.steerable.model, **rest)
+        super().__init__(model=model.steerable.model, compute_loss_func=self._loss, **rest)
         self.recipe, self.language_model, self.dev = recipe, model, dev
         self.copy = deepcopy(self.model) if self.is_fsdp_enabled else None
         self.shares = (
@@ -72,6 +73,7 @@ class _Trainer(Trainer):
             and not recipe.training.gradient_checkpointing
             and not getattr(self.model, "_is_stateful", False)
         )
+        self.objective = OBJECTIVES[recipe.training.objective]
         pad = model.tokenizer.pad_token_id
         packs = recipe.training.row_tokens > 0
         self.data_collator = (
@@ -91,6 +93,20 @@ class _Trainer(Trainer):
         bare: Any = self.model
         with disable_input_dtype_casting(bare, self.args.bf16):
             return super().training_step(*given, **rest)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor | Any], *given: Any, **rest: Any
+    ) -> Any:
+        # taken out, so that the model computes no loss of its own
+        self._tokens, self._weights = inputs.pop("shift_labels"), inputs.pop("weights")
+        return super().compute_loss(model, inputs, *given, **rest)
+
+    def _loss(
+        self, outputs: Any, _: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Of the logits that `answers_only` leaves, by the objective of the recipe."""
+        number = len(self._tokens) if num_items_in_batch is None else num_items_in_batch
+        return self.objective.of(outputs.logits[0], self._tokens, self._weights, number)
 
     @contextmanager
     def frozen_in_bf16(self) -> Iterator[None]:
@@ -329,7 +345,8 @@ def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
 
 def _items(recipe: Recipe, drawn: Drawn) -> list[Any]:
     """What the data loader takes: examples, or rows of them in an order that the seed decides."""
-    items = [{**as_item(one), "example": at} for at, one in enumerate(drawn.train)]
+    objective = OBJECTIVES[recipe.training.objective]
+    items = [{**as_item(one, objective), "example": at} for at, one in enumerate(drawn.train)]
     if not recipe.training.row_tokens:
         return items
     random.Random(recipe.seed).shuffle(items)

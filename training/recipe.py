@@ -6,16 +6,18 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from constrained_ner.engines.models import BASE_MODEL
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.structuring import structure
 
-from .sampling import Examples, formats_of
+from .objectives import OBJECTIVES
+from .sampling import Sampling, formats_of
 
 SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
 DTYPES = ("auto", "float32", "bfloat16")
@@ -43,15 +45,14 @@ class Lora:
     start: Path | None = None
 
 
-@dataclass(frozen=True)
-class Data:
-    """One corpus: files as `cner convert` reads them.
+@dataclass(frozen=True, kw_only=True)
+class CorpusFiles(Target):
+    """One corpus: files as `cner convert` reads them, and what is asked for.
 
     Attributes
     ----------
-    name: what prompts call the data set; by default the stem of the training file.
     labels: by default those of the training file.
-    guideline, guidelines: for the prompt; see `Corpus`.
+    name: by default the stem of the training file.
     examples: the most training documents; 0: as many as of every corpus. `rounds`: the same, of
         how often they are asked about. `weights`: of formats, before those of every corpus.
     """
@@ -59,10 +60,8 @@ class Data:
     train: Path
     dev: Path | None = None
     test: Path | None = None
-    name: str = ""
     labels: tuple[str, ...] = ()
-    guideline: str = ""
-    guidelines: dict[str, str] = field(default_factory=dict)
+    name: str = ""
     examples: int = 0
     rounds: int = 0
     weights: dict[str, float] = field(default_factory=dict)
@@ -80,6 +79,7 @@ class Optimisation:
     Attributes
     ----------
     batch_size: of one device; `accumulation` batches make a step.
+    objective: what is minimised, one of `objectives.OBJECTIVES`.
     row_tokens: on a GPU, examples are packed into rows of so many tokens, without padding, and
         `batch_size` of these rows are a batch; 0: one example a row, padded.
     compile: compile the model's layers (`torch.compile`); it takes a minute, and then saves a part
@@ -101,6 +101,7 @@ class Optimisation:
     weight_decay: float = 0.0
     batch_size: int = 2
     accumulation: int = 8
+    objective: str = "tokens"
     row_tokens: int = 0
     compile: bool = False
     minutes: float = 0.0
@@ -127,7 +128,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Report:
+class Reporting:
     """What is reported besides the log; it changes nothing in what is learnt.
 
     Attributes
@@ -145,14 +146,14 @@ class Report:
 class Recipe:
     """A training run, but for where it is written."""
 
-    data: tuple[Data, ...]
+    data: tuple[CorpusFiles, ...]
     model: str = BASE_MODEL
     lora: Lora | None = None
     seed: int = 0
-    examples: Examples = field(default_factory=Examples)
+    examples: Sampling = field(default_factory=Sampling)
     training: Optimisation = field(default_factory=Optimisation)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    report: Report = field(default_factory=Report)
+    report: Reporting = field(default_factory=Reporting)
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -168,6 +169,7 @@ class Recipe:
             raise InputError(f"{key}: {error}") from None
         for key, known in (
             ("training.scheduler", SCHEDULERS),
+            ("training.objective", tuple(OBJECTIVES)),
             ("training.dtype", DTYPES),
             ("lora.dtype", DTYPES[1:]),
         ):
@@ -206,7 +208,7 @@ class Recipe:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        return formats_of(self.examples.formats)
+        return self.examples.format_names
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; of files only the names, since folders say more than they should."""
@@ -260,62 +262,4 @@ def build_recipe(values: Mapping[str, Any]) -> Recipe:
     ------
     InputError: a key is unknown or of a wrong type.
     """
-    recipe: Recipe = _built(Recipe, values, "")
-    return recipe
-
-
-def _built(type: Any, value: Any, place: str) -> Any:
-    """A value of a type out of parsed TOML; `place` names it in messages."""
-    if get_origin(type) is not None:
-        return _of_generic(type, value, place)
-    if is_dataclass(type):
-        if not isinstance(value, Mapping):
-            raise InputError(f"{place or 'the recipe'} is {value!r:.60}: expected a table")
-        hints = get_type_hints(type)
-        unknown = set(value) - set(hints)
-        if unknown:
-            raise InputError(
-                f"unknown key {'.'.join(filter(None, [place, min(unknown)]))!r}: expected one of "
-                + ", ".join(hints)
-            )
-        missing = [
-            f.name
-            for f in fields(type)
-            if f.name not in value and f.default is f.default_factory  # both MISSING
-        ]
-        if missing:
-            raise InputError(f"{place or 'the recipe'} has no {missing[0]!r}")
-        inner = {
-            key: _built(hints[key], item, f"{place}.{key}" if place else key)
-            for key, item in value.items()
-        }
-        make: Any = type
-        return make(**inner)
-    if type is Path and isinstance(value, str):
-        return Path(value)
-    if type is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, type) or (isinstance(value, bool) and type is not bool):
-        raise InputError(f"{place} is {value!r:.60}: expected {type.__name__}")
-    return value
-
-
-def _of_generic(type: Any, value: object, place: str) -> Any:
-    arguments = get_args(type)
-    if get_origin(type) is tuple:
-        if isinstance(value, list):
-            return tuple(_built(arguments[0], item, place) for item in value)
-        raise InputError(f"{place} is {value!r:.60}: expected a list")
-    if get_origin(type) is dict:
-        if isinstance(value, Mapping):
-            return {
-                key: _built(arguments[1], item, f"{place}.{key}") for key, item in value.items()
-            }
-        raise InputError(f"{place} is {value!r:.60}: expected a table")
-    for one in arguments:  # a union: the first that fits
-        if one is not NoneType:
-            try:
-                return _built(one, value, place)
-            except InputError as error:
-                last = error
-    raise last
+    return structure(Recipe, values, "the recipe")

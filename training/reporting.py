@@ -15,14 +15,14 @@ from constrained_ner.energy import check_country, tracker
 from constrained_ner.errors import MissingExtraError, TrainingError, UnknownNameError
 
 from .processes import is_main
-from .recipe import Report
+from .recipe import Reporting
 
 TENSORBOARD = "tensorboard"
 EMISSIONS = "emissions.csv"
 
 
 @contextmanager
-def reporting(report: Report, folder: Path, step: int) -> Iterator[list[TrainerCallback]]:
+def reporting(report: Reporting, folder: Path, step: int) -> Iterator[list[TrainerCallback]]:
     """The callbacks that a recipe asks for; only the main process reports.
 
     Parameters
@@ -47,7 +47,7 @@ def reporting(report: Report, folder: Path, step: int) -> Iterator[list[TrainerC
             energy.stop()
 
 
-def check_report(report: Report) -> None:
+def check_report(report: Reporting) -> None:
     """Whether what a recipe asks for can be reported here.
 
     Raises

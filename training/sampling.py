@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError, UnknownNameError
-from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prompts import Target
@@ -49,44 +49,32 @@ def formats_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(format for name in names for format in CONFIGURATIONS[name]))
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Annotated documents of one corpus.
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedCorpus(Target):
+    """What is asked for in a corpus, and its annotated documents."""
 
-    Attributes
-    ----------
-    name: what the prompt calls the data set.
-    labels: those asked for.
-    guideline: annotation guidelines for the prompt. `guidelines`: the same by label, added for
-        the labels that are asked for.
-    """
-
-    name: str
     documents: tuple[Document, ...]
-    labels: tuple[str, ...]
-    guideline: str = ""
-    guidelines: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def target(self) -> Target:
-        return Target(self.labels, self.name, self.guideline, self.guidelines)
 
 
 @dataclass(frozen=True)
-class Examples:
-    """How many documents of each corpus, and in which formats; see `Sampling`.
+class Sampling:
+    """How questions are drawn: how many of each corpus, and in which formats.
 
     Attributes
     ----------
     formats: names of configurations or formats.
     train, dev, test: the most documents of each corpus.
-    weights: how often a format is used, against 1 of those that are not named.
-    index: see `Sampling`.
-    rounds: how often a training document is asked about, each time in another format while there
-        is one.
+    negative_labels: ask formats of one label also for labels that the document does not have.
+    empty_documents: keep documents without entities.
+    index: the share of prompts with indexed words, of the formats that are `by_place`.
     max_fragments: of discontinuous entities; 0: as many as the corpora have.
-    empty_share: of the training documents without entities so many are drawn from, 0 to 1. Few of
-        them help a short run over whose end a model would still rather find nothing.
+
+    empty_share: of the training documents without entities so many are drawn from, 0 to 1. With
+        many of them a model that has seen little learns to find nothing.
+    shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
+    rounds: how often a training document is asked about, each time in another format while there is
+        one.
+    weights: how often a format is dealt in training, against 1 of those that are not named.
     """
 
     formats: tuple[str, ...] = ("all",)
@@ -102,137 +90,114 @@ class Examples:
     rounds: int = 1
     weights: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def format_names(self) -> tuple[str, ...]:
+        """Of formats, each once."""
+        return formats_of(self.formats)
 
-@dataclass(frozen=True)
-class Sampling:
-    """How questions are drawn.
+    def held_out(self) -> Sampling:
+        """The same for documents that are not trained on."""
+        # questions that are alike are answered in one batch
+        return replace(self, shuffle_labels=False, empty_share=1.0, rounds=1, weights={})
+
+
+def draw(
+    corpus: AnnotatedCorpus,
+    split: str,
+    seed: int,
+    sampling: Sampling,
+    options: FormatOptions | None = None,
+) -> list[Question]:
+    """One question a round for each document that is drawn, in the order of the draw.
 
     Parameters
     ----------
-    formats: names of formats. `options`: of all of them.
-    most: the most documents of a corpus.
-    negative_labels: ask formats of one label also for labels that the document does not have.
-    empty_documents: keep documents without entities. `empty_share`: only so many of them.
-    shuffle_labels: the order of conv_term's turns and of the labels in other prompts.
-    index: the share of prompts with indexed words, of the formats that are `by_place`.
-    rounds: how often each document is asked about.
-    weights: how often a format is dealt, against 1 of those that are not named.
-    """
-
-    formats: tuple[str, ...]
-    most: int
-    options: FormatOptions = field(default_factory=FormatOptions)
-    negative_labels: bool = True
-    empty_documents: bool = True
-    shuffle_labels: bool = True
-    index: float = 0.0
-    empty_share: float = 1.0
-    rounds: int = 1
-    weights: Mapping[str, float] = field(default_factory=dict)
-
-
-def sampling_of(
-    examples: Examples, formats: tuple[str, ...], options: FormatOptions, split: str
-) -> Sampling:
-    """How a recipe draws one of its splits."""
-    return Sampling(
-        formats,
-        getattr(examples, split),
-        options,
-        examples.negative_labels,
-        examples.empty_documents,
-        # held-out questions that are alike are answered in one batch
-        examples.shuffle_labels and split == "train",
-        examples.index,
-        examples.empty_share if split == "train" else 1.0,
-        examples.rounds if split == "train" else 1,
-        examples.weights if split == "train" else {},
-    )
-
-
-def draw(corpus: Corpus, split: str, seed: int, sampling: Sampling) -> list[Question]:
-    """One question a round for each document that is drawn, in the order of the draw.
+    split: `train`, `dev` or `test`. `options`: of the formats.
 
     Raises
     ------
     InputError: the corpus has no document to draw.
     """
+    most: int = getattr(sampling, split)
+    if split != "train":
+        sampling = sampling.held_out()
     chance = random.Random(f"{seed}/{corpus.name}/{split}")
 
     def kept(document: Document) -> bool:
         if not document.text.strip():
             return False
         left_out = sampling.empty_share < 1 and chance.random() >= sampling.empty_share
-        return bool(_asked(document, corpus)) or (sampling.empty_documents and not left_out)
+        return bool(_present(document, corpus)) or (sampling.empty_documents and not left_out)
 
     documents = [document for document in corpus.documents if kept(document)]
     if not documents:
         raise InputError(f"corpus {corpus.name!r}, {split}: no documents: expected at least one")
-    chosen = chance.sample(documents, min(sampling.most, len(documents)))
-    dealt: Counter[str] = Counter()
-    had: list[set[str]] = [set() for _ in chosen]
+    chosen = chance.sample(documents, min(most, len(documents)))
+    deal = _Deal(corpus, sampling, options or FormatOptions(), chance)
+    had: list[set[str]] = [set() for _ in chosen]  # the formats of the rounds before
     return [
-        _question(corpus, document, sampling, chance, dealt, before)
+        deal.question(document, before)
         for _ in range(sampling.rounds)
         for document, before in zip(chosen, had, strict=True)
     ]
 
 
-def _asked(document: Document, corpus: Corpus) -> list[str]:
+def _present(document: Document, corpus: AnnotatedCorpus) -> list[str]:
+    """The corpus's labels that the document has."""
     present = {entity.label for entity in document.entities}
     return [label for label in corpus.labels if label in present]
 
 
-def _question(
-    corpus: Corpus,
-    document: Document,
-    sampling: Sampling,
-    chance: random.Random,
-    dealt: Counter[str],
-    had: set[str],
-) -> Question:
-    """The document's next question.
+@dataclass
+class _Deal:
+    """Formats and labels for one document after the other.
 
-    Parameters
+    Attributes
     ----------
-    dealt: how often each format was. `had`: the document's formats of the rounds before.
+    dealt: how often each format was.
     """
-    losses = {name: _losses(name, document, corpus, sampling) for name in sampling.formats}
-    able = [name for name, lost in losses.items() if lost == min(losses.values())]
-    able = [name for name in able if name not in had] or able
-    # the one that was dealt least often for its weight, by chance among equals
-    share = {name: dealt[name] / sampling.weights.get(name, 1.0) for name in able}
-    name = chance.choice([name for name in able if share[name] == min(share.values())])
-    dealt[name] += 1
-    had.add(name)
 
-    labels = list(corpus.labels)
-    if sampling.shuffle_labels:
-        chance.shuffle(labels)
-    format = get_format(name)
-    if format.one_label and not format.conversational:
-        present = _asked(document, corpus)
-        candidates = labels if sampling.negative_labels or not present else present
-        labels = [chance.choice(candidates)]
-    elif format.conversational and not sampling.negative_labels:
-        labels = [label for label in labels if label in _asked(document, corpus)] or labels[:1]
-    asked = tuple(labels)
-    return Question(
-        corpus.name,
-        document,
-        name,
-        asked,
-        sampling.options,
-        dataset=corpus.name,
-        index=format.by_place and chance.random() < sampling.index,
-        guideline=corpus.target.guideline_for(asked),
-    )
+    corpus: AnnotatedCorpus
+    sampling: Sampling
+    options: FormatOptions
+    chance: random.Random
+    dealt: Counter[str] = field(default_factory=Counter)
 
+    def question(self, document: Document, had: set[str]) -> Question:
+        """The document's next question, in a format that it has not had while there is one."""
+        name = self._format(document, had)
+        self.dealt[name] += 1
+        had.add(name)
+        labels = self._labels(document, get_format(name))
+        by_place = get_format(name).by_place
+        index = by_place and self.chance.random() < self.sampling.index
+        return Question(document, name, self.corpus.of(labels), self.options, index)
 
-def _losses(name: str, document: Document, corpus: Corpus, sampling: Sampling) -> int:
-    """How many entities of the corpus's labels the format cannot write, whatever the masks say."""
-    format = get_format(name, sampling.options)
-    return sum(
-        len(format.expressible(document, labels, Level.FREE)[1])
-        for labels in format.questions(corpus.labels)
-    )
+    def _format(self, document: Document, had: set[str]) -> str:
+        losses = {name: self._losses(name, document) for name in self.sampling.format_names}
+        able = [name for name, lost in losses.items() if lost == min(losses.values())]
+        able = [name for name in able if name not in had] or able
+        # the one that was dealt least often for its weight, by chance among equals
+        weights = self.sampling.weights
+        share = {name: self.dealt[name] / weights.get(name, 1.0) for name in able}
+        return self.chance.choice([name for name in able if share[name] == min(share.values())])
+
+    def _labels(self, document: Document, format: Format) -> list[str]:
+        labels = list(self.corpus.labels)
+        if self.sampling.shuffle_labels:
+            self.chance.shuffle(labels)
+        present = _present(document, self.corpus)
+        if format.one_label and not format.conversational:
+            candidates = labels if self.sampling.negative_labels or not present else present
+            return [self.chance.choice(candidates)]
+        if format.conversational and not self.sampling.negative_labels:
+            return [label for label in labels if label in present] or labels[:1]
+        return labels
+
+    def _losses(self, name: str, document: Document) -> int:
+        """How many entities of these labels a format cannot write, whatever the masks say."""
+        format = get_format(name, self.options)
+        return sum(
+            len(format.expressible(document, labels, Level.FREE)[1])
+            for labels in format.questions(self.corpus.labels)
+        )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LanguageModel
@@ -38,11 +39,11 @@ def describe(
     """What the model has to say of itself."""
     datasets = []
     for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
-        examples = sum(example.question.corpus == corpus.name for example in drawn.train)
+        examples = sum(example.question.target.name == corpus.name for example in drawn.train)
         datasets.append(
             Dataset(
-                corpus.name,
                 corpus.labels,
+                corpus.name,
                 corpus.guideline,
                 corpus.guidelines,
                 sha256_of(data.train),
@@ -81,6 +82,7 @@ def save(model: LanguageModel, trained: Manifest, results: Results, folder: Path
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         _write(model, trained, results, part)
+        ordinary_permissions(part)
         for file in sorted(part.iterdir(), key=lambda file: file.name == FILE):
             there = folder / file.name
             if there.is_dir():
@@ -181,11 +183,11 @@ def _dev(trained: Manifest) -> str:
     if not trained.dev:
         return f"{default}."
     rows = []
-    for name, score in sorted(trained.dev.items(), key=lambda item: -item[1]["f1"]):
-        bounds = score.get("interval")
+    for name, score in sorted(trained.dev.items(), key=lambda item: -item[1].f1):
+        bounds = score.interval
         interval = f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
-        measured = " | ".join(str(score.get(key, "")) for key in ("level", "documents", "entities"))
-        rows.append(f"| {name} | {100 * score['f1']:.1f} | {interval} | {measured} |\n")
+        measured = f"{score.level} | {score.documents} | {score.entities}"
+        rows.append(f"| {name} | {100 * score.f1:.1f} | {interval} | {measured} |\n")
     head = "| format | F1 | 95 % | level | documents | gold |\n|---|---|---|---|---|---|\n"
     doubtful = ", ".join(trained.doubtful)
     return (

@@ -15,16 +15,16 @@ from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts, intervals, strict
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import DevScore
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
-from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.scheduling import answer
 
 from .checkpoints import writing
 from .data import Drawn, load_corpus
 from .examples import Question
 from .recipe import Recipe
-from .sampling import draw, sampling_of
+from .sampling import draw
 
 FILE = "scores.jsonl"
 LEVELS = (Level.FREE, Level.FAITHFUL)
@@ -45,7 +45,7 @@ def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -
         return Predictor(
             model,
             get_format(question.format, question.options),
-            [Target(question.labels, question.corpus, question.guideline)],
+            [question.target],
             level,
             recipe.evaluation.batch_size,
             _budget_of(recipe, level),
@@ -64,7 +64,7 @@ def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -
     predictions = answer((predictor(question), question.document) for question in ordered)
     counts: dict[str, Counts] = {}
     for question, prediction in zip(ordered, predictions, strict=True):
-        found = _counted([question.document], [prediction], question.labels)
+        found = _counted([question.document], [prediction], question.target.labels)
         counts[question.format] = counts.get(question.format, Counts()) + found
     return counts
 
@@ -83,8 +83,8 @@ def test(
             if data.test is None:
                 continue
             held = load_corpus(data, data.test, corpus).corpus
-            sampling = sampling_of(recipe.examples, recipe.formats, drawn.options, "test")
-            documents = [q.document for q in draw(held, "test", recipe.seed, sampling)]
+            questions = draw(held, "test", recipe.seed, recipe.examples, drawn.options)
+            documents = [question.document for question in questions]
             documents.sort(key=lambda document: len(document.text))
             for name, level in product(recipe.formats, LEVELS):
                 cell = (corpus.name, name, str(level))
@@ -93,7 +93,7 @@ def test(
                 predictor = Predictor(
                     model,
                     get_format(name, drawn.options),
-                    [corpus.target],
+                    [corpus],
                     level,
                     recipe.evaluation.batch_size,
                     _budget_of(recipe, level),
@@ -139,8 +139,8 @@ def load_rows(path: Path) -> list[Any]:
         raise TrainingError(f"{path}: damaged: {error}") from None
 
 
-def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> dict[str, Any]:
-    """What `Manifest.dev` says of a format.
+def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> DevScore:
+    """How good a format is on dev, for a model's manifest.
 
     Parameters
     ----------
@@ -149,14 +149,14 @@ def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> dict[str, An
     """
     total = sum(counts, Counts())
     found = intervals(counts)
-    return {
-        "f1": round(total.scores.f1 or 0.0, 4),
-        "interval": [round(bound, 4) for bound in found[2]] if found else None,
-        "documents": len(counts),
-        "entities": total.gold,
-        "level": str(level),
-        "seed": seed,
-    }
+    return DevScore(
+        round(total.scores.f1 or 0.0, 4),
+        (round(found[2][0], 4), round(found[2][1], 4)) if found else None,
+        len(counts),
+        total.gold,
+        str(level),
+        seed,
+    )
 
 
 def _budget_of(recipe: Recipe, level: Level) -> int | None:

@@ -82,7 +82,7 @@ def train(
     if (recipe is None) == (train_file is None):
         raise click.UsageError("expected either a RECIPE or --train DATA")
 
-    from constrained_ner.training.recipe import Data, Lora, Recipe, load_recipe
+    from constrained_ner.training.recipe import CorpusFiles, Lora, Recipe, load_recipe
 
     if recipe is not None:
         chosen = load_recipe(recipe)
@@ -90,7 +90,7 @@ def train(
             raise click.UsageError("--dev, --test and --labels go with --train")
     else:
         assert train_file is not None
-        chosen = Recipe((Data(train_file, dev, test, labels=labels or ()),))
+        chosen = Recipe((CorpusFiles(train=train_file, dev=dev, test=test, labels=labels or ()),))
     if model:
         chosen = replace(chosen, model=model)
     if seed is not None:

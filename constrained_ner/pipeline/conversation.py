@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
 from constrained_ner.formats import Format
-from constrained_ner.pipeline.prompts import DEFAULT_DATASET, prompt
+from constrained_ner.pipeline.prompts import Target, prompt
 
 
 @dataclass(frozen=True)
@@ -17,20 +17,18 @@ class Conversation:
 
     Attributes
     ----------
-    labels: of all turns; see `Format.turns`.
-    dataset, index, guideline: see `prompt`.
+    target: with the labels of all turns; see `Format.turns`.
+    index: see `prompt`.
     """
 
     format: Format
     text: str
-    labels: tuple[str, ...]
-    dataset: str = DEFAULT_DATASET
+    target: Target
     index: bool = False
-    guideline: str = ""
 
     @property
     def turns(self) -> list[tuple[str, ...]]:
-        return self.format.turns(self.labels)
+        return self.format.turns(self.target.labels)
 
     def messages(self, answers: Sequence[str] = ()) -> list[Message]:
         """The messages up to the one that the model is to answer.
@@ -39,14 +37,7 @@ class Conversation:
         ----------
         answers: to the turns before.
         """
-        opening = prompt(
-            self.format,
-            self.text,
-            self.labels,
-            self.dataset,
-            index=self.index,
-            guideline=self.guideline,
-        )
+        opening = prompt(self.format, self.text, self.target, index=self.index)
         found: list[Message] = []
         for number, labels in enumerate(self.turns[: len(answers) + 1]):
             parts = [] if number else [opening]
@@ -60,10 +51,11 @@ class Conversation:
     def demonstration(self, document: Document) -> list[Message]:
         """An annotated document asked about as this text is, and its gold answers.
 
-        For a model that was not trained for the task. What the format cannot write of it is left
-        out.
+        For a model that was not trained for the task. Guidelines stand in the last question only,
+        and what the format cannot write of the document is left out.
         """
-        shown = Conversation(self.format, document.text, self.labels, self.dataset, self.index)
+        target = Target(self.target.labels, self.target.name)
+        shown = Conversation(self.format, document.text, target, self.index)
         answers = [
             self.format.write(document.text, self.format.expressible(document, turn)[0], turn)
             for turn in self.turns

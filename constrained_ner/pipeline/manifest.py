@@ -10,8 +10,9 @@ from typing import Any
 
 from constrained_ner.adapters import folder_of
 from constrained_ner.atomic import whole
-from constrained_ner.errors import ModelError
+from constrained_ner.errors import InputError, ModelError
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.structuring import structure
 
 FILE = "cner.json"
 # A format is not to be trusted whose F1 on dev is less than this share of the best format's.
@@ -19,24 +20,37 @@ FAR_BELOW = 2 / 3
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set that the model was trained on.
+class Dataset(Target):
+    """A data set that the model was trained on, and what it was asked for.
 
     Attributes
     ----------
-    name: what prompts call it. `labels`: those that it was asked for.
-    guideline, guidelines: in the prompt, as a whole and by label.
     fingerprint: sha256 of the training file; `documents`, `examples`: how many there were, and
         how many of them were drawn.
     """
 
-    name: str
-    labels: tuple[str, ...]
-    guideline: str = ""
-    guidelines: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     documents: int = 0
     examples: int = 0
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """How good a format is on a sample of dev splits.
+
+    Attributes
+    ----------
+    f1: strict. `interval`: its 95 % interval.
+    documents, entities: how many there are in the sample, and its gold. `seed`: of the sample.
+    level: of the answers.
+    """
+
+    f1: float
+    interval: tuple[float, float] | None = None
+    documents: int = 0
+    entities: int = 0
+    level: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,10 +67,8 @@ class Manifest:
     recipe: of the run. `versions`: of the packages. `metrics`: of the best checkpoint.
     energy: seconds, kWh and kg of CO2 equivalents of training, where they were measured.
     device: what it was trained on.
-    dev: by format, how good it is on a sample of the dev splits of its data sets: `f1`, strict, and
-        what else is known of it: its `interval` of 95 %, the `documents` and gold `entities` that
-        it is of, the `level` of the answers, the `seed` of the sample. Empty where nothing was
-        measured.
+    dev: by format, how good it is on a sample of the dev splits of its data sets; empty where
+        nothing was measured.
     """
 
     base: str
@@ -71,7 +83,7 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     energy: dict[str, float] = field(default_factory=dict)
     device: str = ""
-    dev: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dev: dict[str, DevScore] = field(default_factory=dict)
 
     @property
     def best(self) -> str | None:
@@ -85,7 +97,7 @@ class Manifest:
         return tuple(name for name in self.dev if self._f1(name) < FAR_BELOW * most)
 
     def _f1(self, format: str) -> float:
-        return float(self.dev[format]["f1"])
+        return self.dev[format].f1
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -112,7 +124,7 @@ class Manifest:
             here = shared(best) if best else []
             if not best or not here:
                 return (*found, Target(tuple(left)))
-            found.append(Target(tuple(here), best.name, best.guideline, best.guidelines))
+            found.append(best.of(here))
             left = [label for label in left if label not in here]
         return tuple(found)
 
@@ -137,13 +149,6 @@ def load_manifest(model: str | Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        datasets = tuple(
-            Dataset(**{**item, "labels": tuple(item["labels"])}) for item in values.pop("datasets")
-        )
-        formats = tuple(values.pop("formats"))
-        for entry in values.get("dev", {}).values():  # there is none in older files
-            float(entry["f1"])
-        return Manifest(datasets=datasets, formats=formats, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return structure(Manifest, json.loads(path.read_text(encoding="utf-8")), FILE)
+    except (OSError, ValueError, InputError) as error:
         raise ModelError(f"{path}: damaged: {error}") from None

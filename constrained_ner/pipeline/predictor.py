@@ -213,11 +213,8 @@ class Predictor:
         self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
     ) -> list[Message]:
         """The prompt for a turn that asks for these labels, after these answers."""
-        about = self._about(target, labels)
-        guideline = target.guideline_for(about)
-        talk = Conversation(
-            self.format, text, about, target.dataset, index=self.index, guideline=guideline
-        )
+        about = target.of(self._about(target, labels))
+        talk = Conversation(self.format, text, about, self.index)
         shown = [message for one in self.examples for message in talk.demonstration(one)]
         return shown + talk.messages(answers)
 
@@ -242,7 +239,9 @@ class Predictor:
         )
 
     def _fits(self, text: str) -> bool:
-        """Whether the model has room for questions about a text with their longest answers."""
+        """Whether the text has grammars, and the model room for questions with long answers."""
+        if self.level is Level.FAITHFUL and self.format.text_obstacle(text) is not None:
+            return False
         if self.model.context is None:
             return True
         for target in self.targets:
@@ -304,11 +303,6 @@ class Predictor:
     def _check_text(self, turn: Turn) -> None:
         """Whether the model's tokens can spell whatever an answer may take of the text."""
         vocabulary, text = self.model.vocabulary, turn.text
-        for end in vocabulary.written_ends:
-            if end in text:
-                raise InputError(
-                    f"{turn.place}: the text has {end!r}, with which the model ends its answers"
-                )
         spelt = self.format.spelt(text, turn.labels)  # it begins with the text
         at = vocabulary.first_unspellable(spelt)
         if at is None:

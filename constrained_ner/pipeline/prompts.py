@@ -6,7 +6,7 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from constrained_ner.formats import Format
@@ -14,54 +14,49 @@ from constrained_ner.formats import Format
 DEFAULT_DATASET = "biomedical"
 
 
-def guideline_text(guideline: str, by_label: Mapping[str, str], labels: Sequence[str]) -> str:
-    """Annotation guidelines for a prompt that asks for these labels; empty where there are none."""
-    lines = [f"{label}: {by_label[label]}" for label in labels if label in by_label]
-    return "\n".join([guideline, *lines] if guideline else lines)
-
-
 @dataclass(frozen=True)
 class Target:
-    """Labels that are asked for together, as one data set has them.
+    """Labels that are asked for together, as a data set has them.
 
     Attributes
     ----------
-    dataset: what the prompt calls the data set.
-    guideline: its annotation guidelines, for the prompt. `guidelines`: the same by label, put in
-        where the label is asked for.
+    labels: in the order in which they are asked for.
+    name: what prompts call the data set.
+    guideline: its annotation guidelines. `guidelines`: the same by label.
     """
 
     labels: tuple[str, ...]
-    dataset: str = DEFAULT_DATASET
+    name: str = DEFAULT_DATASET
     guideline: str = ""
-    guidelines: Mapping[str, str] = field(default_factory=dict)
+    guidelines: dict[str, str] = field(default_factory=dict)
 
-    def guideline_for(self, labels: Sequence[str]) -> str:
-        return guideline_text(self.guideline, self.guidelines, labels)
+    def of(self, labels: Sequence[str]) -> Target:
+        """The same data set, asked for these labels."""
+        return Target(tuple(labels), self.name, self.guideline, self.guidelines)
+
+    @property
+    def guideline_text(self) -> str:
+        """The guidelines that hold for the labels, one a line; empty where there are none."""
+        by_label = [
+            f"{name}: {self.guidelines[name]}" for name in self.labels if name in self.guidelines
+        ]
+        return "\n".join(filter(None, [self.guideline, *by_label]))
 
 
-def prompt(
-    format: Format,
-    text: str,
-    labels: Sequence[str],
-    dataset: str = DEFAULT_DATASET,
-    *,
-    index: bool = False,
-    guideline: str = "",
-) -> str:
+def prompt(format: Format, text: str, target: Target, *, index: bool = False) -> str:
     """The task, in one message.
 
     Parameters
     ----------
-    labels: those asked for, in the order in which they are named.
-    index: show with every word what answers point at, see `Format.indexed`.
-    guideline: annotation guidelines, on lines of their own after the task: `d_i` of the paper's
+    target: its guidelines stand on lines of their own after the task: `d_i` of the paper's
         equation 2.
+    index: show with every word what answers point at, see `Format.indexed`.
     """
+    guideline = target.guideline_text
     return (
         "The task you need to complete is named entity recognition. "
-        f"Follow {dataset} guidelines.\n"
+        f"Follow {target.name} guidelines.\n"
         + (f"{guideline}\n" if guideline else "")
-        + f"{format.instruction(labels)}\n"
+        + f"{format.instruction(target.labels)}\n"
         f"Text: {format.indexed(text) if index else text}"
     )

@@ -93,8 +93,8 @@ def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, 
         best = trained.best or ""
         notes.append(
             f"answers in {format} are not to be trusted: its F1 on dev is "
-            f"{trained.dev[format]['f1']:.2f}, that of {best}, the model's best, "
-            f"{trained.dev[best]['f1']:.2f}"
+            f"{trained.dev[format].f1:.2f}, that of {best}, the model's best, "
+            f"{trained.dev[best].f1:.2f}"
         )
     known = {label.casefold(): label for label in trained.labels}
     strange = [label for label in labels if label.casefold() not in known]

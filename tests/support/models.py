@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -34,24 +37,95 @@ CORPUS = [
 ]
 
 
+ENDS = ("<end>", "<pad>")
+
+
 def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabulary]:
     """A byte-level tokenizer with few merges, and an end token."""
+    fast = _wrapped(_byte_level(tokens))
+    # Wider than the tokenizer, as the vocabularies of real models are.
+    return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    wrapper: Any = PreTrainedTokenizerFast
+    fast: PreTrainedTokenizerFast = wrapper(
+        tokenizer_object=tokenizer, eos_token=ENDS[0], pad_token=ENDS[1]
+    )
+    return fast
+
+
+def _byte_level(
+    tokens: int = 400, prefix: bool = False, normalizer: Any = None, added: Sequence[str] = ()
+) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         CORPUS * 4,
         trainers.BpeTrainer(
             vocab_size=tokens,
-            special_tokens=["<end>", "<pad>"],
+            special_tokens=list(ENDS),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
-    wrapper: Any = PreTrainedTokenizerFast
-    fast = wrapper(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
-    # Wider than the tokenizer, as the vocabularies of real models are.
-    return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
+    tokenizer.add_tokens(list(added))
+    return tokenizer
+
+
+def _sentencepiece(
+    normalizer: Any = None, pre_tokenizer: Any = None, strip: bool = True, added: Sequence[str] = ()
+) -> Tokenizer:
+    """With a token for each byte, as Llama 2 and Gemma have them."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*parts, *([decoders.Strip(" ", 1, 0)] * strip)])
+    special = ["<unk>", *ENDS]
+    tokenizer.train_from_iterator(
+        [f" {line}" for line in CORPUS * 4],
+        trainers.BpeTrainer(
+            vocab_size=800,
+            special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+            show_progress=False,
+        ),
+    )
+    # The bytes are no special tokens; a trainer knows no other way to them.
+    written = json.loads(tokenizer.to_str())
+    written["added_tokens"] = [t for t in written["added_tokens"] if t["content"] in special]
+    tokenizer = Tokenizer.from_str(json.dumps(written))
+    tokenizer.add_tokens(list(added))
+    return tokenizer
+
+
+_SPACES = normalizers.Replace(" ", "\u2581")
+_METASPACE = pre_tokenizers.Metaspace("\u2581", prepend_scheme="first", split=False)
+TOKENIZERS: dict[str, Any] = {
+    "byte-level": _byte_level,
+    "NFC": lambda: _byte_level(normalizer=normalizers.NFC()),
+    "NFKC": lambda: _byte_level(normalizer=normalizers.NFKC()),
+    "prefix": lambda: _byte_level(prefix=True),
+    "added": lambda: _byte_level(added=["Sj\u00f6gren", "<sup>", "[INST]", "\n\n"]),
+    "llama2": lambda: _sentencepiece(
+        normalizers.Sequence([normalizers.Prepend("\u2581"), _SPACES])
+    ),
+    "metaspace": lambda: _sentencepiece(pre_tokenizer=_METASPACE),
+    "gemma": lambda: _sentencepiece(
+        _SPACES,
+        pre_tokenizers.Split(" ", "merged_with_previous"),
+        strip=False,
+        added=["<sup>", "\u2581\u2581", "\n\n", "Sj\u00f6gren"],
+    ),
+}
+
+
+@cache
+def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that treats texts as those of some well-known models do."""
+    return _wrapped(TOKENIZERS[kind]())
 
 
 def tiny_llama(seed: int = 0, context: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:

@@ -17,9 +17,10 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.prompts import prompt
-from constrained_ner.training.recipe import Data, Evaluation, Optimisation, Recipe
-from constrained_ner.training.sampling import Examples
+from constrained_ner.pipeline.prompts import Target, prompt
+from constrained_ner.training.examples import Example, Question, make_examples
+from constrained_ner.training.recipe import CorpusFiles, Evaluation, Optimisation, Recipe
+from constrained_ner.training.sampling import Sampling
 
 LABELS = ("Disease", "Gene")
 
@@ -169,7 +170,7 @@ def _sentences() -> list[str]:
             for labels in format.questions(LABELS):
                 kept, _ = format.expressible(document, labels, Level.FAITHFUL)
                 gold = replace(document, entities=kept)
-                found.append(prompt(format, document.text, labels, "ten"))
+                found.append(prompt(format, document.text, Target(tuple(labels), "ten")))
                 found.append(format.encode(gold, labels, Level.FAITHFUL))
     return found
 
@@ -251,6 +252,12 @@ def write_documents(path: Path, documents: Sequence[Document] = TEN) -> Path:
     return path
 
 
+def one_example(question: Question, model: LanguageModel) -> Example:
+    """Of a question whose turns go on from one another."""
+    (example,) = make_examples(question, model)
+    return example
+
+
 def silent(items: Iterable[Any], unit: str) -> Iterator[Any]:
     """No progress bar."""
     return iter(items)
@@ -259,9 +266,9 @@ def silent(items: Iterable[Any], unit: str) -> Iterator[Any]:
 def short_recipe(model: Path, data: Path) -> Recipe:
     """Two epochs of five steps, and two evaluations in each."""
     return Recipe(
-        (Data(data, dev=data, name="ten"),),
+        (CorpusFiles(train=data, dev=data, name="ten"),),
         model=str(model),
-        examples=Examples(("multi_triple", "single_term"), train=10, dev=2),
+        examples=Sampling(("multi_triple", "single_term"), train=10, dev=2),
         training=Optimisation(
             epochs=2.0,
             learning_rate=1e-2,
