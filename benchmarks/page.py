@@ -1,4 +1,4 @@
-"""The tables of docs/measurements.md that are made from results, each between two comments."""
+"""Writes tables of results into docs/measurements.md, each between two comments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "measurements.md"
 
 
 def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table into its place on the page.
+    """Replace the table between the comments `NAME: begin` and `NAME: end`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Writing files: whole or not at all, where that is possible, and with ordinary permissions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from constrained_ner.errors import InputError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` that becomes it in the end: no half-written file has its name."""
+    """A temporary path beside `path`, which is renamed to it at the end.
+
+    So no half-written file ever has the name. Where the block fails, `path` is left as it was.
+    """
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """See that a file can be written here, before there is anything to write.
+
+    Raises
+    ------
+    InputError: its folder does not exist or may not be written to, or a folder has its name.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"cannot be written: there is no folder {str(path.parent)!r}", path)
+    if path.is_dir():
+        raise InputError("cannot be written: a folder has this name", path)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError("cannot be written: permission denied", path)
+
+
+def ordinary_permissions(path: Path) -> None:
+    """Give a file, or a folder and all files in it, the permissions that new ones usually get.
+
+    safetensors and `tempfile` let nobody but the owner read what they write, whatever the umask.
+    """
+    umask = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(umask)
+    for each in (path, *path.rglob("*")):
+        each.chmod((0o777 if each.is_dir() else 0o666) & ~umask)

@@ -1,12 +1,12 @@
-"""Entities, documents and text order.
+"""Entities and documents, and the orders in which entities are listed.
 
-Offsets are Unicode code points, half-open, into the text exactly as it is stored.
+Offsets are half-open and count Unicode code points of the text exactly as it is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from constrained_ner.errors import InputError
@@ -14,13 +14,18 @@ from constrained_ner.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A label and one or more fragments.
+    """A label and one or more fragments of a text.
+
+    An entity with one fragment is *contiguous*, with several it is *discontinuous*.
 
     Parameters
     ----------
-    label: any non-empty string.
-    fragments: `(start, end)` pairs in text order, not overlapping; one is *contiguous*, several
-        are *discontinuous*.
+    label: any string that is not empty.
+    fragments: pairs of start and end in text order, which do not overlap.
+
+    Raises
+    ------
+    InputError: the label is empty, or the fragments are not as above.
     """
 
     label: str
@@ -50,7 +55,7 @@ class Entity:
 
     @property
     def key(self) -> tuple[int, int, str, tuple[tuple[int, int], ...]]:
-        """What text order sorts by: start, then descending end, then label."""
+        """What text order sorts by: the start, then the end (the later first), then the label."""
         return self.start, -self.end, self.label, self.fragments
 
     @property
@@ -62,18 +67,18 @@ class Entity:
         return " ".join(text[start:end] for start, end in self.fragments)
 
     def describe(self, text: str) -> str:
-        """For messages: label, offsets, surface."""
+        """The label, offsets and surface, for messages."""
         offsets = ";".join(f"{start}-{end}" for start, end in self.fragments)
         return f"{self.label} {offsets} {self.surface(text)!r}"
 
 
 def text_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
-    """Sorted by start, then by descending end, then by label; each entity once."""
+    """The entities sorted by start, then end (the later first), then label; each only once."""
     return tuple(sorted(set(entities), key=attrgetter("key")))
 
 
 def paper_order(entities: Iterable[Entity], text: str) -> tuple[Entity, ...]:
-    """Case-insensitive alphabetical, the order in which the paper prints its answers."""
+    """The entities sorted by surface, ignoring case: the order of answers in the paper."""
     return tuple(
         sorted(text_order(entities), key=lambda e: (e.surface(text).casefold(), e.label.casefold()))
     )
@@ -81,7 +86,7 @@ def paper_order(entities: Iterable[Entity], text: str) -> tuple[Entity, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A part of a text, such as its title: `type` names it, the offsets are half-open."""
+    """A named part of a text, such as its title. The offsets are half-open."""
 
     type: str
     start: int
@@ -90,21 +95,24 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and, if they are known, its entities (kept in text order, each once).
+    """A text and, if they are known, its entities, which are kept in text order.
 
     Parameters
     ----------
-    passages: named parts of the text, in text order, not overlapping; they need not cover it.
+    passages: named parts of the text in text order. They do not overlap, and need not cover it.
+    unread: what else its record says, for `ConversionLosses` to count. It is ignored when documents
+        are compared.
 
     Raises
     ------
-    InputError: the text cannot be encoded as UTF-8, or an entity or a passage lies outside it.
+    InputError: the text cannot be encoded as UTF-8, or an entity or a passage lies outside of it.
     """
 
     id: str
     text: str
     entities: tuple[Entity, ...] = ()
     passages: tuple[Passage, ...] = ()
+    unread: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         try:

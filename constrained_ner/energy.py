@@ -1,4 +1,4 @@
-"""Energy and emissions, as codecarbon measures or estimates them, without a network."""
+"""Energy and emissions, measured or estimated by codecarbon, without using the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from constrained_ner.errors import MissingExtraError, UnknownNameError
 
 
 def check_country(country: str) -> None:
-    """Whether energy can be measured here, and emissions by the mix of a country.
+    """See that energy can be measured here, and that the energy mix of the country is known.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def check_country(country: str) -> None:
 
 
 def tracker(country: str, **options: Any) -> Any:
-    """A tracker of codecarbon's, which may run beside others."""
+    """A tracker of codecarbon that may run at the same time as others."""
     from codecarbon import OfflineEmissionsTracker
 
     make: Any = OfflineEmissionsTracker
@@ -39,9 +39,12 @@ def tracker(country: str, **options: Any) -> Any:
 
 @contextmanager
 def measured(country: str) -> Iterator[dict[str, float]]:
-    """What a block takes, of this machine: `kwh`, and `co2_kg`, kg of CO2 equivalents.
+    """Measure what this machine uses while a block runs.
 
-    Both are there when the block is done; without a country, nothing is.
+    Yields
+    ------
+    A dictionary that has `kwh` and `co2_kg`, kg of CO2 equivalents, once the block is done. It
+    stays empty where no country is given.
     """
     found: dict[str, float] = {}
     if not country:

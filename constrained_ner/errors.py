@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose derives from `CnerError`."""
+"""The errors of this package. All of them derive from `CnerError`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class CnerError(Exception):
-    """Base class: catching it catches all of ours and none of anybody else's.
+    """The base class of every error that this package raises on purpose.
 
     Attributes
     ----------
-    row: index of the prompt of a batch that the error is about, where it is about one.
+    row: the index of the prompt in its batch, where the error is about a single prompt.
     """
 
     row: int | None = None
@@ -23,7 +23,7 @@ class InputError(CnerError):
     ----------
     reason: what is wrong, and what was expected.
     path: the file, if there is one.
-    line: 1-based line number in that file, if it is known.
+    line: the number of the line in that file, counted from 1, if it is known.
     """
 
     def __init__(self, reason: str, path: str | Path | None = None, line: int | None = None):
@@ -34,7 +34,7 @@ class InputError(CnerError):
 
 
 class MissingExtraError(CnerError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
     def __init__(self, what: str, extra: str):
         self.extra = extra
@@ -42,24 +42,25 @@ class MissingExtraError(CnerError):
 
 
 class LabelError(CnerError):
-    """A label, or a set of labels, that cannot be asked for."""
+    """A label, or a set of labels, that a model cannot be asked for."""
 
 
 class UnknownNameError(CnerError):
-    """A format, level, model or option that does not exist; the message lists those that do."""
+    """There is no format, level, model or option of this name; the message lists all there are."""
 
 
 class InexpressibleError(CnerError):
-    """A format cannot write an entity; the message names both and says why."""
+    """A format cannot write an entity; the message names both and gives the reason."""
 
 
 class AnswerError(CnerError):
-    """An answer that does not follow its format.
+    """An answer does not follow its format.
 
     Attributes
     ----------
-    format: name of the format.
-    position: offset in the answer, in code points, of the first character that cannot be right.
+    format: the name of the format.
+    position: the offset of the first character that cannot be right, in code points of the answer.
+    expected: what could have stood there.
     """
 
     def __init__(self, format: str, answer: str, position: int, expected: str):
@@ -73,7 +74,7 @@ class AnswerError(CnerError):
 
 
 class GrammarError(CnerError):
-    """A grammar cannot be built for this input, or the engine refuses it."""
+    """No grammar can be built for this input, or llguidance refuses it."""
 
 
 class BudgetError(CnerError):
@@ -81,7 +82,7 @@ class BudgetError(CnerError):
 
 
 class DecodingError(CnerError):
-    """Constrained decoding of one row failed; of a batch `row` says which."""
+    """Constrained decoding failed for one row of a batch, whose index is `row`."""
 
     def __init__(self, reason: str, row: int | None = None):
         super().__init__(reason)
@@ -89,8 +90,8 @@ class DecodingError(CnerError):
 
 
 class ModelError(CnerError):
-    """A model or tokenizer cannot be loaded or cannot be used."""
+    """A model or a tokenizer cannot be loaded, or cannot be used."""
 
 
 class TrainingError(CnerError):
-    """Training cannot begin or go on; the message says why and what to change."""
+    """Training cannot start or continue; the message says why and what to change."""

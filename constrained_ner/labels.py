@@ -1,4 +1,4 @@
-"""Label sets, and the reversible slug in which a label becomes a bare word."""
+"""Sets of labels, and labels as single words (slugs)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from constrained_ner.errors import LabelError
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels as a tuple.
+    """The labels as a tuple, if a model can be asked for them.
 
     Raises
     ------
-    LabelError: there is none, one is empty or white space, one stands twice, or one cannot be
-        encoded as UTF-8.
+    LabelError: there are no labels; or one is empty, begins or ends with white space, occurs twice,
+        or cannot be encoded as UTF-8.
     """
     if isinstance(labels, str):
         raise LabelError(f"expected a list of labels, got the string {labels!r}")
@@ -35,11 +35,12 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def slug(label: str) -> str:
-    """The label as one bare word: ASCII letters, digits, `_`, `.` and `-` stay, the rest is %XX.
+    """The label as a single ASCII word.
 
-    Percent-encoding of the UTF-8 bytes, so that no two labels share a slug; `unslug` is its
-    inverse. ASCII, because llguidance's lexer, which goes back by one byte at most, must be able
-    to stop at any character of a tag.
+    ASCII letters, digits, `_`, `.` and `-` are kept, and every other character is percent-encoded
+    as UTF-8. So no two labels have the same slug, and `unslug` gives the label back. It has to be
+    ASCII because llguidance's lexer, which can step back by one byte only, must be able to stop
+    after any character of a tag.
     """
     return "".join(
         c
@@ -50,7 +51,7 @@ def slug(label: str) -> str:
 
 
 def unslug(word: str) -> str:
-    """The label whose slug is `word`; the word itself where it is no slug."""
+    """The label that has this slug; the word itself if it is not a slug."""
     try:
         return unquote(word, errors="strict")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Where surfaces and offsets may begin and end, and the words that `multi_bio` tags."""
+"""Where surfaces and offsets may start and end, and the words that `multi_bio` tags."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _TO_SPACE = str.maketrans(dict.fromkeys(LINE_BREAKS, " "))
 
 
 def one_line(text: str) -> str:
-    """`text` with each line break character written as one space: lengths and offsets hold."""
+    """The text with a space in place of each line break character, so that offsets stay valid."""
     return text.translate(_TO_SPACE)
 
 
 def is_word_character(character: str) -> bool:
-    """Letters, digits, underscore, and marks, which belong to the character before them."""
+    """Whether it is a letter, a digit, an underscore, or a mark on the character before it."""
     return (
         character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
     )
@@ -29,10 +29,12 @@ def is_word_character(character: str) -> bool:
 
 @lru_cache(maxsize=256)
 def units(text: str, boundaries: str = "word") -> Sequence[Span]:
-    """The smallest pieces that a surface is made of, in order, covering the whole text.
+    """The smallest pieces that a surface can be made of. In order, they cover the whole text.
 
-    `word`: maximal runs of word characters, and every other character by itself.
-    `character`: every code point by itself.
+    Parameters
+    ----------
+    boundaries: with `word`, a piece is a run of word characters, or any other single character;
+        with `character`, it is a single code point.
     """
     if boundaries == "character":
         return [(i, i + 1) for i in range(len(text))]
@@ -50,14 +52,14 @@ def units(text: str, boundaries: str = "word") -> Sequence[Span]:
 
 @lru_cache(maxsize=64)
 def boundaries_of(text: str, boundaries: str = "word") -> Container[int]:
-    """The offsets at which a surface may begin or end."""
+    """The offsets at which a surface may start or end; see `units`."""
     if boundaries == "character":
         return range(len(text) + 1)
     return frozenset([0, *(end for _, end in units(text))])
 
 
 def on_boundaries(start: int, end: int, text: str, boundaries: str = "word") -> bool:
-    """Whether neither end of the span lies inside a word."""
+    """Whether a surface may start and end where this span does; see `units`."""
     if boundaries == "character":
         return True
     return not any(
@@ -67,10 +69,13 @@ def on_boundaries(start: int, end: int, text: str, boundaries: str = "word") -> 
 
 
 def tokens(text: str, words: str = "space") -> Sequence[Span]:
-    """The words that multi_bio tags, one tag each.
+    """The words that multi_bio gives a tag each.
 
-    `space`: maximal runs of non-space. `fine`: runs of word characters and every other
-    non-space character by itself, so that `CD28` in `CD28-mediated` has a tag of its own.
+    Parameters
+    ----------
+    words: with `space`, words are what white space separates; with `fine`, they are runs of word
+        characters and all other single characters but white space, so that `CD28` in
+        `CD28-mediated` gets its own tag.
     """
     if words == "space":
         return [match.span() for match in re.finditer(r"\S+", text)]
@@ -78,7 +83,7 @@ def tokens(text: str, words: str = "space") -> Sequence[Span]:
 
 
 def covering(tokens: Sequence[Span], start: int, end: int) -> tuple[int, int] | None:
-    """Indices [first, last) of the tokens that make up exactly the span, or None."""
+    """The first token of those that exactly make up the span, and the one after them; or None."""
     first = bisect_left(tokens, (start, start))
     last = bisect_left(tokens, (end, end))
     if first < last and tokens[first][0] == start and tokens[last - 1][1] == end:

@@ -13,6 +13,7 @@ from constrained_ner.formats.alignment import (
     Aligner,
     Fragments,
     fragmented,
+    most_mentions,
     occurrences,
 )
 from tests.support.alignment import alignments, places
@@ -195,6 +196,35 @@ def test_fragments_are_the_innermost_windows(text: list[str], surface: str) -> N
     ]
     assert [len(f) for f in found] == fewest
     assert set(found) <= set(every)
+
+
+@pytest.mark.parametrize(
+    ("text", "surface", "most", "expected"),
+    [
+        ("a b a", "a", 1, 2),
+        ("a-a-a", "a-a", 1, 2),
+        ("a b", "x", 1, 0),
+        ("a b", "b a", 3, 0),
+        # Two words, one after the other: one fragment or two.
+        ("a a b b", "a b", 2, 4 * 2),
+        ("knee pain", "knee pain", 2, 2),
+        ("a b c", "a b c", 2, 3),
+        ("a  b", "a  b", 2, 3),
+    ],
+)
+def test_most_mentions(text: str, surface: str, most: int, expected: int) -> None:
+    assert most_mentions(surface, text, most) == expected
+
+
+@given(
+    text=st.lists(st.sampled_from(["a", "b", "a-b", "bb", " ", "\t"]), max_size=12),
+    surface=words.filter(lambda w: len(w) < 5).map(" ".join),
+    most=st.integers(1, 3),
+)
+def test_no_surface_has_more_mentions(text: list[str], surface: str, most: int) -> None:
+    together = "".join(text)
+    every = [f for f in alignments(surface, together) if len(f) <= most]
+    assert len(set(every)) <= most_mentions(surface, together, most)
 
 
 def span(fragments: Fragments) -> tuple[int, int]:

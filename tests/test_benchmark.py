@@ -12,19 +12,21 @@ import pytest
 
 from constrained_ner.benchmark import grid as grid_module
 from constrained_ner.benchmark.blocks import number
+from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.grid import (
+    AnsweredCell,
     Cell,
-    Data,
+    CellCosts,
+    CorpusSample,
     Grid,
     Variant,
-    load_data,
+    load_sample,
     options_of,
     run,
     target_of,
     variants_of,
 )
-from constrained_ner.benchmark.results import gather
-from constrained_ner.benchmark.tables import costs
+from constrained_ner.benchmark.tables.cost import costs
 from constrained_ner.benchmark.view import View
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, ModelError, UnknownNameError
@@ -37,12 +39,12 @@ from constrained_ner.pipeline.prompts import Target
 from tests.support.commands import cner
 from tests.support.training import LABELS, TEN, silent, write_documents
 
-DATA = Data("ten", TEN, LABELS, 1)
+DATA = CorpusSample("ten", TEN, LABELS, 1)
 MODEL = "tiny"
 
 
 def write_cell(
-    folder: Path, cell: Cell, data: Data, answers: dict[str, str], **more: dict[str, Any]
+    folder: Path, cell: Cell, data: CorpusSample, answers: dict[str, str], **more: dict[str, Any]
 ) -> None:
     """A cell with these answers, by document; those that are not given are empty."""
     format = get_format(cell.variant.format, options_of(cell.variant, data))
@@ -83,11 +85,19 @@ def write_cell(
     path.with_name(f"{path.name}.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
     )
-    summary = {**cell.to_json(), "costs": {"calls": 1, "tokens": 2, "seconds": 3.0}}
-    path.with_name(f"{path.name}.json").write_text(json.dumps(summary))
+    made = Grid((cell.model,), (data,)).fingerprint(cell)
+    summary = AnsweredCell(cell, len(data.documents), CellCosts(1, 2, 3.0), fingerprint=made)
+    path.with_name(f"{path.name}.json").write_text(json.dumps(summary.to_json()))
 
 
-def grid_of(variants: str, levels: tuple[Level, ...] = (Level.FREE,), data: Data = DATA) -> Grid:
+def results_of(grid: Grid, folder: Path, **options: Any) -> dict[str, Any]:
+    """Results as their file has them."""
+    return gather(grid, folder, resamples=50, **options).to_json()
+
+
+def grid_of(
+    variants: str, levels: tuple[Level, ...] = (Level.FREE,), data: CorpusSample = DATA
+) -> Grid:
     return Grid((MODEL,), (data,), variants_of(variants.split(",")), levels)
 
 
@@ -125,26 +135,26 @@ def test_data(tmp_path: Path) -> None:
     path = write_documents(folder / "test.jsonl")
     with path.open("a") as file:
         file.write("{broken\n")
-    data, broken = load_data(path)
+    data, broken = load_sample(path)
     assert data.name == "ncbi"
     assert data.labels == LABELS
     assert [error.line for error in broken] == [11]
     assert {document.id for document in data.documents} == {document.id for document in TEN}
     lengths = [len(document.text) for document in data.documents]
     assert lengths == sorted(lengths)
-    some, _ = load_data(path, "other", 3, seed=1)
-    again, _ = load_data(path, "other", 3, seed=1)
-    others, _ = load_data(path, "other", 3, seed=2)
+    some, _ = load_sample(path, "other", 3, seed=1)
+    again, _ = load_sample(path, "other", 3, seed=1)
+    others, _ = load_sample(path, "other", 3, seed=2)
     assert some == again != others
     assert (some.name, len(some.documents)) == ("other", 3)
     # Labels are those of all documents, whichever were drawn.
-    assert all(load_data(path, "x", 1, seed=seed)[0].labels == LABELS for seed in range(5))
+    assert all(load_sample(path, "x", 1, seed=seed)[0].labels == LABELS for seed in range(5))
     with pytest.raises(InputError, match="no document has an entity"):
-        load_data(write_documents(tmp_path / "none.jsonl", [TEN[4]]))
+        load_sample(write_documents(tmp_path / "none.jsonl", [TEN[4]]))
 
 
 def test_a_data_set_that_was_trained_on_is_asked_for_in_the_same_way() -> None:
-    trained = Manifest("base", (), (Dataset("ten", LABELS, "As they are.", {"Gene": "no RNA"}),))
+    trained = Manifest("base", (), (Dataset(LABELS, "ten", "As they are.", {"Gene": "no RNA"}),))
     assert target_of(trained, DATA) == Target(LABELS, "ten", "As they are.", {"Gene": "no RNA"})
     assert target_of(trained, replace(DATA, name="x")) == Target(LABELS, "x")
     assert target_of(None, DATA) == Target(LABELS, "ten")
@@ -172,7 +182,7 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     assert seen == [
         f"ten, {name}, {level}" for name in ("multi_term", "single_term") for level in Level
     ]
-    whole = gather(grid, tmp_path, resamples=50)
+    whole = results_of(grid, tmp_path)
     assert not whole["missing"]
     # What a cell says is what `cner evaluate` says of its file.
     for found in whole["cells"]:
@@ -195,11 +205,11 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     # A cell is done once its summary is there; the others are left alone.
     cell = Cell(MODEL, "ten", Variant("single_term"), Level.FREE)
     (tmp_path / cell.path).with_name("single_term.free.json").unlink()
-    assert gather(grid, tmp_path, resamples=50)["missing"] == [cell.to_json()]
+    assert results_of(grid, tmp_path)["missing"] == [cell.to_json()]
     seen.clear()
     run(grid, tmp_path, noted)
     assert seen == ["ten, single_term, free"]
-    again = gather(grid, tmp_path, resamples=50)
+    again = results_of(grid, tmp_path)
     for before, after in zip(whole["cells"], again["cells"], strict=True):
         assert before["scores"] == after["scores"]
 
@@ -221,7 +231,7 @@ def test_cells_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:
     for cell in grid.cells():
         name = f"{cell.path}.jsonl"
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert not gather(grid, tmp_path / "two", resamples=50)["missing"]
+    assert not results_of(grid, tmp_path / "two")["missing"]
     # What goes wrong in a process is heard of.
     missing = replace(grid, sources={MODEL: str(tmp_path / "nowhere")})
     with pytest.raises(ModelError, match="nowhere"):
@@ -243,7 +253,7 @@ def test_energy(tiny_folder: Path, tmp_path: Path) -> None:
     )
     run(grid, tmp_path, silent)
     results = gather(grid, tmp_path, resamples=50)
-    (cell,) = results["cells"]
+    (cell,) = results.to_json()["cells"]
     assert cell["costs"]["kwh"] > 0
     assert cell["costs"]["co2_kg"] > 0
     table = costs(View(results), View(results).groups[0])
@@ -263,6 +273,27 @@ def test_no_model_is_loaded_where_nothing_is_left(
     run(grid, tmp_path, silent)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": (replace(DATA, documents=TEN[:9]),)},
+        {"data": (replace(DATA, labels=("Gene",)),)},
+        {"max_new_tokens": 7},
+        {"batch_size": 3},
+    ],
+)
+def test_answers_that_the_grid_would_not_get_again_are_not_kept(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    grid = grid_of("multi_term")
+    (cell,) = grid.cells()
+    write_cell(tmp_path, cell, DATA, {})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("multi_term*")}
+    with pytest.raises(InputError, match=r"multi_term.free.json: of answers about other documents"):
+        run(replace(grid, **change), tmp_path, silent)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("multi_term*")} == before
+
+
 def test_names_of_models_are_no_paths(tmp_path: Path) -> None:
     cell = Cell("../../up/model:1", "a b/c", Variant("multi_term"), Level.FREE)
     assert not cell.path.is_absolute()
@@ -278,12 +309,12 @@ def test_free_answers_are_read_in_two_ways(tmp_path: Path) -> None:
     (cell,) = grid.cells()
     right = {document.id: gold(document, "multi_term") for document in TEN}
     write_cell(tmp_path, cell, DATA, right)
-    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    (found,) = results_of(grid, tmp_path)["cells"]
     assert found["scores"]["strict"]["f1"] == found["read_strictly"]["f1"] == 1.0
     # The last bracket is missing: what is there can be read, but it does not parse.
     open_ended = {id: answer.removesuffix("]") for id, answer in right.items()}
     write_cell(tmp_path, cell, DATA, open_ended)
-    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    (found,) = results_of(grid, tmp_path)["cells"]
     assert found["scores"]["strict"]["f1"] == 1.0
     assert found["read_strictly"]["f1"] == 0.0
     assert found["health"]["parsed"] == 0
@@ -296,7 +327,7 @@ def test_differences_to_free_answers(tmp_path: Path) -> None:
     whole = {document.id: gold(document, "multi_term") for document in TEN}
     write_cell(tmp_path, free, DATA, half)
     write_cell(tmp_path, masked, DATA, whole)
-    results = gather(grid, tmp_path, resamples=50)
+    results = results_of(grid, tmp_path)
     first, second = results["cells"]
     assert "against_free" not in first
     difference = second["against_free"]["f1"]["difference"]
@@ -307,16 +338,18 @@ def test_differences_to_free_answers(tmp_path: Path) -> None:
     assert pooled_masked["against_free"] == second["against_free"]
     # Pooled scores are of all data sets, or there are none.
     more = replace(grid, data=(DATA, replace(DATA, name="more")))
-    assert gather(more, tmp_path, resamples=50)["pooled"] == []
+    assert results_of(more, tmp_path)["pooled"] == []
 
 
 def test_shifts(tmp_path: Path) -> None:
-    data = Data("one", (Document("a", "the knee and the hip", (_at("Gene", 4, 8),)),), LABELS, 1)
+    data = CorpusSample(
+        "one", (Document("a", "the knee and the hip", (_at("Gene", 4, 8),)),), LABELS, 1
+    )
     grid = grid_of("multi_span,multi_term", data=data)
     spans, terms = grid.cells()
     write_cell(tmp_path, spans, data, {"a": _spans((2, 8), (17, 20))})
     write_cell(tmp_path, terms, data, {})
-    with_offsets, without = gather(grid, tmp_path, resamples=50)["cells"]
+    with_offsets, without = results_of(grid, tmp_path)["cells"]
     assert "shifts" not in without
     # Two too early; and one 13 and 12 too late, as near as there is.
     assert with_offsets["shifts"] == {
@@ -326,7 +359,7 @@ def test_shifts(tmp_path: Path) -> None:
         "end": [(0, 1), (12, 1)],
     }
     write_cell(tmp_path, spans, data, {"a": _spans((4, 8), (9, 12))})
-    exact, _ = gather(grid, tmp_path, resamples=50)["cells"]
+    exact, _ = results_of(grid, tmp_path)["cells"]
     # What is right is not there to be missed again.
     assert exact["shifts"] == {"exact": 1, "unrelated": 1, "start": [], "end": []}
 
@@ -342,17 +375,17 @@ def _spans(*spans: tuple[int, int]) -> str:
 def test_labels_that_models_drift_to(tmp_path: Path) -> None:
     """As in the paper's section 5.3: the right term, and a label that nobody asked for."""
     text = "metastatic lung tumors and knee"
-    one = Data("one", (Document("a", text, (_at("Anatomy", 11, 22),)),), ("Anatomy",), 1)
-    other = Data("other", (TEN[0],), ("Disease", "Gene"), 1)
+    one = CorpusSample("one", (Document("a", text, (_at("Anatomy", 11, 22),)),), ("Anatomy",), 1)
+    other = CorpusSample("other", (TEN[0],), ("Disease", "Gene"), 1)
     grid = Grid((MODEL,), (one, other), variants_of(["multi_triple", "single_tag"]), (Level.FREE,))
     for cell in grid.cells():
         data = one if cell.data == "one" else other
         drifted = {"a": "Answer:\nlung tumors; is a; Disease\nknee; is a; Disease"}
         write_cell(tmp_path, cell, data, drifted if cell.variant.format == "multi_triple" else {})
-    found = {(c["data"], c["variant"]): c for c in gather(grid, tmp_path, resamples=50)["cells"]}
-    assert found["one", "multi_triple"]["labels_given"] == [["Anatomy", "Disease", 1]]
+    found = {(c["data"], c["variant"]): c for c in results_of(grid, tmp_path)["cells"]}
+    assert found["one", "multi_triple"]["labels_given"] == (("Anatomy", "Disease", 1),)
     assert found["one", "multi_triple"]["scores"]["strict"]["predicted"] == 0
-    assert found["other", "multi_triple"]["labels_given"] == []
+    assert found["other", "multi_triple"]["labels_given"] == ()
     # A format that asks for one label at a time cannot write another one.
     assert "labels_given" not in found["one", "single_tag"]
 
@@ -365,7 +398,7 @@ def test_answers_beyond_the_papers_budget_and_allowed_mass(tmp_path: Path) -> No
         "d1": {"allowed_mass": [1.0, 0.3], "tokens": 129},
     }
     write_cell(tmp_path, cell, DATA, {}, **kept)
-    (found,) = gather(grid, tmp_path, resamples=50)["cells"]
+    (found,) = results_of(grid, tmp_path)["cells"]
     assert found["health"]["beyond"] == 1
     assert found["allowed_mass"] == {"mean": 0.75, "least": pytest.approx(0.2)}
 
@@ -374,10 +407,10 @@ def test_documents_to_look_at(tmp_path: Path) -> None:
     grid = grid_of("multi_term", (Level.FREE,))
     (cell,) = grid.cells()
     write_cell(tmp_path, cell, DATA, {"d0": gold(TEN[0], "multi_term")})
-    shown = gather(grid, tmp_path, shown=2, resamples=50)["documents"]
+    shown = results_of(grid, tmp_path, shown=2)["documents"]
     assert [document["id"] for document in shown] == ["d0", "d1"]
     assert shown[0]["found"]["multi_term.free"]["entities"] == shown[0]["gold"]
     assert shown[1]["found"]["multi_term.free"]["entities"] == []
     assert len(shown[1]["gold"]) == 3
-    assert gather(grid, tmp_path, texts=["other"], resamples=50)["documents"] == []
-    assert len(gather(grid, tmp_path, texts=["ten"], resamples=50)["documents"]) == len(TEN)
+    assert results_of(grid, tmp_path, texts=["other"])["documents"] == []
+    assert len(results_of(grid, tmp_path, texts=["ten"])["documents"]) == len(TEN)

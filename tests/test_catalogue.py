@@ -296,7 +296,7 @@ def test_a_draw_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, count: int, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("draw")
-    copy = lay(folder, {"copy/all.iob": iob(*[None] * count)}) / "copy"
+    copy = lay(folder, {"copy/all.iob": iob(*["Disease"] * count)}) / "copy"
     drawn = ids_of(prepare(CORPORA["pgxcorpus"], copy, folder / "out", seed))
     assert sorted(chain(*drawn)) == sorted(f"all:{n}" for n in range(1, count + 1))
     train, dev, test = map(len, drawn)
@@ -307,7 +307,8 @@ def test_a_draw_loses_nothing(
 @pytest.mark.parametrize("name", ["cadec", "pgxcorpus"])
 def test_the_draw_has_the_papers_sizes(name: str, tmp_path: Path) -> None:
     corpus = CORPORA[name]
-    copy = lay(tmp_path, {"copy/all.iob": iob(*[None] * sum(corpus.sentences))}) / "copy"
+    sentences = iob(*["Disease"] * sum(corpus.sentences))
+    copy = lay(tmp_path, {"copy/all.iob": sentences}) / "copy"
     prepared = prepare(corpus, copy, tmp_path / "out")
     assert tuple(len(split.documents) for split in prepared.splits) == corpus.sentences
 
@@ -443,7 +444,7 @@ def test_differences_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     )
     result = run("prepare", "bc5cdr", "--from", copy, "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines() == [
+    assert result.stdout.splitlines() == [
         "bc5cdr: Chemical, Disease",
         "  train      5 texts      5 mentions, from train.tsv (conll)",
         "  dev        1 texts      1 mentions, from dev.tsv (conll)",
@@ -462,7 +463,8 @@ def test_differences_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     ]
     assert [record.getMessage() for record in caplog.records] == [
         f"{copy}/train.tsv:12: 1 tags without a mention before them to continue (this line is the "
-        "first): read as beginnings"
+        "first): read as beginnings",
+        f"{copy}/test.pubtator: 2 concept identifiers, passed over",
     ]
     lay(copy, {"train.tsv": train + "\nbad\tX-Disease\n"})
     result = run("prepare", "bc5cdr", "--from", copy, "-o", tmp_path / "out")
@@ -471,6 +473,32 @@ def test_differences_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert result.output.count(f"left out: {copy}/train.tsv:14: unknown tag 'X-Disease'") == 1
     assert report(tmp_path / "out")["splits"]["train"]["broken"] == 1
     assert len(documents(tmp_path / "out" / "train.jsonl")) == 5
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["DNA", "DNA", "Disease"], "DNA (6), Disease (3)"),
+        ([None, None], "none"),
+    ],
+)
+def test_another_corpus_is_refused(tmp_path: Path, labels: list[str | None], found: str) -> None:
+    copy = lay(tmp_path / "copy", {f"{split}.tsv": iob(*labels) for split in SPLITS})
+    result = run("prepare", "bc5cdr", "--from", copy, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{copy}: does not look like bc5cdr: expected mentions of the labels Chemical, " in (
+        result.output
+    )
+    assert f"found: {found}" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_genia_is_not_cadec(tmp_path: Path) -> None:
+    copy = lay(tmp_path / "copy", {"GENIAcorpus3.02.xml": GENIA.format(ARTICLE.format(1) * 5)})
+    result = run("prepare", "cadec", "--from", copy, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "does not look like cadec: expected mentions of the labels ADR" in result.output
+    assert "found: protein (5)" in result.output
 
 
 def test_what_is_logged_of_other_copies_is_not_said(

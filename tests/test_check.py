@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,9 +14,12 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.evaluation.coverage import Checker, Coverage
+from constrained_ner.evaluation.coverage import Checker, Coverage, ceiling
+from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.formats.matching import reject
+from constrained_ner.formats.multi_term import MultiTerm
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.words import tokens
 
@@ -37,16 +41,92 @@ def test_the_samples_pass(
     assert report.share < 1
 
 
-class Narrow(type(FORMATS["multi_term"])):  # type: ignore[misc]
+def long_document(words: int) -> Document:
+    """One with mentions at both ends and in the middle, of which one lies in another."""
+    text = " ".join(f"w{i % 89}" for i in range(words))
+    spans, middle = tokens(text), words // 2
+
+    def entity(label: str, first: int, last: int) -> Entity:
+        return Entity(label, ((spans[first][0], spans[last][1]),))
+
+    found = [
+        entity("a", 0, 0),
+        entity("a", middle, middle + 2),
+        entity("b", middle + 1, middle + 1),
+    ]
+    return Document(f"{words} words", text, (*found, entity("b", words - 2, words - 1)))
+
+
+@pytest.mark.parametrize("words", [50, 750])
+@pytest.mark.parametrize("name", FORMATS)
+def test_long_texts_pass(name: str, words: int, vocabulary: Vocabulary) -> None:
+    document = long_document(words)
+    report = Checker(FORMATS[name], ("a", "b"), Level.FAITHFUL, vocabulary).check([document])
+    assert report.passed, report.rejections + report.failed
+    assert report.accepted == len(FORMATS[name].questions(("a", "b")))
+    assert report.expressible == report.entities == 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_texts_of_3000_words_pass(name: str) -> None:
+    """By bytes: masks of the span formats take a second each."""
+    format, document = FORMATS[name], long_document(3000)
+    labels = format.questions(("b", "a"))[0]
+    asked = [entity for entity in document.entities if entity.label in labels]
+    gold = replace(document, entities=tuple(asked))
+    answer = format.encode(gold, labels, Level.FAITHFUL)
+    assert reject(format.grammar(document.text, labels, Level.FAITHFUL), answer) is None
+
+
+@pytest.mark.parametrize("name", ["multi_term", "multi_triple", "multi_brat", "multi_tag"])
+def test_mentions_in_a_text_without_a_grammar_are_not_expressible(
+    name: str, vocabulary: Vocabulary
+) -> None:
+    short, long = long_document(50), long_document(760)
+    options = Options(max_fragments=4)
+    format = get_format(name, options)
+    report = Checker(format, ("a", "b"), Level.FAITHFUL, vocabulary).check([short, long])
+    highest = ceiling([short, long], ("a", "b"), Setting(name, Level.FAITHFUL, options))
+    assert report.entities == highest.entities == 8
+    if name == "multi_tag":  # it has no fragments
+        assert report.expressible == highest.expressible == 8
+        return
+    assert report.answers == report.accepted == 1
+    assert report.expressible == highest.expressible == 4
+    causes = {"the text is too long for surfaces of 4 fragments": 4}
+    assert report.dropped == highest.dropped == causes
+    assert not report.passed
+    assert re.match(
+        f"760 words: {name}: .* 760 words are 1519 units, and at most 1500", report.failed[0]
+    )
+
+
+class Refused(MultiTerm):
+    """multi_term with a grammar that the engine does not take."""
+
+    def grammar(self, text: str, labels: Sequence[str], level: Level) -> Grammar:
+        return replace(super().grammar(text, labels, level), source="start: nowhere\n")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_grammar_that_the_engine_refuses_expresses_nothing(
+    level: Level, vocabulary: Vocabulary
+) -> None:
+    report = Checker(Refused(), ("a", "b"), level, vocabulary).check([long_document(50)])
+    assert (report.entities, report.expressible, report.answers) == (4, 0, 0)
+    assert report.dropped == {"the engine refuses the grammar": 4}
+    assert "refuses" in report.failed[0]
+
+
+class Narrow(MultiTerm):
     """multi_term with a grammar that lets no second item through."""
 
-    def grammar(self, text: str, labels: tuple[str, ...], level: Level) -> Grammar:
+    def grammar(self, text: str, labels: Sequence[str], level: Level) -> Grammar:
         whole = super().grammar(text, labels, level)
         lines = [
             'more: ""' if line.startswith("more:") else line for line in whole.source.splitlines()
         ]
-        narrow: Grammar = replace(whole, source="\n".join(lines))
-        return narrow
+        return replace(whole, source="\n".join(lines))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from constrained_ner.cli import main
+from constrained_ner.cli.formats import EXAMPLE
 from constrained_ner.formats import FORMATS
 from tests.support.commands import cner
 
@@ -80,6 +82,24 @@ def test_formats_shows_one(name: str, level: str) -> None:
     other = cner("formats", name, "--text", "p53 in colon", "--labels", "a", "--level", level)
     assert other.exit_code == 0
     assert "p53 in colon" in other.output
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_answers_what_it_asks(name: str) -> None:
+    """The example's answer is for the labels of the prompt, whichever stand first."""
+    for labels in ("Chemical,Disease,Anatomy", "Anatomy,Chemical", "Gene,Chemical"):
+        sections = dict(
+            section.split("\n", 1)
+            for section in cner("formats", name, "--labels", labels).output[2:].split("\n\n# ")
+        )
+        format, asked = FORMATS[name], tuple(labels.split(","))
+        if format.one_label:
+            named = [label for label in asked if label in sections["prompt"]]
+            asked = (named[0],) if format.conversational else tuple(named)
+            assert len(asked) == 1
+        kept, _ = format.expressible(EXAMPLE, asked)
+        answer = sections["example answer"].split("\n(not written", 1)[0]
+        assert answer == format.write(EXAMPLE.text, kept, asked)
 
 
 def test_predict_writes_json_lines(data: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -170,3 +190,136 @@ def test_check_fails_on_a_broken_line(data: Path, tiny_folder: Path) -> None:
     result = cner("check", data, "--format", "multi_term", "--model", tiny_folder)
     assert result.exit_code == 1
     assert "notes.jsonl:3" in result.output
+
+
+# ---- what could have been known first is known first
+
+
+def fail_first(message: str, *arguments: str | Path) -> None:
+    """A command that ends with this message, before it looks for a model that is not there."""
+    result = cner(*arguments, "--model", "/nowhere/model")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "/nowhere" not in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_output_that_cannot_be_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent, brat = tmp_path / "absent", tmp_path / "brat"
+    brat.mkdir()
+    (brat / "a.txt").write_text("mine")
+    predict = ("predict", data, "--labels", "finding", "-o")
+    for name in ("out.jsonl", "out.html", "out.conll", "out.spacy"):
+        fail_first(f"there is no folder '{absent}'", *predict, absent / name)
+    fail_first("expected a new or an empty folder", *predict, brat)
+    fail_first("a folder has this name", *predict, brat, "--output-format", "records")
+    fail_first(
+        "has this suffix: expected one of jsonl: .jsonl .ndjson; brat: no suffix; conll: ",
+        *predict,
+        tmp_path / "out.docx",
+    )
+    fail_first("docbin: .spacy; html: .html .htm", *predict, tmp_path / "out.docx")
+    fail_first(f"there is no folder '{absent}'", "check", data, "-o", absent / "report.json")
+    result = cner("evaluate", data, data, "-o", absent / "scores.json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"there is no folder '{absent}'" in result.stderr
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    fail_first("constrained_ner[spacy]", *predict, tmp_path / "out.spacy")
+    assert "constrained_ner[spacy]" in cner("convert", data, tmp_path / "out.spacy").stderr
+
+
+def test_data_without_annotations_and_an_address_that_is_taken(data: Path) -> None:
+    data.write_text('{"text": "No fever."}\n')
+    fail_first(f"{data}: no document has an entity: expected annotated", "check", data)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        fail_first(f"cannot listen at 127.0.0.1:{port}: ", "serve", "--port", port)
+
+
+def test_a_run_that_would_be_overwritten_or_is_finished(data: Path, tmp_path: Path) -> None:
+    page, records = tmp_path / "out.html", tmp_path / ".out.html.records"
+    predict = ("predict", data, "--labels", "finding", "-o", page)
+    page.write_text("made before")
+    fail_first("is finished, and its records are gone", *predict, "--resume")
+    records.write_text("")
+    records.with_name("..out.html.records.run").write_text("{}")
+    fail_first("holds an unfinished run: --resume it", *predict)
+    assert page.read_text() == "made before"
+
+
+@pytest.mark.parametrize("command", ["predict", "convert"])
+def test_the_input_is_never_written_to(command: str, tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    notes = folder / "a.jsonl"
+    notes.write_text('{"id": "a", "text": "Knee pain."}\n')
+    before = notes.read_bytes()
+    for input, output, message in (
+        (notes, folder / ".." / "notes" / "a.jsonl", "is the input, too"),
+        (folder, folder / "out.jsonl", f"lies in the input folder '{folder}'"),
+        (folder, folder / "brat", "would be read as input the next time"),
+    ):
+        if command == "predict":
+            fail_first(message, "predict", input, "--labels", "finding", "-o", output)
+        else:
+            assert message in cner("convert", input, output).stderr
+    assert (notes.read_bytes(), [path.name for path in folder.iterdir()]) == (before, ["a.jsonl"])
+
+
+def test_files_that_are_passed_over_are_counted(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"id": "a", "text": "Knee pain."}\n')
+    (folder / "b.txt").write_text("Left knee pain.")
+    (folder / "c.pdf").write_bytes(b"%PDF")
+    model = ("--model", tiny_folder)
+    for command in (
+        ("predict", folder, "--labels", "finding", "--max-new-tokens", "9", *model),
+        (
+            "predict",
+            folder,
+            "--labels",
+            "finding",
+            "--max-new-tokens",
+            "9",
+            *model,
+            "-o",
+            tmp_path / "out.html",
+        ),
+        ("check", folder, "--labels", "finding", "--format", "multi_term", *model),
+        ("page", folder, tmp_path / "page.html"),
+        ("convert", folder, tmp_path / "out.json"),
+    ):
+        result = cner(*command)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("2 other files passed over") == 1, command
+
+
+def test_a_model_that_is_not_there_is_said_before_labels(
+    monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for given in (["--model", "nope"], ["--model", "nobody/nope"], ["--adapter", "nope"]):
+        result = cner("predict", "-t", "x", *given)
+        assert result.exit_code == 1
+        assert f"no model '{given[1]}': there is no such folder" in result.stderr
+        assert "labels" not in result.stderr
+    result = cner("predict", "-t", "x", "--model", tiny_folder)
+    assert "expected labels: the model does not say which it knows" in result.stderr
+
+
+def test_what_the_system_refuses_is_no_traceback(
+    data: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a disk that is full when the report is written."""
+
+    def full(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    out = tmp_path / "report.json"
+    result = cner("check", data, "--format", "multi_term", "--model", tiny_folder, "-o", out)
+    assert result.exit_code == 1
+    assert f"Error: {out}: No space left on device" in result.stderr

@@ -44,13 +44,20 @@ def test_the_report_is_that_of_the_results(tmp_path: Path) -> None:
         assert read(path) == read(compare.RESULTS / path.name)
 
 
+def test_results_are_read_and_written_alike(tmp_path: Path) -> None:
+    compare.save(compare.load(compare.RESULTS), tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        assert path.read_bytes() == (compare.RESULTS / path.relative_to(tmp_path)).read_bytes()
+
+
 def test_all_of_it_was_run() -> None:
     results = compare.load(compare.RESULTS)
-    assert results["missing"] == []
-    assert {cell["data"] for cell in results["cells"]} == {*compare.CORPORA, compare.OWN}
-    assert {cell["level"] for cell in results["cells"]} == set(Level)
-    assert {cell["format"] for cell in results["cells"]} == set(FORMATS)
-    assert {document["data"] for document in results["documents"]} == {compare.OWN}
+    cells = [result.cell for result in results.cells]
+    assert results.missing == ()
+    assert {cell.data for cell in cells} == {*compare.CORPORA, compare.OWN}
+    assert {cell.level for cell in cells} == set(Level)
+    assert {cell.variant.format for cell in cells} == set(FORMATS)
+    assert {document.data for document in results.documents} == {compare.OWN}
 
 
 def test_the_card_of_the_default_model() -> None:

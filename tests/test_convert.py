@@ -79,6 +79,35 @@ def test_words(tmp_path: Path) -> None:
     assert "--words is for columns, and bioc_json has none" in result.output
 
 
+def test_a_label_for_plain_tags(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("adenomatous\tB\npolyposis\tI\ncarrier\tO\n")
+    result = convert(path, tmp_path / "b.jsonl")
+    assert result.exit_code == 1
+    assert f"{path}: the tag 'B' has no label: expected one after it, or" in result.stderr
+    assert not (tmp_path / "b.jsonl").exists()
+    assert convert(path, tmp_path / "b.jsonl", "--label", "Disease").exit_code == 0
+    (document,) = [r for r in read(tmp_path / "b.jsonl") if isinstance(r, Document)]
+    assert [(e.label, e.surface(document.text)) for e in document.entities] == [
+        ("Disease", "adenomatous polyposis")
+    ]
+    result = convert(tmp_path / "b.jsonl", tmp_path / "c.json", "--label", "Disease")
+    assert "--label is for columns, and jsonl has none" in result.output
+
+
+def test_what_is_not_read_of_a_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    entity = '{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5}'
+    path.write_text(f'{{"id": "1", "text": "Aspirin", "entities": [{entity}], "answers": []}}\n')
+    result = convert(path, tmp_path / "b.jsonl")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "1 documents, 1 mentions: jsonl to jsonl",
+        "not kept: 1 values of the entities' key 'confidence' (the first: document '1')",
+        "not kept: 1 values of the key 'answers' (the first: document '1')",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("b.docx", "no output format has this suffix"), ("absent/b.json", "cannot be written")],

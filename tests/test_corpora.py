@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from constrained_ner.corpora import INPUT_FORMATS, detect_format, files, jsonl
+from constrained_ner.corpora import INPUT_FORMATS, OUTPUT_FORMATS, detect_format, files, jsonl
 from constrained_ner.corpora import read as read_corpus
 from constrained_ner.corpora import write as write_corpus
 from constrained_ner.documents import Document, Entity
@@ -79,7 +79,22 @@ RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
         ("x.abstracts.txt", "1\tA title\tText\n", "chemdner"),
         ("other.xml", "<html></html>", None),
         ("words.tsv", "Aspirin\nhelped\n", None),
-        ("pretty.json", '[\n{"text": "Aspirin"}\n]\n', None),
+        ("spaces.txt", IOB2.replace("\t", " "), "conll"),
+        ("docstart.txt", "-DOCSTART- -X- O\n\nAspirin NN O\n", "conll"),
+        ("vitamins.txt", "vitamin B-12\nvitamin B-6\n", "text"),
+        ("groups.txt", "blood group O\nblood group B\n", "text"),
+        ("plain.tsv", "Aspirin\tB\nhelped\tO\n", "conll"),
+        ("sizes.tsv", "shirt\tS\nsocks\tL\n", None),
+        ("comments.conll", "# id 1\tx\n# id 2\tx\n" + IOB2, "conll"),
+        ("numbers.tsv", "1\tcolon\tB-D\n1\tcancer\tI-D\n", "conll"),
+        ("numbers.iob2", "1\tcolon\tB-A\tB-D\n2\tcancer\tO\tI-D\n", "nested_iob"),
+        ("dose.iob2", "5\tB-A\tB-D\n6\tO\tI-D\n", "nested_iob"),
+        ("chunks.tsv", "colon\tB-NP\tB-D\ncancer\tI-NP\tI-D\nis\tB-VP\tO\n", "conll"),
+        ("phrases.nested", "colon\tB-NP\tB-VP\ncancer\tI-NP\tI-VP\n", "nested_iob"),
+        ("first.nested", "colon\tO\tB-D\ncancer\tO\tI-D\n", "nested_iob"),
+        ("pretty.json", '[\n{"text": "Aspirin"}\n]\n', "jsonl"),
+        ("other.json", '[\n{"word": "Aspirin"}\n]\n', None),
+        ("records.txt", RECORD, "jsonl"),
         ("object.json", '{\n"text": "Aspirin"\n}\n', None),
         ("corpus.xyz", "Aspirin", None),
     ],
@@ -102,6 +117,35 @@ def test_a_text_with_annotations_beside_it_is_brat(tmp_path: Path) -> None:
     assert detect_format(tmp_path) == "brat"
     for path in (tmp_path, tmp_path / "a.txt", tmp_path / "a.ann"):
         assert read(path)[0] == [Document("a", "Aspirin helped", (Entity("Chemical", ((0, 7),)),))]
+
+
+@pytest.mark.parametrize("name", ["1.con", "concept/1.con", "1.xml"])
+def test_texts_beside_files_of_their_names_are_warned_of(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "1.txt").write_text("Aspirin helped.")
+    (tmp_path / "README.md").write_text("One text.")
+    assert detect_format(tmp_path) == "text"
+    assert caplog.messages == []
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('c="Aspirin" 1:0 1:0||t="treatment"')
+    assert len(read(tmp_path)[0]) == 1
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path}: read as plain texts without annotations: ")
+    assert f"the format of {name}, which belongs to 1.txt by its name" in warning
+
+
+def test_files_of_other_formats_beside_brat_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pair(tmp_path, "a", "Aspirin helped", "T1\tChemical 0 7\tAspirin\n")
+    (tmp_path / "b.jsonl").write_text(RECORD)
+    (tmp_path / "README.txt").write_text("Two files.")
+    with caplog.at_level(logging.INFO):
+        read(tmp_path)
+    assert caplog.messages == [
+        f"{tmp_path}: 1 files of other formats passed over, b.jsonl (jsonl) the first"
+    ]
 
 
 @pytest.mark.parametrize("input_format", [None, *INPUT_FORMATS])
@@ -133,7 +177,7 @@ def test_a_folder_of_files_that_are_read_one_by_one(
     with caplog.at_level(logging.INFO):
         documents, errors = read(tmp_path, "conll")
     assert [document.id for document in documents] == ["b:1", "sub/a:1", "sub/a:2"]
-    assert f"{tmp_path}: 2 other files passed over" in caplog.text
+    assert f"{tmp_path}: 2 other files passed over, README.txt the first" in caplog.text
     assert errors == []
     assert detect_format(tmp_path) == "conll"
     (tmp_path / "d.xml").write_text("<collection></collection>")
@@ -248,7 +292,8 @@ def test_jsonl(tmp_path: Path) -> None:
         ("[" * 100_000, "not JSON"),
         ("9" * 5000, "not JSON"),
         ("[1]", "expected an object"),
-        ('{"id": 1, "text": "t"}', "the key 'id' is 1: expected a string"),
+        ('{"id": 1.5, "text": "t"}', "the key 'id' is 1.5: expected a string"),
+        ('{"id": true, "text": "t"}', "the key 'id' is True: expected a string"),
         ('{"id": "a"}', "the key 'text' is None: expected a string"),
         ('{"text": ["t"]}', "the key 'text' is"),
         ('{"text": "\\ud800"}', "lone surrogate '\\ud800' at offset 0"),
@@ -264,6 +309,15 @@ def test_jsonl(tmp_path: Path) -> None:
         ('{"text": "t", "entities": [{"label": "A", "fragments": [[0, 2]]}]}', "ends after"),
         ('{"text": "t", "entities": [{"label": "A", "fragments": [[-1, 1]]}]}', "0 <= start"),
         ('{"text": "tu", "entities": [{"label": "A", "fragments": [[1, 2], [0, 1]]}]}', "order"),
+        ('{"text": "t", "labels": [[0, 1]]}', "expected an object, or [start, end, label]"),
+        ('{"text": "t", "labels": [[0, "1", "A"]]}', "two integers"),
+        ('{"text": "t", "label": [[0, 2, "A"]]}', "ends after"),
+        ('{"text": "t", "spans": [{"start": 0, "end": 1}]}', "an entity's label is None"),
+        ('{"text": "t", "spans": [{"start": 0, "label": "A"}]}', "'fragments' of an entity 'A'"),
+        (
+            '{"text": "t", "labels": [[0, 1, "A"]], "spans": [[0, 1, "A"]]}',
+            "there are entities under 'labels' and 'spans': expected one",
+        ),
     ],
 )
 def test_jsonl_broken_record_does_not_lose_the_others(
@@ -276,6 +330,106 @@ def test_jsonl_broken_record_does_not_lose_the_others(
     assert len(errors) == 1
     assert str(errors[0]).startswith(f"{path}:2: ")
     assert reason in str(errors[0])
+
+
+@pytest.mark.parametrize("key", ["entities", "labels", "label", "spans", "annotations"])
+@pytest.mark.parametrize(
+    "entity",
+    [
+        [5, 12, "DRUG"],
+        {"start": 5, "end": 12, "label": "DRUG", "token_start": 1},
+        {"id": 7, "start_offset": 5, "end_offset": 12, "label": "DRUG"},
+        {"fragments": [[5, 12]], "label": "DRUG"},
+    ],
+)
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json"])
+def test_entities_of_annotation_tools(
+    tmp_path: Path, name: str, key: str, entity: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [
+        {"id": 454, "text": "Took aspirin.", key: [entity]},
+        {"id": 455, "text": "No drug.", key: []},
+    ]
+    path = tmp_path / name
+    lines = "\n".join(map(json.dumps, records))
+    path.write_text(lines if name == "r.jsonl" else json.dumps(records, indent=1))
+    drug = Entity("DRUG", ((5, 12),))
+    assert read(path) == (
+        [Document("454", "Took aspirin.", (drug,)), Document("455", "No drug.")],
+        [],
+    )
+    assert caplog.text == ""
+
+
+def test_a_broken_record_of_a_list_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text('[{"text": "before"}, {"text": 2}, {"text": "after"}]')
+    documents, errors = read(path)
+    assert texts(documents) == [("r:1", "before"), ("r:3", "after")]
+    assert [str(error) for error in errors] == [
+        f"{path}: record 2: the key 'text' is 2: expected a string"
+    ]
+    path.write_text('[{"text": "before"}, ')
+    with pytest.raises(InputError, match=r"r\.json: not JSON"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ('{"text": "a b", "ner": [[0, 1, "x"]]}', "'ner' (2 times)"),
+        ('{"text": "a b", "labels": ["B-x", "O"], "tokens": ["a", "b"]}', "'labels' (2 times), "),
+        ('{"text": "a b", "ner": []}', None),
+        ('{"text": "a b", "label": "positive", "meta": {"source": "x"}}', None),
+        ('{"text": "a b", "ner": [[0, 1, "x"]], "entities": []}', None),
+    ],
+)
+def test_lists_that_may_be_annotations_are_named(
+    tmp_path: Path, line: str, warning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(f"{line}\n" * 2)
+    documents, errors = read(path)
+    assert ([document.entities for document in documents], errors) == ([(), ()], [])
+    messages = [record.getMessage() for record in caplog.records if "come again" not in record.msg]
+    assert len(messages) == (warning is not None)
+    assert all(f"{path}: no record has entities" in m and str(warning) in m for m in messages)
+
+
+def test_records_that_were_rejected_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "p.jsonl"
+    spans = [{"start": 5, "end": 12, "label": "DRUG"}]
+    records = [
+        {"text": "Took aspirin.", "spans": spans, "answer": answer}
+        for answer in ("accept", "reject", "ignore")
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    documents, errors = read(path)
+    assert ([document.id for document in documents], errors) == (["p:1"], [])
+    assert caplog.messages == [f"{path}: 2 rejected or ignored records, left out"]
+
+
+def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None:
+    """Whatever is written: keys of records, and of entities, such as confidences."""
+    path = tmp_path / "r.jsonl"
+    entities = [
+        {"label": "A", "fragments": [span], "surface": "a", "confidence": 0.5}
+        for span in ([0, 1], [2, 3])
+    ]
+    record = {"id": "x", "text": "a a", "entities": entities, "answers": [], "level": "syntax"}
+    path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"answers": [1]}))
+    for name, output in OUTPUT_FORMATS.items():
+        documents, _ = read(path)
+        losses = write_corpus(documents, tmp_path / f"out{name}{output.suffixes[0]}", name)
+        kinds = {kind: n for kind, n in losses.counts.items() if kind.startswith("values")}
+        assert kinds == {
+            "values of the key 'answers'": 2,
+            "values of the key 'level'": 2,
+            "values of the entities' key 'confidence'": 4,
+        }
+    assert len(read(tmp_path / "outjsonl.jsonl")[0][0].unread) == 0
 
 
 def test_jsonl_not_utf_8(tmp_path: Path) -> None:
@@ -377,6 +531,122 @@ def test_iob2_broken_sentence_does_not_lose_the_others(
     assert reason in str(errors[0])
 
 
+PLAIN = "A\tO\nadenomatous\tB\npolyposis\tI\ncarrier\tO\n\nAtaxia\tB\nAML\tB\n"
+
+
+def test_plain_tags_take_the_label_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(PLAIN)
+    documents = [r for r in read_corpus(path, label="Disease") if isinstance(r, Document)]
+    assert [mentions(document) for document in documents] == [
+        [("Disease", "adenomatous polyposis")],
+        [("Disease", "Ataxia"), ("Disease", "AML")],
+    ]
+    with pytest.raises(InputError, match="the format jsonl has no option label"):
+        list(read_corpus(path, "jsonl", label="Disease"))
+
+
+@pytest.mark.parametrize("content", [PLAIN, PLAIN.replace("\t", "\tNN\tO\t")])
+def test_plain_tags_without_a_label_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"a\.tsv: the tag 'B' has no label: .* --label LABEL"):
+        read(path)
+
+
+def test_a_plain_tag_among_others_costs_its_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tB-D\n\nb\tB\n\nc\tB-D\n")
+    documents, errors = read(path)
+    assert texts(documents) == [("a:1", "a"), ("a:3", "c")]
+    assert [str(error)[: len(f"{path}:3: the tag 'B'")] for error in errors] == [
+        f"{path}:3: the tag 'B'"
+    ]
+    documents = [r for r in read_corpus(path, label="G") if isinstance(r, Document)]
+    assert [mentions(document) for document in documents] == [
+        [("D", "a")],
+        [("G", "b")],
+        [("D", "c")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("comment", "count"),
+    [
+        ("# id 00000001-aaaa\tdomain=train\n", 2),
+        ("# sent_id = 1\n# text = she takes metformin\n", 4),
+        ("###MEDLINE:95369245\n\n", 2),
+    ],
+)
+def test_comments_before_sentences(
+    tmp_path: Path, comment: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.conll"
+    sentence = "she _ _ O\nmetformin _ _ B-D\n\n"
+    hashes = "# _ _ O\n#1 _ _ B-D\n\n"  # rows, for what begins with a hash may be a word
+    path.write_text(comment + sentence + comment + hashes + sentence)
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(path)
+    assert errors == []
+    assert [(d.text, mentions(d)) for d in documents] == [
+        ("she metformin", [("D", "metformin")]),
+        ("# #1", [("D", "#1")]),
+        ("she metformin", [("D", "metformin")]),
+    ]
+    assert caplog.messages == [f"{path}: {count} comment lines, passed over"]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        "1 1 1 2 2",
+        "1 2 3 1 2",
+        "0 1 2 0 1",
+        "7 7 7 8 8",
+        "PMID-1 PMID-1 PMID-1 PMID-2 PMID-2",
+        "12\t1 12\t2 12\t3 12\t1 12\t2",
+    ],
+)
+def test_columns_of_ids_are_not_the_words(
+    tmp_path: Path, ids: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = ["El\tO", "ensayo\tB-P", "clinico\tI-P", "requieren\tO", "oxigeno\tB-C"]
+    lines = [f"{id}\t{row}\n" for id, row in zip(ids.split(" "), rows, strict=True)]
+    path = tmp_path / "a.tsv"
+    path.write_text("".join([*lines[:3], "\n", *lines[3:]]))
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(path)
+    assert errors == []
+    assert [(d.text, mentions(d)) for d in documents] == [
+        ("El ensayo clinico", [("P", "ensayo clinico")]),
+        ("requieren oxigeno", [("C", "oxigeno")]),
+    ]
+    assert caplog.messages == [
+        f"{path}: the words are column {2 + ids.count(chr(9), 0, 6)}, after ids"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("5\tCD\tB-Dose\n", "5"),
+        ("5\tCD\tB-Dose\nmg\tNN\tI-Dose\n12\tCD\tO\nof\tIN\tO\n", "5 mg 12 of"),
+        ("1\tB-Dose\n2\tO\n3\tO\n", "1 2 3"),
+    ],
+)
+def test_numbers_may_be_words(tmp_path: Path, content: str, text: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(content)
+    assert texts(read(path)[0]) == [("a:1", text)]
+
+
+def test_tags_before_the_words_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("O\t0\t3\tThe\tDT\tB-NP\nB-D\t4\t7\tAML\tNN\tI-NP\n")
+    with pytest.raises(InputError, match=r"a\.tsv: the first column is tags: expected the token"):
+        read(path)
+
+
 def test_iob2_orphans_are_counted_once_a_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -464,7 +734,7 @@ def test_brat_fragments(tmp_path: Path, text: str, row: str, expected: list[Span
         ("T2\tC 0 7", "expected T<number>"),
         ("T2\tC 0,7\tAspirin", "expected T<number>"),
         ("T2 C 0 7 Aspirin", "expected T<number>"),
-        (f"T2\tC 0 {'9' * 5000}\tAspirin", "an offset is too large"),
+        (f"T2\tC 0 {'9' * 5000}\tAspirin", "lie outside the text, which has 14 characters"),
         ("what is this", "expected T<number>"),
     ],
 )

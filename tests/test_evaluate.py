@@ -167,6 +167,57 @@ def test_missing_failed_and_extra() -> None:
     assert pair("n", GOLD, [Record("", None, "broken line")]).failed == ("broken line",)
 
 
+def test_ids_that_are_made_of_names_of_files(gold: Path, tmp_path: Path) -> None:
+    """A sentence of `gold.conll` goes with the same one of `pred.conll`."""
+    lines = "Left\tO\nknee\tB-A\n\nNo\tO\nfever\tB-A\n"
+    one, two = tmp_path / "gold.conll", tmp_path / "pred.conll"
+    one.write_text(lines)
+    two.write_text(lines.replace("fever\tB-A", "fever\tO"))
+    for options in ([], ["--ignore-extra"]):
+        result = cner(one, two, "--output-format", "json", *options)
+        assert result.exit_code == 0, result.output
+        (report,) = json.loads(result.stdout)["data_sets"]
+        assert (report["missing"], report["extra"]) == ([], [])
+        assert report["scores"]["strict"]["recall"] == 0.5
+    two.write_text("No\tO\npain\tO\n")
+    result = cner(one, two)
+    assert (result.exit_code, "the texts of gold and prediction differ" in result.stderr) == (
+        1,
+        True,
+    )
+    # A file that is one document is called after itself.
+    brat, other = (tmp_path / name / f"{name}.ann" for name in ("gold", "pred"))
+    for path in (brat, other):
+        path.parent.mkdir()
+        path.with_suffix(".txt").write_text("knee pain")
+        path.write_text("T1\tA 0 4\tknee\n")
+    result = cner(brat.parent, other.parent, "--output-format", "json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["data_sets"][0]["scores"]["strict"]["f1"] == 1
+
+
+def test_numbers_pair_only_where_no_id_is_on_both_sides() -> None:
+    def numbered(name: str, *numbers: int) -> list[Document]:
+        return [Document(f"{name}:{number}", "one text") for number in numbers]
+
+    data = pair("n", numbered("a", 1, 2), records(numbered("b", 2, 3)), ignore_extra=True)
+    assert (data.missing, data.extra) == (("a:1",), ("b:3",))
+    both = [*numbered("a", 1), *numbered("b", 2)]
+    data = pair("n", numbered("a", 1, 2), records(both), ignore_extra=True)
+    assert (data.missing, data.extra) == (("a:2",), ("b:2",))
+    # Names of several files are told apart by them.
+    several = [*numbered("b", 1), *numbered("c", 1)]
+    with pytest.raises(InputError, match="2 predictions have no gold document"):
+        pair("n", numbered("a", 1, 2), records(several))
+
+
+def test_nothing_to_compare_is_no_score() -> None:
+    """Every prediction left out would be an F1 of 0 without a word."""
+    others = records([Document("x", "knee"), Document("y", "pain")])
+    with pytest.raises(InputError, match=r"2 predictions have no gold document: .* the same ids"):
+        pair("n", GOLD, others, ignore_extra=True)
+
+
 # ---- reports
 
 
@@ -225,6 +276,26 @@ def test_breakdowns(data: DataSet) -> None:
     assert delta.recall == pytest.approx(1 / 2 - 1)
     assert delta.f1 == pytest.approx(4 / 7 - 1)
     assert report.scores["gner"].counts is not None
+
+
+def test_without_gold_of_a_kind_there_is_no_delta() -> None:
+    """Predictions that are nested wrongly make no score of nested entities."""
+    text = "right knee pain"
+    outer, inner = Entity("A", ((0, 15),)), Entity("A", ((6, 10),))
+    flat, nested = Document("d", text, (outer,)), Document("d", text, (outer, inner))
+    report = evaluate(
+        pair("n", [flat], records([nested])), by=["nested", "discontinuous"], resamples=9
+    )
+    for kind in ("nested", "discontinuous"):
+        assert dict(report.breakdowns[kind])["delta"].scores == Scores(None, None, None)
+    report = evaluate(pair("n", [nested], records([flat])), by=["nested"], resamples=9)
+    assert dict(report.breakdowns["nested"])["delta"].scores.recall == 1
+    # Nor without plain gold entities.
+    broken = Entity("A", ((0, 5), (11, 15)))
+    rows = evaluate(
+        pair("n", [Document("d", text, (broken,))], []), by=["discontinuous"], resamples=9
+    )
+    assert dict(rows.breakdowns["discontinuous"])["delta"].scores.f1 is None
 
 
 def test_data_sets_pooled_and_averaged() -> None:

@@ -17,12 +17,13 @@ import constrained_ner
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError, InexpressibleError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKind, get_format
-from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.matching import reject
 from constrained_ner.labels import slug
 from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import Target
 from constrained_ner.words import on_boundaries, one_line, units
+from tests.support.alignment import places
 from tests.support.strategies import cases, labels, mutations, raw_cases, strings
 
 CASES = Path(__file__).parent / "cases"
@@ -209,15 +210,6 @@ def test_round_trip_by_surface(name: str, data: st.DataObject) -> None:
     assert format.encode(Document("thrice", text, thrice.entities), labels) == again
 
 
-def places(surface: str, text: str) -> list[tuple[tuple[int, int], ...]]:
-    """All that one surface may name: what it is aligned to when it is repeated."""
-    aligner = Aligner(text)
-    found = []
-    while fragments := aligner.leftmost(surface, "label"):
-        found.append(fragments)
-    return found
-
-
 @every_format
 @given(data=st.data())
 def test_settling_is_a_fixed_point(name: str, data: st.DataObject) -> None:
@@ -373,7 +365,7 @@ def test_instructions_name_the_labels(name: str, label: str) -> None:
     instruction = format.instruction([label])
     assert instruction.endswith(".")
     assert "\n" not in instruction or "\n" in label
-    (question,) = Conversation(format, "a text", (label,)).messages()
+    (question,) = Conversation(format, "a text", Target((label,))).messages()
     assert label in question["content"] or slug(label) in question["content"]
     if not format.one_label:
         written = format.write("a", [Entity(label, ((0, 1),))], [label])

@@ -385,6 +385,9 @@ def test_gner_flattens_to_words() -> None:
     )
     assert gner("x", [entity("b", (0, 1)), entity("a", (0, 1))], [entity("a", (0, 1))]).found == 1
     assert gner("x", [entity("b", (0, 1)), entity("a", (0, 1))], [entity("b", (0, 1))]).found == 0
+    # How far they reach into their words does not matter.
+    both = [entity("protein", (0, 13)), entity("cell", (0, 4))]
+    assert gner(text, both, [entity("cell", (5, 13))]) == Counts(1, 1, 1, 1)
 
 
 def test_gner_normalises_words_and_labels() -> None:

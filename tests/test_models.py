@@ -7,16 +7,18 @@ import shutil
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
 
+from constrained_ner.engines import models
+from constrained_ner.engines.converted import packaged_model
 from constrained_ner.engines.models import (
     BASE_MODEL,
     LanguageModel,
     load_model,
     load_vocabulary,
-    packaged_model,
     wrap,
 )
 from constrained_ner.errors import ModelError
@@ -74,7 +76,7 @@ def test_an_adapter_by_itself_and_on_its_base(tiny_folder: Path, tmp_path: Path)
     ("name", "message"),
     [
         ("/nowhere/model", "no such folder"),
-        ("no such model", "cannot load model 'no such model'"),
+        ("no such model", "no model 'no such model': there is no such folder"),
     ],
 )
 def test_unknown_models(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +140,28 @@ def test_a_text_cannot_end_its_turn(smollm2: LanguageModel) -> None:
     # What spells none is read as before, in one piece.
     whole = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
     assert smollm2.encode(plain) == tokenizer(whole, add_special_tokens=False)["input_ids"]
+
+
+def test_the_hub_cannot_be_reached(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once; what was downloaded before is loaded."""
+    tried: list[Any] = []
+
+    def urlopen(request: Any, timeout: float) -> Any:
+        tried.append(request.full_url)
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(models, "urlopen", urlopen)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for load in (load_model, load_vocabulary):
+        with pytest.raises(ModelError, match=r"no model 'some/one'.*co: no route to host"):
+            load("some/one")
+    assert tried == ["https://huggingface.co"] * 2
+    with pytest.raises(ModelError, match="no model 'some/adapter'"):
+        load_model(tiny_folder, "some/adapter")
+    kept = tmp_path / "models--some--one"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny_folder, kept / "snapshots" / ("0" * 40))
+    assert load_model("some/one").name == "some/one"

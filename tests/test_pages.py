@@ -17,7 +17,9 @@ from click.testing import Result
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
+from constrained_ner.evaluation.records import Record, record_of
 from constrained_ner.pages import write_page
+from constrained_ner.pipeline.prediction import Prediction
 from tests.support.commands import cner
 from tests.support.training import write_documents
 
@@ -55,6 +57,11 @@ def record(document: Document, entities: Sequence[Entity], **more: Any) -> dict[
     }
 
 
+def read(document: Document, entities: Sequence[Entity]) -> Record:
+    """The same as it is read."""
+    return record_of(Prediction.from_json(record(document, entities)))
+
+
 def span(text: str, surface: str) -> tuple[int, int]:
     start = text.index(surface)
     return start, start + len(surface)
@@ -81,7 +88,7 @@ def seen(path: Path, script: str) -> Any:
 def test_a_page_is_one_file_and_nothing_ends_its_data(tmp_path: Path) -> None:
     document = Document(HOSTILE, HOSTILE)
     path = tmp_path / "page.html"
-    write_page([(record(document, ()), None)], path, title=HOSTILE)
+    write_page([(read(document, ()), None)], path, title=HOSTILE)
     page = path.read_text(encoding="utf-8")
     assert page.count("<script") == page.count("</script>") == 2
     assert "alert(1)</" not in page
@@ -147,8 +154,8 @@ def test_pages_from_files(tmp_path: Path) -> None:
 def test_a_browser_shows_the_texts_as_they_are(tmp_path: Path) -> None:
     documents = [Document(f"{n} {HOSTILE}", f"{HOSTILE} {n}") for n in range(60)]
     path = tmp_path / "page.html"
-    records = [record(d, [Entity("A", (span(d.text, "knee pain"),))]) for d in documents[:59]]
-    broken = {"id": "broken", "error": "line 3: <b>"}
+    records = [read(d, [Entity("A", (span(d.text, "knee pain"),))]) for d in documents[:59]]
+    broken = Record("broken", None, "line 3: <b>")
     write_page([(one, None) for one in (*records, broken)], path)
     texts = seen(path, '[...document.querySelectorAll(".text")].map((e) => e.textContent)')
     assert texts == [d.text for d in documents[:25]]  # the first page
@@ -172,7 +179,7 @@ def test_a_browser_compares_with_gold(tmp_path: Path) -> None:
     other = Entity("C", (span(text, "pain"),))  # not asked for: neither here nor there
     document = Document("d", text, (left, right, flu, other))
     path = tmp_path / "page.html"
-    write_page([(record(document, (left, knee, flu)), document)], path)
+    write_page([(read(document, (left, knee, flu)), document)], path)
     tags = '[...document.querySelectorAll(".text .tag")].map((e) => [e.className, e.dataset.label])'
     assert seen(path, tags) == [
         ["tag hit", "A"],
@@ -188,3 +195,53 @@ def test_a_browser_compares_with_gold(tmp_path: Path) -> None:
     (piece, title), *_ = seen(path, told)
     assert piece == "left"
     assert title == "A: left knee pain · 2–6, 17–26 · confidence 0.50 · in the gold annotation"
+
+
+@browser
+def test_hits_below_the_threshold_are_missed(tmp_path: Path) -> None:
+    """A gold entity has a mark at any threshold: what is not shown as found is shown as missed."""
+    text = "knee pain"
+    pain = Entity("A", (span(text, text),))
+    path = tmp_path / "page.html"
+    write_page([(read(Document("d", text), [pain]), Document("d", text, (pain,)))], path)
+    set_to = (
+        '(Object.assign(document.getElementById("least"), {{ value: "{}" }})'
+        '.dispatchEvent(new Event("input")),'
+        '[[...document.querySelectorAll(".text .tag")].map((e) => e.className),'
+        'document.getElementById("key").textContent])'
+    )
+    hit = ["tag hit"], "1 as in the gold annotation0 not in it0 only in it"
+    missed = ["tag miss"], "0 as in the gold annotation0 not in it1 only in it"
+    for least, shown in (("0.5", hit), ("0.55", missed)):
+        assert seen(path, set_to.format(least)) == list(shown)
+
+
+def test_what_a_page_tells_of_answers(tmp_path: Path) -> None:
+    """All that is not as usual: segments, what was settled, problems, allowed mass."""
+    document = Document("d", "knee pain. flu")
+    value = record(document, [])
+    usual, other = dict(value["answers"][0]), dict(value["answers"][0])
+    other |= {
+        "segment": [11, 14],
+        "settled": "Answer: [1]",
+        "problems": [["unparsable", "at 3"]],
+        "allowed_mass": [0.5, 0.25],
+        "forced": True,
+    }
+    value |= {"answers": [usual, other], "left_out": [[0, 10, "too long"]]}
+    path = tmp_path / "page.html"
+    write_page([(record_of(Prediction.from_json(value)), None)], path)
+    (shown,) = shown_in(path)
+    told = {"labels": ["A", "B"], "answer": "Answer: []"}
+    kept = ("segment", "settled", "problems", "allowed_mass", "forced")
+    assert shown["answers"] == [told, told | {key: other[key] for key in kept}]
+    assert (shown["format"], shown["left_out"]) == ("multi_term, faithful", value["left_out"])
+
+
+def test_gold_that_goes_with_nothing_is_refused(tmp_path: Path) -> None:
+    gold = write_documents(tmp_path / "gold.jsonl", [Document(n, "flu") for n in ("1", "2")])
+    other = write_documents(tmp_path / "other.jsonl", [Document(n, "flu") for n in ("3", "4")])
+    done = cner("page", other, "--gold", gold, tmp_path / "page.html")
+    assert done.exit_code == 1
+    assert "none of the documents is in the gold annotation: '3', '4' on one side" in done.output
+    assert not (tmp_path / "page.html").exists()

@@ -1,4 +1,4 @@
-"""The readers of PubTator, BioC, GENIA, BC2GM, CHEMDNER, CADEC and BigBIO.
+"""The readers of PubTator, BioC, GENIA, BC2GM, CHEMDNER, CADEC, BioNLP, Knowtator and BigBIO.
 
 The files are of our own making, in the layouts in which the corpora are distributed: what they
 hold, and each kind of malformed input.
@@ -10,6 +10,7 @@ import json
 import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
@@ -509,10 +510,139 @@ def test_cadec(tmp_path: Path, packed: bool) -> None:
     ]
 
 
+# ---- BioNLP shared tasks
+
+A1 = "T1\tDrug 25 32\tAspirin\n"
+A2 = "T2\tFinding 9 24\tright knee pain\nT3\tRelief 33 38\teased\nE1\tRelief:T3 Theme:T2\n"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bionlp(tmp_path: Path, packed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "corpus"
+    (folder / "dev").mkdir(parents=True)
+    for name, content in {"1.txt": TEXT, "1.a1": A1, "1.a2": A2, "2.txt": TEXT, "2.a1": A1}.items():
+        (folder / "dev" / name).write_text(content)
+    path = pack(folder, tmp_path / "corpus.tgz") if packed else folder
+    assert detect_format(path) == "bionlp"
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(path)
+    relief = Entity("Relief", ((33, 38),))
+    assert errors == []
+    assert documents == [
+        Document("dev/1", TEXT, (KNEE, ASPIRIN, relief)),
+        Document("dev/2", TEXT, (ASPIRIN,)),
+    ]
+    assert caplog.messages == [
+        f"{path}: 1 rows other than T (relations, events, notes), passed over"
+    ]
+
+
+@pytest.mark.parametrize("given", ["1.txt", "1.a1", "1.a2"])
+def test_bionlp_files_of_one_document(tmp_path: Path, given: str) -> None:
+    for name, content in {"1.txt": TEXT, "1.a1": A1, "1.a2": A2, "2.a1": A1}.items():
+        (tmp_path / name).write_text(content)
+    assert detect_format(tmp_path / given) == "bionlp"
+    (document,), errors = read(tmp_path / given)
+    assert (len(document.entities), errors) == (3, [])
+    documents, errors = read(tmp_path)
+    assert [d.id for d in documents] == ["1"]
+    assert [str(error) for error in errors] == [f"{tmp_path}/2.a1: there is no .txt file beside it"]
+
+
+# ---- Knowtator
+
+
+def knowtator(label: str, surface: str, *spans: tuple[int, int], source: str = "1.txt") -> str:
+    """One annotation and its class, with a slot, as CRAFT and eHOST have them."""
+    located = "".join(f'<span start="{start}" end="{end}"/>' for start, end in spans)
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<annotations textSource="{source}">
+<annotation><mention id="x_Instance_1"/><annotator id="a">A. N.</annotator>
+{located}<spannedText>{surface}</spannedText></annotation>
+<classMention id="x_Instance_1"><mentionClass id="{label}">{surface}</mentionClass>
+<hasSlotMention id="x_Instance_2"/></classMention>
+<stringSlotMention id="x_Instance_2"><mentionSlot id="certainty"/></stringSlotMention>
+</annotations>
+"""
+
+
+def test_knowtator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, content in {
+        "articles/txt/1.txt": TEXT,
+        "articles/txt/2.txt": "Not annotated.",
+        "CHEBI/1.txt.knowtator.xml": knowtator("CHEBI:1", "Aspirin", (25, 32)),
+        "HPO/1.txt.knowtator.xml": knowtator("HP:1", "Left ... knee pain", (0, 4), (15, 24)),
+        "HPO/3.txt.knowtator.xml": knowtator("HP:1", "Left", (0, 4), source="3.txt"),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert detect_format(tmp_path) == "knowtator"
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(tmp_path)
+    assert documents == [
+        Document(
+            "articles/txt/1",
+            TEXT,
+            (Entity("HP:1", ((0, 4), (15, 24))), Entity("CHEBI:1", ((25, 32),))),
+        )
+    ]
+    assert [str(error) for error in errors] == [
+        f"{tmp_path}/HPO/3.txt.knowtator.xml: its text '3.txt' is missing"
+    ]
+    assert f"{tmp_path}: 2 slots (attributes and relations), passed over" in caplog.messages
+    (tmp_path / "1.txt").write_text(TEXT)
+    _, errors = read(tmp_path)
+    assert "its text '1.txt' is there several times: 1.txt, articles/txt/1.txt" in str(errors[0])
+
+
+@pytest.mark.parametrize("given", ["1.txt", "1.txt.knowtator.xml"])
+def test_knowtator_of_one_document(tmp_path: Path, given: str) -> None:
+    (tmp_path / "1.txt").write_text(TEXT)
+    content = knowtator("Drug", "Aspirin", (25, 32)).replace(' textSource="1.txt"', "")
+    (tmp_path / "1.txt.knowtator.xml").write_text(content)
+    (tmp_path / "2.txt").write_text(TEXT)
+    assert detect_format(tmp_path / given) == "knowtator"
+    assert read(tmp_path / given) == ([Document("1", TEXT, (ASPIRIN,))], [])
+    assert detect_format(tmp_path / "2.txt") == "text"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('start="25"', 'start="x"', "it has no offsets"),
+        ('start="25"', 'start="2500"', "are not all 0 <= start < end"),
+        (">Aspirin</spannedText>", ">Aspirine</spannedText>", "the surface 'Aspirine' is not what"),
+        ('<mentionClass id="Drug">Aspirin</mentionClass>', "", "it has no label"),
+        ('<mention id="x_Instance_1"/>', "", "it has no label"),
+    ],
+)
+def test_knowtator_bad_annotation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
+) -> None:
+    (tmp_path / "1.txt").write_text(TEXT)
+    path = tmp_path / "1.txt.knowtator.xml"
+    content = knowtator("Drug", "Aspirin", (25, 32))
+    assert old in content
+    path.write_text(content.replace(old, new))
+    assert read(tmp_path) == ([Document("1", TEXT)], [])
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"{path}:3: skipped")
+    assert reason in warning
+
+
+def test_truncated_knowtator(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text(TEXT)
+    path = tmp_path / "1.txt.knowtator.xml"
+    path.write_text(knowtator("Drug", "Aspirin", (25, 32))[:-20])
+    documents, (error,) = read(tmp_path)
+    assert documents == []
+    assert str(error).startswith(f"{path}:7: not well-formed XML")
+
+
 # ---- BigBIO
 
 
-def bigbio() -> dict[str, object]:
+def bigbio() -> dict[str, Any]:
     def piece(type: str, *parts: tuple[int, str]) -> dict[str, object]:
         offsets = [[start, start + len(text)] for start, text in parts]
         return {"id": "0", "type": type, "text": [text for _, text in parts], "offsets": offsets}
@@ -541,6 +671,25 @@ def test_bigbio(tmp_path: Path, suffix: str) -> None:
         path.write_text(json.dumps([bigbio()] if suffix == ".json" else bigbio()))
     assert detect_format(path) == "bigbio"
     assert read(path) == ([Document("1", TEXT, (LEFT, KNEE, ASPIRIN), PASSAGES)], [])
+
+
+def test_what_bigbio_and_bioc_do_not_keep_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {**bigbio(), "relations": [{}], "events": [{}, {}], "coreferences": None}
+    record["entities"] = [{**entity, "normalized": [{}]} for entity in bigbio()["entities"]]
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    (tmp_path / "b.xml").write_text(BIOC)
+    with caplog.at_level(logging.INFO):
+        read(tmp_path / "a.json")
+        read(tmp_path / "b.xml")
+    assert sorted(caplog.messages) == [
+        f"{tmp_path}/a.json: 1 relations, passed over",
+        f"{tmp_path}/a.json: 2 events, passed over",
+        f"{tmp_path}/a.json: 3 concept identifiers, passed over",
+        f"{tmp_path}/b.xml: 1 infons other than the type, passed over",
+        f"{tmp_path}/b.xml: 1 relations, passed over",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -596,6 +745,11 @@ def test_schemes_and_columns(tmp_path: Path, tags: str, between: str) -> None:
 SAMPLES: dict[str, tuple[str, bytes]] = {
     "brat": ("a.ann", b"T1\tDrug 0 7;9 12\tAspirin\nR1\tx Arg1:T1\n"),
     "cadec": ("text/a.txt", b"Aspirin helped\r\n"),
+    "bionlp": ("a.a1", b"T1\tDrug 0 7;9 12\tAspirin\nE1\tx:T1\n"),
+    "knowtator": (
+        "a.txt.knowtator.xml",
+        knowtator("x", "Aspirin", (0, 7), source="a.txt").encode(),
+    ),
     "chemdner": ("a.abstracts.txt", f"1\t{TITLE}\t{ABSTRACT}\n".encode()),
     "bc2gm": ("a.in", SENTENCES.encode()),
     "genia": ("a.xml", GENIA.encode()),
@@ -611,6 +765,8 @@ SAMPLES: dict[str, tuple[str, bytes]] = {
 }
 OTHERS = {
     "brat": ("a.txt", b"Aspirin, helped\r\n"),
+    "bionlp": ("a.txt", b"Aspirin, helped\r\n"),
+    "knowtator": ("a.txt", b"Aspirin, helped\r\n"),
     "cadec": ("original/a.ann", b"T1\tDrug 0 7\tAspirin\n"),
     "chemdner": ("a.annotations.txt", CHEMICALS.encode()),
     "bc2gm": ("GENE.eval", GENES.encode()),

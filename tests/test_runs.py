@@ -9,6 +9,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,12 +32,12 @@ from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LanguageModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
-from constrained_ner.formats import FORMATS
+from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.runs import CHUNK, run
+from constrained_ner.pipeline.runs import CHUNK, Run
 from tests.conftest import SAMPLES
 from tests.support.commands import cner
 from tests.support.models import tiny_llama
@@ -70,7 +71,7 @@ def test_entities_come_back_with_offsets_into_the_document(
     record = prediction.to_json()
     assert record["passages"] == [{"type": "a", "start": 0, "end": 9}]
     assert [answer["segment"] for answer in record["answers"]] == [
-        list(reply.segment) for reply in prediction.replies
+        reply.segment for reply in prediction.replies
     ]
 
 
@@ -91,6 +92,17 @@ def test_what_is_too_long_is_cut_at_white_space_and_answered(name: str) -> None:
     assert "too long" in str(prediction.error)
 
 
+def test_windows_are_texts_that_have_a_grammar() -> None:
+    """Also where the model has room for more."""
+    model = wrap("long", *tiny_llama(context=1_000_000))
+    format = get_format("multi_term", Options(max_fragments=4))
+    predictor = Predictor(model, format, [Target(LABELS)], segment="window")
+    text = " ".join(f"word{i}" for i in range(2000))
+    turns = predictor.turns(Document("n", text))
+    assert " ".join(turn.text for turn in turns) == text
+    assert [format.text_obstacle(turn.text) for turn in turns] == [None] * 3
+
+
 def test_a_part_that_cannot_be_answered_leaves_the_others() -> None:
     model = wrap("short", *tiny_llama(context=700))
     text = f"Knee pain. {'x' * 3000} No fever."
@@ -102,7 +114,7 @@ def test_a_part_that_cannot_be_answered_leaves_the_others() -> None:
     assert not others
     assert (text[start:end], "too long" in why) == ("x" * 3000, True)
     assert [text[slice(*r.segment)] for r in prediction.replies] == ["Knee pain.", "No fever."]
-    assert prediction.to_json()["left_out"] == [[start, end, why]]
+    assert prediction.to_json()["left_out"] == [(start, end, why)]
     assert len(summary.partly) == 1
     # Where nothing else is left it is the document that failed.
     (prediction,) = predictor_of(model).predict([Document("n", "x" * 3000)])
@@ -211,9 +223,19 @@ def test_the_reference_engine_halves_its_batches(
 
 # ---- runs
 
+SETTINGS = {"format": "multi_term", "labels": ["Disease"]}
 
-class DoneError(Exception):
-    """A run began to answer."""
+
+def answered(
+    model: LanguageModel,
+    documents: list[Document | InputError],
+    path: Path,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> list[Prediction]:
+    """What a run answers, and writes to a file."""
+    run = Run(documents, path, SETTINGS if settings is None else settings, **options)
+    return list(run.answer(lambda: predictor_of(model, record=False, max_new_tokens=12)))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +256,7 @@ def whole(
 ) -> bytes:
     """What an uninterrupted run writes."""
     path = tmp_path_factory.mktemp("whole") / "out.jsonl"
-    assert len(list(run(predictor_of(tiny_model, max_new_tokens=12), many, path))) == len(many)
+    assert len(answered(tiny_model, many, path)) == len(many)
     assert not path.with_name(".out.jsonl.run").exists()
     return path.read_bytes()
 
@@ -242,7 +264,7 @@ def whole(
 def cut_off(whole: bytes, at: int, path: Path) -> None:
     """A file as a run leaves it that was killed after so many bytes."""
     path.write_bytes(whole[:at])
-    path.with_name(f".{path.name}.run").write_text('{"format": "multi_term"}')
+    path.with_name(f".{path.name}.run").write_text(json.dumps(SETTINGS))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.41, 0.8, 0.999, 1.0])
@@ -255,40 +277,82 @@ def test_a_stopped_run_ends_with_the_same_bytes(
 ) -> None:
     path = tmp_path / "out.jsonl"
     cut_off(whole, int(share * len(whole)), path)
-    predictor = predictor_of(tiny_model, max_new_tokens=12)
     summary = Summary()
-    settings = {"format": "multi_term"}
-    for prediction in run(predictor, many, path, resume=True, settings=settings, summary=summary):
+    for prediction in answered(tiny_model, many, path, resume=True, summary=summary):
         summary.add(prediction)
     assert path.read_bytes() == whole
     assert summary.documents + summary.before == len(many)
     assert summary.failed == ["notes.jsonl:8: not JSON"]
     assert summary.before % CHUNK == 0 or summary.before == len(many)
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_a_finished_run_is_left_alone_or_grows(
+    whole: bytes, many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    answered(tiny_model, many[:100], path)
+    assert answered(tiny_model, many, path, resume=True)[-1].id == "d159"
+    assert path.read_bytes() == whole
+
+    def never() -> Predictor:
+        raise AssertionError("there is nothing to answer")
+
+    changed = path.stat().st_mtime_ns
+    assert list(Run(many, path, SETTINGS, resume=True).answer(never)) == []
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (whole, changed)
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_records_are_kept_only_if_they_would_be_made_again(
+    unfinished: bool,
+    whole: bytes,
+    many: list[Document | InputError],
+    tiny_model: LanguageModel,
+    tmp_path: Path,
+) -> None:
+    """Whether the run before was finished or not; else its file is as it was."""
+    path = tmp_path / "out.jsonl"
+    before = whole
+    if unfinished:
+        before = whole[: whole.index(b'{"id": "d75"')]
+        cut_off(before, len(before), path)
+    path.write_bytes(before)
+    first, broken = many[0], many[7]
+    assert isinstance(first, Document)
+    assert isinstance(broken, InputError)
+    named = r" \(labels\)" if unfinished else ""
+    cases: list[tuple[list[Document | InputError], dict[str, Any], str]] = [
+        (many, {**SETTINGS, "labels": ["Gene"]}, rf"out.jsonl:1: made with other settings{named}:"),
+        (many[1:], SETTINGS, "out.jsonl:1: the record of 'd0', where 'd1' was expected"),
+        ([replace(first, text="Flu."), *many[1:]], SETTINGS, "the record of 'd0' is of another"),
+        ([replace(first, passages=(Passage("a", 0, 3),)), *many[1:]], SETTINGS, "out.jsonl:1: "),
+        ([*many[:7], InputError("not UTF-8"), *many[8:]], SETTINGS, "out.jsonl:8: "),
+        (many[:3], SETTINGS, "holds records of more than the 3 documents"),
+        (many[:CHUNK], SETTINGS, "holds records of more than the 64 documents"),
+    ]
+    for documents, settings, message in cases:
+        with pytest.raises(InputError, match=message):
+            answered(tiny_model, documents, path, settings, resume=True)
+        assert path.read_bytes() == before
 
 
 def test_a_run_that_cannot_be_gone_on_with(
     whole: bytes, many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
-    predictor = predictor_of(tiny_model, max_new_tokens=12)
-
-    def go_on(documents: list[Any], **settings: Any) -> None:
-        for _ in run(predictor, documents, path, **{"resume": True, **settings}):
-            raise DoneError
-
     cut_off(whole, len(whole) // 2, path)
     with pytest.raises(InputError, match="unfinished run: --resume it"):
-        go_on(many, resume=False)
-    with pytest.raises(InputError, match="a run with another format"):
-        go_on(many, settings={"format": "multi_tag"})
+        answered(tiny_model, many, path)
     assert path.read_bytes() == whole[: len(whole) // 2]
-    with pytest.raises(InputError, match="the record of 'd0', where 'd1' was expected"):
-        go_on(many[1:], settings={"format": "multi_term"})
     path.write_text("{}\n")
     with pytest.raises(InputError, match=r"out.jsonl:1: not a record of a run"):
-        go_on(many, settings={"format": "multi_term"})
+        answered(tiny_model, many, path, resume=True)
+    path.write_text('{"id": "d0", "text": "No fever."}\n')
+    with pytest.raises(InputError, match="does not say with which settings it was made"):
+        answered(tiny_model, many, path, resume=True)
     with pytest.raises(InputError, match="cannot be written"):
-        list(run(predictor, many, tmp_path / "nowhere" / "out.jsonl"))
+        answered(tiny_model, many, tmp_path / "nowhere" / "out.jsonl")
 
 
 def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> None:
@@ -372,12 +436,48 @@ def test_the_format_is_the_models_best_and_others_are_warned_of(scored_folder: P
 
 def test_a_run_keeps_its_format(scored_folder: Path, tmp_path: Path) -> None:
     """Also where the model is found to be better at another one before the run goes on."""
+    folder, out = tmp_path / "model", tmp_path / "out.jsonl"
+    shutil.copytree(scored_folder, folder)
+    asked = ("predict", SAMPLES / "sentences.jsonl", "--limit", "2", "--max-new-tokens", "60")
+    arguments = (*asked, "--model", folder, "-o", out, "--resume")
+    assert cner(*arguments).exit_code == 0
+    before = out.read_bytes()
+    assert json.loads(before.splitlines()[0])["format"] == "multi_tag"
+    done = cner(*arguments)
+    assert done.exit_code == 0
+    assert "0 documents (and 2 done before)" in done.stderr
+    cner_json = folder / "cner.json"
+    cner_json.write_text(cner_json.read_text().replace("0.2,", "0.9,"))
+    done = cner(*arguments)
+    assert (done.exit_code, out.read_bytes()) == (1, before)
+    assert "made with other settings: expected those of that run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--limit", "3"], "holds records of more than the 3 documents"),
+        (["--labels", "Gene"], "made with other settings"),
+        (["--format", "multi_tag"], "made with other settings"),
+        (["--index"], "made with other settings"),
+        (["--examples", str(SAMPLES / "sentences.jsonl")], "made with other settings"),
+    ],
+)
+def test_a_finished_file_is_resumed_by_the_same_command_only(
+    change: list[str], message: str, tiny_folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.jsonl"
-    out.write_text("")
-    # A run of other options: each that has a value is told, the format among them.
-    out.with_name(f".{out.name}.run").write_text("{}")
-    asked = ("predict", SAMPLES / "sentences.jsonl", "--model", scored_folder)
-    assert "another name" in cner(*asked, "-o", out, "--resume").output
+    arguments = ["predict", str(SAMPLES / "sentences.jsonl"), "--model", str(tiny_folder)]
+    arguments += ["--labels", "Disease", "--limit", "4", "--max-new-tokens", "9", "-o", str(out)]
+    assert cner(*arguments).exit_code == 0
+    before = out.read_bytes()
+    done = cner(*arguments, "--resume", *change)
+    assert (done.exit_code, out.read_bytes()) == (1, before)
+    assert message in done.stderr
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+    grown = cner(*arguments, "--resume", "--limit", "6")
+    assert grown.exit_code == 0
+    assert len(out.read_text().splitlines()) == 6
 
 
 OUTPUTS: dict[str, Callable[[Path], int]] = {
@@ -525,39 +625,34 @@ def test_a_record_that_is_read_is_the_record(
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]"])
-def test_a_damaged_mark_is_said_and_can_be_removed(
+def test_a_damaged_mark_does_no_harm(
     damage: str, tiny_model: LanguageModel, tmp_path: Path
 ) -> None:
+    """The records say themselves what they were made from."""
     path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
-    predictor = predictor_of(tiny_model, record=False)
-    documents = [Document(str(i), "Knee pain.") for i in range(3)]
-    next(run(predictor, documents, path))
+    documents: list[Document | InputError] = [Document(str(i), "Knee pain.") for i in range(3)]
+    next(Run(documents, path, SETTINGS).answer(lambda: predictor_of(tiny_model)))
     mark.write_text(damage)
-    with pytest.raises(InputError, match=r"\.out\.jsonl\.run: damaged: .* remove this file"):
-        list(run(predictor, documents, path, resume=True))
-    mark.unlink()
-    assert len(list(run(predictor, documents, path, resume=True))) == 3
+    with pytest.raises(InputError, match="made with other settings: "):
+        answered(tiny_model, documents, path, {}, resume=True)
+    assert len(answered(tiny_model, documents, path, resume=True)) == 3
     assert not mark.exists()
 
 
-def test_going_on_does_not_touch_the_mark(
-    tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_going_on_does_not_touch_the_mark(tiny_model: LanguageModel, tmp_path: Path) -> None:
     """A disk that is full then cannot take it away."""
     path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
-    predictor = predictor_of(tiny_model, record=False)
-    documents = [Document(str(i), "Knee pain.") for i in range(3)]
-    next(run(predictor, documents, path, settings={"a": 1}))
+    documents: list[Document | InputError] = [Document(str(i), "Knee pain.") for i in range(3)]
+    next(Run(documents, path, SETTINGS).answer(lambda: predictor_of(tiny_model)))
     before = mark.stat()
-    next(run(predictor, documents, path, settings={"a": 1}, resume=True))
+    again = Run(documents, path, SETTINGS, resume=True)
+    next(again.answer(lambda: predictor_of(tiny_model)))
     assert (mark.stat().st_mtime_ns, mark.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 @pytest.mark.parametrize("bad", [{"left_out": 3}, {"left_out": [[1, 2]]}, {"error": 3}])
-def test_foreign_records_are_refused(
-    bad: dict[str, Any], tiny_model: LanguageModel, tmp_path: Path
-) -> None:
+def test_foreign_records_are_refused(bad: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(json.dumps({"id": "0", **bad}) + "\n")
     with pytest.raises(InputError, match="not a record of a run"):
-        list(run(predictor_of(tiny_model), [Document("0", "Pain.")], path, resume=True))
+        Run([Document("0", "Pain.")], path, resume=True)

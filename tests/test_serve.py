@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from constrained_ner import Extractor
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.runs import line_of
 from constrained_ner.serve.app import Limits, create_app
 from constrained_ner.serve.worker import BusyError, Worker
 
@@ -63,6 +65,18 @@ def test_every_format(name: str, client: TestClient) -> None:
         for entity in found["entities"]:
             pieces = [TEXT[start:end] for start, end in entity["fragments"]]
             assert entity["surface"] == " ".join(pieces)
+
+
+def test_the_answer_is_the_record_that_predict_writes(
+    client: TestClient, extractor: Extractor
+) -> None:
+    _, found = ask(client, format="multi_tag")
+    (prediction,) = extractor.predictor(["Disease"], "multi_tag").predict([Document("text", TEXT)])
+    assert found == {**json.loads(line_of(prediction)), "notes": []}
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert "code points of the text" in schemas["EntityRecord"]["description"]
+    assert set(found) <= set(schemas["Found"]["properties"])
+    assert set(found["answers"][0]) <= set(schemas["AnswerRecord"]["properties"])
 
 
 @pytest.mark.parametrize(

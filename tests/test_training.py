@@ -223,7 +223,7 @@ def test_too_long_for_the_context() -> None:
 
 
 def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageModel]) -> None:
-    # as those of reasoning models do, which take thoughts out of earlier answers
+    # as those of reasoning models do, which write earlier answers otherwise
     model = model_of("smollm2")
     tokenizer = type(model.tokenizer)(
         tokenizer_object=model.tokenizer.backend_tokenizer,
@@ -231,7 +231,8 @@ def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageMod
         pad_token="<|endoftext|>",
     )
     tokenizer.chat_template = FAMILIES["smollm2"].template.replace(
-        "message['content']", "message['content'] | replace('Answer: ', '')"
+        "message['content']",
+        "message['content'] ~ (' (before)' if message['role'] == 'assistant' else '')",
     )
     model = replace(model, tokenizer=tokenizer)
     assert_turn_by_turn(Question(TEN[1], "conv_term", Target(LABELS, "ten")), model)

@@ -26,6 +26,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from constrained_ner.cli import main
+from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
+from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.engines import models as models_module
 from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
 from constrained_ner.errors import TrainingError
@@ -546,6 +548,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert (dataset.name, dataset.guideline) == ("ten", "As they are.")
     assert dataset.guidelines == {"Gene": "names of genes"}
     assert (dataset.documents, dataset.examples) == (10, 10)
+    assert load_fingerprints(tmp_path) == {fingerprint(document) for document in TEN}
     assert "{text}" in said.prompt
     assert {"torch", "transformers", "llguidance", "constrained_ner"} <= set(said.versions)
     assert said.recipe == chosen.to_json()
@@ -616,6 +619,11 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
     assert said is not None
     assert said.recipe["lora"]["start"] == "first"
     assert losses(log)[-1][1] < losses(log_of(tmp_path / "first"))[0][1]
+    # What the first has learnt, the second has; where it is not known, it is of neither.
+    assert load_fingerprints(tmp_path / "second") == {fingerprint(document) for document in TEN}
+    (tmp_path / "first" / FINGERPRINTS).unlink()
+    run(replace(recipe, lora=began), tmp_path / "third", silent)
+    assert load_fingerprints(tmp_path / "third") is None
     shutil.copy(tmp_path / "second" / ADAPTER, tmp_path / "first" / ADAPTER)
     with pytest.raises(TrainingError, match="another 'files'"):
         train(replace(recipe, lora=began), tmp_path / "second")

@@ -370,6 +370,17 @@ def test_spacy_reads_our_docbin(tmp_path: Path) -> None:
     assert [e.text for e in docs[0].ents] == ["right <knee> pain", "Aspirin", "colon cancer"]
 
 
+def test_a_mention_that_is_no_span_of_spacy_is_counted(tmp_path: Path) -> None:
+    item = Document("1", "a b", (Entity("x", ((0, 2),)), Entity("y", ((2, 3),))))
+    losses = write([item], tmp_path / "a.spacy")
+    assert losses.lines() == [
+        "1 mentions that begin or end between two tokens, left out (the first: document '1': "
+        "x 0-2 'a ')"
+    ]
+    (doc,) = DocBin().from_disk(tmp_path / "a.spacy").get_docs(spacy.blank("en").vocab)
+    assert [(s.label_, s.text) for s in doc.spans["sc"]] == [("y", "b")]
+
+
 def test_our_json_lines_are_plain_json(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write(CORPUS, path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from constrained_ner.corpora.fingerprints import Fingerprint, fingerprint, load_fingerprints
 from constrained_ner.engines.models import device_name, load_model
 from constrained_ner.pipeline.manifest import load_manifest
 
@@ -100,5 +101,14 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     # The same command again comes to the same weights: what was measured of them holds.
     if before := load_manifest(folder):
         trained = replace(trained, dev=before.dev)
-    save(model, trained, results, folder)
+    save(model, trained, results, folder, _learnt(recipe, drawn))
     return Outcome(recipe, folder, drawn, metrics, results)
+
+
+def _learnt(recipe: Recipe, drawn: Drawn) -> set[Fingerprint] | None:
+    """Fingerprints of the training documents, those of an adapter that it began with included."""
+    found = {fingerprint(example.question.document) for example in drawn.train}
+    if recipe.lora is None or recipe.lora.start is None:
+        return found
+    before = load_fingerprints(recipe.lora.start)
+    return None if before is None else found | before

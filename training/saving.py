@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.files import sha256_of
+from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
 from constrained_ner.pipeline.task import default_format
@@ -67,8 +69,19 @@ def describe(
     )
 
 
-def save(model: LanguageModel, trained: Manifest, results: Results, folder: Path) -> None:
-    """Write the weights or the adapter, the tokenizer, `cner.json` and the card.
+def save(
+    model: LanguageModel,
+    trained: Manifest,
+    results: Results,
+    folder: Path,
+    learnt: Iterable[Fingerprint] | None = None,
+) -> None:
+    """Write the weights or the adapter, the tokenizer, `cner.json`, fingerprints and the card.
+
+    Parameters
+    ----------
+    learnt: fingerprints of all documents that the model was trained on; None where some of them
+        are not known.
 
     The files are written into a folder of their own first, so that a run that is stopped here
     leaves no half model; `cner.json` comes last.
@@ -82,6 +95,8 @@ def save(model: LanguageModel, trained: Manifest, results: Results, folder: Path
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         _write(model, trained, results, part)
+        if learnt is not None:
+            save_fingerprints(learnt, part)
         ordinary_permissions(part)
         for file in sorted(part.iterdir(), key=lambda file: file.name == FILE):
             there = folder / file.name

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: words, tables, plots."""
+"""The parts of a report, independent of its file format: words, tables, plots."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from statistics import fmean, stdev
 from typing import ClassVar
 
 MINUS = "\N{MINUS SIGN}"
-UNDEFINED = "\N{EN DASH}"  # there is nothing to measure
+UNDEFINED = "\N{EN DASH}"  # nothing to measure
 NOT_RUN = "not run"
 NOT_MEASURED = "not measured"
+DIGITS = 3  # of scores and p-values, unless another number is given
 
 
 class Tone(StrEnum):
-    """What an entry says beyond its number; shown in words, too, never by colour alone."""
+    """How an entry is to be taken. It is always said in words, too, never by colour alone."""
 
     PLAIN = ""
     BETTER = "better"
     WORSE = "worse"
+    UNCLEAR = "unclear"
     ABSENT = "absent"
     BEST = "best"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in one field of a table.
+    """One field of a table.
 
     Attributes
     ----------
-    note: an interval, say; smaller, below the text. `lead`: a word before the text.
+    note: shown smaller, below the text, such as an interval. `lead`: a word before the text.
     """
 
     text: str
@@ -46,10 +48,11 @@ EMPTY = Entry(UNDEFINED, tone=Tone.ABSENT)
 
 @dataclass(frozen=True)
 class Column:
-    """
+    """The head of a column.
+
     Attributes
     ----------
-    group: what neighbouring columns have in common; empty where they have nothing.
+    group: a second head over neighbouring columns of the same group; empty for none.
     """
 
     name: str
@@ -58,10 +61,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """
+    """A table with a caption.
+
     Attributes
     ----------
-    keys: how many columns from the left say what a row is about.
+    keys: how many columns, from the left, name the row.
     """
 
     kind: ClassVar[str] = "table"
@@ -90,7 +94,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Items:
-    """Points, each with the words it begins with."""
+    """A list. Each item has a few words in bold and the rest of its text."""
 
     kind: ClassVar[str] = "items"
     items: tuple[tuple[str, str], ...]
@@ -98,10 +102,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Plot:
-    """
+    """A plot.
+
     Attributes
     ----------
-    caption: what it shows, and where the numbers stand.
+    caption: what it shows, and which table has the numbers.
     """
 
     kind: ClassVar[str] = "plot"
@@ -111,7 +116,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Fold:
-    """Blocks that are opened when they are wanted."""
+    """Blocks that are hidden until the reader opens them."""
 
     kind: ClassVar[str] = "fold"
     title: str
@@ -133,13 +138,13 @@ class Section:
 Interval = Sequence[float]
 
 
-def number(value: float, digits: int = 3) -> str:
-    """With a minus sign that is one; zero has none."""
+def number(value: float, digits: int = DIGITS) -> str:
+    """Rounded, with a real minus sign; what rounds to zero has no sign."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if not float(text) else text.replace("-", MINUS)
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = DIGITS) -> str:
     text = number(value, digits)
     return text if text.startswith(MINUS) or not float(text) else f"+{text}"
 
@@ -150,7 +155,7 @@ def bounds(interval: Interval, write: Callable[[float], str] = number) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """All only where it is all, and none only where it is none."""
+    """A share. `100 %` and `0 %` are never the result of rounding."""
     if not whole:
         return UNDEFINED
     share = 100 * part / whole
@@ -162,17 +167,17 @@ def percent(part: float, whole: float) -> str:
 
 
 def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return "p < 0.001" if p < 0.001 else f"p = {number(p)}"
 
 
 def entry(
-    values: Iterable[float | None], interval: Interval | None = None, digits: int = 3
+    values: Iterable[float | None], interval: Interval | None = None, digits: int = DIGITS
 ) -> Entry:
-    """One value and its interval; or of several draws mean and standard deviation.
+    """A value with its interval; for several draws, their mean and standard deviation.
 
     Parameters
     ----------
-    values: one of each draw; None where there is nothing to measure; none at all: not run.
+    values: one for each draw, None where there is nothing to measure; empty if nothing was run.
     """
     drawn = list(values)
     known = [value for value in drawn if value is not None]
@@ -185,6 +190,6 @@ def entry(
     return Entry(number(fmean(known), digits), spread(known, digits))
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """The sample standard deviation, where there are two values."""
+def spread(values: Sequence[float], digits: int = DIGITS) -> str:
+    """The sample standard deviation; empty for a single value."""
     return f"\N{PLUS-MINUS SIGN} {stdev(values):.{digits}f}" if len(values) > 1 else ""

@@ -1,35 +1,42 @@
-"""Documents with all their answers, for a reader to look at errors."""
+"""The data of the report's browser, in which a reader looks at documents and their answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from constrained_ner.benchmark.results import ShownAnswer, ShownDocument, entity_to_json
+from constrained_ner.documents import Entity
 
-def browsable(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the page's script shows: of each way to answer the hits and the false alarms.
+
+def browsable(documents: Iterable[ShownDocument]) -> list[dict[str, Any]]:
+    """Documents as the page's script expects them: hits and false alarms for each way to answer.
 
     Returns
     -------
     For each document `ways`: from `variant.level` to `hits`, the indices of gold entities that were
     found, `false`, the entities that are not gold, and `error` and `answers` as in the results.
     """
-    found = []
-    for document in documents:
-        gold = [_key(entity) for entity in document["gold"]]
-        ways = {}
-        for way, answer in document["found"].items():
-            predicted = {_key(entity): entity for entity in answer["entities"]}
-            ways[way] = {
-                "hits": [i for i, key in enumerate(gold) if key in predicted],
-                "false": [entity for key, entity in predicted.items() if key not in gold],
-                "error": answer["error"],
-                "answers": answer["answers"],
-            }
-        kept = {key: document[key] for key in ("model", "data", "id", "text", "gold")}
-        found.append({**kept, "ways": ways})
-    return found
+    return [
+        {
+            "model": document.model,
+            "data": document.data,
+            "id": document.id,
+            "text": document.text,
+            "gold": [entity_to_json(entity) for entity in document.gold],
+            "ways": {
+                str(way): _way(answer, document.gold) for way, answer in document.found.items()
+            },
+        }
+        for document in documents
+    ]
 
 
-def _key(entity: list[Any]) -> tuple[str, tuple[tuple[int, ...], ...]]:
-    label, fragments = entity
-    return label, tuple(tuple(fragment) for fragment in fragments)
+def _way(answer: ShownAnswer, gold: tuple[Entity, ...]) -> dict[str, Any]:
+    found = dict.fromkeys(answer.entities)
+    return {
+        "hits": [i for i, entity in enumerate(gold) if entity in found],
+        "false": [entity_to_json(entity) for entity in found if entity not in gold],
+        "error": answer.error,
+        "answers": list(answer.answers),
+    }

@@ -11,15 +11,24 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from constrained_ner.atomic import whole
 from constrained_ner.benchmark import grid
-from constrained_ner.benchmark.results import gather
+from constrained_ner.benchmark.gather import gather
+from constrained_ner.benchmark.results import (
+    FILE,
+    CorpusSummary,
+    Results,
+    TrainedRun,
+    TrainingCosts,
+    load_results,
+    save_results,
+)
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
+from constrained_ner.structuring import structure
 from constrained_ner.training.recipe import Recipe, build_recipe
-from constrained_ner.training.sampling import CONFIGURATIONS
+from constrained_ner.training.sampling import CONFIGURATIONS, formats_of
 
 # Table 9: hours of four A100s for `all`, with a model of 0.494e9 parameters: 80,000 examples (eight
 # data sets), four epochs.
@@ -64,7 +73,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The model, without the folders that it lies in where no other one has its name."""
+        """The model's name without its folders, unless another model has the same."""
         short = Path(self.model).name
         same = {model for model in self.experiment.models if Path(model).name == short}
         return short if len(same) == 1 else self.model
@@ -94,7 +103,7 @@ class Run:
         """The questions on the test splits, for the model that the run left in `folder`."""
         common = self.experiment.recipe
         data = [
-            grid.load_data(item.test, item.name, common.examples.test, self.draw)[0]
+            grid.load_sample(item.test, item.name, common.examples.test, self.draw)[0]
             for item in common.data
             if item.test is not None
         ]
@@ -110,7 +119,14 @@ class Run:
         )
 
 
-_KEYS = ("models", "configurations", "draws", "levels")
+@dataclass(frozen=True)
+class _Keys:
+    """What an experiment's file has besides the recipe."""
+
+    models: tuple[str, ...]
+    configurations: tuple[str, ...]
+    draws: int = 3
+    levels: tuple[str, ...] = ("free", "faithful")
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -127,37 +143,30 @@ def load_experiment(path: Path) -> Experiment:
         raise InputError(f"cannot be read: {error.strerror}", path) from None
     except ValueError as error:
         raise InputError(f"not TOML: {error}", path) from None
-    own = {key: values.pop(key) for key in _KEYS if key in values}
+    own = {key: values.pop(key) for key in get_type_hints(_Keys) if key in values}
     for key in ("model", "seed"):
         if key in values:
             raise InputError(f"unknown key {key!r}: an experiment has 'models' and 'draws'", path)
-    names: dict[str, tuple[str, ...]] = {}
-    for key, default in (("models", ()), ("configurations", ()), ("levels", ("free", "faithful"))):
-        value = own.get(key, list(default))
-        if not (isinstance(value, list) and value and all(isinstance(v, str) for v in value)):
-            raise InputError(f"{key} is {value!r:.60}: expected a list of names", path)
-        names[key] = tuple(value)
-    draws = own.get("draws", 3)
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise InputError(f"draws is {draws!r:.60}: expected a whole number from 1", path)
-    unknown = [name for name in names["configurations"] if name not in CONFIGURATIONS]
-    if unknown:
-        raise InputError(
-            f"unknown configuration {unknown[0]!r}: expected {', '.join(CONFIGURATIONS)}", path
-        )
     try:
-        levels = tuple(Level.parse(level) for level in names["levels"])
+        keys = structure(_Keys, own, "the experiment")
+        for key in ("models", "configurations", "levels"):
+            if not getattr(keys, key):
+                raise InputError(f"{key} is empty: expected at least one")
+        if keys.draws < 1:
+            raise InputError(f"draws is {keys.draws}: expected 1 or more")
+        levels = tuple(Level.parse(level) for level in keys.levels)
+        formats_of(keys.configurations)
         recipe = build_recipe(values)
     except InputError as error:
         raise InputError(error.reason, path) from None
     except UnknownNameError as error:
         raise InputError(str(error), path) from None
-    return Experiment(recipe, names["models"], names["configurations"], draws, levels)
+    return Experiment(recipe, keys.models, keys.configurations, keys.draws, levels)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an experiment takes, before it is begun.
+    """How much work an experiment is, known before it begins.
 
     Attributes
     ----------
@@ -181,7 +190,7 @@ class Plan:
 
 
 def plan(experiment: Experiment) -> Plan:
-    """What an experiment takes; the data is read for it, and no weights."""
+    """How much work an experiment is. Data is read for this, but no weights."""
     from constrained_ner.training.data import load_corpus
 
     recipe = experiment.recipe
@@ -224,68 +233,72 @@ def _parameters(model: str) -> int | None:
 
 def run_experiment(
     experiment: Experiment, folder: Path, progress: Any, *, resamples: int = 10_000
-) -> Iterator[dict[str, Any]]:
-    """The results of each run, as they are done; see `results.gather`.
+) -> Iterator[Results]:
+    """The results of each run, as they are done.
 
     Parameters
     ----------
-    progress: shows how far an iteration is: its items, and what they are.
+    progress: shows how far an iteration is. It is given the items and what they are.
 
     Raises
     ------
     InputError, ModelError, TrainingError: see `training.run` and `grid.run`.
     """
+    from constrained_ner.training.checkpoints import check_same
     from constrained_ner.training.run import run as train
 
     for run in experiment.runs():
         place = folder / run.path
-        if not (place / grid.FILE).exists():
-            train(run.recipe, place / "model", progress)
-            cells = run.grid(place / "model")
-            grid.run(cells, place / "answers", progress)
-            found = gather(cells, place / "answers", shown=0, resamples=resamples)
-            found["run"] = {
-                "model": run.title,
-                "configuration": run.configuration,
-                "draw": run.draw,
-                "training": _training_of(place / "model"),
-            }
-            with whole(place / grid.FILE) as part:
-                part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
-        yield json.loads((place / grid.FILE).read_text(encoding="utf-8"))
+        model, answers = place / "model", place / "answers"
+        if model.exists():
+            check_same(run.recipe, model)
+        cells = run.grid(model)
+        finished = (place / FILE).exists() and all(
+            grid.done(answers, cell) for cell in cells.cells()
+        )
+        if not finished:
+            train(run.recipe, model, progress)
+        grid.run(cells, answers, progress)  # of a finished run it checks the answers, and no more
+        if not finished:
+            found = gather(cells, answers, shown=0, resamples=resamples)
+            training = _training_of(model)
+            trained = TrainedRun(run.title, run.configuration, run.draw, training)
+            save_results(replace(found, runs={run.name: trained}), place)
+        yield load_results(place)
 
 
-def combine(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The results of all runs as one value, which reports are made from as from `results.gather`'s.
+def combine(runs: Sequence[Results]) -> Results:
+    """The results of all runs together, as if they were of one benchmark.
 
-    `runs` has what is known of each model; the seed is a run's draw. Data sets are described by the
-    first draw of them.
+    Each run has its own seed. A corpus is described by the sample of the first run.
     """
-    data: dict[str, Any] = {}
+    data: dict[str, CorpusSummary] = {}
     for run in runs:
-        for each in run["data"]:
-            data.setdefault(each["name"], each)
-    found = {variant for run in runs for variant in run["variants"]}
-    levels = {level for run in runs for level in run["levels"]}
-    lists = ("models", "cells", "missing", "pooled", "documents")
-    return {
-        **{key: [value for run in runs for value in run[key]] for key in lists},
-        "data": list(data.values()),
-        "trained": {
-            model: names for run in runs for model, names in run.get("trained", {}).items()
-        },
-        "variants": [str(variant) for variant in grid.ALL if str(variant) in found],
-        "levels": [str(level) for level in Level if level in levels],
-        "seed": None,
-        "resamples": max((run["resamples"] for run in runs), default=0),
-        "runs": {run["models"][0]: run["run"] for run in runs},
-    }
+        for summary in run.data:
+            data.setdefault(summary.name, summary)
+    variants = {variant for run in runs for variant in run.variants}
+    levels = {level for run in runs for level in run.levels}
+    return Results(
+        models=tuple(model for run in runs for model in run.models),
+        data=tuple(data.values()),
+        variants=tuple(variant for variant in grid.ALL if variant in variants),
+        levels=tuple(level for level in Level if level in levels),
+        seed=None,
+        resamples=max((run.resamples for run in runs), default=0),
+        cells=tuple(cell for run in runs for cell in run.cells),
+        missing=tuple(cell for run in runs for cell in run.missing),
+        pooled=tuple(pooled for run in runs for pooled in run.pooled),
+        documents=tuple(document for run in runs for document in run.documents),
+        seen={model: known for run in runs for model, known in run.seen.items()},
+        runs={model: trained for run in runs for model, trained in run.runs.items()},
+    )
 
 
-def _training_of(folder: Path) -> dict[str, Any]:
-    """Seconds, energy and emissions of a training run, as far as they were measured."""
+def _training_of(folder: Path) -> TrainingCosts:
+    """The costs of a training, as far as they were measured."""
     from constrained_ner.training.reporting import energy_of
 
     log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     seconds = [json.loads(line).get("train_runtime") for line in log]
-    return {"seconds": max((s for s in seconds if s), default=None), **energy_of(folder)}
+    logged = {"seconds": max((s for s in seconds if s), default=None)}
+    return TrainingCosts(**{**logged, **energy_of(folder)})

@@ -1,8 +1,8 @@
 """The grid: which cells there are, and how each is answered.
 
-A cell is a model, a data set, a way to write answers and a level. It is two files in the folder of
-the benchmark: the predictions, and what they took, which is written last and so marks the cell as
-done.
+A cell is a model, a corpus, a way to write answers and a level. In the folder of the benchmark it
+has two files: the predictions, and what they took. The latter is written last, which marks the cell
+as done.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from constrained_ner.atomic import whole
 from constrained_ner.corpora import read
@@ -33,8 +34,13 @@ from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prompts import Target
 
-FILE = "results.json"
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
+# For each format with offsets the one with terms that asks in the same way.
+TERMS = {
+    name: format.term_counterpart
+    for name, format in reversed(FORMATS.items())  # single before multi
+    if format.term_counterpart
+}
 # Other ways to write a format: what is asked of the prompt and of the reading.
 INDEX, OFFSETS = "index", "offsets"
 SUFFIXES = {
@@ -73,6 +79,12 @@ class Variant:
     def __str__(self) -> str:
         return f"{self.format}+{self.suffix}" if self.suffix else self.format
 
+    @property
+    def terms(self) -> Variant | None:
+        """Of a format with offsets, the one with terms that asks in the same way; else None."""
+        name = TERMS.get(self.format)
+        return Variant(name) if name else None
+
 
 ALL = tuple(Variant(name) for name in FORMATS)
 SPANS = tuple(Variant(format, suffix) for suffix, names in SUFFIXES.items() for format in names)
@@ -95,12 +107,13 @@ def variants_of(names: Sequence[str]) -> tuple[Variant, ...]:
 
 
 @dataclass(frozen=True)
-class Data:
-    """Annotated documents to be found again.
+class CorpusSample:
+    """Annotated documents of a corpus, whose entities a model is to find.
 
     Attributes
     ----------
-    name: of the data set, in prompts and reports.
+    name: of the corpus, in prompts and reports.
+    labels: of all its documents, drawn or not. `max_fragments`: the most fragments of an entity.
     """
 
     name: str
@@ -109,10 +122,10 @@ class Data:
     max_fragments: int
 
 
-def load_data(
+def load_sample(
     path: Path, name: str = "", documents: int | None = None, seed: int = 0
-) -> tuple[Data, list[InputError]]:
-    """A sample of the documents of a file, and what of it could not be read.
+) -> tuple[CorpusSample, list[InputError]]:
+    """A sample of the documents of a file, and the records that could not be read.
 
     Parameters
     ----------
@@ -135,15 +148,47 @@ def load_data(
     most = max(len(entity.fragments) for document in found for entity in document.entities)
     if documents is not None and documents < len(found):
         found = random.Random(f"{seed}/{name}").sample(found, documents)
-    # Of like length together: a batch takes as long as its longest answer.
+    # Texts of similar length are answered together: a batch takes as long as its longest answer.
     found.sort(key=lambda document: (len(document.text), document.id))
-    # Ids are what predictions are paired by.
-    return Data(name, tuple(found), check_labels(labels), min(8, most)), broken
+    return CorpusSample(name, tuple(found), check_labels(labels), min(8, most)), broken
+
+
+class Way(NamedTuple):
+    """How answers are asked for: what they are written as, and how much of them is constrained."""
+
+    variant: Variant
+    level: Level
+
+    def __str__(self) -> str:
+        return f"{self.variant}.{self.level}"
+
+    @classmethod
+    def parse(cls, text: str) -> Way:
+        """Read what `str` gives.
+
+        Raises
+        ------
+        UnknownNameError: there is no such format, or level.
+        """
+        variant, _, level = text.rpartition(".")
+        return cls(Variant.parse(variant), Level.parse(level))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.variant.format,
+            "variant": str(self.variant),
+            "level": str(self.level),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Way:
+        """See `parse`."""
+        return cls(Variant.parse(value["variant"]), Level.parse(value["level"]))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of the grid."""
+    """One entry of the grid: a model is asked about the documents of a corpus in one way."""
 
     model: str
     data: str
@@ -151,18 +196,25 @@ class Cell:
     level: Level
 
     @property
+    def way(self) -> Way:
+        return Way(self.variant, self.level)
+
+    @property
     def path(self) -> Path:
         """Within the folder of the benchmark, without a suffix."""
-        return Path(slug(self.model), slug(self.data), f"{self.variant}.{self.level}")
+        return Path(slug(self.model), slug(self.data), str(self.way))
+
+    def __str__(self) -> str:
+        """What the progress bar shows."""
+        return f"{self.data}, {self.variant}, {self.level}"
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "data": self.data,
-            "format": self.variant.format,
-            "variant": str(self.variant),
-            "level": str(self.level),
-        }
+        return {"model": self.model, "data": self.data, **self.way.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """See `Way.parse`."""
+        return cls(value["model"], value["data"], *Way.from_json(value))
 
 
 def slug(name: str) -> str:
@@ -170,19 +222,92 @@ def slug(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class CellCosts:
+    """What answering the documents of a cell took, see `engines.costs.Costs`.
+
+    Attributes
+    ----------
+    kwh, co2_kg: energy, and kg of CO2 equivalents. None, as others, where it was not measured.
+    """
+
+    calls: int
+    tokens: int
+    seconds: float
+    grammar_seconds: float | None = None
+    mask_seconds: float | None = None
+    kwh: float | None = None
+    co2_kg: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class AnsweredCell:
+    """A cell that was answered: with which settings, on which machine, at what cost.
+
+    Attributes
+    ----------
+    documents: how many. `seed`: of their draw. `fingerprint`: see `Grid.fingerprint`.
+    peak_memory: in bytes, see the function `peak_memory`. `versions`: of packages.
+    """
+
+    cell: Cell
+    documents: int
+    costs: CellCosts
+    seed: int = 0
+    batch_size: int | None = None
+    peak_memory: int | None = None
+    device: str = ""
+    dtype: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.cell.to_json(),
+            "documents": self.documents,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "costs": self.costs.to_json(),
+            "peak_memory": self.peak_memory,
+            "device": self.device,
+            "dtype": self.dtype,
+            "versions": self.versions,
+            **({"fingerprint": self.fingerprint} if self.fingerprint else {}),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> AnsweredCell:
+        """See `Way.parse`."""
+        return cls(
+            Cell.from_json(value),
+            value["documents"],
+            CellCosts(**value["costs"]),
+            value["seed"],
+            value["batch_size"],
+            value["peak_memory"],
+            value["device"],
+            value["dtype"],
+            value["versions"],
+            value.get("fingerprint", ""),
+        )
+
+
+@dataclass(frozen=True)
 class Grid:
-    """What a benchmark answers.
+    """What a benchmark asks: which models, about which documents, in which ways.
 
     Attributes
     ----------
     models: names: folders, packaged models or hub ids, or what `sources` says where to find.
-    documents, seed: the most documents of each data set, and the seed of their draw.
+    seed: with which the documents were drawn.
     max_new_tokens: of free answers; None derives it from each text, as it is for masked ones.
     country: ISO 3166 code of three letters; with it, energy and emissions are measured.
     """
 
     models: tuple[str, ...]
-    data: tuple[Data, ...]
+    data: tuple[CorpusSample, ...]
     variants: tuple[Variant, ...] = ALL
     levels: tuple[Level, ...] = tuple(Level)
     seed: int = 0
@@ -197,11 +322,23 @@ class Grid:
         """What to load for the name of a model."""
         return self.sources.get(model, model)
 
-    def data_of(self, cell: Cell) -> Data:
+    def data_of(self, cell: Cell) -> CorpusSample:
         return next(data for data in self.data if data.name == cell.data)
 
+    def fingerprint(self, cell: Cell) -> str:
+        """What the answers of a cell depend on, as 16 hexadecimal digits."""
+        data = self.data_of(cell)
+        parts = [
+            cell.to_json(),
+            [(document.id, document.text) for document in data.documents],
+            (data.labels, data.max_fragments),
+            (self.batch_size, self.device, self.dtype),
+            self.max_new_tokens if cell.level is Level.FREE else None,
+        ]
+        return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
     def cells(self) -> list[Cell]:
-        """In the order in which they are answered: a model is loaded once."""
+        """All cells, in the order in which they are answered: each model is loaded once."""
         return [
             Cell(model, data.name, variant, level)
             for model in self.models
@@ -219,6 +356,21 @@ def done(folder: Path, cell: Cell) -> bool:
     return (folder / cell.path).with_name(f"{cell.path.name}.json").exists()
 
 
+def _check_same(grid: Grid, folder: Path) -> None:
+    """See that the answers that are there are those that the grid would get again."""
+    for cell in grid.cells():
+        if not done(folder, cell):
+            continue
+        path = (folder / cell.path).with_name(f"{cell.path.name}.json")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.get("fingerprint") != grid.fingerprint(cell):
+            raise InputError(
+                "of answers about other documents, or made with other options: expected the "
+                "command of that benchmark, or another folder",
+                path,
+            )
+
+
 def run(grid: Grid, folder: Path, progress: Progress, processes: int = 1) -> None:
     """Answer the cells of a grid that are not done yet.
 
@@ -230,11 +382,13 @@ def run(grid: Grid, folder: Path, progress: Progress, processes: int = 1) -> Non
 
     Raises
     ------
+    InputError: a cell that is done has answers about other documents, or made with other options.
     ModelError: a model cannot be loaded.
     MissingExtraError, UnknownNameError: energy cannot be measured, see `check_country`.
     """
     if grid.country:
         check_country(grid.country)
+    _check_same(grid, folder)
     waiting = [cell for cell in grid.cells() if not done(folder, cell)]
     if processes > 1 and len(waiting) > 1:
         _run_side_by_side(grid, waiting, folder, progress, min(processes, len(waiting)))
@@ -253,8 +407,7 @@ def _run_side_by_side(
         try:
             for job in as_completed(jobs):
                 cell = job.result()
-                what = f"{cell.data}, {cell.variant}, {cell.level}"
-                deque(progress(grid.data_of(cell).documents, what), maxlen=0)
+                deque(progress(grid.data_of(cell).documents, str(cell)), maxlen=0)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -300,41 +453,41 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
     path = folder / cell.path
     path.parent.mkdir(parents=True, exist_ok=True)
     predictions = path.with_name(f"{path.name}.jsonl")
-    what = f"{cell.data}, {cell.variant}, {cell.level}"
     with measured(grid.country) as energy, predictions.open("w", encoding="utf-8") as file:
-        for prediction in progress(predictor.predict(data.documents), what):
+        for prediction in progress(predictor.predict(data.documents), str(cell)):
             file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
             file.flush()
-    summary = {
-        **cell.to_json(),
-        "documents": len(data.documents),
-        "seed": grid.seed,
-        "batch_size": grid.batch_size,
-        "costs": {**asdict(predictor.costs), **energy},
-        "peak_memory": peak_memory(model),
-        "device": device_name(model),
-        "dtype": str(model.steerable.model.dtype).removeprefix("torch."),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    answered = AnsweredCell(
+        cell,
+        len(data.documents),
+        CellCosts(**{**asdict(predictor.costs), **energy}),
+        grid.seed,
+        grid.batch_size,
+        peak_memory(model),
+        device_name(model),
+        str(model.steerable.model.dtype).removeprefix("torch."),
+        {name: version(name) for name in PACKAGES},
+        grid.fingerprint(cell),
+    )
     with whole(path.with_name(f"{path.name}.json")) as part:
-        part.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(answered.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def options_of(variant: Variant, data: Data) -> Options:
+def options_of(variant: Variant, data: CorpusSample) -> Options:
     options = Options(max_fragments=data.max_fragments)
     return replace(options, anchor="offsets") if variant.suffix == OFFSETS else options
 
 
-def target_of(trained: Manifest | None, data: Data) -> Target:
-    """How a data set is asked for: as in training where the model was trained on it."""
+def target_of(trained: Manifest | None, data: CorpusSample) -> Target:
+    """How a prompt asks for a corpus: as in training, if the model was trained on that corpus."""
     for known in trained.datasets if trained else ():
         if known.name == data.name:
-            return Target(data.labels, known.name, known.guideline, known.guidelines)
+            return known.of(data.labels)
     return Target(data.labels, data.name)
 
 
 def peak_memory(model: Any) -> int:
-    """Bytes: the most that the process, or on a GPU the model's work, has taken so far."""
+    """The most memory in bytes so far: of the process, or on a GPU of the model."""
     import torch
 
     if model.steerable.model.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The report as Markdown: all of its words and tables, none of its plots."""
+"""The report as Markdown: its words and tables, without its plots."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def to_markdown(title: str, sections: Iterable[Section]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that stays what it is; line breaks become spaces, for a table has none."""
+    """Escape text for Markdown. Line breaks become spaces, for fields of tables have none."""
     plain = _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
-    # Between letters an underscore begins nothing.
+    # An underscore between letters has no meaning in Markdown.
     return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain)
 
 

@@ -1,6 +1,6 @@
-"""The report's plots, as SVG that is the same for the same numbers.
+"""The report's plots, as SVG: the same numbers give the same bytes.
 
-What is drawn is in lists of points, which are made without matplotlib.
+What is drawn is collected without matplotlib, so that it can be tested by itself.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from constrained_ner.benchmark.spans import shift_counts, span_ways
-from constrained_ner.benchmark.tables import mean_of, per_document
-from constrained_ner.benchmark.view import FREE, Group, View, Way, health_sum, tenths
+from constrained_ner.benchmark.grid import Way
+from constrained_ner.benchmark.tables.cost import per_document
+from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval
+from constrained_ner.benchmark.tables.spans import shifts_of, span_ways
+from constrained_ner.benchmark.view import Group, View, answers, parsed, seconds, tenths, tokens
 from constrained_ner.errors import MissingExtraError
+from constrained_ner.formats.grammar import Level
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; each level has a shape, too.
 STYLES = {
@@ -75,25 +78,27 @@ def points(view: View, group: Group) -> list[Point]:
 
 
 def _point(view: View, group: Group, way: Way) -> Point:
-    cells = view.pooled(group, way)
-    values = [cell["strict"]["f1"] for cell in cells if cell["strict"]["f1"] is not None]
+    pooled = view.pooled(group, way)
+    scores = [each.strict.scores.f1 for each in pooled]
+    values = [f1 for f1 in scores if f1 is not None]
     f1, low, high = mean_of(values), None, None
-    interval = (cells[0]["strict"].get("intervals") or {}).get("f1") if len(cells) == 1 else None
+    interval = pooled_interval(pooled)
     if interval:
         low, high = interval
     elif len(values) > 1:
         low, high = fmean(values) - stdev(values), fmean(values) + stdev(values)
     draws = view.draws(group, way)
     every = [cell for draw in draws for cell in draw]
-    answers = health_sum(every, "answers")
+    number = answers(every)
     return Point(
-        *way,
+        str(way.variant),
+        str(way.level),
         f1,
         low,
         high,
-        health_sum(every, "parsed") / answers if answers else None,
-        mean_of([per_document(view, cells, "seconds") for cells in draws]),
-        mean_of([per_document(view, cells, "tokens") for cells in draws]),
+        parsed(every) / number if number else None,
+        mean_of([per_document(cells, seconds) for cells in draws]),
+        mean_of([per_document(cells, tokens) for cells in draws]),
     )
 
 
@@ -119,15 +124,15 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _svg(figure: Any, name: str) -> str:
-    """The figure as an element of a page; `name` keeps its ids apart from other figures'."""
+    """The figure as an element of a page. `name` makes its ids different from other figures'."""
     file = StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(file, format="svg", metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # as fine as can be seen
-    # Its size is the page's to choose.
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # more digits could not be seen
+    # The page chooses the size.
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt"', r"<svg \1", text, count=1).replace(
         'height="', 'data-height="', 1
     )
@@ -144,9 +149,9 @@ def _style(level: str) -> tuple[str, str]:
 
 
 def accuracy_plot(view: View, group: Group, name: str) -> str | None:
-    """F1 with intervals and parse rates, format by format; None where there is nothing."""
+    """F1 with intervals, and parse rates, for each format; None if there is nothing to draw."""
     found = points(view, group)
-    variants = [v for v in view.variants_of(group) if any(p.variant == v for p in found)]
+    variants = list(dict.fromkeys(point.variant for point in found))
     if not any(p.f1 is not None or p.parsed is not None for p in found):
         return None
     with _styled():
@@ -164,8 +169,8 @@ def accuracy_plot(view: View, group: Group, name: str) -> str | None:
             for y, p in f1:
                 if p.low is not None and p.high is not None:
                     left.plot([p.low, p.high], [y, y], color=colour, linewidth=1.3)
-            parsed = [(y, p) for y, p in zip(at, chosen, strict=True) if p.parsed is not None]
-            right.plot([100 * (p.parsed or 0) for _, p in parsed], [y for y, _ in parsed], **plain)
+            rates = [(y, p) for y, p in zip(at, chosen, strict=True) if p.parsed is not None]
+            right.plot([100 * (p.parsed or 0) for _, p in rates], [y for y, _ in rates], **plain)
         left.set_yticks(range(len(variants)), variants)
         left.set_ylim(len(variants) - 0.5, -0.5)
         left.set_xlim(-0.02, 1.02)
@@ -182,7 +187,7 @@ def accuracy_plot(view: View, group: Group, name: str) -> str | None:
 
 
 def cost_plot(view: View, group: Group, name: str) -> str | None:
-    """F1 against seconds a document: from free to masked, format by format."""
+    """F1 against seconds for each document, from free to masked, for each format."""
     drawn = [p for p in points(view, group) if p.f1 is not None and p.seconds]
     if not drawn:
         return None
@@ -190,7 +195,7 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
         figure = _figure(9.6, 5.2)
         axes = figure.subplots()
         ends: list[tuple[float, float, str]] = []
-        for variant in view.variants_of(group):
+        for variant in map(str, view.variants_of(group)):
             line = [p for p in drawn if p.variant == variant]
             axes.plot(
                 [p.seconds for p in line], [p.f1 for p in line], color="#bbbbbb", linewidth=0.8
@@ -210,10 +215,10 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
                 label=level,
             )
         axes.set_xscale("log")
-        seconds = [p.seconds or 0.0 for p in drawn]
+        times = [p.seconds or 0.0 for p in drawn]
         f1 = [p.f1 or 0.0 for p in drawn]
         limits = (
-            (min(seconds) / 1.4, max(seconds) * 1.4),
+            (min(times) / 1.4, max(times) * 1.4),
             (max(-0.02, min(f1) - 0.05), min(1.02, max(f1) + 0.05)),
         )
         axes.set_xlim(limits[0])
@@ -297,40 +302,32 @@ def _labels(
 
 
 def confidence_plot(view: View, group: Group, name: str) -> str | None:
-    """How often entities are right by how sure the model was, and the mass that masks keep."""
-    ways = [way for way in view.ways(group) if way[1] != FREE]
+    """How often entities are right by their confidence, and the mass that masks let through."""
+    ways = [way for way in view.ways(group) if way.level is not Level.FREE]
     cells = {way: [cell for draw in view.draws(group, way) for cell in draw] for way in ways}
-    levels = [level for level in view.masked if any(cells[w] for w in ways if w[1] == level)]
+    levels = [level for level in view.masked if any(cells[w] for w in ways if w.level is level)]
     if not any(tenths(found) for found in cells.values()):
         return None
-    variants = list(dict.fromkeys(variant for variant, _ in ways))
+    variants = list(dict.fromkeys(way.variant for way in ways))
     with _styled():
         figure = _figure(9.6, max(3.6, 1.1 + 0.3 * len(variants)))
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         left.plot([0, 1], [0, 1], color="#888888", linewidth=0.6, linestyle=":")
         for i, level in enumerate(levels):
             colour, marker = _style(level)
-            found = tenths([cell for way in ways if way[1] == level for cell in cells[way]])
+            found = tenths([cell for way in ways if way.level is level for cell in cells[way]])
             some = [(total / n, good / n) for n, good, total in found if n]
             plain = {"color": colour, "marker": marker, "markersize": 4.5}
             left.plot(*zip(*some, strict=True), label=level, linewidth=1.0, **plain)
             offset = (i - (len(levels) - 1) / 2) * 0.26
-            for key, filled in (("mean", colour), ("least", "white")):
-                kept = [
-                    (
-                        mean_of(
-                            [
-                                cell["allowed_mass"][key]
-                                for cell in cells[way]
-                                if cell["allowed_mass"]
-                            ]
-                        ),
-                        y,
-                    )
-                    for y, variant in enumerate(variants)
-                    if cells.get(way := (variant, level))
-                ]
-                shown = [(x, y + offset) for x, y in kept if x is not None]
+            masses = [
+                [cell.allowed_mass for cell in cells.get(Way(variant, level), ())]
+                for variant in variants
+            ]
+            means = [mean_of([mass.mean for mass in known if mass]) for known in masses]
+            least = [mean_of([mass.least for mass in known if mass]) for known in masses]
+            for kept, filled in ((means, colour), (least, "white")):
+                shown = [(x, y + offset) for y, x in enumerate(kept) if x is not None]
                 if shown:
                     right.plot(
                         *zip(*shown, strict=True),
@@ -342,7 +339,7 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
         left.set_ylim(-0.02, 1.02)
         left.set_xlabel("confidence, tenth by tenth")
         left.set_ylabel("share of entities that are right")
-        right.set_yticks(range(len(variants)), variants)
+        right.set_yticks(range(len(variants)), list(map(str, variants)))
         right.set_ylim(len(variants) - 0.5, -0.5)
         right.set_xlim(-0.02, 1.02)
         right.set_xlabel("allowed mass: mean (filled), mean of the least (open)")
@@ -353,7 +350,7 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
 
 
 def clipped(shifts: dict[int, int]) -> dict[int, int]:
-    """Counts with what is far away counted at the edge."""
+    """Counts for shifts up to `SHIFTS`; larger ones are counted at the edge."""
     found = dict.fromkeys(range(-SHIFTS, SHIFTS + 1), 0)
     for shift, times in shifts.items():
         found[max(-SHIFTS, min(SHIFTS, shift))] += times
@@ -361,22 +358,21 @@ def clipped(shifts: dict[int, int]) -> dict[int, int]:
 
 
 def shift_plot(view: View, group: Group, name: str) -> str | None:
-    """By how many characters beginnings and ends miss, free beside masked."""
+    """By how many characters beginnings and ends miss, for free and for masked answers."""
     ways = span_ways(view, group)
-    variants = list(dict.fromkeys(variant for variant, _ in ways))
-    levels = [level for level in (FREE, view.levels[-1]) if level in view.levels]
+    variants = list(dict.fromkeys(way.variant for way in ways))
+    levels = [level for level in (Level.FREE, view.levels[-1]) if level in view.levels]
     levels = list(dict.fromkeys(levels))
-    counts = {
-        (way, side): clipped(shift_counts(view, group, way, side))
-        for way in ways
-        for side in ("start", "end")
-    }
+    counts = {}
+    for way in ways:
+        shifts = shifts_of(view, group, way)
+        counts[way, "start"], counts[way, "end"] = clipped(shifts.start), clipped(shifts.end)
     if not any(sum(found.values()) for found in counts.values()):
         return None
     from matplotlib.patches import Patch, PathPatch
     from matplotlib.path import Path
 
-    looks: dict[str, dict[str, Any]] = {
+    looks: dict[Level, dict[str, Any]] = {
         level: {
             "facecolor": _style(level)[0] if i else "white",
             "edgecolor": _style(level)[0],
@@ -391,13 +387,13 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
         for row, variant in zip(grid, variants, strict=True):
             for axes, side in zip(row, ("start", "end"), strict=True):
                 for i, (level, look) in enumerate(looks.items()):
-                    found = counts.get(((variant, level), side), {})
+                    found = counts.get((Way(variant, level), side), {})
                     width = 0.8 / len(levels)
                     bars = [
                         [(left, 0), (left, times), (left + width, times), (left + width, 0)]
                         for left, times in ((x - 0.4 + width * i, n) for x, n in found.items() if n)
                     ]
-                    if bars:  # one path for all of them: each by itself takes a kilobyte
+                    if bars:  # as one path: single bars take a kilobyte each
                         path = Path.make_compound_path_from_polys(np.array(bars))
                         axes.add_patch(PathPatch(path, **look))
                 axes.axvline(0, color="#888888", linewidth=0.6, linestyle=":")
@@ -405,10 +401,10 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
                 axes.grid(False, axis="x")
                 axes.yaxis.get_major_locator().set_params(integer=True)
             highest = max(
-                max(found.values()) for (way, _), found in counts.items() if way[0] == variant
+                max(found.values()) for (way, _), found in counts.items() if way.variant == variant
             )
             row[0].set_ylim(0, 1.05 * max(1, highest))
-            row[0].set_ylabel(variant, fontsize=8)
+            row[0].set_ylabel(str(variant), fontsize=8)
         grid[0][0].set_title("beginnings", fontsize=9)
         grid[0][1].set_title("ends", fontsize=9)
         ticks = range(-SHIFTS, SHIFTS + 1, 5)

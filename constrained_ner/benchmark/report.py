@@ -1,7 +1,7 @@
 """The report of a benchmark: `report.html`, one file without a network, and `report.md`.
 
-Both are made of the same sections, from what `results.gather` returns and nothing else; the same
-results give the same bytes.
+Both are made of the same sections, from `Results` and nothing else; the same results give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from constrained_ner.benchmark import paper, tables
 from constrained_ner.benchmark.blocks import Block, Fold, Plot, Section, Words
 from constrained_ner.benchmark.browser import browsable
+from constrained_ner.benchmark.grid import Variant
 from constrained_ner.benchmark.markdown import to_markdown
 from constrained_ner.benchmark.plots import (
     STYLES,
@@ -25,21 +25,30 @@ from constrained_ner.benchmark.plots import (
     require_matplotlib,
     shift_plot,
 )
-from constrained_ner.benchmark.spans import distances, outcomes, span_ways, validity
+from constrained_ner.benchmark.results import Results
 from constrained_ner.benchmark.summary import seen, setting, span_words, summary
-from constrained_ner.benchmark.view import FREE, Group, View
+from constrained_ner.benchmark.tables import (
+    accuracy,
+    ceiling,
+    cost,
+    labels,
+    nesting,
+    overview,
+    paper,
+    setup,
+    spans,
+    validity,
+)
+from constrained_ner.benchmark.view import Group, View
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import script_data
 
 HTML, MARKDOWN = "report.html", "report.md"
 TITLE = "What constraints buy, format by format"
 
 
-def write_report(results: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+def write_report(results: Results, folder: Path) -> tuple[Path, Path]:
     """Write `report.html` and `report.md`.
-
-    Parameters
-    ----------
-    results: as `results.gather` returns them, or `experiment.combine`.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def write_report(results: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """
     require_matplotlib()
     sections = list(report_sections(View(results)))
-    page = _page(sections, browsable(results["documents"]))
+    page = _page(sections, browsable(results.documents))
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / HTML, folder / MARKDOWN
     for path, text in zip(paths, (page, to_markdown(TITLE, sections)), strict=True):
@@ -94,7 +103,7 @@ def report_sections(view: View) -> Iterator[Section]:
 
 
 def _of_group(view: View, group: Group, make: Any) -> list[Block]:
-    """The blocks of a model, below its name where there are several."""
+    """The blocks of a model; folded below its name if there are several models."""
     blocks = list(make(view, group))
     if not blocks or len(view.groups) == 1:
         return blocks
@@ -102,7 +111,7 @@ def _of_group(view: View, group: Group, make: Any) -> list[Block]:
 
 
 def _name(view: View, kind: str, group: Group) -> str:
-    """Of a plot: an id that no other one has."""
+    """An id for a plot, different from those of all others."""
     return f"{kind}{view.groups.index(group)}"
 
 
@@ -117,7 +126,7 @@ def _first(view: View) -> Iterator[Block]:
         if (words := seen(view, group)) is not None:
             yield words
         yield summary(view, group)
-        yield tables.main_table(view, group)
+        yield overview.main_table(view, group)
         svg = accuracy_plot(view, group, _name(view, "accuracy", group))
         if svg:
             yield Plot("Strict F1 and answers that parse, as in the table above.", svg)
@@ -133,38 +142,38 @@ def _first(view: View) -> Iterator[Block]:
 def _accuracy(view: View, group: Group) -> Iterator[Block]:
     if not view.ways(group):
         return
-    yield tables.by_data(view, group)
+    yield accuracy.by_data(view, group)
     for name in view.names:
-        yield Fold(f"{name}: precision, recall, tests", (tables.accuracy(view, group, name),))
+        yield Fold(f"{name}: precision, recall, tests", (accuracy.of_data(view, group, name),))
     for data in view.data:
-        yield Fold(f"{data['name']}: by label", (tables.by_label(view, group, data),))
+        yield Fold(f"{data.name}: by label", (accuracy.by_label(view, group, data),))
     names = {kind: view.data_with(kind) for kind in ("nested", "discontinuous")}
     names = {kind: found for kind, found in names.items() if found}
     if names:
-        yield tables.complex_entities(view, group, names)
+        yield nesting.complex_entities(view, group, names)
         several = list(dict.fromkeys(name for found in names.values() for name in found))
         for name in several if len(several) > 1 else ():
             own = {kind: [name] for kind, found in names.items() if name in found}
-            block = tables.complex_entities(view, group, own)
+            block = nesting.complex_entities(view, group, own)
             yield Fold(f"{name}: nested and discontinuous entities", (block,))
     else:
         yield Words("No data set has nested or discontinuous entities.")
-    yield tables.other_counts(view, group)
-    if FREE in view.levels:
-        yield tables.read_strictly(view, group)
-    yield tables.recall_ceiling(view, group)
-    yield Fold("What cannot be written, and why", (tables.unwritable(view, group),))
+    yield accuracy.other_counts(view, group)
+    if Level.FREE in view.levels:
+        yield accuracy.in_two_readings(view, group)
+    yield ceiling.recall_ceiling(view, group)
+    yield Fold("What cannot be written, and why", (ceiling.unwritable(view, group),))
 
 
 def _spans(view: View, group: Group) -> Iterator[Block]:
-    if not span_ways(view, group):
+    if not spans.span_ways(view, group):
         return
     words = span_words(view, group)
     if words.items:
         yield words
-    yield distances(view, group)
-    yield validity(view, group)
-    yield outcomes(view, group)
+    yield spans.distances(view, group)
+    yield spans.validity(view, group)
+    yield spans.outcomes(view, group)
     svg = shift_plot(view, group, _name(view, "shift", group))
     if svg:
         yield Plot(
@@ -175,9 +184,9 @@ def _spans(view: View, group: Group) -> Iterator[Block]:
 
 
 def _labels(view: View, group: Group) -> Iterator[Block]:
-    drift = tables.drift(view, group)
+    drift = labels.drift(view, group)
     name = paper.anatem(view)
-    found = tables.labels_given(view, group, "multi_triple", name) if name else None
+    found = labels.labels_given(view, group, Variant("multi_triple"), name) if name else None
     if found:
         yield found
     elif drift.rows:
@@ -189,10 +198,10 @@ def _labels(view: View, group: Group) -> Iterator[Block]:
 def _health(view: View, group: Group) -> Iterator[Block]:
     if not view.ways(group):
         return
-    yield tables.health(view, group)
+    yield validity.health(view, group)
     if len(view.names) > 1:
         for name in view.names:
-            yield Fold(name, (tables.health(view, group, [name]),))
+            yield Fold(name, (validity.health(view, group, [name]),))
 
 
 def _confidence(view: View, group: Group) -> Iterator[Block]:
@@ -204,16 +213,16 @@ def _confidence(view: View, group: Group) -> Iterator[Block]:
             "calibrated; on the dotted line it would be.",
             svg,
         )
-        yield tables.confidence(view, group)
+        yield validity.confidence(view, group)
 
 
 def _cost(view: View, group: Group) -> Iterator[Block]:
     if not view.ways(group):
         return
-    yield tables.costs(view, group)
+    yield cost.costs(view, group)
     if len(view.names) > 1:
         for name in view.names:
-            yield Fold(name, (tables.costs(view, group, [name]),))
+            yield Fold(name, (cost.costs(view, group, [name]),))
 
 
 def _paper(view: View) -> Iterator[Block]:
@@ -227,12 +236,12 @@ def _paper(view: View) -> Iterator[Block]:
 
 
 def _about(view: View) -> Iterator[Block]:
-    yield tables.data_sets(view)
-    yield tables.settings(view)
+    yield setup.data_sets(view)
+    yield setup.settings(view)
     if view.missing:
-        yield Fold(f"{len(view.missing)} cells that were not run", (tables.not_run(view),))
-    seed = view.results["seed"]
+        yield Fold(f"{len(view.missing)} cells that were not run", (setup.not_run(view),))
+    seed = view.results.seed
     yield Words(
         f"Seed of draws and intervals: {'of each run its draw' if seed is None else seed}. "
-        f"Resamples of intervals and tests: {view.results['resamples']}."
+        f"Resamples of intervals and tests: {view.results.resamples}."
     )

@@ -1,332 +1,471 @@
-"""From the answers of a grid to results: one JSON value that reports are made from."""
+"""The results of a benchmark: what there is to tell of each cell, and the file that keeps it.
+
+Reports are made from `Results` and nothing else. `to_json` and `from_json` are the one way into
+`results.json` and back.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from constrained_ner.benchmark.grid import Cell, Grid, done, options_of
-from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.errors import AnswerError
-from constrained_ner.evaluation import Counts, Scores, intervals, paired_test, strict
-from constrained_ner.evaluation.pairing import DataSet, pair
-from constrained_ner.evaluation.records import Record, record_of
-from constrained_ner.evaluation.report import Score, compare, evaluate
-from constrained_ner.formats import FORMATS, Feature, get_format
+from constrained_ner.atomic import whole
+from constrained_ner.benchmark.grid import AnsweredCell, Cell, Variant, Way
+from constrained_ner.documents import Entity
+from constrained_ner.errors import CnerError, InputError
+from constrained_ner.evaluation.coverage import Ceiling
+from constrained_ner.evaluation.records import Health, Setting
+from constrained_ner.evaluation.report import (
+    Rows,
+    Score,
+    differences_from_json,
+    differences_to_json,
+)
+from constrained_ner.evaluation.resampling import Differences
+from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.manifest import load_manifest
-from constrained_ner.pipeline.prediction import Prediction, Reply
 
-PAPER_BUDGET = 128  # new tokens, as in table 8
-# For each format with offsets the one with terms that asks in the same way.
-TERMS = {
-    name: format.term_counterpart
-    for name, format in reversed(FORMATS.items())  # single before multi
-    if format.term_counterpart
-}
-_FAR = 50  # characters: entities farther apart have nothing to do with one another
+FILE = "results.json"
 
 
-def gather(
-    grid: Grid,
-    folder: Path,
-    *,
-    shown: int = 40,
-    texts: Collection[str] | None = None,
-    resamples: int = 10_000,
-) -> dict[str, Any]:
-    """The results of the cells that are done.
+# ---- of a cell ----------------------------------------------------------------------------------
 
-    Parameters
+
+class ConfidenceTenth(NamedTuple):
+    """The entities whose confidence lies in one of ten equal parts of 0 to 1.
+
+    Attributes
     ----------
-    shown: how many documents of each data set to keep with their answers, for a reader of the
-        report. `texts`: the data sets of which this is permitted; by default all.
-    resamples: of the intervals and tests.
+    entities: how many. `right`: how many of them are gold. `total`: the sum of their confidences.
+    """
+
+    entities: int
+    right: int
+    total: float
+
+
+class GivenLabel(NamedTuple):
+    """How often spans of gold entities of one label were given another, or the same."""
+
+    gold: str
+    label: str
+    times: int
+
+
+@dataclass(frozen=True)
+class AllowedMass:
+    """The share of the model's probability that masks let through.
+
+    Attributes
+    ----------
+    mean: over all answers. `least`: the mean of each answer's least.
+    """
+
+    mean: float
+    least: float
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """By how many characters predicted spans miss gold ones, as in the paper's section 5.5.
+
+    Attributes
+    ----------
+    exact: how many are right. `unrelated`: how many are near no gold entity of their label.
+    start, end: of the others, by how much their beginnings and ends miss, and how often.
+    """
+
+    exact: int
+    unrelated: int
+    start: dict[int, int]
+    end: dict[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "exact": self.exact,
+            "unrelated": self.unrelated,
+            "start": list(self.start.items()),
+            "end": list(self.end.items()),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Shifts:
+        start, end = (dict(map(tuple, value[side])) for side in ("start", "end"))
+        return cls(value["exact"], value["unrelated"], start, end)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What there is to tell of the answers of one cell.
+
+    Attributes
+    ----------
+    answered: on what they were made, and what they took.
+    failed: how many documents could not be answered.
+    scores, breakdowns, health, ceiling: as in `evaluation.report.Report`.
+    beyond: how many answers the paper's budget would have cut off.
+    confidence: ten of them, or none where no confidence was recorded.
+    labels_given, shifts: None of formats that have no other label to give, or no offsets.
+    read_strictly: the strict score of the free answers that follow their format to the letter.
+    against_free: strict scores minus those of free answers to the same.
+    """
+
+    answered: AnsweredCell
+    failed: int
+    scores: dict[str, Score]
+    breakdowns: dict[str, Rows]
+    ceiling: Ceiling | None = None
+    health: Health | None = None
+    beyond: int = 0
+    allowed_mass: AllowedMass | None = None
+    confidence: tuple[ConfidenceTenth, ...] = ()
+    labels_given: tuple[GivenLabel, ...] | None = None
+    shifts: Shifts | None = None
+    read_strictly: Score | None = None
+    against_free: Differences | None = None
+
+    @property
+    def cell(self) -> Cell:
+        return self.answered.cell
+
+    def to_json(self) -> dict[str, Any]:
+        """What a cell need not have is left out where it has not."""
+        found = {
+            **self.answered.to_json(),
+            "failed": self.failed,
+            "scores": {name: score.to_json() for name, score in self.scores.items()},
+            "breakdowns": {
+                by: [{"name": name, **score.to_json()} for name, score in rows]
+                for by, rows in self.breakdowns.items()
+            },
+            "ceiling": self.ceiling and self.ceiling.to_json(),
+            "health": self.health and {**self.health.to_json(), "beyond": self.beyond},
+            "allowed_mass": self.allowed_mass and asdict(self.allowed_mass),
+            "confidence": self.confidence or None,
+        }
+        if self.labels_given is not None:
+            found["labels_given"] = self.labels_given
+        if self.shifts is not None:
+            found["shifts"] = self.shifts.to_json()
+        if self.read_strictly is not None:
+            found["read_strictly"] = self.read_strictly.to_json()
+        if self.against_free is not None:
+            found["against_free"] = differences_to_json(self.against_free)
+        return found
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CellResult:
+        """See `Results.from_json`."""
+        health, mass, shifts = (value.get(key) for key in ("health", "allowed_mass", "shifts"))
+        ceiling, given = value.get("ceiling"), value.get("labels_given")
+        strictly, differences = value.get("read_strictly"), value.get("against_free")
+        return cls(
+            AnsweredCell.from_json(value),
+            value["failed"],
+            {name: Score.from_json(score) for name, score in value["scores"].items()},
+            {
+                by: tuple((row["name"], Score.from_json(row)) for row in rows)
+                for by, rows in value["breakdowns"].items()
+            },
+            None if ceiling is None else _ceiling(ceiling),
+            None if health is None else _health(health),
+            0 if health is None else health["beyond"],
+            None if mass is None else AllowedMass(**mass),
+            tuple(ConfidenceTenth(*tenth) for tenth in value.get("confidence") or ()),
+            None if given is None else tuple(GivenLabel(*each) for each in given),
+            None if shifts is None else Shifts.from_json(shifts),
+            None if strictly is None else Score.from_json(strictly),
+            None if differences is None else differences_from_json(differences),
+        )
+
+
+def _ceiling(value: Mapping[str, Any]) -> Ceiling:
+    setting = value["setting"]
+    return Ceiling(
+        Setting(setting["format"], Level.parse(setting["level"]), Options(**setting["options"])),
+        value["entities"],
+        value["expressible"],
+        value["returned"],
+        dict(value["dropped"]),
+    )
+
+
+def _health(value: Mapping[str, Any]) -> Health:
+    return Health(
+        value["answers"],
+        value["parsed"],
+        value["cut_off"],
+        value["forced"],
+        value["tokens"],
+        Counter(value["problems"]),
+    )
+
+
+# ---- of several cells, and of a document --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PooledResult:
+    """One model, asked in one way: strict scores over the entities of all corpora.
+
+    Attributes
+    ----------
+    against_free: the difference to free answers. `against_terms`: of formats with offsets, to the
+        format with terms. None where the other was not answered, or there is nothing to measure.
+    """
+
+    model: str
+    way: Way
+    strict: Score
+    against_free: Differences | None = None
+    against_terms: Differences | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"model": self.model, **self.way.to_json(), "strict": self.strict.to_json()}
+        if self.against_free is not None:
+            found["against_free"] = differences_to_json(self.against_free)
+        if self.against_terms is not None:
+            found["against_terms"] = differences_to_json(self.against_terms)
+        return found
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PooledResult:
+        """See `Results.from_json`."""
+        free, terms = value.get("against_free"), value.get("against_terms")
+        return cls(
+            value["model"],
+            Way.from_json(value),
+            Score.from_json(value["strict"]),
+            None if free is None else differences_from_json(free),
+            None if terms is None else differences_from_json(terms),
+        )
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """How a document was answered in one way, for a reader of the report.
+
+    Attributes
+    ----------
+    answers: as the model wrote them, one for each question.
+    """
+
+    error: str | None
+    answers: tuple[str, ...]
+    entities: tuple[Entity, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "error": self.error,
+            "answers": list(self.answers),
+            "entities": [entity_to_json(entity) for entity in self.entities],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ShownAnswer:
+        entities = tuple(entity_from_json(entity) for entity in value["entities"])
+        return cls(value["error"], tuple(value["answers"]), entities)
+
+
+@dataclass(frozen=True)
+class ShownDocument:
+    """A document with its gold entities, and what a model answered in each way."""
+
+    model: str
+    data: str
+    id: str
+    text: str
+    gold: tuple[Entity, ...]
+    found: dict[Way, ShownAnswer]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "data": self.data,
+            "id": self.id,
+            "text": self.text,
+            "gold": [entity_to_json(entity) for entity in self.gold],
+            "found": {str(way): answer.to_json() for way, answer in self.found.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ShownDocument:
+        """See `Results.from_json`."""
+        return cls(
+            value["model"],
+            value["data"],
+            value["id"],
+            value["text"],
+            tuple(entity_from_json(entity) for entity in value["gold"]),
+            {
+                Way.parse(way): ShownAnswer.from_json(answer)
+                for way, answer in value["found"].items()
+            },
+        )
+
+
+def entity_to_json(entity: Entity) -> list[Any]:
+    """As short as can be: a report holds many."""
+    return [entity.label, [list(fragment) for fragment in entity.fragments]]
+
+
+def entity_from_json(value: Sequence[Any]) -> Entity:
+    label, fragments = value
+    return Entity(label, tuple((start, end) for start, end in fragments))
+
+
+# ---- of all of it -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """A corpus that models were asked about: how many documents of it, with how many entities."""
+
+    name: str
+    documents: int
+    entities: int
+    labels: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CorpusSummary:
+        return cls(value["name"], value["documents"], value["entities"], tuple(value["labels"]))
+
+
+@dataclass(frozen=True)
+class TrainingCosts:
+    """What a training took; None where it was not measured."""
+
+    seconds: float | None = None
+    kwh: float | None = None
+    co2_kg: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model that an experiment has trained: from which one, how, and on which draw."""
+
+    model: str
+    configuration: str
+    draw: int
+    training: TrainingCosts = TrainingCosts()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrainedRun:
+        model, configuration, draw = (value[name] for name in ("model", "configuration", "draw"))
+        return cls(model, configuration, draw, TrainingCosts(**value["training"]))
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a benchmark, or of all runs of an experiment.
+
+    Attributes
+    ----------
+    models, data, variants, levels: what was asked for, in its order.
+    seed: of the draws of documents; None where each run has its own.
+    resamples: of intervals and tests.
+    cells: those that were answered. `missing`: those that were not.
+    pooled: of the ways in which a model was asked about all corpora.
+    documents: those that are shown with their answers.
+    seen: for each model that has fingerprints of its training documents, how many documents of each
+        corpus are among them.
+    runs: what is known of models that an experiment has trained.
+    weights: a fingerprint of the weights, where the benchmark keeps one: a model may change under
+        its name.
+    """
+
+    models: tuple[str, ...]
+    data: tuple[CorpusSummary, ...]
+    variants: tuple[Variant, ...]
+    levels: tuple[Level, ...]
+    seed: int | None
+    resamples: int
+    cells: tuple[CellResult, ...]
+    missing: tuple[Cell, ...] = ()
+    pooled: tuple[PooledResult, ...] = ()
+    documents: tuple[ShownDocument, ...] = ()
+    seen: dict[str, dict[str, int]] = field(default_factory=dict)
+    runs: dict[str, TrainedRun] = field(default_factory=dict)
+    weights: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "models": list(self.models),
+            **({"weights": self.weights} if self.weights else {}),
+            "seen": self.seen,
+            "data": [asdict(data) for data in self.data],
+            "variants": [str(variant) for variant in self.variants],
+            "levels": [str(level) for level in self.levels],
+            "seed": self.seed,
+            "resamples": self.resamples,
+            "cells": [cell.to_json() for cell in self.cells],
+            "missing": [cell.to_json() for cell in self.missing],
+            "pooled": [pooled.to_json() for pooled in self.pooled],
+            "documents": [document.to_json() for document in self.documents],
+            **({"runs": {name: asdict(r) for name, r in self.runs.items()}} if self.runs else {}),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Results:
+        """
+        Raises
+        ------
+        InputError: it is not as `to_json` makes it; a format or a level is not known.
+        """
+        try:
+            return cls(
+                tuple(value["models"]),
+                tuple(map(CorpusSummary.from_json, value["data"])),
+                tuple(map(Variant.parse, value["variants"])),
+                tuple(map(Level.parse, value["levels"])),
+                value["seed"],
+                value["resamples"],
+                tuple(map(CellResult.from_json, value["cells"])),
+                tuple(map(Cell.from_json, value["missing"])),
+                tuple(map(PooledResult.from_json, value["pooled"])),
+                tuple(map(ShownDocument.from_json, value["documents"])),
+                dict(value.get("seen", {})),
+                {name: TrainedRun.from_json(r) for name, r in value.get("runs", {}).items()},
+                value.get("weights", ""),
+            )
+        except CnerError as error:
+            raise InputError(f"not the results of a benchmark: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                "not the results of a benchmark: expected what `cner benchmark` writes "
+                f"({type(error).__name__}: {error})"
+            ) from None
+
+
+def save_results(results: Results, folder: Path) -> Path:
+    """Write `results.json`.
 
     Returns
     -------
-    `trained`: the names of the data sets that each model was trained on, None where it does not
-    say; `cells`: a value for each, see `_measured`; `missing`: the cells without answers; `pooled`:
-    strict scores over the documents of all data sets, and their paired differences to free
-    answers and, of formats with offsets, to the format with terms; `documents`: texts, gold and
-    answers.
+    The file.
     """
-    answered = {cell: _Answered(cell, grid, folder) for cell in grid.cells() if done(folder, cell)}
-    by_way: dict[tuple[str, str, Level], list[_Answered]] = {}
-    for cell, answers in answered.items():
-        by_way.setdefault((cell.model, str(cell.variant), cell.level), []).append(answers)
-    return {
-        "models": list(grid.models),
-        "trained": {model: _trained_on(grid.source(model)) for model in grid.models},
-        "data": [
-            {
-                "name": data.name,
-                "documents": len(data.documents),
-                "entities": sum(len(document.entities) for document in data.documents),
-                "labels": list(data.labels),
-            }
-            for data in grid.data
-        ],
-        "variants": [str(variant) for variant in grid.variants],
-        "levels": [str(level) for level in grid.levels],
-        "seed": grid.seed,
-        "resamples": resamples,
-        "cells": [
-            _measured(answers, answered.get(_free(cell)), grid, resamples)
-            for cell, answers in answered.items()
-        ],
-        "missing": [cell.to_json() for cell in grid.cells() if cell not in answered],
-        "pooled": [
-            _pooled(
-                group,
-                by_way.get((model, variant, Level.FREE)),
-                by_way.get((model, TERMS.get(variant.partition("+")[0], ""), level)),
-                grid,
-                resamples,
-            )
-            for (model, variant, level), group in by_way.items()
-            if len(group) == len(grid.data)  # of all data sets, or it could not be compared
-        ],
-        "documents": _shown(grid, answered, shown, texts),
-    }
+    path = folder / FILE
+    text = json.dumps(results.to_json(), ensure_ascii=False, indent=1)
+    with whole(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+    return path
 
 
-def _trained_on(model: str) -> list[str] | None:
-    trained = load_manifest(model)
-    return None if trained is None else [dataset.name for dataset in trained.datasets]
+def load_results(folder: Path) -> Results:
+    """What `save_results` has written.
 
-
-def _free(cell: Cell) -> Cell:
-    return replace(cell, level=Level.FREE)
-
-
-class _Answered:
-    """A cell that is done: its summary, its answers, and the gold documents beside them."""
-
-    def __init__(self, cell: Cell, grid: Grid, folder: Path):
-        (self.data,) = (data for data in grid.data if data.name == cell.data)
-        self.cell = cell
-        self.format = get_format(cell.variant.format, options_of(cell.variant, self.data))
-        stem = folder / cell.path
-        self.summary = json.loads(stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8"))
-        path = stem.with_name(f"{stem.name}.jsonl")
-        text = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines()]
-        self.predictions = [Prediction.from_json(line) for line in lines]
-        self.replies = [reply for one in self.predictions for reply in one.replies]
-        records = map(record_of, self.predictions)
-        self.paired = pair(self.data.name, self.data.documents, records)
-
-    def read_anew(self, labels: Sequence[str] | None = None, *, strict: bool) -> DataSet:
-        """The answers read in another way.
-
-        Parameters
-        ----------
-        labels: to be read beside those that were asked for.
-        strict: leave out answers that do not follow the format to the letter.
-        """
-        records = []
-        for prediction in self.predictions:
-            if prediction.error is not None:
-                records.append(Record(prediction.id, None, prediction.error))
-                continue
-            entities: list[Entity] = []
-            for reply in prediction.replies:
-                known = tuple(dict.fromkeys([*reply.labels, *(labels or ())]))
-                with suppress(AnswerError):
-                    read = self.format.decode(
-                        reply.answer, prediction.text, known, strict=strict, level=self.cell.level
-                    )
-                    entities += read.entities
-            found = Document(prediction.id, prediction.text, text_order(entities))
-            records.append(Record(found.id, found))
-        return pair(self.data.name, self.data.documents, records)
-
-
-def _measured(
-    answered: _Answered, free: _Answered | None, grid: Grid, resamples: int
-) -> dict[str, Any]:
-    """What is said of one cell: accuracy, health and costs.
-
-    Of a free answer all that can be read counts, so that a low score is not the doing of a strict
-    reader; `read_strictly` has the other way.
+    Raises
+    ------
+    InputError: the file is not JSON, or not results.
     """
-    cell, data = answered.cell, answered.data
-    chance: dict[str, Any] = {"resamples": resamples, "seed": grid.seed}
-    by = ("label", "nested", "discontinuous")
-    report = evaluate(answered.paired, data.labels, by=by, **chance).to_json()
-    found = {
-        **answered.summary,
-        "failed": len(report["failed"]),
-        "scores": report["scores"],
-        "breakdowns": report["breakdowns"],
-        "ceiling": report["ceiling"],
-        "health": report["health"] and {**report["health"], "beyond": _beyond(answered.replies)},
-        "allowed_mass": _allowed_mass(answered.replies),
-        "confidence": _confidence(answered),
-    }
-    if Feature.ALL_LABELS in answered.format.expresses:
-        found["labels_given"] = _labels_given(answered, grid)
-    if Feature.OFFSETS in answered.format.expresses:
-        found["shifts"] = _shifts(answered.paired)
-    if cell.level is Level.FREE:
-        strictly = evaluate(answered.read_anew(strict=True), data.labels, **chance)
-        found["read_strictly"] = strictly.to_json()["scores"]["strict"]
-    elif free is not None:
-        both = compare(free.paired, answered.paired, data.labels, **chance)
-        found["against_free"] = both.to_json()["differences"]
-    return found
-
-
-def _pooled(
-    group: Sequence[_Answered],
-    free: Sequence[_Answered] | None,
-    terms: Sequence[_Answered] | None,
-    grid: Grid,
-    resamples: int,
-) -> dict[str, Any]:
-    """Strict scores of one way to answer over all data sets, each with labels of its own."""
-    chance: dict[str, Any] = {"resamples": resamples, "seed": grid.seed}
-
-    def counts(answered: Sequence[_Answered]) -> list[Counts]:
-        return [strict(*each) for a in answered for each in a.paired.pairs(a.data.labels)]
-
-    own = counts(group)
-    total = sum(own, Counts())
-    score = Score(total.scores, total, intervals(own, **chance))
-    cell = group[0].cell
-    found = {**cell.to_json(), "strict": score.to_json()}
-    del found["data"]
-    others = {
-        "against_free": free if cell.level is not Level.FREE else None,
-        "against_terms": terms,
-    }
-    for key, other in others.items():
-        if other is not None and len(other) == len(group):
-            tested = paired_test(counts(other), own, **chance)
-            found[key] = tested and {
-                name: asdict(d) for name, d in zip(Scores._fields, tested, strict=True)
-            }
-    return found
-
-
-def _beyond(replies: Iterable[Reply]) -> int:
-    """How many answers the paper's budget would have cut off."""
-    return sum(reply.tokens > PAPER_BUDGET for reply in replies)
-
-
-def _allowed_mass(replies: Iterable[Reply]) -> dict[str, float] | None:
-    """The share of probability that masks let through: the mean, and the mean of each least."""
-    known = [reply.allowed_mass for reply in replies if reply.allowed_mass is not None]
-    if not known:
-        return None
-    return {"mean": fmean(mean for mean, _ in known), "least": fmean(least for _, least in known)}
-
-
-def _confidence(answered: _Answered) -> list[list[float]] | None:
-    """By tenths of confidence: how many entities, how many of them right, their confidences' sum.
-
-    None where no confidence was recorded.
-    """
-    tenths = [[0, 0, 0.0] for _ in range(10)]
-    for document, prediction in zip(answered.data.documents, answered.predictions, strict=True):
-        gold = set(document.entities)
-        for entity, confidence in prediction.confidences.items():
-            tenth = tenths[min(9, int(10 * confidence))]
-            tenth[0] += 1
-            tenth[1] += entity in gold
-            tenth[2] += confidence
-    return tenths if any(number for number, _, _ in tenths) else None
-
-
-def _shifts(data: DataSet) -> dict[str, Any]:
-    """By how many characters spans miss theirs, as in the paper's section 5.5.
-
-    Each predicted entity that is no gold one is compared with the nearest gold entity of its
-    label that was not found, by the sum of the distances of beginnings and ends.
-    """
-    starts: Counter[int] = Counter()
-    ends: Counter[int] = Counter()
-    exact = unrelated = 0
-    for _, gold, predicted in data.pairs():
-        left = list(set(gold) - set(predicted))
-        exact += len(set(gold) & set(predicted))
-        for entity in sorted(set(predicted) - set(gold), key=lambda e: (e.start, e.end, e.label)):
-            near = [
-                (abs(entity.start - g.start) + abs(entity.end - g.end), g.start, g.end)
-                for g in left
-                if g.label == entity.label
-            ]
-            distance, start, end = min(near, default=(_FAR + 1, 0, 0))
-            if distance > _FAR:
-                unrelated += 1
-                continue
-            starts[entity.start - start] += 1
-            ends[entity.end - end] += 1
-    return {
-        "exact": exact,
-        "unrelated": unrelated,
-        "start": sorted(starts.items()),
-        "end": sorted(ends.items()),
-    }
-
-
-def _labels_given(answered: _Answered, grid: Grid) -> list[list[Any]]:
-    """The labels that spans of gold entities were given: gold label, label, how often.
-
-    Labels of other data sets are read, too, though nobody asked for them: what models drift to.
-    """
-    data = answered.data
-    every = sorted({label for other in grid.data for label in other.labels})
-    read = answered.read_anew(every, strict=False)
-    given: Counter[tuple[str, str]] = Counter()
-    for _, gold, predicted in read.pairs():
-        right = set(gold)
-        for entity in predicted:
-            for other in gold if entity not in right else (entity,):
-                if other.fragments == entity.fragments and other.label in data.labels:
-                    given[other.label, entity.label] += 1
-    return [[*labels, times] for labels, times in sorted(given.items())]
-
-
-def _shown(
-    grid: Grid, answered: dict[Cell, _Answered], most: int, texts: Collection[str] | None
-) -> list[dict[str, Any]]:
-    """Documents with gold and predicted entities, way by way."""
-    found = []
-    for model, data in product(grid.models, grid.data):
-        if texts is not None and data.name not in texts:
-            continue
-        cells = [a for cell, a in answered.items() if (cell.model, cell.data) == (model, data.name)]
-        for i, document in enumerate(data.documents[:most]):
-            answers = {}
-            for a in cells:
-                record, prediction = a.paired.predictions[i], a.predictions[i]
-                read = record.document.entities if record and record.document else ()
-                answers[f"{a.cell.variant}.{a.cell.level}"] = {
-                    "error": prediction.error,
-                    "answers": [reply.answer for reply in prediction.replies],
-                    "entities": [_entity(entity) for entity in read],
-                }
-            found.append(
-                {
-                    "model": model,
-                    "data": data.name,
-                    "id": document.id,
-                    "text": document.text,
-                    "gold": [_entity(entity) for entity in document.entities],
-                    "found": answers,
-                }
-            )
-    return found
-
-
-def _entity(entity: Entity) -> list[Any]:
-    return [entity.label, [list(fragment) for fragment in entity.fragments]]
+    path = folder / FILE
+    try:
+        return Results.from_json(json.loads(path.read_bytes()))
+    except InputError as error:
+        raise InputError(error.reason, path) from None
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", path) from None

@@ -1,34 +1,35 @@
-"""The report in words: what the numbers support, and no more."""
+"""The report's summary in words: it says only what the numbers support."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
 
 from constrained_ner.benchmark.blocks import Items, Tone, Words, bounds, number, percent, signed
-from constrained_ner.benchmark.spans import distance_of, span_ways, term_of
-from constrained_ner.benchmark.tables import mean_of, slowdowns, verdict
+from constrained_ner.benchmark.grid import Variant, Way
+from constrained_ner.benchmark.tables.cost import slowdowns
+from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval, tested, verdict
+from constrained_ner.benchmark.tables.spans import as_terms, distance_of, overlap, span_ways
 from constrained_ner.benchmark.view import (
-    FREE,
-    Cell,
+    Cells,
     Group,
     View,
-    Way,
-    health_sum,
-    metric,
-    scores_of,
+    answers,
+    f1_of,
+    parsed,
+    strict,
     untrue,
 )
+from constrained_ner.evaluation.resampling import Difference
+from constrained_ner.formats.grammar import Level
 
 Item = tuple[str, str]
 
 
 def setting(view: View) -> Words:
     """What was done, in one paragraph."""
-    documents, entities = (
-        sum(data[key] for data in view.data) for key in ("documents", "entities")
-    )
+    documents = sum(data.documents for data in view.data)
+    entities = sum(data.entities for data in view.data)
     if not view.data:
         return Words("There are no data sets: nothing was measured.")
     several = any(len(group.names) > 1 for group in view.groups)
@@ -36,7 +37,7 @@ def setting(view: View) -> Words:
         "mean and sample standard deviation over draws, each of other documents"
         if several
         else "95 % intervals in brackets, by bootstrap over documents "
-        f"({view.results['resamples']} resamples)"
+        f"({view.results.resamples} resamples)"
     )
     return Words(
         f"{documents} documents with {entities} gold entities, of {_data_sets(view)}; "
@@ -48,17 +49,25 @@ def setting(view: View) -> Words:
 
 
 def seen(view: View, group: Group) -> Words | None:
-    """Which of the data sets a model was trained on; None where it does not say."""
-    known = [view.results.get("trained", {}).get(name) for name in group.names]
-    if None in known:
+    """How many of the documents a model was trained on; None if that is not known.
+
+    The names of the data sets are no evidence: the training and the test split often share one.
+    """
+    known = [view.results.seen[name] for name in group.names if name in view.results.seen]
+    if len(known) < len(group.names):
         return None
-    new = [name for name in view.names if not any(name in names for names in known)]
-    old = [name for name in view.names if name not in new]
-    if not old:
-        return Words("It was trained on none of the data sets.")
+    most = {name: max(found.get(name, 0) for found in known) for name in view.names}
+    parts = [
+        f"{most[data.name]} of {plural(data.documents, 'document')} of {data.name}"
+        for data in view.data
+        if most[data.name]
+    ]
+    if not parts:
+        return Words("None of the documents is among those that it was trained on, as a whole.")
+    each = "in one of its draws it" if len(known) > 1 else "it"
     return Words(
-        f"Trained on other documents of {listed(old)}"
-        + (f"; {listed(new)} {'is' if len(new) == 1 else 'are'} new to it." if new else ".")
+        f"Seen before: {listed(parts)} {'are' if sum(most.values()) > 1 else 'is'} among those "
+        f"that {each} was trained on. Scores on these say little about texts that it has not seen."
     )
 
 
@@ -67,7 +76,7 @@ def _data_sets(view: View) -> str:
 
 
 def summary(view: View, group: Group) -> Items:
-    """What constraints buy this model, losses beside gains."""
+    """What constraints bring this model, losses as well as gains."""
     makers: tuple[Callable[[View, Group], list[Item]], ...] = (
         _gains,
         _form,
@@ -81,63 +90,74 @@ def summary(view: View, group: Group) -> Items:
     return Items(tuple(item for make in makers for item in make(view, group)))
 
 
-def _differences(view: View, group: Group, level: str) -> list[tuple[str, list[dict[str, Any]]]]:
+def _differences(view: View, group: Group, level: Level) -> list[tuple[Variant, list[Difference]]]:
     """For each format the differences of F1 to free answers, draw by draw."""
     found = []
     for variant in view.variants_of(group):
-        cells = view.pooled(group, (variant, level))
-        known = [cell["against_free"]["f1"] for cell in cells if cell.get("against_free")]
+        pooled = view.pooled(group, Way(variant, level))
+        known = [each.against_free.f1 for each in pooled if each.against_free]
         if known:
             found.append((variant, known))
     return found
 
 
 def _gains(view: View, group: Group) -> list[Item]:
-    if FREE not in view.levels:
+    if Level.FREE not in view.levels:
         return [("Against free:", "not measured, for no free answers are among the results.")]
     items = []
     for level in view.masked:
         differences = _differences(view, group, level)
         if not differences:
             items.append((f"{level} against free:", "not measured."))
-            continue
-        if len(group.names) > 1:
+        elif len(group.names) > 1:
             items.append((f"{level} against free:", _over_draws(differences)))
-            continue
-        of: dict[Tone, list[str]] = {tone: [] for tone in Tone}
-        for variant, (one,) in differences:
-            tone = verdict(one)
-            shown = f"{variant} {signed(one['difference'])} {bounds(one['interval'], signed)}"
-            of[tone].append(variant if tone is Tone.PLAIN else shown)
-        parts = [
-            f"F1 is {word} in {len(of[tone])} of {plural(len(differences), 'format')}"
-            + (f": {'; '.join(of[tone])}" if of[tone] else "")
-            for tone, word in ((Tone.BETTER, "higher"), (Tone.WORSE, "lower"))
-        ]
-        even = of[Tone.PLAIN]
-        parts.append(f"no difference shown in {len(even)}" + (f": {', '.join(even)}" * bool(even)))
-        items.append((f"{level} against free:", ". ".join(map(_capital, parts)) + "."))
+        else:
+            of_one = [(variant, one) for variant, (one,) in differences]
+            items.append((f"{level} against free:", _verdicts(of_one)))
     if not view.masked:
         items.append(("Against free:", "not measured, for only free answers are there."))
     return items
 
 
-def _over_draws(differences: list[tuple[str, list[dict[str, Any]]]]) -> str:
+def _verdicts(differences: list[tuple[Variant, Difference]]) -> str:
+    """Which formats are better, which are worse, and which show no difference."""
+    of: dict[Tone, list[str]] = {tone: [] for tone in Tone}
+    for variant, one in differences:
+        tone = verdict(one)
+        numbers = f" {signed(one.difference)} {tested(one)}" if tone is not Tone.PLAIN else ""
+        of[tone].append(f"{variant}{numbers}")
+
+    def part(words: str, tone: Tone, between: str = "; ") -> str:
+        return words + (f": {between.join(of[tone])}" if of[tone] else "")
+
+    formats = plural(len(differences), "format")
+    parts = [
+        part(f"F1 is higher in {len(of[Tone.BETTER])} of {formats}", Tone.BETTER),
+        part(f"F1 is lower in {len(of[Tone.WORSE])} of {formats}", Tone.WORSE),
+        part(f"No difference shown in {len(of[Tone.PLAIN])}", Tone.PLAIN, ", "),
+    ]
+    if unclear := of[Tone.UNCLEAR]:
+        words = f"Unclear in {len(unclear)}, where interval and p-value disagree"
+        parts.append(part(words, Tone.UNCLEAR))
+    return ". ".join(parts) + "."
+
+
+def _over_draws(differences: list[tuple[Variant, list[Difference]]]) -> str:
     parts = []
     for variant, known in differences:
-        values = [one["difference"] for one in known]
+        values = [one.difference for one in known]
         higher = sum(value > 0 for value in values)
         mean = sum(values) / len(values)
         parts.append(f"{variant} {signed(mean)} (higher in {higher} of {len(values)} draws)")
     return "mean difference of F1: " + "; ".join(parts) + "."
 
 
-def _whole(view: View, group: Group, level: str) -> list[tuple[str, list[Cell]]]:
-    """For each format that was answered on all data sets its cells, all draws together."""
-    found = []
+def _whole(view: View, group: Group, level: Level) -> list[tuple[Variant, Cells]]:
+    """The cells of each format that was answered on all data sets, all draws together."""
+    found: list[tuple[Variant, Cells]] = []
     for variant in view.variants_of(group):
-        cells = [cell for draw in view.draws(group, (variant, level)) for cell in draw]
-        if health_sum(cells, "answers"):
+        cells = [cell for draw in view.draws(group, Way(variant, level)) for cell in draw]
+        if answers(cells):
             found.append((variant, cells))
     return found
 
@@ -146,18 +166,18 @@ def _form(view: View, group: Group) -> list[Item]:
     parts = []
     for level in view.levels:
         rates = {
-            variant: (health_sum(cells, "parsed"), health_sum(cells, "answers"))
+            variant: (parsed(cells), answers(cells))
             for variant, cells in _whole(view, group, level)
         }
         if not rates:
             continue
-        parsed, answers = (sum(rate[i] for rate in rates.values()) for i in (0, 1))
-        if parsed == answers:
-            parts.append(f"{level}: all {answers}")
+        good, every = (sum(rate[i] for rate in rates.values()) for i in (0, 1))
+        if good == every:
+            parts.append(f"{level}: all {every}")
             continue
         low, high = (end(rates, key=lambda v: rates[v][0] / rates[v][1]) for end in (min, max))
         parts.append(
-            f"{level}: {parsed} of {answers}, by format from {percent(*rates[low])} ({low}) to "
+            f"{level}: {good} of {every}, by format from {percent(*rates[low])} ({low}) to "
             f"{percent(*rates[high])} ({high})"
         )
     return [("Answers that follow their format to the letter:", _sentence(parts))] if parts else []
@@ -182,19 +202,18 @@ def _best(view: View, group: Group) -> list[Item]:
     for level in view.levels:
         f1 = {}
         for variant in view.variants_of(group):
-            cells = view.pooled(group, (variant, level))
-            value = mean_of([cell["strict"]["f1"] for cell in cells])
+            pooled = view.pooled(group, Way(variant, level))
+            value = mean_of([each.strict.scores.f1 for each in pooled])
             if value is not None:
-                f1[variant] = (value, cells)
+                f1[variant] = (value, pooled_interval(pooled))
         if not f1:
             continue
         best = max(f1, key=lambda variant: f1[variant][0])
-        value, cells = f1[best]
-        interval = (cells[0]["strict"].get("intervals") or {}).get("f1")
-        around = f" {bounds(interval)}" if interval and len(cells) == 1 else ""
+        value, interval = f1[best]
         if not value:
             parts.append(f"{level}: 0 in every format")
             continue
+        around = f" {bounds(interval)}" if interval else ""
         parts.append(f"{level}: {best}, {number(value)}{around}")
     if not parts:
         return []
@@ -203,24 +222,36 @@ def _best(view: View, group: Group) -> list[Item]:
 
 
 def _spans(view: View, group: Group) -> list[Item]:
-    level = view.levels[-1] if view.levels else ""
+    if not view.levels:
+        return []
+    level = view.levels[-1]
     parts = []
     for way in span_ways(view, group):
-        value = mean_of(distance_of(view, group, way)) if way[1] == level else None
+        value = mean_of(distance_of(view, group, way)) if way.level is level else None
         if value is not None:
             parts.append(_distance(view, group, way, value))
     return [(f"Formats with offsets, {level}:", f"F1 of {_sentence(parts)}")] if parts else []
 
 
 def _distance(view: View, group: Group, way: Way, value: float) -> str:
-    """How far a way is from its format with terms, with the interval where it was tested."""
-    cells = view.pooled(group, way)
-    tested = cells[0].get("against_terms") if len(cells) == 1 else None
-    where = f"{way[0]} {number(abs(value))} {'below' if value >= 0 else 'above'} {term_of(way[0])}"
-    if not tested:
+    """The distance to the format with terms, and the test of it if there is one."""
+    pooled = view.pooled(group, way)
+    differences = pooled[0].against_terms if len(pooled) == 1 else None
+    where = f"{way.variant} {_from_terms(way, value)}"
+    if differences is None:
         return where
-    even = "" if verdict(tested["f1"]) else ", no difference shown"
-    return f"{where} ({bounds(tested['f1']['interval'], signed)}{even})"
+    even = _NOT_SHOWN.get(verdict(differences.f1), "")
+    return f"{where} ({tested(differences.f1)}{even})"
+
+
+_NOT_SHOWN = {Tone.PLAIN: ", no difference shown", Tone.UNCLEAR: ", unclear"}
+
+
+def _from_terms(way: Way, distance: float) -> str:
+    term = as_terms(way)
+    assert term is not None
+    side = "below" if distance >= 0 else "above"
+    return f"{number(abs(distance))} {side} {term.variant}"
 
 
 def _cost(view: View, group: Group) -> list[Item]:
@@ -228,7 +259,7 @@ def _cost(view: View, group: Group) -> list[Item]:
     for level in view.masked:
         times = {}
         for variant in view.variants_of(group):
-            value = mean_of(slowdowns(view, group, (variant, level)))
+            value = mean_of(slowdowns(view, group, Way(variant, level)))
             if value is not None:
                 times[variant] = value
         if times:
@@ -255,7 +286,7 @@ def _caution(view: View, group: Group) -> list[Item]:
 
 
 def _missing(view: View, group: Group) -> list[Item]:
-    lacking = [cell for cell in view.missing if cell["model"] in group.names]
+    lacking = [cell for cell in view.missing if cell.model in group.names]
     if not lacking:
         return []
     return [
@@ -268,24 +299,21 @@ def _missing(view: View, group: Group) -> list[Item]:
 
 
 def span_words(view: View, group: Group) -> Items:
-    """The distance of each format with offsets, and where it comes from."""
+    """The distance of each format with offsets to its format with terms, and its causes."""
     items = []
     for way in span_ways(view, group):
-        distance, elsewhere = (
-            mean_of(distance_of(view, group, way, name)) for name in ("strict", "overlap")
-        )
-        if distance is None or elsewhere is None or way[1] not in (FREE, view.levels[-1]):
+        distance = mean_of(distance_of(view, group, way))
+        elsewhere = mean_of(distance_of(view, group, way, overlap))
+        shown = way.level in (Level.FREE, view.levels[-1])
+        if distance is None or elsewhere is None or not shown:
             continue
         cells = [cell for draw in view.draws(group, way) for cell in draw]
-        f1 = scores_of(cells, metric("strict")).f1 or 0.0
-        parsed, answers = health_sum(cells, "parsed"), health_sum(cells, "answers")
-        where = f"{number(abs(distance))} {'below' if distance >= 0 else 'above'}"
         items.append(
             (
-                f"{way[0]}, {way[1]}:",
-                f"F1 {number(f1)}, {where} {term_of(way[0])} (wrong boundaries "
-                f"{signed(distance - elsewhere)}, elsewhere {signed(elsewhere)}); "
-                f"{percent(parsed, answers)} of the answers parse.",
+                f"{way.variant}, {way.level}:",
+                f"F1 {number(f1_of(cells, strict) or 0.0)}, {_from_terms(way, distance)} (wrong "
+                f"boundaries {signed(distance - elsewhere)}, elsewhere {signed(elsewhere)}); "
+                f"{percent(parsed(cells), answers(cells))} of the answers parse.",
             )
         )
     return Items(tuple(items))
@@ -298,13 +326,9 @@ def plural(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def listed(words: list[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "none"
 
 
 def _sentence(parts: list[str]) -> str:
     return "; ".join(parts) + "."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

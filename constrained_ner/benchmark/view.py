@@ -1,32 +1,43 @@
-"""Results as the tables look at them: which ways there are, and their cells, draw by draw."""
+"""Results arranged for the tables: the ways to answer, and the cells of each draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from constrained_ner.evaluation import Counts, Scores
+from constrained_ner.benchmark.grid import Cell, CellCosts, Variant, Way
+from constrained_ner.benchmark.results import (
+    CellResult,
+    ConfidenceTenth,
+    PooledResult,
+    Results,
+    TrainingCosts,
+)
+from constrained_ner.evaluation import Counts
+from constrained_ner.evaluation.records import Health
+from constrained_ner.evaluation.report import Score
+from constrained_ner.formats import ProblemKind
+from constrained_ner.formats.grammar import Level
 
-FREE = "free"
-Cell = dict[str, Any]
-Way = tuple[str, str]  # variant, level
+Cells = Sequence[CellResult]
+# From a cell to one of its scores; None where it has no such score.
+Pick = Callable[[CellResult], Score | None]
 
 
 @dataclass(frozen=True)
 class Group:
-    """A model, in one configuration where it was trained for this study, over all its draws.
+    """All draws of a model that was trained in one configuration; or a model as it is.
 
     Attributes
     ----------
-    names: in the results, one a draw. `configuration`: empty where the model was taken as it is.
-    training: what each training took, as far as it is known.
+    names: in the results, one for each draw. `configuration`: empty for a model as it is.
+    training: the costs of each training, as far as they are known.
     """
 
     model: str
     configuration: str
     names: tuple[str, ...]
-    training: tuple[dict[str, Any], ...] = ()
+    training: tuple[TrainingCosts, ...] = ()
 
     @property
     def title(self) -> str:
@@ -36,150 +47,168 @@ class Group:
 
 
 class View:
-    """
+    """Results, arranged by model, way and draw.
+
     Attributes
     ----------
-    data, variants, levels: those of the results, in their order.
+    data, variants, levels: those of the results, in their order. `names`: of the data.
     groups: the models, draws of one training together.
     """
 
-    def __init__(self, results: dict[str, Any]):
+    def __init__(self, results: Results):
         self.results = results
-        self.data: list[dict[str, Any]] = results["data"]
-        self.variants: list[str] = results["variants"]
-        self.levels: list[str] = results["levels"]
-        self.missing: list[Cell] = results["missing"]
-        self.names = [data["name"] for data in self.data]
-        self.documents: dict[str, int] = {data["name"]: data["documents"] for data in self.data}
-        self._cells = {
-            (cell["model"], cell["data"], cell["variant"], cell["level"]): cell
-            for cell in results["cells"]
-        }
-        self._pooled = {
-            (cell["model"], cell["variant"], cell["level"]): cell for cell in results["pooled"]
-        }
-        planned = [*results["cells"], *self.missing]
-        self._planned = {(cell["model"], cell["variant"], cell["level"]) for cell in planned}
+        self.data, self.variants, self.levels = results.data, results.variants, results.levels
+        self.missing = results.missing
+        self.names = [data.name for data in self.data]
+        self._results = {result.cell: result for result in results.cells}
+        self._pooled = {(pooled.model, pooled.way): pooled for pooled in results.pooled}
+        planned = [*self._results, *self.missing]
+        self._planned = {(cell.model, cell.way) for cell in planned}
         self.groups = _groups(results)
 
     @property
-    def masked(self) -> list[str]:
-        return [level for level in self.levels if level != FREE]
+    def masked(self) -> list[Level]:
+        return [level for level in self.levels if level is not Level.FREE]
 
     def ways(self, group: Group) -> list[Way]:
         """The variants and levels that a group was to be asked in."""
         return [
-            (variant, level)
-            for variant in self.variants
-            for level in self.levels
-            if any((name, variant, level) in self._planned for name in group.names)
+            way
+            for way in (Way(variant, level) for variant in self.variants for level in self.levels)
+            if any((name, way) in self._planned for name in group.names)
         ]
 
-    def variants_of(self, group: Group) -> list[str]:
-        return list(dict.fromkeys(variant for variant, _ in self.ways(group)))
+    def variants_of(self, group: Group) -> list[Variant]:
+        return list(dict.fromkeys(way.variant for way in self.ways(group)))
 
-    def draws(self, group: Group, way: Way, data: Iterable[str] | None = None) -> list[list[Cell]]:
+    def draws(self, group: Group, way: Way, data: Iterable[str] | None = None) -> list[Cells]:
         """The cells of each draw, of these data sets; by default of all.
 
-        A draw of which one is missing is left out: its sums would be of something else.
+        A draw with a missing cell is left out: its sums could not be compared with the others.
         """
         names = self.names if data is None else list(data)
-        found = []
+        found: list[Cells] = []
         for model in group.names:
-            cells = [self._cells.get((model, name, *way)) for name in names]
+            cells = [self._results.get(Cell(model, name, *way)) for name in names]
             whole = [cell for cell in cells if cell is not None]
             if names and len(whole) == len(names):
                 found.append(whole)
         return found
 
-    def pooled(self, group: Group, way: Way) -> list[Cell]:
+    def pooled(self, group: Group, way: Way) -> list[PooledResult]:
         """Strict scores over all data sets, draw by draw."""
-        found = (self._pooled.get((model, *way)) for model in group.names)
-        return [cell for cell in found if cell is not None]
+        found = (self._pooled.get((model, way)) for model in group.names)
+        return [pooled for pooled in found if pooled is not None]
 
-    def cells(self, group: Group | None = None) -> list[Cell]:
-        chosen = self.results["cells"]
-        return [cell for cell in chosen if group is None or cell["model"] in group.names]
+    def cells(self, group: Group | None = None) -> Cells:
+        chosen = self.results.cells
+        return [result for result in chosen if group is None or result.cell.model in group.names]
 
     def data_with(self, kind: str) -> list[str]:
         """The data sets with nested, or with discontinuous, gold entities."""
-        counted = {
-            cell["data"]
-            for cell in self.results["cells"]
-            for row in cell["breakdowns"].get(kind, ())
-            if row["name"] == kind and row["gold"]
-        }
+        row = row_of(kind, kind)
+        counted = {r.cell.data for r in self.results.cells if (s := row(r)) and gold_of(s)}
         return [name for name in self.names if name in counted]
 
 
-def _groups(results: dict[str, Any]) -> list[Group]:
-    runs: dict[str, dict[str, Any]] = results.get("runs", {})
+def _groups(results: Results) -> list[Group]:
+    runs = results.runs
     found: dict[tuple[str, str], list[str]] = {}
-    for name in results["models"]:
+    for name in results.models:
         run = runs.get(name)
-        key = (run["model"], run["configuration"]) if run else (name, "")
+        key = (run.model, run.configuration) if run else (name, "")
         found.setdefault(key, []).append(name)
     return [
-        Group(*key, tuple(names), tuple(runs[n]["training"] for n in names if n in runs))
+        Group(*key, tuple(names), tuple(runs[n].training for n in names if n in runs))
         for key, names in found.items()
     ]
 
 
-def scores_of(cells: Sequence[Cell], pick: Callable[[Cell], dict[str, Any] | None]) -> Scores:
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def gold_of(score: Score) -> int:
+    """How many gold entities a score was computed from; 0 for averages and differences."""
+    return score.counts.gold if score.counts else 0
+
+
+def sum_of(cells: Cells, pick: Pick) -> Score:
     """Precision, recall and F1 from the sums of counts over cells."""
-    total = Counts()
-    for cell in cells:
-        if counts := pick(cell):
-            total += Counts(*(counts[name] for name in ("gold", "found", "predicted", "correct")))
-    return total.scores
+    picked = (pick(cell) for cell in cells)
+    total = sum((score.counts for score in picked if score and score.counts), Counts())
+    return Score(total.scores, total)
 
 
-def metric(name: str) -> Callable[[Cell], dict[str, Any]]:
-    """Picks one of a cell's scores."""
-
-    def pick(cell: Cell) -> dict[str, Any]:
-        found: dict[str, Any] = cell["scores"][name]
-        return found
-
-    return pick
+def f1_of(cells: Cells, pick: Pick) -> float | None:
+    return sum_of(cells, pick).scores.f1
 
 
-def row_of(kind: str, name: str) -> Callable[[Cell], dict[str, Any] | None]:
-    """Picks one row of a cell's breakdown."""
-
-    def pick(cell: Cell) -> dict[str, Any] | None:
-        return next((row for row in cell["breakdowns"].get(kind, ()) if row["name"] == name), None)
-
-    return pick
+def metric(name: str) -> Callable[[CellResult], Score]:
+    """A function that picks one of a cell's scores."""
+    return lambda cell: cell.scores[name]
 
 
-def health_sum(cells: Sequence[Cell], key: str) -> int:
-    """`answers`, `parsed` and so on, or one of the problems, over cells."""
-    known = [cell["health"] for cell in cells if cell["health"]]
-    return sum(health[key] if key in health else health["problems"].get(key, 0) for health in known)
+strict = metric("strict")
 
 
-def tenths(cells: Sequence[Cell]) -> list[tuple[float, float, float]]:
-    """By tenths of confidence: entities, those that are right, the sum of their confidences.
+def read_strictly(cell: CellResult) -> Score | None:
+    """The score of the answers that follow their format to the letter."""
+    return cell.read_strictly
 
-    Empty where none was recorded.
-    """
-    known = [cell["confidence"] for cell in cells if cell.get("confidence")]
-    return [
-        (sum(n for n, _, _ in tenth), sum(r for _, r, _ in tenth), sum(c for _, _, c in tenth))
-        for tenth in zip(*known, strict=True)
-    ]
+
+def row_of(kind: str, name: str) -> Pick:
+    """A function that picks one row of a cell's breakdown."""
+    return lambda cell: dict(cell.breakdowns.get(kind, ())).get(name)
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def health_sum(cells: Cells, of: Callable[[Health], int]) -> int:
+    return sum(of(cell.health) for cell in cells if cell.health)
+
+
+def answers(cells: Cells) -> int:
+    return health_sum(cells, lambda health: health.answers)
+
+
+def parsed(cells: Cells) -> int:
+    """The answers that follow their format to the letter."""
+    return health_sum(cells, lambda health: health.parsed)
+
+
+def problems(cells: Cells, *kinds: ProblemKind) -> int:
+    return health_sum(cells, lambda health: sum(health.problems[kind] for kind in kinds))
 
 
 # What is not true to the text: surfaces, offsets, copies.
-UNTRUE = ("not in the text", "offset out of range", "copy differs from the text")
+UNTRUE = (ProblemKind.NOT_IN_TEXT, ProblemKind.OFFSET, ProblemKind.COPY)
 
 
-def untrue(cells: Sequence[Cell]) -> int:
-    return sum(health_sum(cells, kind) for kind in UNTRUE)
+def untrue(cells: Cells) -> int:
+    return problems(cells, *UNTRUE)
 
 
-def cost(cells: Sequence[Cell], key: str) -> float | None:
-    """A sum of costs; None where it was not taken."""
-    values = [cell.get("costs", {}).get(key) for cell in cells]
+def tenths(cells: Cells) -> list[ConfidenceTenth]:
+    """Confidence by tenths, summed over cells; empty if none was recorded."""
+    known = [cell.confidence for cell in cells if cell.confidence]
+    return [
+        ConfidenceTenth(
+            sum(t.entities for t in of), sum(t.right for t in of), sum(t.total for t in of)
+        )
+        for of in zip(*known, strict=True)
+    ]
+
+
+def seconds(costs: CellCosts) -> float | None:
+    return costs.seconds
+
+
+def tokens(costs: CellCosts) -> float | None:
+    return costs.tokens
+
+
+def cost(cells: Cells, of: Callable[[CellCosts], float | None]) -> float | None:
+    """The sum of one of the costs; None if it was not measured everywhere."""
+    values = [of(cell.answered.costs) for cell in cells]
     return None if None in values else float(sum(value for value in values if value is not None))

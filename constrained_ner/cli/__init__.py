@@ -1,4 +1,4 @@
-"""The command `cner`: parse, call one function, print."""
+"""The command `cner`. Each subcommand parses its options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
+from constrained_ner.cli.options import notes
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
 from constrained_ner.cli.train import train
 from constrained_ner.errors import CnerError
 
-# torch and what needs it are imported inside the commands: `cner --help` answers at once.
-
-
-class Failure(click.ClickException):
-    """One of our errors, as a message and exit status 1."""
-
-    def __init__(self, error: CnerError):
-        super().__init__(str(error))
+# torch, and modules that need it, are imported inside the commands, so that `cner --help` is fast.
 
 
 class Group(click.Group):
+    """Prints our errors as a message, with exit status 1, and what readers of files remark."""
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with notes():
+                return super().invoke(ctx)
         except CnerError as error:
-            raise Failure(error) from error
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.filename is None:  # such as a broken pipe, which click sees to
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

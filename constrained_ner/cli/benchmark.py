@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
-from constrained_ner.benchmark.grid import FILE, Grid, done, load_data, run, variants_of
+from constrained_ner.benchmark.gather import gather
+from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variants_of
+from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
-from constrained_ner.benchmark.results import gather
+from constrained_ner.benchmark.results import Results, save_results
 from constrained_ner.cli.options import names_of
 from constrained_ner.formats.grammar import Level
 
@@ -104,11 +105,12 @@ def benchmark(
     """
     if country and processes > 1:
         raise click.UsageError("--energy is of the whole machine: expected --processes 1")
+    require_matplotlib()
     loaded = []
     broken = []
     for item in data:
         name, _, path = item.rpartition("=")
-        found, errors = load_data(Path(path), name, documents, seed)
+        found, errors = load_sample(Path(path), name, documents, seed)
         loaded.append(found)
         broken += errors
     grid = Grid(
@@ -127,7 +129,7 @@ def benchmark(
     with Bar(grid, output) as bar:
         run(grid, output, bar.progress, processes)
     results = gather(grid, output, resamples=resamples)
-    click.echo(f"{len(results['cells'])} cells answered")
+    click.echo(f"{len(results.cells)} cells answered")
     write_results(results, output)
     for error in broken:
         click.echo(f"left out: {error}", err=True)
@@ -135,11 +137,9 @@ def benchmark(
         sys.exit(1)
 
 
-def write_results(results: dict[str, Any], folder: Path) -> None:
-    """Results, then the report of them: without its packages the results are there all the same."""
-    text = json.dumps(results, ensure_ascii=False, indent=1)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
-    click.echo(f"written: {folder / FILE}")
+def write_results(results: Results, folder: Path) -> None:
+    """Write results.json, then the report of it."""
+    click.echo(f"written: {save_results(results, folder)}")
     for path in write_report(results, folder):
         click.echo(f"written: {path}")
 

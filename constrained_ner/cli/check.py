@@ -11,6 +11,7 @@ import click
 
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
+    OutputFile,
     format_options,
     input_options,
     labels_option,
@@ -18,6 +19,7 @@ from constrained_ner.cli.options import (
     read_all,
     to_options,
 )
+from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
@@ -48,7 +50,7 @@ from constrained_ner.labels import check_labels
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="Write the full report here, as JSON.",
 )
 @format_options
@@ -66,10 +68,14 @@ def check(
 ) -> None:
     """Replay the gold answers of DATA through the masks.
 
-    The exit status is 1 where an answer that the format can write is refused.
+    The exit status is 1 where an answer that the format can write is refused, and where a text
+    has no grammar: mentions in it count as not expressible.
     """
     documents, broken = read_all(data, input_format, limit)
-    labels = labels or check_labels(sorted({e.label for d in documents for e in d.entities}))
+    annotated = sorted({e.label for d in documents for e in d.entities})
+    if not labels and not annotated:
+        raise InputError("no document has an entity: expected annotated documents", data)
+    labels = labels or check_labels(annotated)
     if options["max_fragments"] is None:
         most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
         options["max_fragments"] = min(8, most)
@@ -124,4 +130,6 @@ def _report_line(report: Any) -> str:
     if len(report.rejections) > 5:
         lines.append(f"  and {len(report.rejections) - 5} more")
     lines += [f"  failed: {failure}" for failure in report.failed[:5]]
+    if len(report.failed) > 5:
+        lines.append(f"  and {len(report.failed) - 5} more without a grammar")
     return "\n".join(lines)

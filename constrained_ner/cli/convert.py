@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import input_options, notes, progress
+from constrained_ner.cli.options import check_apart, input_options, progress
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
+    check_output,
     detect_format,
     detect_output_format,
     read,
@@ -38,6 +39,11 @@ from constrained_ner.errors import InputError
     help="Tokens of the column formats: runs of non-space, or finer.  [default: space where the "
     "input has columns, else fine]",
 )
+@click.option(
+    "--label",
+    default=None,
+    help="Label of the mentions, where the tags of columns have none: plain B, I and O.",
+)
 def convert(
     input: Path,
     output: Path,
@@ -45,31 +51,36 @@ def convert(
     limit: int | None,
     output_format: str | None,
     words: str | None,
+    label: str | None,
 ) -> None:
     """Write the documents of INPUT in another format.
 
     What the format cannot hold is counted and named. A record that cannot be read is reported at
     the end; the exit status is 1 then.
     """
-    input_format = input_format or detect_format(input)
+    check_apart(input, output)
     output_format = output_format or detect_output_format(output)
+    check_output(output, output_format)
+    input_format = input_format or detect_format(input)
+    columns = input_format in ("conll", "nested_iob")
     options = {}
     if "words" in OUTPUT_FORMATS[output_format].options:
-        columns = input_format in ("conll", "nested_iob")
         options["words"] = words or ("space" if columns else "fine")
     elif words:
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
+    if label and not columns:
+        raise click.UsageError(f"--label is for columns, and {input_format} has none")
+    records = read(input, input_format, **({"label": label} if label else {}))
     broken: list[InputError] = []
 
     def documents() -> Iterator[Document]:
-        for record in progress(islice(read(input, input_format), limit), "documents"):
+        for record in progress(islice(records, limit), "documents"):
             if isinstance(record, InputError):
                 broken.append(record)
             else:
                 yield record
 
-    with notes():
-        losses = write(documents(), output, output_format, **options)
+    losses = write(documents(), output, output_format, **options)
     click.echo(
         f"{losses.documents} documents, {losses.entities} mentions: "
         f"{input_format} to {output_format}",

@@ -51,7 +51,7 @@ def corpora(ctx: click.Context, output_format: str) -> None:
 @click.argument("name")
 @_output_format
 def show(name: str, output_format: str) -> None:
-    """Show all that is known of the corpus NAME."""
+    """Show everything that is known about the corpus NAME."""
     corpus = get_corpus(name)
     click.echo(_json(asdict(corpus)) if output_format == "json" else _text(corpus, full=True))
 
@@ -78,7 +78,7 @@ def show(name: str, output_format: str) -> None:
     type=int,
     default=SEED,
     show_default=True,
-    help="Of the random draw of the splits of CADEC and PGxCorpus.",
+    help="Seed of the random draw of the splits of CADEC and PGxCorpus.",
 )
 def prepare(name: str, path: Path | None, download: bool, folder: Path | None, seed: int) -> None:
     """Turn a copy of the corpus NAME into train.jsonl, dev.jsonl and test.jsonl.
@@ -110,7 +110,7 @@ def prepare(name: str, path: Path | None, download: bool, folder: Path | None, s
 
 @contextmanager
 def _progress(corpus: PublishedCorpus) -> Iterator[Callable[[Download, int], None]]:
-    """A bar for each file on a terminal, none elsewhere."""
+    """A progress bar for each file, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda file, done: None
         return

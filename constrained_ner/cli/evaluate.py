@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import labels_option
+from constrained_ner.cli.options import OutputFile, labels_option
 from constrained_ner.corpora import INPUT_FORMATS
 from constrained_ner.evaluation import PARITY, Scores
 from constrained_ner.evaluation.pairing import DataSet, load, pool, shorten
@@ -94,7 +94,7 @@ _FILE = click.Path(exists=True, path_type=Path)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutputFile(),
     help="Write the results here.",
 )
 def evaluate(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.cli.benchmark import write_results
 from constrained_ner.cli.options import progress
 
@@ -37,10 +38,11 @@ def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None)
         return
     if output is None:
         raise click.UsageError("expected -o DIR, or --dry-run")
+    require_matplotlib()
     output.mkdir(parents=True, exist_ok=True)
     done = []
     total = len(chosen.runs())
     for found in run_experiment(chosen, output, progress, resamples=resamples):
         done.append(found)
-        click.echo(f"{len(done)} of {total} runs: {found['models'][0]}")
+        click.echo(f"{len(done)} of {total} runs: {found.models[0]}")
     write_results(combine(done), output)

@@ -13,10 +13,26 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Feature, Format, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
+from constrained_ner.pipeline.prompts import Target
+
+_TEXT = "Aspirin eased her left and right knee pain, but not the colon cancer."
+
+
+def _entity(label: str, *surfaces: str) -> Entity:
+    starts = [_TEXT.index(surface) for surface in surfaces]
+    return Entity(label, tuple((s, s + len(x)) for s, x in zip(starts, surfaces, strict=True)))
+
 
 EXAMPLE = Document(
     "example",
-    "Aspirin eased her left and right knee pain, but not the colon cancer.",
+    _TEXT,
+    (
+        _entity("Chemical", "Aspirin"),
+        _entity("Disease", "left", "knee pain"),
+        _entity("Disease", "right knee pain"),
+        _entity("Disease", "colon cancer"),
+        _entity("Anatomy", "colon"),
+    ),
 )
 
 
@@ -41,15 +57,15 @@ def formats(
         click.echo(_table(FORMATS.values()))
         return
     format = get_format(name, to_options(options))
-    about = format.conversations(labels)[0]
+    about = _asked(format, labels, text)
     question = format.turns(about)[0]
-    chat = Conversation(format, text, about, index=index).messages()
+    chat = Conversation(format, text, Target(about), index).messages()
     sections = {
         "prompt": "\n".join(message["content"] for message in chat),
         "answer that finds nothing": format.write(text, (), question),
     }
     if text == EXAMPLE.text:
-        sections["example answer"] = _example(format, labels)
+        sections["example answer"] = _example(format, question)
     schema = format.schema(question)
     if schema is not None:
         sections["schema of the list"] = json.dumps(schema, ensure_ascii=False, indent=2)
@@ -58,29 +74,21 @@ def formats(
     click.echo("\n\n".join(f"# {title}\n{body}" for title, body in sections.items()))
 
 
-def _example(format: Format, labels: tuple[str, ...]) -> str:
+def _asked(format: Format, labels: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """The labels that the prompt asks for. For the example, those with the most entities in it."""
+
+    def entities(about: tuple[str, ...]) -> int:
+        known = EXAMPLE.entities if text == EXAMPLE.text else ()
+        return sum(entity.label in about for entity in known)
+
+    return max(format.conversations(labels), key=entities)  # the first where they are alike
+
+
+def _example(format: Format, question: tuple[str, ...]) -> str:
     """The answer for what the example text holds of the labels and the format can write."""
-
-    def find(label: str, *surfaces: str) -> Entity:
-        starts = [EXAMPLE.text.index(surface) for surface in surfaces]
-        return Entity(label, tuple((s, s + len(x)) for s, x in zip(starts, surfaces, strict=True)))
-
-    gold = Document(
-        EXAMPLE.id,
-        EXAMPLE.text,
-        (
-            find("Chemical", "Aspirin"),
-            find("Disease", "left", "knee pain"),
-            find("Disease", "right knee pain"),
-            find("Disease", "colon cancer"),
-            find("Anatomy", "colon"),
-        ),
-    )
-    present = [entity.label for entity in gold.entities if entity.label in labels]
-    question = (present[1:2] or present[:1] or labels[:1]) if format.one_label else labels
-    kept, dropped = format.expressible(gold, tuple(question))
-    answer = format.write(gold.text, kept, tuple(question))
-    missing = "".join(f"\n(not written: {e.describe(gold.text)}: {why})" for e, why in dropped)
+    kept, dropped = format.expressible(EXAMPLE, question)
+    answer = format.write(EXAMPLE.text, kept, question)
+    missing = "".join(f"\n(not written: {e.describe(EXAMPLE.text)}: {why})" for e, why in dropped)
     return answer + missing
 
 

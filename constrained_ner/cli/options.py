@@ -1,4 +1,4 @@
-"""What the commands share: options, reading, progress."""
+"""What the commands share: options, reading documents, and progress bars."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import check_writable
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.corpora.files import LOGGER
 from constrained_ner.documents import Document
@@ -28,7 +29,7 @@ MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that change how a format writes, masks or reads."""
+    """Add the options of formats; see `formats.Options`."""
     for option in (
         click.option(
             "--max-fragments",
@@ -63,7 +64,7 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options on the model, and on where and how it runs."""
+    """Add options for the model, and for where and how it runs."""
     for option in (
         click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True),
         click.option(
@@ -88,7 +89,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options on how the input is read."""
+    """Add options for how the input is read."""
     for option in (
         click.option(
             "--input-format",
@@ -122,21 +123,53 @@ def _labels(
     return check_labels(names_of(value))
 
 
+class OutputFile(click.Path):
+    """A file to write. Whether it can be written is checked before any work is done."""
+
+    def __init__(self, *, allow_dash: bool = False):
+        super().__init__(allow_dash=allow_dash, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path: Any = super().convert(value, param, ctx)
+        if str(path) != "-":
+            check_writable(path)
+        return path
+
+
+def check_apart(input: Path, output: Path) -> None:
+    """See that what is written neither replaces the input nor becomes part of it.
+
+    Raises
+    ------
+    InputError: the output is the input, or lies in the folder that is read.
+    """
+    source, target = input.resolve(), output.resolve()
+    if source == target:
+        raise InputError("is the input, too: expected another path for the output", output)
+    if source in target.parents:
+        raise InputError(
+            f"lies in the input folder {str(input)!r}, and would be read as input the next time: "
+            "expected a path outside of it",
+            output,
+        )
+
+
 def names_of(value: str) -> tuple[str, ...]:
-    """Names separated by commas."""
+    """The names in a list separated by commas."""
     return tuple(name.strip() for name in value.split(","))
 
 
 def to_options(options: dict[str, Any]) -> Options:
+    """The options of a format, as `format_options` parsed them."""
     return Options(**{key: value for key, value in options.items() if value is not None})
 
 
 def progress(items: Iterable[Any], unit: str, console: Console | None = None) -> Iterator[Any]:
-    """A progress bar on a terminal, none elsewhere.
+    """The items, with a progress bar if standard error is a terminal.
 
     Parameters
     ----------
-    console: where else is printed meanwhile, if that is a terminal; the bar stays below it.
+    console: the terminal that is printed to meanwhile, if any; the bar stays below the output.
     """
     if not sys.stderr.isatty():
         yield from items
@@ -150,7 +183,7 @@ def progress(items: Iterable[Any], unit: str, console: Console | None = None) ->
         TimeElapsedColumn(),
         console=console or Console(stderr=True),
         transient=True,
-        redirect_stdout=False,  # it would end up on the terminal, wherever it goes
+        redirect_stdout=False,  # else it would go to the terminal, even if it is redirected
     ) as bar:
         task = bar.add_task(unit, total=None, speed="")
         for item in items:
@@ -160,14 +193,23 @@ def progress(items: Iterable[Any], unit: str, console: Console | None = None) ->
 
 
 class _Notes(logging.Handler):
+    """Prints each message once: `cner predict` reads its input twice where it writes a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
         kind = "warning" if record.levelno >= logging.WARNING else "note"
-        click.echo(f"{kind}: {record.getMessage()}", err=True)
+        message = f"{kind}: {record.getMessage()}"
+        if message not in self._printed:
+            self._printed.add(message)
+            click.echo(message, err=True)
 
 
 @contextmanager
 def notes() -> Iterator[None]:
-    """Show what the readers log, the counts of what they repaired or passed over included."""
+    """Print what readers log, including how much they repaired or passed over."""
     handler, level = _Notes(), LOGGER.level
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
@@ -181,6 +223,7 @@ def notes() -> Iterator[None]:
 def read_all(
     path: Path, input_format: str | None, limit: int | None
 ) -> tuple[list[Document], list[InputError]]:
+    """The documents of a path that have a text, and the records that cannot be read."""
     documents: list[Document] = []
     broken: list[InputError] = []
     for record in islice(read(path, input_format), limit):
@@ -192,7 +235,7 @@ def read_all(
 
 
 def renamed_option(old: str, new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The old spelling of an option: it is an error that names the new one."""
+    """Refuse an option that was renamed, and say what it is called now."""
 
     def refuse(context: click.Context, option: click.Parameter, value: str | None) -> None:
         if value is not None:

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import input_options, progress
+from constrained_ner.cli.options import OutputFile, check_apart, input_options, progress
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.pairing import beside_gold
-from constrained_ner.evaluation.records import Paired, read_records
+from constrained_ner.evaluation.records import Record, read_predictions
 from constrained_ner.pages import write_page
 
 
 @click.command()
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
-@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("output", type=OutputFile())
 @click.option(
     "--gold",
     type=click.Path(exists=True, path_type=Path),
@@ -48,15 +48,16 @@ def page(
 
     What cannot be read, of either side, is reported at the end; the exit status is 1 then.
     """
+    if input.is_file():
+        check_apart(input, output)
     broken: list[InputError] = []
 
-    def records() -> Iterator[Paired]:
-        for record, value in progress(
-            islice(read_records(input, input_format), limit), "documents"
-        ):
+    def records() -> Iterator[Record | InputError]:
+        found = islice(read_predictions(input, input_format), limit)
+        for record in progress(found, "documents"):
             if isinstance(record, InputError):
                 broken.append(record)
-            yield record, value
+            yield record
 
     def documents() -> Iterator[Document]:
         for document in read(gold, gold_format) if gold else ():

@@ -5,43 +5,55 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from constrained_ner.atomic import check_writable
 from constrained_ner.cli import reading
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
+    check_apart,
     format_options,
     input_options,
     labels_option,
     model_options,
-    notes,
     progress,
     read_all,
     renamed_option,
 )
-from constrained_ner.corpora import OUTPUT_FORMATS, detect_output_format, read, write
+from constrained_ner.corpora import (
+    OUTPUT_FORMATS,
+    check_output,
+    detect_output_format,
+    read,
+    write,
+)
 from constrained_ner.corpora.files import BOM
-from constrained_ner.corpora.jsonl import document_from_json
+from constrained_ner.corpora.jsonl import document_from_json, document_to_json
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
 from constrained_ner.errors import InputError
+from constrained_ner.evaluation.records import record_of
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import write_page
 from constrained_ner.pipeline.manifest import load_manifest
+from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
+from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
-    from constrained_ner.pipeline.prediction import Prediction, Summary
+    from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
 
 _RECORDS, _PAGE = "records", "html"
+_PAGE_SUFFIXES = (".html", ".htm")
 
 
 @click.command()
@@ -170,14 +182,18 @@ def predict(
         raise click.UsageError("--free and --level exclude each other")
     if (input is None) == (text is None):
         raise click.UsageError("expected either INPUT or --text")
-    to_file = output is not None and str(output) != "-"
-    if resume and not to_file:
+    to_file = None if output is None or str(output) == "-" else output
+    if resume and to_file is None:
         raise click.UsageError("--resume goes with an --output that is a file")
     kind = _kind(output, output_format)
+    if to_file is not None:
+        _check_output(to_file, kind, input, resume=resume)
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
-    task = task_for(load_manifest(adapter or model), labels, name, dataset, options)
+    manifest = _manifest(adapter or model, labels)
+    task = task_for(manifest, labels, name, dataset, options)
     for note in task.notes:
         click.echo(f"warning: {note}", err=True)
+    shown = _examples(examples)
     given: list[Document | InputError] | None = None
     if input is None or str(input) == "-":
         given = [Document("text", _piped() if text is None else text)]
@@ -185,37 +201,62 @@ def predict(
     def documents() -> Iterable[Document | InputError]:
         return given if given is not None else islice(read(input or "", input_format), limit)
 
-    from constrained_ner.engines.models import load_model
-    from constrained_ner.pipeline.prediction import Summary
-    from constrained_ner.pipeline.predictor import Predictor
+    indexed = task.index if index is None else index
+    recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
 
-    predictor = Predictor(
-        load_model(model, adapter, device=device, dtype=dtype),
-        task.format,
-        task.targets,
-        chosen,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-        index=task.index if index is None else index,
-        engine=engine,
-        examples=_examples(examples),
-        record=confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES,
-        segment=segment,
-    )
-    if predictor.unsupported_reason:
-        click.echo(f"decoding goes token by token: {predictor.unsupported_reason}", err=True)
+    def predictor() -> Predictor:
+        from constrained_ner.engines.models import load_model
+        from constrained_ner.pipeline.predictor import Predictor
+
+        made = Predictor(
+            load_model(model, adapter, device=device, dtype=dtype),
+            task.format,
+            task.targets,
+            chosen,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            index=indexed,
+            engine=engine,
+            examples=shown,
+            record=recorded,
+            segment=segment,
+        )
+        if made.unsupported_reason:
+            click.echo(f"decoding goes token by token: {made.unsupported_reason}", err=True)
+        return made
+
     summary = Summary()
-    if not to_file:
-        for prediction in _shown(predictor.predict(documents()), predictor, output is None):
+    if to_file is None:
+        made = predictor()
+        for prediction in _shown(made.predict(documents()), made, output is None):
             summary.add(prediction)
     else:
-        assert output is not None
-        ignored = {"output", "output_format", "resume", "input"}
-        context = click.get_current_context()
-        settings = {k: v for k, v in context.params.items() if k not in ignored}
-        # what the model says of itself may be another thing some day
-        settings |= {"name": task.format.name, "index": predictor.index}
-        _write(predictor, documents, output, kind, resume, settings, summary)
+        # Everything that answers depend on besides the documents. A run is resumed only if all of
+        # it is the same.
+        settings = {
+            "model": model,
+            "adapter": adapter,
+            "manifest": manifest and asdict(replace(manifest, dev={})),
+            "device": device,
+            "dtype": dtype,
+            "batch size": batch_size,
+            "token budget": max_new_tokens,
+            "format": task.format.name,
+            "format's options": asdict(task.format.options),
+            "level": str(chosen),
+            "labels": [asdict(target) for target in task.targets],
+            "index": indexed,
+            "examples": [document_to_json(document) for document in shown],
+            "engine": engine,
+            "segment": segment,
+            "confidence": recorded,
+        }
+        records = _records(to_file, kind)
+        run = Run(documents(), records, settings, resume=resume, summary=summary)
+        for prediction in progress(run.answer(predictor), "documents"):
+            summary.add(prediction)
+        if kind != _RECORDS:
+            _convert(records, documents, to_file, kind)
     for line in summary.lines():
         click.echo(line, err=True)
     for error in summary.failed:
@@ -226,8 +267,23 @@ def predict(
         sys.exit(1)
 
 
+def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
+    """What the model says of itself.
+
+    Raises
+    ------
+    ModelError: labels are expected from the model, and there is no such model.
+    """
+    manifest = load_manifest(model)
+    if manifest is None and labels is None:
+        from constrained_ner.engines.models import load_vocabulary
+
+        load_vocabulary(model)
+    return manifest
+
+
 def _piped() -> str:
-    """A text from standard input, its line ends as they are."""
+    """The text on standard input, with its line ends unchanged."""
     data = sys.stdin.buffer.read()
     try:
         return data.decode().removeprefix(BOM)
@@ -239,39 +295,64 @@ def _kind(output: Path | None, output_format: str | None) -> str:
     """The format to write: its name among `OUTPUT_FORMATS`, or records, or a page."""
     if output_format is not None or output is None or str(output) == "-":
         return output_format or _RECORDS
-    if output.suffix.lower() in (".html", ".htm"):
+    if output.suffix.lower() in _PAGE_SUFFIXES:
         return _PAGE
-    found = detect_output_format(output)
+    try:
+        found = detect_output_format(output)
+    except InputError as error:
+        reason = f"{error.reason}; {_PAGE}: {' '.join(_PAGE_SUFFIXES)}"
+        raise InputError(reason, output) from None
     return _RECORDS if found == "jsonl" else found
 
 
-def _write(
-    predictor: Predictor,
+def _records(output: Path, kind: str) -> Path:
+    """The file of records, from which the output is made in the end if it is something else."""
+    return output if kind == _RECORDS else output.with_name(f".{output.name}.records")
+
+
+def _check_output(output: Path, kind: str, input: Path | None, *, resume: bool) -> None:
+    """See what is wrong with the output before a model is loaded.
+
+    Raises
+    ------
+    InputError: it cannot be written, holds an unfinished run that is not to be resumed, or is
+        finished where it should be resumed; or it would become part of the input.
+    MissingExtraError: its format needs a package that is not installed.
+    """
+    if input is not None and str(input) != "-" and kind != _PAGE:
+        check_apart(input, output)
+    records = _records(output, kind)
+    check_unfinished(records, resume=resume)
+    if kind in (_RECORDS, _PAGE):
+        check_writable(output)
+    else:
+        check_output(output, kind)
+    if resume and output.exists() and not records.exists():
+        raise InputError(
+            "is finished, and its records are gone: expected a run to resume; without --resume it "
+            "is made anew",
+            output,
+        )
+
+
+def _convert(
+    records: Path,
     documents: Callable[[], Iterable[Document | InputError]],
     output: Path,
     kind: str,
-    resume: bool,
-    settings: dict[str, Any],
-    summary: Summary,
 ) -> None:
-    """Records as they come; in the end they become what is wanted, if that is something else."""
-    from constrained_ner.pipeline.runs import run
+    """Make the output of the records, which are removed then.
 
-    records = output if kind == _RECORDS else output.with_name(f".{output.name}.records")
-    predictions = run(
-        predictor, documents(), records, resume=resume, settings=settings, summary=summary
-    )
-    for prediction in progress(predictions, "documents"):
-        summary.add(prediction)
-    if kind == _RECORDS:
-        return
+    Parameters
+    ----------
+    documents: read once more, for the gold entities of a page.
+    """
     if kind == _PAGE:
         gold = (one if isinstance(one, Document) else None for one in documents())
-        # The gold is that of the input; what is read of a broken record is none.
-        write_page(zip(_read(records), gold, strict=False), output, title=output.stem)
+        shown = (record_of(Prediction.from_json(record)) for record in _read(records))
+        write_page(zip(shown, gold, strict=False), output, title=output.stem)
     else:
-        with notes():
-            losses = write(_documents(records), output, kind)
+        losses = write(_documents(records), output, kind)
         for line in losses.lines():
             click.echo(f"not kept: {line}", err=True)
     records.unlink()
@@ -284,14 +365,14 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _documents(path: Path) -> Iterator[Document]:
-    """The documents that were answered, with what was found."""
+    """The documents that were answered, with the entities that were found."""
     return (document_from_json(record) for record in _read(path) if "error" not in record)
 
 
 def _shown(
     predictions: Iterable[Prediction], predictor: Predictor, readable: bool
 ) -> Iterator[Prediction]:
-    """Print predictions on their way."""
+    """Print predictions as they come, and pass them on."""
     if readable and sys.stdout.isatty():
         from rich.console import Console
 
@@ -301,10 +382,8 @@ def _shown(
             console.print(reading.coloured(prediction, labels))
             yield prediction
         return
-    from constrained_ner.pipeline.runs import line_of
-
     written = reading.plain if readable else line_of
-    if not sys.stdout.isatty():  # else what is printed shows how far it is
+    if not sys.stdout.isatty():  # on a terminal, the output itself shows the progress
         predictions = progress(predictions, "documents")
     for prediction in predictions:
         sys.stdout.write(written(prediction))

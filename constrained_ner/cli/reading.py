@@ -1,4 +1,4 @@
-"""Predictions for people to read, on a terminal or in a pipe."""
+"""Predictions in a form for people to read, on a terminal or in a pipe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from constrained_ner.pipeline.prediction import Prediction
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; every entity says its label, too.
+# Okabe and Ito's colours, which colour-blind people can tell apart. Labels are printed, too.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 
-# What a document says must not steer the terminal: control characters are shown as pictures, one
-# for each, so that offsets hold. rich would leave some of them out, and let others through.
+# A document must not control the terminal. Each control character becomes one visible symbol, so
+# that offsets stay valid; rich itself would drop some of them and pass others on.
 _VISIBLE: dict[int, int | str] = {
     **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"},
     ord("\r"): " ",
@@ -27,7 +27,7 @@ _VISIBLE: dict[int, int | str] = {
 
 
 def plain(prediction: Prediction) -> str:
-    """A document's text and its entities, one a line."""
+    """The text of a document, and its entities, one on each line."""
     if prediction.error is not None:
         return f"! {prediction.error}\n\n"
     lines = [f"{prediction.id}: {prediction.text}"]
@@ -40,11 +40,11 @@ def plain(prediction: Prediction) -> str:
 
 
 def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
-    """The same for a terminal: the text with its entities marked, and a table of them.
+    """The same for a terminal: the text with its entities in colour, and a table of them.
 
     Parameters
     ----------
-    labels: all that may occur, so that each keeps its colour from document to document.
+    labels: all labels that may occur, so that each has the same colour in every document.
     """
     from rich.console import Group
     from rich.padding import Padding
@@ -54,7 +54,7 @@ def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
         return _text(f"! {prediction.error}\n", "red")
     colour = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     text = _text(prediction.text)
-    # The innermost comes last, and its colour holds.
+    # Of nested entities the innermost comes last, and its colour is seen.
     for entity in prediction.entities:
         for start, end in entity.fragments:
             text.stylize(f"underline {colour.get(entity.label, '')}", start, end)
@@ -81,7 +81,7 @@ def _text(words: str, style: str = "") -> Text:
 
 
 def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str]:
-    """Surface, offsets and confidence of an entity."""
+    """The surface, offsets and confidence of an entity, as text."""
     offsets = ";".join(f"{start}-{end}" for start, end in entity.fragments)
     sure = prediction.confidences.get(entity)
     surface = " ".join(entity.surface(prediction.text).split())

@@ -1,7 +1,7 @@
 """Corpora in and out: a path to documents, and documents to a path.
 
 A reader yields a `Document` for each good record and an `InputError` for each broken one, so that
-one bad record never loses the others. Oddities that it can repair or skip go to the logger
+one bad record never loses the others. What it repairs or skips is logged to
 `constrained_ner.corpora`, with file and line. A writer counts what its format cannot hold.
 """
 
@@ -13,17 +13,19 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import check_writable, whole
 from constrained_ner.corpora import (
     bc2gm,
     bigbio,
     bioc,
+    bionlp,
     brat,
     chemdner,
     conll,
     docbin,
     genia,
     jsonl,
+    knowtator,
     pubtator,
     text,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "INPUT_FORMATS",
     "OUTPUT_FORMATS",
     "ConversionLosses",
+    "check_output",
     "detect_format",
     "detect_output_format",
     "read",
@@ -45,15 +48,27 @@ __all__ = [
 Records = Iterator[Document | InputError]
 
 
+def _check_options(name: str, given: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = set(given) - set(known)
+    if unknown:
+        raise InputError(f"the format {name} has no option {', '.join(sorted(unknown))}")
+
+
 # ---- reading ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A format that is read file by file: each one of a folder or an archive by itself."""
+    """A format that is read file by file: each one of a folder or an archive by itself.
+
+    Attributes
+    ----------
+    options: names of the keyword arguments that `read` takes.
+    """
 
     recognises: Callable[[File], bool]
-    read: Callable[[File], Records]
+    read: Callable[..., Records]
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,27 +79,22 @@ class FileSetFormat:
     read: Callable[[FileSet], Records]
 
 
-def _is_jsonl(file: File) -> bool:
-    if file.suffix == ".json":  # a file that is one JSON value over many lines is something else
-        first = next(iter(file.head_lines), "").strip()
-        return first != "{" and first[:1] != "["
-    return file.suffix in (".jsonl", ".ndjson")
-
-
 # The first one that recognises a path reads it.
 INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "cadec": FileSetFormat(brat.recognises_cadec, brat.read_cadec),
     "brat": FileSetFormat(brat.recognises, brat.read),
+    "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
+    "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
-    "jsonl": FileFormat(_is_jsonl, jsonl.read),
+    "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
-    "conll": FileFormat(conll.recognises, conll.read),
-    "nested_iob": FileFormat(conll.recognises_nested, conll.read_nested),
+    "conll": FileFormat(conll.recognises, conll.read, options=("label",)),
+    "nested_iob": FileFormat(conll.recognises_nested, conll.read_nested, options=("label",)),
     "text": FileFormat(lambda file: file.suffix == ".txt", text.read),
     "lines": FileFormat(lambda file: False, text.read_lines),
 }
@@ -105,7 +115,7 @@ def _detect(file_set: FileSet) -> str:
         found = file_format(file)
         if found:
             examples.setdefault(found, file.name)
-    # what stands beside a corpus (a README.txt), and layers of which some files have only one
+    # A README.txt is no corpus; and of nested tags some files may need one layer only.
     if len(examples) > 1:
         examples.pop("text", None)
     if "nested_iob" in examples:
@@ -116,7 +126,26 @@ def _detect(file_set: FileSet) -> str:
     if len(examples) > 1:
         several = ", ".join(f"{name} ({file})" for name, file in examples.items())
         raise InputError(f"holds files of several formats, {several}: name one", file_set.path)
-    return next(iter(examples))
+    (found,) = examples
+    if found == "text":
+        _warn_of_unknown_annotations(file_set)
+    return found
+
+
+def _warn_of_unknown_annotations(file_set: FileSet) -> None:
+    """Texts beside files of their names may be annotated in a format that is not known."""
+    texts = {file.path.stem: file for file in file_set.files.values() if file.suffix == ".txt"}
+    for file in file_set.files.values():
+        text = texts.get(file.path.stem)
+        if text and file.suffix != ".txt":
+            LOGGER.warning(
+                "%s: read as plain texts without annotations: the format of %s, which belongs to "
+                "%s by its name, is not known",
+                file_set.path,
+                file.name,
+                text.name,
+            )
+            return
 
 
 def detect_format(path: str | Path) -> str:
@@ -130,7 +159,7 @@ def detect_format(path: str | Path) -> str:
         return _detect(file_set)
 
 
-def read(path: str | Path, input_format: str | None = None) -> Records:
+def read(path: str | Path, input_format: str | None = None, **options: str) -> Records:
     """The documents of a file, folder or archive; an `InputError` in place of a broken record.
 
     Ids are those of the files. Where one comes twice, a warning is logged and both are read.
@@ -138,11 +167,12 @@ def read(path: str | Path, input_format: str | None = None) -> Records:
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
+    options: `label` of the column formats: see `conll.read`.
 
     Raises
     ------
-    InputError: with the first document: the path is missing, the whole file cannot be read, or
-        the format is unknown.
+    InputError: when the first document is asked for: the path is missing, the whole file cannot
+        be read, or the format is unknown or has no such option.
     """
     if input_format is not None and input_format not in INPUT_FORMATS:
         names = ", ".join(sorted(INPUT_FORMATS))
@@ -151,7 +181,7 @@ def read(path: str | Path, input_format: str | None = None) -> Records:
     again: list[str] = []
     try:
         with opened(path) as file_set:
-            for record in records_of(file_set, input_format or _detect(file_set)):
+            for record in records_of(file_set, input_format or _detect(file_set), **options):
                 if isinstance(record, Document):
                     if record.id in seen:
                         again.append(record.id)
@@ -162,27 +192,46 @@ def read(path: str | Path, input_format: str | None = None) -> Records:
             LOGGER.warning("%s: %d ids come again, %r the first", path, len(again), again[0])
 
 
-def records_of(file_set: FileSet, name: str) -> Records:
+def records_of(file_set: FileSet, name: str, **options: str) -> Records:
     """What the files of a file set hold, read in the format of this name."""
     format = INPUT_FORMATS[name]
+    known = format.options if isinstance(format, FileFormat) else ()
+    _check_options(name, options, known)
     if isinstance(format, FileSetFormat):
+        _note_other_formats(file_set)
         yield from format.read(file_set)
         return
     files = list(file_set.files.values())
     if file_set.is_file:
-        yield from format.read(files[0])
+        yield from format.read(files[0], **options)
         return
     files = [file for file in files if format.recognises(file) or name == "lines"]
     if not files:
         raise InputError(f"holds no file of the format {name}", file_set.path)
-    if len(files) < len(file_set.files):
-        passed = len(file_set.files) - len(files)
-        LOGGER.info("%s: %d other files passed over", file_set.path, passed)
+    names = {file.name for file in files}
+    passed = [name for name in file_set.files if name not in names]
+    if passed:
+        LOGGER.info(
+            "%s: %d other files passed over, %s the first", file_set.path, len(passed), passed[0]
+        )
     for file in files:
         try:
-            yield from format.read(file)
+            yield from format.read(file, **options)
         except InputError as error:  # one broken file does not lose the others
             yield error
+
+
+def _note_other_formats(file_set: FileSet) -> None:
+    """Log which files of a folder are corpora by themselves, beside one of several files."""
+    formats = {file.name: file_format(file) for file in file_set.files.values()}
+    others = [f"{file} ({name})" for file, name in formats.items() if name not in (None, "text")]
+    if others:
+        LOGGER.info(
+            "%s: %d files of other formats passed over, %s the first",
+            file_set.path,
+            len(others),
+            others[0],
+        )
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -196,25 +245,32 @@ class OutputFormat:
 
     Attributes
     ----------
-    binary: `write` takes the path, else an open text file.
+    binary: `write` is given the path; else it is given a text file that is open.
     options: names of the keyword arguments that `write` takes.
+    check: raises what is known to be wrong before there are documents to write.
     """
 
     suffixes: tuple[str, ...]
     write: Write
     binary: bool = False
     options: tuple[str, ...] = ()
+    check: Callable[[Path], None] = check_writable
+
+
+def _check_docbin(path: Path) -> None:
+    docbin.check_installed()
+    check_writable(path)
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
-    "brat": OutputFormat(("",), brat.write, binary=True),
+    "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
     "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
     "pubtator": OutputFormat((".pubtator",), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
     "bioc_json": OutputFormat((".json",), bioc.write_json),
-    "docbin": OutputFormat((".spacy",), docbin.write, binary=True),
+    "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
 }
 
 
@@ -231,8 +287,22 @@ def detect_output_format(path: str | Path) -> str:
     for name, format in OUTPUT_FORMATS.items():
         if suffix in format.suffixes:
             return name
-    known = ", ".join(f"{', '.join(f.suffixes)} {name}" for name, f in OUTPUT_FORMATS.items())
-    raise InputError(f"no output format has this suffix; there are{known}", path)
+    known = "; ".join(
+        f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
+        for name, format in OUTPUT_FORMATS.items()
+    )
+    raise InputError(f"no output format has this suffix: expected one of {known}", path)
+
+
+def check_output(path: str | Path, output_format: str) -> None:
+    """See that documents can be written here, as far as it is known without them.
+
+    Raises
+    ------
+    InputError: the path cannot be written.
+    MissingExtraError: the format needs a package that is not installed.
+    """
+    OUTPUT_FORMATS[output_format].check(Path(path))
 
 
 def write(
@@ -262,9 +332,8 @@ def write(
     if name not in OUTPUT_FORMATS:
         raise InputError(f"unknown output format {name!r}: there are {', '.join(OUTPUT_FORMATS)}")
     format = OUTPUT_FORMATS[name]
-    unknown = set(options) - set(format.options)
-    if unknown:
-        raise InputError(f"the format {name} has no option {', '.join(sorted(unknown))}")
+    _check_options(name, options, format.options)
+    check_output(path, name)
     losses = ConversionLosses()
     counted = losses.counting(documents)
     try:
@@ -284,9 +353,9 @@ def write(
 
 
 class _Text(TextIOWrapper):
-    """UTF-8; a byte order mark that the file begins with is written twice, since one is dropped.
+    """UTF-8. A first byte order mark is written twice, since readers drop one.
 
-    A lone surrogate (in an id) is written as backslash, u, four digits, which is JSON's escape.
+    A lone surrogate (in an id) is written as JSON escapes it: a backslash, `u`, four digits.
     """
 
     def __init__(self, path: Path):

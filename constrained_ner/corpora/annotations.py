@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from constrained_ner.corpora.files import LOGGER
+from constrained_ner.corpora.offsets import CHARACTERS, StandoffText, readings_of
+from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Entity
 
 Fragments = tuple[tuple[int, int], ...]
+
+# What some files write between two fragments, where the text has other words.
+_GAP_MARK = re.compile(r"\[(?:\.\.\.|…)\]|\((?:\.\.\.|…)\)|\.\.\.|…")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,8 @@ class Annotation:
     Attributes
     ----------
     place, line: where it stands, for messages; the line may be unknown.
-    fragments: as written: in any order, overlapping, with white space at their edges.
+    fragments: the offsets as they are written: in any order, overlapping, with white space at the
+        edges.
     surface: the text that the file gives for it; None where it gives none.
     """
 
@@ -29,30 +36,57 @@ class Annotation:
     fragments: Fragments
     surface: str | None = None
 
-    def problem(self, text: str) -> str | None:
-        """Why it cannot be an annotation of `text`."""
+    @property
+    def where(self) -> str:
+        return self.place if self.line is None else f"{self.place}:{self.line}"
+
+    def problem(self, text: StandoffText) -> str | None:
+        """Why it cannot be an annotation of `text`; None where it can be one."""
         offsets = ";".join(f"{start} {end}" for start, end in self.fragments)
         if not self.fragments:
             return "it has no offsets"
         if any(not 0 <= start < end for start, end in self.fragments):
             return f"the fragments {offsets} are not all 0 <= start < end"
-        if max(end for _, end in self.fragments) > len(text):
-            return f"the offsets {offsets} lie outside the text, which has {len(text)} characters"
-        in_order = _normalised(text[start:end] for start, end in sorted(self.fragments))
+        if max(end for _, end in self.fragments) > text.end:
+            size = f"{text.end - text.reading.start} {text.reading.unit}"
+            return f"the offsets {offsets} lie outside the text, which has {size}"
+        in_order, as_written = self._at_offsets(text)
         if not in_order:
             return f"the text at the offsets {offsets} is white space"
         if self.surface is not None:
-            expected = _normalised([self.surface])
-            written = _normalised(text[start:end] for start, end in self.fragments)
-            if not expected:
+            surface = _normalised([self.surface])
+            if not surface:
                 return f"the offsets {offsets} have a blank surface"
-            if expected not in (written, in_order):
-                return f"the surface {expected!r:.80} is not what {offsets} give, {in_order!r:.80}"
+            if not self._fits(surface, in_order) and not self._fits(surface, as_written):
+                return f"the surface {surface!r:.80} is not what {offsets} give, {in_order!r:.80}"
         return None
 
+    def spelled_otherwise(self, text: StandoffText) -> bool:
+        """Whether the file and the text spell its surface in two ways."""
+        return self.surface is not None and (
+            _normalised([self.surface]) not in self._at_offsets(text)
+        )
+
+    def _at_offsets(self, text: StandoffText) -> tuple[str, str]:
+        """What stands at the fragments: in text order, and in the order in which they are written.
+
+        The surface that a file gives has either order.
+        """
+        in_order, as_written = (
+            _normalised(text.between(start, end) for start, end in fragments)
+            for fragments in (sorted(self.fragments), self.fragments)
+        )
+        return in_order, as_written
+
+    def _fits(self, surface: str, at_offsets: str) -> bool:
+        """Whether the surface is that of the text, in another spelling at most."""
+        if surface == at_offsets or spelled_alike(surface, at_offsets):
+            return True
+        without_marks = _GAP_MARK.sub(" ", surface)
+        return len(self.fragments) > 1 and spelled_alike(without_marks, at_offsets)
+
     def warn(self, problem: str) -> None:
-        place = self.place if self.line is None else f"{self.place}:{self.line}"
-        LOGGER.warning("%s: skipped %s: %s", place, self.label or "an annotation", problem)
+        LOGGER.warning("%s: skipped %s: %s", self.where, self.label or "an annotation", problem)
 
 
 def _normalised(pieces: Iterable[str]) -> str:
@@ -81,14 +115,61 @@ def stripped(fragments: Fragments, text: str) -> Fragments:
 
 
 def entities_of(
-    annotations: Iterable[Annotation], text: str, repairs: Counter[str]
+    annotations: Sequence[Annotation], text: str, repairs: Counter[str], marked: bool = False
 ) -> list[Entity]:
     """The entities of the annotations that fit `text`; the others are logged as warnings.
+
+    The offsets are read in the way in which the most surfaces fit.
 
     Parameters
     ----------
     repairs: counts of what was put right, to be logged once a file.
+    marked: a byte order mark stands before the text.
     """
+    if not annotations:
+        return []
+    texts = (StandoffText(text, reading) for reading in readings_of(text, marked))
+    best = best_reading(annotations, texts, annotations[0].where, repairs)
+    return checked(annotations, best, repairs)
+
+
+def best_reading(
+    annotations: Iterable[Annotation],
+    texts: Iterable[StandoffText],
+    place: str,
+    repairs: Counter[str],
+) -> StandoffText:
+    """The text under that reading of its offsets with which the most surfaces fit.
+
+    Parameters
+    ----------
+    texts: one for each reading, at least one; of equally good ones the first is taken.
+    place: where the document stands, for the log.
+    repairs: counts the documents whose offsets do not count characters; the first one of each kind
+        is logged by itself.
+    """
+    with_surface = [annotation for annotation in annotations if annotation.surface is not None]
+    best, most = None, -1
+    for text in texts:
+        fitting = sum(not annotation.problem(text) for annotation in with_surface)
+        if fitting > most:
+            best, most = text, fitting
+        if most == len(with_surface):
+            break
+    assert best is not None, "there is at least one reading"
+    if best.reading != CHARACTERS:
+        kind = f"documents whose offsets count {best.reading}"
+        if not repairs[kind]:
+            said = "%s: the offsets count %s: %d of %d surfaces fit so"
+            LOGGER.info(said, place, best.reading, most, len(with_surface))
+        repairs[kind] += 1
+    return best
+
+
+def checked(
+    annotations: Iterable[Annotation], text: StandoffText, repairs: Counter[str]
+) -> list[Entity]:
+    """As `entities_of`, where it is known what the offsets count."""
     entities = []
     for annotation in annotations:
         problem = annotation.problem(text)
@@ -97,8 +178,9 @@ def entities_of(
         if problem is not None:
             annotation.warn(problem)
             continue
-        in_order = merged(annotation.fragments)
-        fragments = stripped(in_order, text)
+        repairs["mentions that the text spells otherwise"] += annotation.spelled_otherwise(text)
+        in_order = merged(tuple(text.span(start, end) for start, end in annotation.fragments))
+        fragments = stripped(in_order, text.text)
         surface = annotation.surface
         blank = surface is not None and surface != surface.strip()
         repairs["mentions with white space at their edges, which was stripped"] += (
@@ -110,6 +192,7 @@ def entities_of(
 
 
 def log_repairs(repairs: Counter[str], place: object) -> None:
+    """One line for each kind of repair that was made."""
     for what, count in repairs.items():
         if count:
             LOGGER.info("%s: %d %s", place, count, what)

@@ -1,8 +1,9 @@
 """BC2GM as it is distributed: `NAME.in` with sentences, and `GENE.eval` beside it with mentions.
 
-`NAME.in` has an id, a space and a sentence a line; `GENE.eval` has `ID|first last|surface`, where
-the offsets count characters without white space and the last one is inclusive. A sentence without
-mentions has no row. `ALTGENE.eval`, the alternative boundaries, is not read.
+Each line of `NAME.in` has an id, a space and a sentence; each line of `GENE.eval` has
+`ID|first last|surface`. The offsets do not count white space, and `last` is the mention's last
+character. A sentence without mentions has no row. `ALTGENE.eval`, the alternative boundaries, is
+not read.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _sentence(line: str) -> tuple[Document, Place[Row]]:
     solid = [index for index, character in enumerate(text) if not character.isspace()]
 
     def at(index: int) -> int:
-        # past the end it is far, and so outside the text
+        # past the end: far outside the text, so that the row is skipped
         return solid[index] if index < len(solid) else 2**31 + index
 
     def place(row: Row) -> tuple[str, int, int, str]:

@@ -1,28 +1,28 @@
 """BigBIO's knowledge-base schema, as JSON (a list or lines) and as parquet (extra `bigbio`).
 
 A record has `passages` and `entities`, each with a list of texts and a list of `[start, end]`
-offsets into the document. Relations, events and coreferences are passed over.
+offsets into the document. Relations, events, coreferences and concept identifiers are passed over
+and counted.
 
 Source: Fries et al., BigBIO: a framework for data-centric biomedical NLP, 2022.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, log_repairs
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.passages import lay_out
-from constrained_ner.documents import Document, Passage
+from constrained_ner.corpora.json_records import JsonRecord, read_records
+from constrained_ner.corpora.passages import Piece, document_of
+from constrained_ner.documents import Document
 from constrained_ner.errors import InputError, MissingExtraError
 
 Record = dict[str, Any]
-Piece = tuple[int, str]
 
 
 def recognises(file: File) -> bool:
@@ -44,43 +44,21 @@ def read(file: File) -> Iterator[Document | InputError]:
     MissingExtraError: parquet, without the extra.
     """
     repairs: Counter[str] = Counter()
+    records = _parquet(file) if file.suffix == ".parquet" else read_records(file)
     try:
-        for place, record in _records(file):
+        for record in records:
             if isinstance(record, InputError):
                 yield record
                 continue
             try:
-                yield _document(record, place, repairs)
+                yield _document(record.value, record.place, repairs)
             except InputError as error:
-                yield InputError(f"{place}: {error.reason}")
+                yield record.error(error.reason)
     finally:  # also when the caller stops early
         log_repairs(repairs, file.place)
 
 
-def _records(file: File) -> Iterator[tuple[str, object]]:
-    """Each record and its place, or an `InputError` for a line that is no JSON."""
-    if file.suffix == ".parquet":
-        for number, record in enumerate(_parquet(file), 1):
-            yield f"{file.place}: record {number}", record
-    elif file.suffix == ".json" and file.head.lstrip().startswith("["):
-        try:
-            records = json.loads(file.text())
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON: {error}", file.place) from None
-        for number, record in enumerate(records, 1):
-            yield f"{file.place}: record {number}", record
-    else:
-        for number, line in file.lines():
-            if isinstance(line, InputError):
-                yield "", line
-            elif line.strip():
-                try:
-                    yield f"{file.place}:{number}", json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    yield "", InputError(f"not JSON: {error}", file.place, number)
-
-
-def _parquet(file: File) -> Iterator[object]:
+def _parquet(file: File) -> Iterator[JsonRecord]:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -89,9 +67,11 @@ def _parquet(file: File) -> Iterator[object]:
         path = Path(folder) / "corpus.parquet"
         path.write_bytes(file.read())
         try:
-            yield from load_dataset(
+            records = load_dataset(
                 "parquet", data_files=str(path), split="train", streaming=True, cache_dir=folder
             )
+            for number, record in enumerate(records, 1):
+                yield JsonRecord(record, file, number, None)
         except (OSError, ValueError) as error:
             raise InputError(f"not a parquet file: {error}", file.place) from None
 
@@ -119,24 +99,26 @@ def _list(record: object, key: str) -> list[Any]:
     return found
 
 
+def _size(record: Record, key: str) -> int:
+    found = record.get(key)
+    return len(found) if isinstance(found, list) else 0
+
+
 def _document(record: Any, place: str, repairs: Counter[str]) -> Document:
-    pieces: list[Piece] = []
     passages = []
     for passage in _list(record, "passages"):
-        found = [piece for piece in _pieces(passage, "a passage") if piece[1]]
-        pieces += found
-        if found and passage.get("type"):
-            end = max(offset + len(text) for offset, text in found)
-            passages.append(Passage(str(passage["type"]), min(found)[0], end))
-    text = lay_out(pieces)
+        pieces = _pieces(passage, "a passage")
+        passages.append((str(passage.get("type") or ""), pieces))
+    for key in ("relations", "events", "coreferences"):
+        repairs[f"{key}, passed over"] += _size(record, key)
     annotations = []
     for entity in _list(record, "entities"):
         surface = " ".join(piece for _, piece in _pieces(entity, "an entity"))
         fragments = tuple((start, end) for start, end in entity["offsets"])
         label = str(entity.get("type") or "")
+        repairs["concept identifiers, passed over"] += _size(entity, "normalized")
         annotations.append(Annotation(place, None, label, fragments, surface))
     id = record.get("document_id") or record.get("id")
     if not isinstance(id, str):
         raise InputError(f"the key 'document_id' is {id!r:.80}: expected a string")
-    passages.sort(key=lambda passage: passage.start)
-    return Document(id, text, tuple(entities_of(annotations, text, repairs)), tuple(passages))
+    return document_of(id, passages, annotations, place, repairs)

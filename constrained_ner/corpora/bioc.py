@@ -1,8 +1,8 @@
 """BioC, as XML and as JSON: documents of passages, passages of text and annotations.
 
 Offsets count from the beginning of the document. An annotation with several locations is a
-discontinuous entity; its label is its infon `type`. Relations and the other infons are passed
-over. The XML names an external DTD, which is not read.
+discontinuous entity; its label is its infon `type`. Relations and the other infons are passed over
+and counted. The XML names an external DTD, which is not read.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.passages import cover, lay_out
+from constrained_ner.corpora.passages import Piece, cover, document_of
 from constrained_ner.corpora.xml import Node, subtrees
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -43,7 +43,7 @@ def _items(value: object, what: str) -> list[Record]:
 
 
 def _integer(value: object, what: str) -> int:
-    """A number of JSON, or the digits that XML has for one; 1.5 and true are none."""
+    """An integer of JSON, or digits, which XML has instead; 1.5 and true are refused."""
     if type(value) is int:
         return value
     try:
@@ -64,6 +64,11 @@ def _type(record: Record) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _other_infons(record: Record) -> int:
+    infons = record.get("infons")
+    return len(infons.keys() - {"type"}) if isinstance(infons, dict) else 0
+
+
 def _annotation(record: Record, place: str, default_line: int | None) -> Annotation:
     fragments = []
     for location in _items(record.get("locations", []), "an annotation's locations"):
@@ -79,31 +84,27 @@ def _annotation(record: Record, place: str, default_line: int | None) -> Annotat
 def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
     id = _string(record.get("id"), "a document's id")
     place_of = place if "line" in record else f"{place}: document {id}"
-    pieces: list[tuple[int, str]] = []
-    passages: list[Passage] = []
+    passages: list[tuple[str, list[Piece]]] = []
     holders = [record]
     for passage in _items(record.get("passages", []), "the passages"):
         sentences = _items(passage.get("sentences") or [], "the sentences")
         holders += [passage, *sentences]
         # a passage has its text itself or in its sentences
-        found = [
+        pieces = [
             (_integer(part.get("offset"), "a passage's offset"), _text(part))
             for part in ([passage] if passage.get("text") else sentences)
             if _text(part)
         ]
-        pieces += found
-        if found and _type(passage):
-            end = max(offset + len(text) for offset, text in found)
-            passages.append(Passage(_type(passage), min(found)[0], end))
-    text = lay_out(pieces)
-    annotations = [
-        _annotation(item, place_of, record.get("line"))
+        passages.append((_type(passage), pieces))
+    marked = [
+        item
         for holder in holders
         for item in _items(holder.get("annotations") or [], "the annotations")
     ]
+    annotations = [_annotation(item, place_of, record.get("line")) for item in marked]
+    repairs["infons other than the type, passed over"] += sum(map(_other_infons, holders + marked))
     repairs["relations, passed over"] += sum(len(h.get("relations") or []) for h in holders)
-    passages.sort(key=lambda passage: passage.start)
-    return Document(id, text, tuple(entities_of(annotations, text, repairs)), tuple(passages))
+    return document_of(id, passages, annotations, place_of, repairs)
 
 
 def _text(part: Record) -> str:
@@ -202,7 +203,10 @@ def _records(documents: Iterable[Document], losses: ConversionLosses) -> Iterato
 def _assigned(
     document: Document, passages: list[Passage]
 ) -> Iterator[tuple[Passage, list[tuple[int, Entity]]]]:
-    """Each passage with the numbered entities that begin in it, the first also with the others."""
+    """Each passage with the entities that begin in it, and their numbers.
+
+    The first passage also has the entities that begin before it.
+    """
     starts = [passage.start for passage in passages]
     for index, passage in enumerate(passages):
         after = starts[index + 1] if index + 1 < len(starts) else len(document.text) + 1

@@ -1,11 +1,11 @@
 r"""brat standoff: pairs of `NAME.txt` and `NAME.ann`, in a folder, an archive, or just one pair.
 
-Offsets count the characters of the text file as it is stored, so nothing in it is translated: a
-`\r\n` counts two. A byte order mark is dropped from the text, and offsets that counted it (brat's
-own do) are shifted. Of an `.ann` file only the `T` rows are read.
+The text is that of the file, with its line breaks as they are and without a byte order mark.
+Offsets count its characters or, if the surfaces fit better so, something else (see `offsets`; brat
+itself counts a byte order mark). Of an `.ann` file only the `T` rows are read.
 
-CADEC is laid out so, too, but with its texts in a folder `text` and its annotations in `original`
-(and again, as concepts, in `meddra` and `sct`, which are not read).
+CADEC is laid out so, too, but with its texts in a folder `text` and its annotations in a folder
+`original`. Those in `meddra` and `sct`, the same as concepts, are not read.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, Fragments, entities_of, log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name, decode
-from constrained_ner.corpora.text import text_of
+from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name
+from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.words import one_line
 
 _T_ROW = re.compile(r"T[^\t]*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)", re.DOTALL)
-_OTHER_ROWS = tuple("REAMN#*")
+_OTHER_ROW = re.compile(r"[REAMN][0-9]+\s|[#*]")
+# The beginning of a row of any kind, which no line of a surface looks like: it has a TAB.
+_ROW_START = re.compile(r"[TREAMN#*]\S*\t")
 # What no file name may hold, and what a reader would take for something else.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^\.+|%")
 _NAME_LIMIT = 200  # bytes of a file name
@@ -35,32 +37,64 @@ _NAME_LIMIT = 200  # bytes of a file name
 
 def t_rows(file: File, passed: Counter[str]) -> Iterator[Annotation]:
     """The `T` rows of an `.ann` file; what is no row of brat is logged as a warning."""
-    for number, line in enumerate(file.text().split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip():
-            continue
-        if line.startswith(_OTHER_ROWS):
+    for number, row in _rows(file):
+        if _OTHER_ROW.match(row):
             passed["rows other than T (relations, events, notes), passed over"] += 1
             continue
-        match = _T_ROW.fullmatch(line)
+        match = _T_ROW.fullmatch(row)
         if not match:
             LOGGER.warning(
                 "%s:%d: skipped %.80r: expected T<number><TAB>label start end[;start end...]<TAB>"
                 "surface",
                 file.place,
                 number,
-                line,
+                row,
             )
             continue
         label, offsets, surface = match.groups()
-        try:
-            fragments = tuple(
-                (int(start), int(end)) for start, end in map(str.split, offsets.split(";"))
-            )
-        except ValueError:  # more digits than an int may have
-            LOGGER.warning("%s:%d: skipped: an offset is too large", file.place, number)
+        yield Annotation(file.place, number, label, _fragments(offsets), surface)
+
+
+def _rows(file: File) -> Iterator[tuple[int, str]]:
+    """The rows of an `.ann` file that are not blank, each with the number of its first line.
+
+    A row is a line, as a rule. Some programs write the line breaks of a surface as they are: what
+    the surface of a `T` row lacks for its offsets stands in the lines after it.
+    """
+    row: list[str] = []
+    first, lacking = 0, 0
+    for number, line in enumerate(file.text().split("\n"), 1):
+        line = line.removesuffix("\r")
+        if lacking > 0 and not _ROW_START.match(line):
+            row.append(line)
+            lacking -= len(line) + 1
             continue
-        yield Annotation(file.place, number, label, fragments, surface)
+        yield from _row(row, first)
+        row, first, lacking = [line], number, _lacking(line)
+    yield from _row(row, first)
+
+
+def _row(lines: list[str], number: int) -> Iterator[tuple[int, str]]:
+    row = "\n".join(lines).rstrip("\n")
+    if row.strip():
+        yield number, row
+
+
+def _lacking(line: str) -> int:
+    """How many characters fewer than its offsets say the surface of a `T` row has."""
+    match = _T_ROW.fullmatch(line)
+    if not match:
+        return 0
+    _, offsets, surface = match.groups()
+    # there is one character between two fragments
+    return sum(end - start + 1 for start, end in _fragments(offsets)) - 1 - len(surface)
+
+
+def _fragments(offsets: str) -> Fragments:
+    """The pairs of `start end;start end`."""
+    pairs = (pair.split() for pair in offsets.split(";"))
+    # cut off, a number too long for an `int` is still far outside any text
+    return tuple((int(start[:18]), int(end[:18])) for start, end in pairs)
 
 
 def _pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
@@ -107,8 +141,8 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
 
     Ids are the files' paths below the folder or in the archive, without suffix; documents come
     sorted by id. A text without annotations is a document without entities; annotations without a
-    text are an `InputError`. An annotation that is malformed, lies outside the text or does not
-    match its surface is logged and skipped.
+    text are an `InputError`. An annotation that is malformed, lies outside the text or has another
+    surface than the text at its offsets is logged and skipped.
 
     Raises
     ------
@@ -141,25 +175,11 @@ def _read(
 def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document:
     if ".txt" not in pair:
         raise InputError("there is no .txt file beside it", pair[".ann"].place)
-    data = pair[".txt"].read()
-    text = text_of(data, pair[".txt"].place)
+    text, marked = text_and_mark(pair[".txt"])
     if ".ann" not in pair:
         return Document(id, text)
     rows = list(t_rows(pair[".ann"], repairs))
-    stored = decode(data, pair[".txt"].place)
-    if stored != text and sum(not row.problem(stored) for row in rows) < sum(
-        not row.problem(text) for row in rows
-    ):
-        stored = text  # the offsets do not count the byte order mark
-    shift = len(stored) - len(text)
-    if shift:
-        rows = [_without_mark(row, shift) for row in rows]
-    return Document(id, text, tuple(entities_of(rows, text, repairs)))
-
-
-def _without_mark(row: Annotation, shift: int) -> Annotation:
-    fragments = tuple((start - shift, end - shift) for start, end in row.fragments)
-    return Annotation(row.place, row.line, row.label, fragments, row.surface)
+    return Document(id, text, tuple(entities_of(rows, text, repairs, marked)))
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -175,10 +195,8 @@ def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
-def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
-    """A folder of pairs, made anew.
-
-    Labels may hold no white space in these files: it is written as `_`.
+def check_output(folder: Path) -> None:
+    """See that a corpus can be written here.
 
     Raises
     ------
@@ -186,6 +204,10 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("exists: expected a new or an empty folder", folder)
+
+
+def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
+    """A new folder of pairs. White space in labels, which these files cannot hold, becomes `_`."""
     ids, labels = Names("ids", losses), Names("labels", losses)
     for document in documents:
         if not document.text.strip():
@@ -196,7 +218,8 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
         path = folder / PurePosixPath(ids.fresh(document.id, file_name(id), document))
         path.parent.mkdir(parents=True, exist_ok=True)
         text = document.text
-        # a reader drops one mark, and shifts the offsets that count it
+        # readers drop a byte order mark, so a text that begins with one gets a second one, which
+        # brat counts
         mark = BOM if text.startswith(BOM) else ""
         path.with_name(path.name + ".txt").write_bytes((mark + text).encode())
         with open(path.with_name(path.name + ".ann"), "w", encoding="utf-8", newline="\n") as file:

@@ -1,8 +1,8 @@
 """CHEMDNER (BC4CHEMD) as it is distributed: abstracts, and annotations in a second file.
 
-`NAME.abstracts.txt` has id, title and abstract a line, `NAME.annotations.txt` has id, `T` or `A`,
-start, end, surface and class; the offsets count from the beginning of title or abstract. Columns
-are separated by TABs.
+Each line of `NAME.abstracts.txt` has id, title and abstract. Each line of `NAME.annotations.txt`
+has id, `T` or `A`, start, end, surface and class; its offsets count from the beginning of the title
+or the abstract. Columns are separated by TABs.
 
 Source: Krallinger et al., The CHEMDNER corpus of chemicals and drugs, 2015.
 """

@@ -4,8 +4,13 @@
 speech, chunks) are passed over. Tags are IOB1, IOB2, IOBES, BIOES or BILOU. `nested_iob`: every
 column after the token is a layer of tags, the innermost first.
 
+In some files columns that number or name the token, its sentence or its document stand before the
+tokens; they are passed over. Tags without a label, a plain `B`, `I` and `O`, need
+to be told what they are tags of: the option `label`.
+
 Columns are separated by TABs, in a line without TAB by spaces. Each sentence is a document
-`NAME:N` (N from 1) whose text is its tokens joined by one space.
+`NAME:N` (N from 1) whose text is its tokens joined by one space. Lines before a sentence that begin
+with `#` and are no row are comments.
 """
 
 from __future__ import annotations
@@ -13,23 +18,32 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TextIO
 
+from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.words import covering, one_line, tokens
 
-TAG = re.compile(r"O|[BIESLU]-.+")
+TAG = re.compile(r"O|[BIESLU](-.+)?")
+_NUMBER = re.compile("[0-9]{1,9}")
 DOCUMENT_START = "-DOCSTART-"
+COMMENT = "#"
 SUFFIXES = (".tsv", ".conll", ".iob", ".iob2", ".iobes", ".bio", ".bioes", ".nested")
 SAMPLE_LINES = 200
+# The labels of CoNLL-2000: a column of these is no layer of mentions.
+CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
 
 _BEGINS, _ENDS = "BSU", "ESLU"
 
+Row = list[str]
 
-def split_columns(line: str) -> list[str]:
+
+def split_columns(line: str) -> Row:
     """A line's columns, without the spaces around them; a token may hold other white space."""
     line = line.strip(" ") if "\t" not in line else line.rstrip(" \t")
     if "\t" in line:
@@ -44,30 +58,88 @@ def _blank(line: str) -> bool:
 # ---- recognising --------------------------------------------------------------------------------
 
 
-def _sample(file: File) -> list[list[str]]:
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a file hold what.
+
+    Attributes
+    ----------
+    width: how many there are in most lines.
+    token: the index of the token's.
+    layers: how many at the end are columns of tags; 0 where the file holds something else.
+    """
+
+    width: int = 2
+    token: int = 0
+    layers: int = 1
+
+
+def _sample(file: File) -> list[Row]:
     """The columns of a file's first lines that have the most common number of columns.
 
     The most common one, so that a broken line among the first does not mislead.
     """
-    rows = [split_columns(line) for line in file.head_lines[:SAMPLE_LINES] if not _blank(line)]
-    rows = [row for row in rows if row[0] != DOCUMENT_START]
+    rows = [split_columns(line) for line in _row_lines(file)]
     width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
     return [row for row in rows if len(row) == width]
 
 
-def _mostly_tags(rows: Sequence[Sequence[str]], column: int) -> bool:
-    # most rows, not all, so that a wrong tag costs its own sentence only
-    return 2 * sum(TAG.fullmatch(row[column]) is not None for row in rows) >= len(rows)
+def _row_lines(file: File) -> list[str]:
+    """A file's first lines, without what may be comments if there is anything else."""
+    lines = [line.strip(" ") for line in file.head_lines[:SAMPLE_LINES] if not _blank(line)]
+    lines = [line for line in lines if not line.startswith(DOCUMENT_START)]
+    return [line for line in lines if not line.startswith(COMMENT)] or lines
 
 
-def _layers(rows: Sequence[Sequence[str]]) -> int:
-    """How many columns of tags stand after the token; 0 where the columns are something else.
+def _are_tags(column: Iterable[str]) -> bool:
+    """Whether most are tags: most, so that a wrong one costs its own sentence only."""
+    values = list(column)
+    tags = [value for value in values if TAG.fullmatch(value)]
+    # letters alone, without any O among them, may be grades or sizes
+    return 2 * len(tags) >= len(values) and any(tag == "O" or "-" in tag for tag in tags)
 
-    An `O` may stand in any column (a chunk, say), so layers need to be tags in every row.
-    """
-    if not rows or len(rows[0]) < 2 or not _mostly_tags(rows, -1):
-        return 0
-    return len(rows[0]) - 1 if all(_mostly_tags(rows, c) for c in range(1, len(rows[0]))) else 1
+
+def _begin_with_chunks(columns: Sequence[Iterable[str]]) -> bool:
+    """Whether chunks stand before other tags: they are no mentions."""
+    labels = [{tag[2:] for tag in column if tag != "O"} for column in columns]
+    chunks = [bool(found) and found <= CHUNKS for found in labels]
+    return any(chunks[:-1]) and not chunks[-1]
+
+
+def _are_ids(column: Iterable[str]) -> bool:
+    """Whether most follow one another as ids of tokens, sentences or documents do."""
+    pairs = list(pairwise(column))
+    return 2 * sum(_may_follow(*pair) for pair in pairs) > len(pairs)
+
+
+def _may_follow(before: str, after: str) -> bool:
+    """The same id, the next number, or numbers that begin anew."""
+    numbers = _NUMBER.fullmatch(before) and _NUMBER.fullmatch(after)
+    return before == after or bool(numbers and (int(after) == int(before) + 1 or int(after) <= 1))
+
+
+def _token_column(columns: Sequence[Iterable[str]]) -> int:
+    """The first column that does not hold ids; numbers right before tags are tokens."""
+    for index, (column, after) in enumerate(pairwise(columns[:-1])):
+        if not _are_ids(column) or _are_tags(after):
+            return index
+    return max(0, len(columns) - 2)
+
+
+def _columns(file: File) -> _Columns:
+    rows = _sample(file)
+    if not rows or len(rows[0]) < 2:
+        return _Columns(layers=0)
+    columns = list(zip(*rows, strict=True))
+    token = _token_column(columns)
+    layers = columns[token + 1 :]
+    if not _are_tags(layers[-1]):
+        found = 0
+    elif all(map(_are_tags, layers)) and not _begin_with_chunks(layers):
+        found = len(layers)
+    else:
+        found = 1
+    return _Columns(len(columns), token, found)
 
 
 def recognises(file: File) -> bool:
@@ -79,29 +151,46 @@ def recognises_nested(file: File) -> bool:
 
 
 def _recognised(file: File) -> int:
-    lines = file.head_lines
+    """How many layers of tags a file has; 0 where it is of another format."""
     if file.suffix in SUFFIXES:
-        return _layers(_sample(file)) if lines else 1
-    if file.suffix != ".txt":
-        return 0
-    # of a .txt file most lines must be columns: a plain text may hold a table
-    last = [line.rsplit("\t", 1)[1].strip() for line in lines if "\t" in line]
-    if 2 * sum(TAG.fullmatch(tag) is not None for tag in last) > len(lines):
-        return _layers(_sample(file))
+        return _columns(file).layers if _row_lines(file) else 1
+    if file.suffix == ".txt" and _is_no_plain_text(file):
+        return _columns(file).layers
     return 0
+
+
+def _is_no_plain_text(file: File) -> bool:
+    """Whether most lines end in a tag, as those of a table in a text do not."""
+    lines = _row_lines(file)
+    rows = [row for row in _sample(file) if len(row) > 1]
+    tags = [row[-1] for row in rows if TAG.fullmatch(row[-1])]
+    if 2 * len(tags) <= len(lines):
+        return False
+    if 2 * sum("\t" in line for line in lines) > len(lines):
+        return True
+    # where spaces stand between the columns, a list of names may look like them: `vitamin B-12`
+    starts = any(line.startswith(DOCUMENT_START) for line in file.head_lines)
+    return starts or ("O" in tags and any("-" in tag for tag in tags))
 
 
 # ---- reading ------------------------------------------------------------------------------------
 
 
+_NO_LABEL = "has no label: expected one after it, or `cner convert --label LABEL`"
+
+
 class _Sentence:
     """The rows of one sentence, checked as they come."""
 
-    def __init__(self, width: int, layers: int, file: File):
-        self.width, self.layers, self.file = width, layers, file
-        self.rows: list[list[str]] = []
+    def __init__(self, columns: _Columns, label: str, file: File):
+        self.columns, self.label, self.file = columns, label, file
+        self.rows: list[Row] = []
         self.lines: list[int] = []
         self.error: InputError | None = None
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.rows or self.error)
 
     def add(self, number: int, line: str | InputError) -> None:
         if self.error:
@@ -110,20 +199,31 @@ class _Sentence:
             self.error = line
             return
         row = split_columns(line)
-        reason = None
-        if len(row) != self.width or not all(row):
-            reason = f"{line!r:.80} has {sum(map(bool, row))} columns: expected {self.width}"
-        else:
-            unknown = [tag for tag in row[-self.layers :] if not TAG.fullmatch(tag)]
-            if unknown:
-                reason = (
-                    f"unknown tag {unknown[0]!r:.80}: expected O, or B-, I-, E-, S-, L- or U- "
-                    "and a label"
-                )
-        if reason:
-            self.error = InputError(reason, self.file.place, number)
+        problem = self.problem(row, line)
+        if problem:
+            self.error = InputError(problem, self.file.place, number)
         self.rows.append(row)
         self.lines.append(number)
+
+    def problem(self, row: Row, line: str) -> str | None:
+        """Why a line is no row of this file."""
+        width = self.columns.width
+        if len(row) != width or not all(row):
+            return f"{line!r:.80} has {sum(map(bool, row))} columns: expected {width}"
+        for tag in self._tags(row):
+            if not TAG.fullmatch(tag):
+                return (
+                    f"unknown tag {tag!r:.80}: expected O, or B-, I-, E-, S-, L- or U- and a label"
+                )
+            if tag != "O" and not self._label(tag):
+                return f"the tag {tag!r} {_NO_LABEL}"
+        return None
+
+    def _tags(self, row: Row) -> Row:
+        return row[-self.columns.layers :]
+
+    def _label(self, tag: str) -> str:
+        return tag[2:] or self.label
 
     def document(self, id: str, orphans: list[int]) -> Document | InputError:
         """The document; the line of each tag that continues nothing is added to `orphans`."""
@@ -132,21 +232,22 @@ class _Sentence:
         text, spans = "", []
         for row in self.rows:
             text += " " if text else ""
-            spans.append((len(text), len(text) + len(row[0])))
-            text += row[0]
+            token = row[self.columns.token]
+            spans.append((len(text), len(text) + len(token)))
+            text += token
         entities = [
             Entity(label, ((spans[first][0], spans[last][1]),))
-            for column in range(self.width - self.layers, self.width)
-            for label, first, last in self._mentions(column, orphans)
+            for tags in zip(*map(self._tags, self.rows), strict=True)
+            for label, first, last in self._mentions(tags, orphans)
         ]
         return Document(id, text, tuple(entities))
 
-    def _mentions(self, column: int, orphans: list[int]) -> list[tuple[str, int, int]]:
+    def _mentions(self, tags: Iterable[str], orphans: list[int]) -> list[tuple[str, int, int]]:
         """Label, first and last token of the mentions of one layer."""
         mentions: list[tuple[str, int, int]] = []
         open_label: str | None = None
-        for index, row in enumerate(self.rows):
-            kind, label = row[column][0], row[column][2:]
+        for index, tag in enumerate(tags):
+            kind, label = tag[0], self._label(tag)
             if kind == "O":
                 open_label = None
                 continue
@@ -160,21 +261,28 @@ class _Sentence:
         return mentions
 
 
-def _read(file: File, width: int, layers: int) -> Iterator[Document | InputError]:
-    count, sentence = 0, _Sentence(width, layers, file)
+def _read(file: File, columns: _Columns, label: str) -> Iterator[Document | InputError]:
+    _refuse(file, columns, label)
+    count, sentence = 0, _Sentence(columns, label, file)
     orphans: list[int] = []
+    passed: Counter[str] = Counter()
     try:
         for number, line in file.lines():
             if isinstance(line, str) and (_blank(line) or split_columns(line)[0] == DOCUMENT_START):
-                if sentence.rows or sentence.error:
+                if sentence.begun:
                     count += 1
                     yield sentence.document(f"{file.id}:{count}", orphans)
-                    sentence = _Sentence(width, layers, file)
+                    sentence = _Sentence(columns, label, file)
+            elif not sentence.begun and _is_comment(line, sentence):
+                passed["comment lines, passed over"] += 1
             else:
                 sentence.add(number, line)
-        if sentence.rows or sentence.error:
+        if sentence.begun:
             yield sentence.document(f"{file.id}:{count + 1}", orphans)
     finally:  # also when the caller stops early
+        if columns.token:
+            LOGGER.info("%s: the words are column %d, after ids", file.place, columns.token + 1)
+        log_repairs(passed, file.place)
         if orphans:
             LOGGER.warning(
                 "%s:%d: %d tags without a mention before them to continue (this line is the "
@@ -185,33 +293,56 @@ def _read(file: File, width: int, layers: int) -> Iterator[Document | InputError
             )
 
 
-def read(file: File) -> Iterator[Document | InputError]:
+def _is_comment(line: str | InputError, sentence: _Sentence) -> bool:
+    """Whether a line before a sentence is a comment: a word may begin with the same mark."""
+    if isinstance(line, InputError) or not line.startswith(COMMENT):
+        return False
+    return sentence.problem(split_columns(line), line) is not None
+
+
+def _refuse(file: File, columns: _Columns, label: str) -> None:
+    """Refuse the whole file where each of its sentences would fail, or would be misread."""
+    first = [row[columns.token] for row in _sample(file)]
+    if columns.width > 2 and "O" in first and _are_tags(first) and columns.layers == 1:
+        raise InputError(
+            "the first column is tags: expected the token there, and its tag in the last column",
+            file.place,
+        )
+    tags = {tag for row in _sample(file) for tag in row[-columns.layers :] if TAG.fullmatch(tag)}
+    plain = sorted(tag for tag in tags if len(tag) == 1 and tag != "O")
+    if plain and not label and not any("-" in tag for tag in tags):
+        raise InputError(f"the tag {plain[0]!r} {_NO_LABEL}", file.place)
+
+
+def read(file: File, label: str = "") -> Iterator[Document | InputError]:
     """A token and, in the last column, its tag.
 
     A line with another number of columns than most, or an unknown tag, makes its sentence an
-    `InputError`. A tag that continues nothing begins a mention; their number is logged once a
-    file.
+    `InputError`. A tag that continues nothing begins a mention. How many of those there are is
+    logged once a file, and so is the number of comments.
+
+    Parameters
+    ----------
+    label: that of mentions whose tags have none, such as a plain `B`.
 
     Raises
     ------
-    InputError: the file is missing.
+    InputError: the file is missing; or its tags have no labels, and there is no `label`.
     """
-    rows = _sample(file)
-    yield from _read(file, max(2, len(rows[0])) if rows else 2, 1)
+    yield from _read(file, replace(_columns(file), layers=1), label)
 
 
-def read_nested(file: File) -> Iterator[Document | InputError]:
+def read_nested(file: File, label: str = "") -> Iterator[Document | InputError]:
     """A token and one tag for each layer of nesting, the innermost first; otherwise as `read`.
 
     A mention that stands on two layers is one entity.
 
     Raises
     ------
-    InputError: the file is missing.
+    InputError: as `read` does.
     """
-    rows = _sample(file)
-    width = max(2, len(rows[0])) if rows else 2
-    yield from _read(file, width, width - 1)
+    columns = _columns(file)
+    yield from _read(file, replace(columns, layers=columns.width - columns.token - 1), label)
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -265,7 +396,7 @@ def _documents(
 def write(
     documents: Iterable[Document], file: TextIO, losses: ConversionLosses, words: str = "fine"
 ) -> None:
-    """Two columns, IOB2. Of mentions that overlap the longest is kept, of equal ones the first.
+    """Two columns, IOB2. Of mentions that overlap, the longest is kept, or else the first.
 
     Parameters
     ----------
@@ -289,7 +420,7 @@ def write_nested(
 ) -> None:
     """As many columns of tags as the corpus needs, the innermost mentions first.
 
-    The corpus is held in memory, since every line of the file has the same number of columns.
+    The corpus is held in memory, since the number of columns is known only at its end.
     """
     tables: list[tuple[list[str], list[list[str]]]] = []
     for _, rows in _documents(documents, words, losses):

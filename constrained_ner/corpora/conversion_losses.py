@@ -1,4 +1,4 @@
-"""What a file format cannot hold of the documents written: counted and named, never silent."""
+"""What is lost where documents are written, since the format cannot hold it: counted and named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class ConversionLosses:
         self.add(f"{kind}, left out", document, entity.describe(document.text))
 
     def counting(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents, counted on their way, with what was not read of their records."""
         for document in documents:
+            for what in document.unread:
+                self.add(what, document)
             self.documents += 1
             self.entities += len(document.entities)
             yield document

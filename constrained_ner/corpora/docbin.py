@@ -1,13 +1,14 @@
 """spaCy's `DocBin`, for `spacy train` (extra `spacy`); written only.
 
 All mentions are in the span group `sc`; those that do not overlap are `doc.ents`, too. Tokens are
-those of spaCy's English tokenizer, split further where a mention begins or ends inside one, so
-that no mention is lost.
+those of spaCy's English tokenizer, split further where a mention begins or ends inside one. The
+space after a token is no token, so that a mention that begins or ends with it is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,18 @@ from constrained_ner.errors import MissingExtraError
 SPAN_GROUP = "sc"
 
 
-def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -> None:
+def check_installed() -> None:
     """Raises `MissingExtraError` without spaCy."""
-    try:
-        import spacy
-        from spacy.tokens import DocBin
-        from spacy.util import filter_spans
-    except ImportError:
-        raise MissingExtraError("spaCy's DocBin", "spacy") from None
+    if find_spec("spacy") is None:
+        raise MissingExtraError("spaCy's DocBin", "spacy")
+
+
+def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -> None:
+    """A `DocBin` of all documents; it needs spaCy."""
+    import spacy
+    from spacy.tokens import DocBin
+    from spacy.util import filter_spans
+
     nlp = spacy.blank("en")
     nlp.max_length = 2**31 - 1
     store = DocBin(store_user_data=True)
@@ -35,8 +40,13 @@ def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -
         doc = nlp.make_doc(document.text)
         entities = losses.contiguous(document)
         _split(doc, {offset for entity in entities for offset in (entity.start, entity.end)})
-        found = (doc.char_span(e.start, e.end, label=e.label) for e in entities)
-        spans = [span for span in found if span is not None]
+        spans = []
+        for entity in entities:
+            span = doc.char_span(entity.start, entity.end, label=entity.label)
+            if span is None:
+                losses.drop("mentions that begin or end between two tokens", document, entity)
+            else:
+                spans.append(span)
         doc.spans[SPAN_GROUP] = spans
         doc.ents = filter_spans(spans)
         doc.user_data["id"] = document.id

@@ -39,7 +39,7 @@ def download(
     Parameters
     ----------
     size: in bytes.
-    progress: is told the number of bytes that are there.
+    progress: is called with the number of bytes that have come.
     wait: seconds before the second try; each further wait is twice as long.
 
     Raises

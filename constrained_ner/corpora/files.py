@@ -28,8 +28,8 @@ ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 
 _CANNOT_READ = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
-# Of a zip; RuntimeError: it needs a password, or a method that is unknown; ValueError: a name
-# cannot be decoded.
+# What a zip may raise as well: RuntimeError, where it needs a password or an unknown method;
+# ValueError, where a name cannot be decoded.
 _CANNOT_OPEN = (*_CANNOT_READ, RuntimeError, ValueError)
 
 
@@ -87,7 +87,7 @@ class File:
 
     Attributes
     ----------
-    name: its path below the folder or in the archive that was read; a file's own name.
+    name: its path below the folder or in the archive that is read; of a single file its own name.
     place: where it is, for messages.
     opener: opens it for reading.
     """
@@ -111,7 +111,7 @@ class File:
 
     @property
     def suffix(self) -> str:
-        """Of the format, in lower case: `.tsv` also of `a.tsv.gz`."""
+        """That of the format, in lower case: `.tsv` for `a.tsv.gz`, too."""
         return self._unpacked.suffix.lower()
 
     @property
@@ -199,7 +199,8 @@ class FileSet:
     Attributes
     ----------
     files: by name, sorted; hidden ones and links in archives are left out.
-    beside: the files of a single file's folder, where formats of several files find the others.
+    beside: where the path is one file, all files of its folder: a format of several files finds the
+        others there.
     """
 
     path: Path

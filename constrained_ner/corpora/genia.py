@@ -1,9 +1,9 @@
 """GENIA 3.02, the original XML: sentences with nested `<cons>` elements.
 
-Each sentence is a document `ARTICLE:N` (N from 1 in each article), in document order. The usual
-five labels are kept: `G#protein_*`, `G#DNA_*`, `G#RNA_*`, `G#cell_type` and `G#cell_line`. Other
-classes, composite ones such as `(AND G#x G#x)`, and elements without a class are passed over and
-counted.
+Each sentence is a document `ARTICLE:N` (N from 1 in each article), in the order of the file. The
+usual five labels are kept: `G#protein_*`, `G#DNA_*`, `G#RNA_*`, `G#cell_type` and `G#cell_line`.
+Other classes, composite ones such as `(AND G#x G#x)`, and elements without a class are passed over
+and counted.
 
 Source: Kim et al., GENIA corpus: a semantically annotated corpus for bio-textmining, 2003.
 """

@@ -1,20 +1,49 @@
 """JSON Lines: `{"id": ..., "text": ..., "entities": [{"label": ..., "fragments": [[s, e]]}]}`.
 
 Offsets are code points into `text`, half-open. `entities` may be missing, and so may `passages`,
-`[{"type": ..., "start": ..., "end": ...}]`; other keys are ignored.
+`[{"type": ..., "start": ..., "end": ...}]`.
+
+The entities of annotation tools are read, too: doccano's `labels` and `label`, `[[s, e, label]]`;
+Prodigy's and spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`; each of these forms under
+each of these keys. Other keys are counted (`Document.unread`), since no format keeps them. The
+records may also be the items of one JSON list.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import File
+from constrained_ner.corpora.files import LOGGER, File
+from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
+
+Record = Mapping[str, Any]
+
+# Where tools keep entities, and what they call the two offsets of one.
+_ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
+_OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
+_READ_KEYS = {"id", "text", "passages"}
+# What is read, and what only repeats the text at the offsets.
+_READ_ENTITY_KEYS = {"label", "fragments", "surface", "text", *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
+# Prodigy's `answer`, where the annotations are wrong or nobody has decided.
+_REJECTED = ("reject", "ignore")
+
+
+def recognises(file: File) -> bool:
+    if file.suffix in (".jsonl", ".ndjson"):
+        return True
+    first = next(iter(file.head_lines), "").strip()
+    if is_list(file):
+        return '"text"' in file.head
+    if file.suffix == ".json":  # one JSON object over many lines is something else
+        return first != "{"
+    return file.suffix == ".txt" and first.startswith("{") and '"text"' in first
 
 
 def entity_to_json(entity: Entity) -> dict[str, Any]:
@@ -59,17 +88,62 @@ def _fragment(value: object) -> tuple[int, int]:
 
 
 def entity_from_json(value: object) -> Entity:
-    """The entity that `entity_to_json` describes.
+    """The entity that `entity_to_json`, or one of the tools named above, describes.
 
     Raises
     ------
     InputError: a key is missing or of a wrong type.
     """
+    if isinstance(value, list) and len(value) == 3:
+        *fragment, label = value
+        return Entity(_string(label, "an entity's label"), (_fragment(fragment),))
     if not isinstance(value, dict):
-        raise InputError(f"an entity is {value!r:.80}: expected an object")
+        raise InputError(f"an entity is {value!r:.80}: expected an object, or [start, end, label]")
     label = _string(value.get("label"), "an entity's label")
+    for start, end in _OFFSET_KEYS:
+        if "fragments" not in value and start in value and end in value:
+            return Entity(label, (_fragment([value[start], value[end]]),))
     fragments = _list(value.get("fragments"), f"the key 'fragments' of an entity {label!r:.80}")
     return Entity(label, tuple(_fragment(fragment) for fragment in fragments))
+
+
+def _entity_key(record: Record) -> str:
+    """The key under which a record has its entities; `entities` where there are none.
+
+    Raises
+    ------
+    InputError: there are several.
+    """
+    found = [key for key in _ENTITY_KEYS if _holds_entities(record, key)]
+    if len(found) > 1:
+        raise InputError(f"there are entities under {' and '.join(map(repr, found))}: expected one")
+    return found[0] if found else "entities"
+
+
+def _holds_entities(record: Record, key: str) -> bool:
+    """Whether a value may be a list of entities: `label` may also be that of the whole text."""
+    value = record.get(key)
+    return isinstance(value, list) and any(isinstance(item, list | dict) for item in value)
+
+
+def _entity_keys(record: Record) -> set[str]:
+    """The keys that are known to be for entities, those with an empty list included."""
+    return {key for key in _ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
+
+
+def _keys_not_read(record: Record) -> list[str]:
+    read = _READ_KEYS | _entity_keys(record)
+    return [key for key in record if key not in read]
+
+
+def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:
+    """What else a record says, in the words in which `ConversionLosses` counts it."""
+    for key in _keys_not_read(record):
+        yield f"values of the key {key!r}"
+    for entity in entities:
+        for key in entity if isinstance(entity, dict) else ():
+            if key not in _READ_ENTITY_KEYS:
+                yield f"values of the entities' key {key!r}"
 
 
 def _passage(value: object) -> Passage:
@@ -94,34 +168,69 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
     """
     if not isinstance(obj, dict):
         raise InputError(f"the record is {obj!r:.80}: expected an object")
+    id = obj.get("id", default_id)
+    key = _entity_key(obj)
+    entities = _list(obj.get(key, []), f"the key {key!r}")
     return Document(
-        _string(obj.get("id", default_id), "the key 'id'"),
+        str(id) if type(id) is int else _string(id, "the key 'id'"),
         _string(obj.get("text"), "the key 'text'"),
-        tuple(
-            entity_from_json(entity)
-            for entity in _list(obj.get("entities", []), "the key 'entities'")
-        ),
+        tuple(entity_from_json(entity) for entity in entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
+        unread=tuple(_unread(obj, entities)),
     )
 
 
 def read(file: File) -> Iterator[Document | InputError]:
-    """One document for each line that is not blank; a missing id becomes `NAME:LINE`.
+    """One document for each record; one without an id is called `NAME:NUMBER`.
+
+    Records that Prodigy's user has rejected or ignored are left out; their number is logged. A
+    warning names lists that may be annotations where no record has any that are known.
 
     Raises
     ------
-    InputError: the file is missing.
+    InputError: the file is missing, or is a list that is not JSON.
     """
-    for number, line in file.lines():
-        if isinstance(line, InputError):
-            yield line
-        elif line.strip():
-            try:
-                yield document_from_json(json.loads(line), f"{file.id}:{number}")
-            except InputError as error:
-                yield InputError(error.reason, file.place, number)
-            except (ValueError, RecursionError) as error:
-                yield InputError(f"not JSON: {error}", file.place, number)
+    rejected = 0
+    annotated = False
+    lists: Counter[str] = Counter()
+    try:
+        for record in read_records(file):
+            if isinstance(record, InputError):
+                yield record
+            elif _is_rejected(record.value):
+                rejected += 1
+            else:
+                if isinstance(record.value, dict):
+                    annotated = annotated or bool(_entity_keys(record.value))
+                    lists.update(_unknown_lists(record.value))
+                yield _document(record)
+    finally:  # also when the caller stops early
+        if rejected:
+            LOGGER.warning("%s: %d rejected or ignored records, left out", file.place, rejected)
+        if lists and not annotated:
+            LOGGER.warning(
+                "%s: no record has entities, but some have lists that are not read, %s: expected "
+                "entities under one of %s",
+                file.place,
+                ", ".join(f"{key!r} ({count} times)" for key, count in lists.items()),
+                ", ".join(_ENTITY_KEYS),
+            )
+
+
+def _document(record: JsonRecord) -> Document | InputError:
+    try:
+        return document_from_json(record.value, f"{record.file.id}:{record.number}")
+    except InputError as error:
+        return record.error(error.reason)
+
+
+def _is_rejected(value: object) -> bool:
+    return isinstance(value, dict) and "spans" in value and value.get("answer") in _REJECTED
+
+
+def _unknown_lists(record: Record) -> list[str]:
+    """The keys of lists that are not read; they may be annotations of an unknown kind."""
+    return [key for key in _keys_not_read(record) if record[key] and type(record[key]) is list]
 
 
 def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:

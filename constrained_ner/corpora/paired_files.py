@@ -1,31 +1,32 @@
-"""Corpora in two files: texts, one a line, and beside them rows of mentions, by the texts' ids."""
+"""Corpora in two files: one has a text a line, the other a mention a line, with its text's id."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, checked, log_repairs
 from constrained_ner.corpora.files import LOGGER, File
+from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 Row = TypeVar("Row")
-# From a row to label, start, end and surface in one text.
+# Gives the label, start, end and surface of a row in one text.
 Place = Callable[[Row], tuple[str, int, int, str]]
 
 
 @dataclass(frozen=True)
 class PairedFiles(Generic[Row]):
-    """How the lines of the two files are made.
+    """How the lines of the two files are to be read.
 
     Attributes
     ----------
-    text: from a line of texts to a document without entities, and to what places a row in it.
-        Raises `ValueError`, as `row` does, for any other line.
-    row: from a line of mentions to the text's id and what the line says.
+    text: makes of a line of the texts a document without entities, and a function that says where
+        in it a row's mention is. Raises `ValueError` if it is no such line, as `row` does.
+    row: makes of a line of the mentions the id of its text, and what else the line says.
     text_expected, row_expected: what such a line looks like, for messages.
     """
 
@@ -41,25 +42,23 @@ class PairedFiles(Generic[Row]):
         place = mentions.place if mentions else ""
         rows = self._rows(mentions) if mentions else {}
         repairs: Counter[str] = Counter()
-        for number, line in texts.lines():
-            if isinstance(line, InputError):
-                yield line
-            elif line.strip():
-                try:
-                    document, placed = self.text(line)
-                except ValueError:
-                    reason = f"{line!r:.80}: expected {self.text_expected}"
-                    yield InputError(reason, texts.place, number)
-                    continue
-                annotations = []
-                for row_number, row in rows.pop(document.id, []):
-                    label, start, end, surface = placed(row)
-                    annotations.append(
-                        Annotation(place, row_number, label, ((start, end),), surface)
-                    )
-                entities = entities_of(annotations, document.text, repairs)
-                yield replace(document, entities=tuple(entities))
-        log_repairs(repairs, place)
+        try:
+            for number, line in texts.lines():
+                if isinstance(line, InputError):
+                    yield line
+                elif line.strip():
+                    try:
+                        document, placed = self.text(line)
+                    except ValueError:
+                        reason = f"{line!r:.80}: expected {self.text_expected}"
+                        yield InputError(reason, texts.place, number)
+                        continue
+                    annotations = _annotations(rows.pop(document.id, []), placed, place)
+                    # each such layout is that of one corpus: it is known what its offsets count
+                    entities = checked(annotations, StandoffText(document.text), repairs)
+                    yield replace(document, entities=tuple(entities))
+        finally:  # also when the caller stops early
+            log_repairs(repairs, place)
         for id, left in rows.items():
             LOGGER.warning("%s:%d: skipped: there is no text %s", place, left[0][0], id)
 
@@ -80,3 +79,14 @@ class PairedFiles(Generic[Row]):
                 else:
                     rows.setdefault(id, []).append((number, row))
         return rows
+
+
+def _annotations(
+    rows: Iterable[tuple[int, Row]], placed: Place[Row], place: str
+) -> list[Annotation]:
+    """Those of one text."""
+    found = []
+    for number, row in rows:
+        label, start, end, surface = placed(row)
+        found.append(Annotation(place, number, label, ((start, end),), surface))
+    return found

@@ -1,43 +1,105 @@
 """Between a document's text and the passages in which some formats keep it.
 
-Formats with passages give each one's offset in the document, and leave a gap between two of them:
-one character, as a rule. It is read as a line break, which is what it stands for.
+Formats with passages give the offset of each one in the document, and leave a gap between two of
+them, which is one character as a rule. It is read as a line break, which is what it stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
+from constrained_ner.corpora.annotations import Annotation, best_reading, checked
 from constrained_ner.corpora.conversion_losses import ConversionLosses
+from constrained_ner.corpora.offsets import CHARACTERS, OffsetReading, StandoffText, readings_of
 from constrained_ner.documents import Document, Passage
 from constrained_ner.errors import InputError
 
 GAP = "\n"
 GAP_LIMIT = 100_000  # characters; a wrong offset must not make a text of gigabytes
 
+Piece = tuple[int, str]  # an offset in the document, and the text that begins there
 
-def lay_out(pieces: Iterable[tuple[int, str]]) -> str:
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def lay_out(pieces: Iterable[Piece], reading: OffsetReading = CHARACTERS) -> StandoffText:
     """The text that has each piece at its offset, and line breaks between them.
 
     Raises
     ------
     InputError: pieces overlap, or leave a gap of more than `GAP_LIMIT` characters.
     """
-    text = ""
+    text, end = "", 0
     for offset, piece in sorted(pieces):
         if not piece:
             continue
-        if offset < len(text):
+        if offset < end:
             raise InputError(
-                f"a passage at offset {offset} begins before the end of another one, {len(text)}"
+                f"a passage at offset {offset} begins before the end of another one, {end}"
             )
-        if offset - len(text) > GAP_LIMIT:
+        if offset - end > GAP_LIMIT:
             raise InputError(
-                f"there are {offset - len(text)} characters without text before the passage at "
+                f"there are {offset - end} characters without text before the passage at "
                 f"offset {offset}: expected {GAP_LIMIT} at most"
             )
-        text += GAP * (offset - len(text)) + piece
-    return text
+        text += GAP * (offset - end) + piece
+        end = offset + reading.length(piece)
+    return StandoffText(text, reading)
+
+
+def _layouts(pieces: Sequence[Piece]) -> Iterator[StandoffText]:
+    """The texts under all readings of the offsets that leave no two pieces overlapping.
+
+    Raises
+    ------
+    InputError: there is none; the reason is that of plain characters.
+    """
+    failure: InputError | None = None
+    possible = False
+    for reading in readings_of("".join(text for _, text in pieces)):
+        if reading.line_break == 2:  # then the line breaks of the gaps would count two as well
+            continue
+        try:
+            text = lay_out(pieces, reading)
+        except InputError as error:
+            failure = failure or error
+        else:
+            possible = True
+            yield text
+    if failure and not possible:
+        raise failure
+
+
+def document_of(
+    id: str,
+    passages: Sequence[tuple[str, Sequence[Piece]]],
+    annotations: Sequence[Annotation],
+    place: str,
+    repairs: Counter[str],
+) -> Document:
+    """The document of passages and of annotations with offsets into it.
+
+    Parameters
+    ----------
+    passages: type and pieces of each one; without a type it is text and no `Passage`.
+    place, repairs: see `best_reading`.
+
+    Raises
+    ------
+    InputError: passages overlap, or are too far from one another.
+    """
+    pieces = [piece for _, parts in passages for piece in parts if piece[1]]
+    text = best_reading(annotations, _layouts(pieces), place, repairs)
+    typed = []
+    for type, parts in passages:
+        spans = [(text.index(offset), len(piece)) for offset, piece in parts if piece]
+        if type and spans:
+            end = max(start + length for start, length in spans)
+            typed.append(Passage(type, min(spans)[0], end))
+    typed.sort(key=lambda passage: passage.start)
+    return Document(id, text.text, tuple(checked(annotations, text, repairs)), tuple(typed))
 
 
 def title_and_abstract(title: str, abstract: str) -> tuple[str, tuple[Passage, ...]]:
@@ -46,11 +108,17 @@ def title_and_abstract(title: str, abstract: str) -> tuple[str, tuple[Passage, .
     passages = [Passage("title", 0, len(title))] if title else []
     if abstract:
         passages.append(Passage("abstract", start, start + len(abstract)))
-    return lay_out([(0, title), (start, abstract)]), tuple(passages)
+    return lay_out([(0, title), (start, abstract)]).text, tuple(passages)
+
+
+# ---- writing ------------------------------------------------------------------------------------
 
 
 def cover(document: Document, losses: ConversionLosses) -> list[Passage]:
-    """Passages that hold the whole text, but for the gaps; those without a type have none."""
+    """Passages that hold the whole text but the gaps.
+
+    Text that lies in none of the document's passages gets one without a type.
+    """
     found: list[Passage] = []
 
     def add_between(start: int, end: int) -> None:

@@ -55,10 +55,10 @@ class SplitAsRead:
     Attributes
     ----------
     origin: the file, folder or archive that it comes from, below the path that was given.
-    files: the names of those on disk; the path that was given is the empty name.
-    family: the folder and the format, which the other splits of the same copy share.
-    cut: how it was cut out of the whole corpus, as in `PublishedCorpus`; None: it is one of the
-        copy's own.
+    files: the names of the files on disk that it was read from; an empty name is the given path.
+    family: its folder and its format; the three splits of one copy have the same.
+    cut: how it was cut out of the whole corpus, as in `PublishedCorpus`; None where the copy comes
+        in splits.
     remarks: what was left out in reading. `log`: what the reader logged.
     """
 
@@ -113,11 +113,13 @@ def prepare(corpus: PublishedCorpus, path: Path, folder: Path, seed: int = SEED)
 
     Raises
     ------
-    InputError: the path cannot be read, a split is missing, or `folder` lies in `path`.
+    InputError: the path cannot be read, a split is missing, most mentions are of other labels
+        than the corpus has, or `folder` lies in `path`.
     """
     if folder.resolve().is_relative_to(path.resolve()):
         raise InputError(f"lies in {path}, which is read: expected another folder", folder)
     splits = _chosen(corpus, path, list(_candidates(corpus, path, seed)))
+    _check_labels(corpus, splits, path)
     for record in dict.fromkeys(record for split in splits for record in split.log):
         LOGGER.handle(record)
     drawn = any(split.cut == "random" for split in splits)
@@ -144,7 +146,7 @@ def fetch(
 
     Parameters
     ----------
-    progress: is told, of a file, the number of bytes that are there.
+    progress: is called with a file and the number of its bytes that have come.
 
     Raises
     ------
@@ -176,7 +178,7 @@ def _named(parts: Sequence[str]) -> tuple[str | None, int]:
 
 
 def _file_sets(path: Path) -> Iterator[tuple[str, FileSet]]:
-    """What `path` holds: its loose files, and each archive of a folder with its name."""
+    """The loose files of `path`, under an empty name, and each archive in it under its own."""
     with opened(path) as file_set:
         archives = [name for name in file_set.files if path.is_dir() and is_archive(name)]
         loose = {name: file for name, file in file_set.files.items() if name not in archives}
@@ -235,7 +237,7 @@ def _candidates(corpus: PublishedCorpus, path: Path, seed: int) -> Iterator[Spli
 
 
 def _by_format(file_set: FileSet, files: _Group) -> Iterator[tuple[str, _Group]]:
-    """The files that belong together, with their format; those without annotations are not."""
+    """Files that are read together, with their format; those without annotations are left out."""
     whole = FileSet(
         file_set.path, {name: file for name, (file, _) in files.items()}, file_set.beside
     )
@@ -265,7 +267,7 @@ def _dev_ids(groups: Mapping[tuple[str | None, str], _Group]) -> dict[str, str]:
 
 
 def _dev_cut_out(train: SplitAsRead, dev_ids: Mapping[str, str]) -> Iterator[SplitAsRead]:
-    """A training split that holds the dev split, as two."""
+    """The train and the dev split out of a training split that holds both."""
     dev = [record for record in train.documents if record.id in dev_ids]
     if not dev:
         yield train
@@ -297,7 +299,7 @@ def _cut(corpus: PublishedCorpus, whole: SplitAsRead, seed: int) -> Iterator[Spl
 
 
 def _draw(id: str, seed: int) -> bytes:
-    """A number for a document that no version of Python, platform, or folder changes."""
+    """What a document is ordered by: no version of Python, platform or folder changes it."""
     return hashlib.sha256(f"{seed}/{PurePosixPath(id).name}".encode(errors="replace")).digest()
 
 
@@ -367,7 +369,7 @@ def _held_back() -> Iterator[list[logging.LogRecord]]:
 
 
 def _read(corpus: PublishedCorpus, file_set: FileSet, split: SplitAsRead) -> SplitAsRead:
-    """The split with its records: the paper's labels, and sentences where the corpus has posts."""
+    """The split with its records: their labels are the paper's, and posts are cut into lines."""
     merged = {old: new for new, olds in corpus.merged.items() for old in olds}
     records: list[Document | InputError] = []
     dropped: Counter[str] = Counter()
@@ -423,6 +425,19 @@ def _lines(document: Document, dropped: Counter[str]) -> Iterator[Document]:
 
 
 # ---- checking and reporting ---------------------------------------------------------------------
+
+
+def _check_labels(corpus: PublishedCorpus, splits: Sequence[SplitAsRead], path: Path) -> None:
+    """Refuse another corpus: a few mentions of other labels are reported, most are an error."""
+    labels = sum((split.mentions for split in splits), Counter[str]())
+    known = sum(labels[label] for label in corpus.labels)
+    if 2 * known < labels.total() or not labels:
+        found = ", ".join(f"{label} ({count})" for label, count in labels.most_common(5)) or "none"
+        raise InputError(
+            f"does not look like {corpus.name}: expected mentions of the labels "
+            f"{', '.join(corpus.labels)}; found: {found}",
+            path,
+        )
 
 
 def _differences(corpus: PublishedCorpus, splits: Sequence[SplitAsRead]) -> Iterator[str]:

@@ -100,8 +100,9 @@ class _Record:
 def read(file: File) -> Iterator[Document | InputError]:
     """A document for each record; passages are `title` and `abstract`.
 
-    A row that is malformed, lies outside the text or does not match its surface is logged and
-    skipped; a record without `|t|` or `|a|` line, or with two of one kind, is an `InputError`.
+    A row that is malformed, lies outside the text or has another surface than the text there is
+    logged and skipped. A record that does not begin with a line `|t|` or `|a|`, or has two of one
+    kind, is an `InputError`.
 
     Raises
     ------
@@ -131,9 +132,10 @@ def read(file: File) -> Iterator[Document | InputError]:
 
 
 def _split(document: Document) -> int:
-    """Where the title ends: after the first passage, else at the first line break.
+    """Where the title ends: after the first passage, or at the first line break.
 
-    The character there is not written, so it has to be white space; else all is title.
+    The character there is not written. So it has to be white space; where it is none, the whole
+    text is the title.
     """
     first = document.passages[0] if document.passages else None
     for end in (first.end if first and first.start == 0 else -1, document.text.find(GAP)):

@@ -22,6 +22,12 @@ def text_of(data: bytes, place: str) -> str:
     return text
 
 
+def text_and_mark(file: File) -> tuple[str, bool]:
+    """As `text_of`, and whether a byte order mark stood before the text."""
+    data = file.read()
+    return text_of(data, file.place), data.startswith(BOM.encode())
+
+
 def read(file: File) -> Iterator[Document | InputError]:
     r"""One document, its id the file's name; `\r\n` stays, a byte order mark is dropped.
 

@@ -1,7 +1,8 @@
 """XML, read as a stream of subtrees with line numbers.
 
-The parser is Python's own expat, which opens no other file: an external DTD is never fetched, and
-a document that declares entities of its own, or uses one that no DTD declares here, is an error.
+The parser is Python's own expat, which opens no other file: an external DTD is never fetched. A
+file that declares entities of its own is an error, and so is one that uses an entity which is
+declared nowhere.
 """
 
 from __future__ import annotations

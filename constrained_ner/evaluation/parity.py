@@ -1,7 +1,7 @@
-"""The counts of other projects' evaluation scripts, distortions included, for comparability.
+"""The counts of other projects' evaluation scripts, with all that these scripts distort.
 
-Each begins from our entities, not from a model's raw answer. What each distorts is told in
-`docs/evaluation.md`.
+They are for comparison with published figures. Each begins from our entities, not from a model's
+raw answer. `docs/evaluation.md` says what each of them distorts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from operator import attrgetter
 
 from constrained_ner.documents import Entity
 from constrained_ner.evaluation.counts import Counts, Metric
@@ -31,8 +30,8 @@ def _normalised(answer: str) -> str:
 def uniner(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> Counts:
     """UniversalNER's `src/eval/evaluate.py`: for each label, a JSON list of surfaces.
 
-    Surfaces are normalised and count once. The script reads a list up to its first `]`; where
-    that stands in a surface, the cut list is no JSON, and the whole list counts as empty.
+    Surfaces are normalised, and each counts once. The script reads a list up to its first `]`.
+    Where that one stands in a surface, what was read is no JSON, and the list counts as empty.
     """
     return _agreement(_lists(text, gold), _lists(text, predicted))
 
@@ -45,7 +44,7 @@ def _lists(text: str, entities: Sequence[Entity]) -> set[object]:
 def instructuie(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> Counts:
     """InstructUIE's `EvaluatorNER`: `label: surface; label: surface`, or `None`, as sets of items.
 
-    An agreed `None` is a hit, and a surface with a semicolon is two items.
+    `None` on both sides is a hit, and a surface with a semicolon is two items.
     """
     return _agreement(_items(text, gold), _items(text, predicted))
 
@@ -64,27 +63,28 @@ def _tidied(answer: str) -> str:
 
 
 def gner(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> Counts:
-    """GNER's `evaluate.py`: (words, label) read back from flat BIO tags, normalised, each once.
+    """GNER's `evaluate.py`: (words, label) pairs, read back from flat BIO tags and normalised.
 
-    GNER reports the mean of its data sets' F1.
+    Each pair counts once. GNER reports the mean of its data sets' F1.
     """
     return _agreement(_chunks(text, gold), _chunks(text, predicted))
 
 
 def _chunks(text: str, entities: Sequence[Entity]) -> set[object]:
-    """What flat BIO tags over words, which are runs of non-space, hold of the entities.
+    """What is left of the entities in flat BIO tags, one for each word (run of non-space).
 
-    An entity is tagged from the word with its first character to the word with its last. Of those
-    that overlap the longest in words is tagged, then the first, then the first label.
+    An entity is tagged from the word with its first character to the word with its last one. Of
+    entities that share a word one can be tagged: the longest in words, then the first, then that
+    with the first label. GNER has no rule for them, since its data are flat.
     """
     words = [match.span() for match in re.finditer(r"\S+", text)]
-    runs: list[tuple[list[int], str]] = []
-    for entity in sorted(entities, key=attrgetter("key")):
-        run = [i for i, (s, e) in enumerate(words) if s < entity.end and entity.start < e]
-        runs.append((run, entity.label))
+    runs = [
+        ([i for i, (s, e) in enumerate(words) if s < entity.end and entity.start < e], entity.label)
+        for entity in entities
+    ]
     taken: set[int] = set()
     chunks: set[object] = set()
-    for run, label in sorted(runs, key=lambda x: (-len(x[0]), x[0])):
+    for run, label in sorted(runs, key=lambda tagged: (-len(tagged[0]), *tagged)):
         if run and taken.isdisjoint(run):
             taken.update(run)
             surface = " ".join(text[slice(*words[i])] for i in run)

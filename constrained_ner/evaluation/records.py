@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora import read
-from constrained_ner.corpora.jsonl import document_from_json, document_to_json
+from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import Options, ProblemKind
@@ -69,14 +69,34 @@ class Record:
     Attributes
     ----------
     document: None where the prediction failed, which `error` then explains.
-    health, setting: None where the record does not come from `cner predict`.
+    prediction: as `cner predict` wrote it; None of a document of any other source.
     """
 
     id: str
     document: Document | None
     error: str | None = None
-    health: Health | None = None
-    setting: Setting | None = None
+    prediction: Prediction | None = None
+
+    @property
+    def health(self) -> Health | None:
+        if self.prediction is None:
+            return None
+        replies = self.prediction.replies
+        return Health(
+            len(replies),
+            sum(reply.parses for reply in replies),
+            sum(not reply.ended for reply in replies),
+            sum(reply.forced for reply in replies),
+            sum(reply.tokens for reply in replies),
+            Counter(str(problem.kind) for reply in replies for problem in reply.problems),
+        )
+
+    @property
+    def setting(self) -> Setting | None:
+        if self.prediction is None:
+            return None
+        format = self.prediction.format
+        return Setting(format.name, self.prediction.level, format.options)
 
 
 def read_predictions(
@@ -88,46 +108,24 @@ def read_predictions(
     ------
     InputError: as `corpora.read` does.
     """
-    for record, _ in read_records(path, input_format):
-        yield record
-
-
-# A record, and what its file says of it.
-Paired = tuple[Record | InputError, Mapping[str, Any]]
-
-
-def read_records(path: str | Path, input_format: str | None = None) -> Iterator[Paired]:
-    """The same, each beside what the file says of it; for a corpus, what `cner predict` would say.
-
-    Raises
-    ------
-    InputError: as `corpora.read` does.
-    """
     path = Path(path)
     if not _is_prediction_file(path, input_format):
         for document in read(path, input_format):
             if isinstance(document, InputError):
-                yield document, _error(document)
+                yield document
             else:
-                yield Record(document.id, document), document_to_json(document)
+                yield Record(document.id, document)
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
-                    value = json.loads(line)
-                    yield _record(value), value
+                    yield _record(json.loads(line))
             except CnerError as error:
                 reason = error.reason if isinstance(error, InputError) else str(error)
-                wrong = InputError(reason, path, number)
-                yield wrong, _error(wrong)
+                yield InputError(reason, path, number)
             except (ValueError, RecursionError) as error:
-                wrong = InputError(f"not JSON: {error}", path, number)
-                yield wrong, _error(wrong)
-
-
-def _error(error: InputError) -> dict[str, Any]:
-    return {"id": "", "error": str(error)}
+                yield InputError(f"not JSON: {error}", path, number)
 
 
 def _is_prediction_file(path: Path, input_format: str | None) -> bool:
@@ -165,20 +163,4 @@ def record_of(prediction: Prediction) -> Record:
     document = Document(
         prediction.id, prediction.text, prediction.entities, passages=prediction.passages
     )
-    replies = prediction.replies
-    health = Health(
-        len(replies),
-        sum(reply.parses for reply in replies),
-        sum(not reply.ended for reply in replies),
-        sum(reply.forced for reply in replies),
-        sum(reply.tokens for reply in replies),
-        Counter(str(problem.kind) for reply in replies for problem in reply.problems),
-    )
-    format = prediction.format
-    return Record(
-        prediction.id,
-        document,
-        None,
-        health,
-        Setting(format.name, prediction.level, format.options),
-    )
+    return Record(prediction.id, document, None, prediction)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from constrained_ner.errors import InputError
@@ -11,7 +11,6 @@ from constrained_ner.evaluation import (
     METRICS,
     PARITY,
     Counts,
-    Difference,
     Metric,
     Scores,
     average,
@@ -26,7 +25,7 @@ from constrained_ner.evaluation import (
 from constrained_ner.evaluation.coverage import Ceiling, ceiling
 from constrained_ner.evaluation.pairing import DataSet
 from constrained_ner.evaluation.records import Health, Setting
-from constrained_ner.evaluation.resampling import Interval
+from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
 
 BREAKDOWNS = ("label", "nested", "discontinuous", "document")
 
@@ -43,15 +42,43 @@ class Score:
 
     scores: Scores
     counts: Counts | None = None
-    intervals: tuple[Interval, Interval, Interval] | None = None
+    intervals: Intervals | None = None
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = self.scores._asdict()
         if self.counts is not None:
             found |= asdict(self.counts)
         if self.intervals is not None:
-            found["intervals"] = dict(zip(Scores._fields, self.intervals, strict=True))
+            found["intervals"] = self.intervals._asdict()
         return found
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Score:
+        """Read what `to_json` gives; other keys are ignored."""
+        counts = [value[field.name] for field in fields(Counts) if field.name in value]
+        ends = value.get("intervals")
+        return cls(
+            Scores(*(value[name] for name in Scores._fields)),
+            Counts(*counts) if counts else None,
+            None if ends is None else Intervals(*(_ends(ends[name]) for name in Scores._fields)),
+        )
+
+
+def _ends(interval: Sequence[float]) -> tuple[float, float]:
+    low, high = interval
+    return low, high
+
+
+def differences_to_json(differences: Differences) -> dict[str, Any]:
+    return {name: asdict(each) for name, each in differences._asdict().items()}
+
+
+def differences_from_json(value: Mapping[str, Any]) -> Differences:
+    """Read what `differences_to_json` gives."""
+    read = (value[name] for name in Differences._fields)
+    return Differences(
+        *(Difference(each["difference"], _ends(each["interval"]), each["p"]) for each in read)
+    )
 
 
 Rows = tuple[tuple[str, Score], ...]
@@ -128,11 +155,7 @@ def evaluate(
 
     def against_plain(name: str, metric: Metric) -> Rows:
         simple, complex = score(plain), score(metric)
-        differences = (
-            None if a is None or b is None else a - b
-            for a, b in zip(simple.scores, complex.scores, strict=True)
-        )
-        return ("plain", simple), (name, complex), ("delta", Score(Scores(*differences)))
+        return ("plain", simple), (name, complex), ("delta", Score(delta(simple, complex)))
 
     def per_document() -> Rows:
         counts = [strict(*each) for each in pairs]
@@ -155,6 +178,21 @@ def evaluate(
         {name: breakdowns[name]() for name in by},
         _health(data),
         _ceiling(data, labels, format),
+    )
+
+
+def delta(simple: Score, complex: Score) -> Scores:
+    """By how much plain entities score above nested, or discontinuous, ones.
+
+    None if the gold has no entities of one kind: then there is no score of that kind to compare.
+    """
+    if not (simple.counts and simple.counts.gold and complex.counts and complex.counts.gold):
+        return Scores(None, None, None)
+    return Scores(
+        *(
+            None if a is None or b is None else a - b
+            for a, b in zip(simple.scores, complex.scores, strict=True)
+        )
     )
 
 
@@ -193,15 +231,13 @@ class Comparison:
 
     first: Scores
     second: Scores
-    differences: tuple[Difference, Difference, Difference] | None
+    differences: Differences | None
 
     def to_json(self) -> dict[str, Any]:
-        found = self.differences
         return {
             "first": self.first._asdict(),
             "second": self.second._asdict(),
-            "differences": found
-            and {name: asdict(d) for name, d in zip(Scores._fields, found, strict=True)},
+            "differences": self.differences and differences_to_json(self.differences),
         }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,25 @@ class Difference:
     p: float
 
 
+class Intervals(NamedTuple):
+    """The intervals of the three scores."""
+
+    precision: Interval
+    recall: Interval
+    f1: Interval
+
+
+class Differences(NamedTuple):
+    """The differences of the three scores."""
+
+    precision: Difference
+    recall: Difference
+    f1: Difference
+
+
 def intervals(
     counts: Sequence[Counts], *, resamples: int = 10_000, seed: int = 0
-) -> tuple[Interval, Interval, Interval] | None:
+) -> Intervals | None:
     """95 % percentile intervals of precision, recall and F1 (Efron and Tibshirani 1993, ch. 13).
 
     Parameters
@@ -56,12 +73,14 @@ def intervals(
     if not drawn:
         return None
     precision, recall, f1 = (_interval(column) for column in np.concatenate(drawn).T)
-    return None if precision is None or recall is None or f1 is None else (precision, recall, f1)
+    if precision is None or recall is None or f1 is None:
+        return None
+    return Intervals(precision, recall, f1)
 
 
 def paired_test(
     first: Sequence[Counts], second: Sequence[Counts], *, resamples: int = 10_000, seed: int = 0
-) -> tuple[Difference, Difference, Difference] | None:
+) -> Differences | None:
     """Whether the second of two systems differs from the first, in precision, recall and F1.
 
     The interval is that of the paired bootstrap: both systems are scored on the same resampled
@@ -104,7 +123,7 @@ def paired_test(
         found.append(
             Difference(float(observed[i]), interval, float((1 + reached[i]) / (1 + resamples)))
         )
-    return found[0], found[1], found[2]
+    return Differences(*found)
 
 
 def _kinds(*systems: Sequence[Counts]) -> tuple[Array, NDArray[np.int64]]:

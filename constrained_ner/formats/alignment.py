@@ -6,15 +6,17 @@ where the one before it does comes after it if it ends earlier, or ends there an
 label; so the answer for a document, which is in text order, is aligned in text order. A surface
 that stands nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence, or
 a fragment, that begins or ends inside a word counts only where there is neither one piece nor
-fragments at word boundaries: what a mask makes of whole words is read as whole words. And what a
-mask makes of so many fragments is read as no more, where it can be.
+fragments at word boundaries: a mask writes whole words, and they are read as whole words. In the
+same way a surface is read as no more fragments than the mask allows, where it can be.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +27,16 @@ from constrained_ner.words import Span, boundaries_of
 Fragments = tuple[Span, ...]
 
 # Bounds on the search for fragments. The first is far above any annotated mention we know of (three
-# fragments in the published corpora). The second, occurrences of a surface's parts times fragments,
-# is searched in a second; three times what a mask makes of the longest text that it makes some of.
+# fragments in the published corpora). The second is on the occurrences of a surface's parts times
+# fragments: so many are searched in a second. It is three times what comes from the longest text
+# that has a mask with fragments.
 MAX_FRAGMENTS = 8
 MAX_SEARCHED = 20_000_000
 # Surfaces whose places are remembered: models repeat themselves.
 REMEMBERED = 32
 
-# Of several alignments the one that ends first counts, and of those the one of fewest fragments:
-# both in one number.
+# Of several alignments the one that ends first counts, and of those the one with the fewest
+# fragments. One number holds both: the end times ENDING, plus the fragments.
 ENDING = 1 << 24
 NEVER = np.iinfo(np.int64).max >> 1
 
@@ -46,11 +49,32 @@ def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
         at = text.find(surface, at + 1)
 
 
+def most_mentions(surface: str, text: str, fragments: int = 1) -> int:
+    """The most entities of one label that can have a surface.
+
+    Of one piece: as many as the text has of it. Of several fragments, no more than the ways to find
+    the surface's words (it is split at single spaces) one after another, times the ways to join
+    them to fragments.
+    """
+    if fragments == 1:
+        return sum(1 for _ in occurrences(surface, text))
+    words = surface.split(" ")
+    # Where the words so far may end, and how many ways there are to end no later.
+    ends, ways = [0], [0, 1]
+    for word in filter(None, words):  # between two spaces there is none
+        starts = [start for start, _ in occurrences(word, text)]
+        here = [ways[bisect_right(ends, start)] for start in starts]
+        ends = [start + len(word) for start in starts]
+        ways = [0, *accumulate(here)]
+    cuts = len(words) - 1
+    return ways[-1] * sum(comb(cuts, k) for k in range(fragments))
+
+
 class _Candidates:
     """The places of one surface, and which of them a label has not taken yet.
 
-    Of places of one piece each, which are in order, the next free one is found at once: an answer
-    that says the same surface thousands of times would else be read in quadratic time.
+    Where all places are of one piece the next free one is found at once. Otherwise an answer that
+    says the same surface thousands of times would be read in quadratic time.
 
     Attributes
     ----------
@@ -62,8 +86,8 @@ class _Candidates:
         self.places = places
         single = all(len(fragments) == 1 for fragments in places)
         self.starts = [fragments[0][0] for fragments in places] if single else None
-        # By label, for each place the next one, or the one before, that may be free; itself where
-        # it is. One more at each end stands for none.
+        # By label, a link from each place to the next one, or the one before, that may be free: to
+        # itself where it may be. A link beyond the last place says that there is none.
         self._after: dict[str, list[int]] = {}
         self._before: dict[str, list[int]] = {}
 
@@ -106,8 +130,8 @@ class Aligner:
 
     Parameters
     ----------
-    most: the most fragments, and `boundaries`: where they may begin and end, `word` or
-        `character`, of what a mask lets through. Such places come before others.
+    most, boundaries: the most fragments that the mask lets through, and where they may begin and
+        end, `word` or `character`. Places that it lets through come before others.
     """
 
     def __init__(self, text: str, most: int = MAX_FRAGMENTS, boundaries: str = "word"):

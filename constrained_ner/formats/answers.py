@@ -45,9 +45,9 @@ class Decoded:
 
     Attributes
     ----------
-    places: where the answer says so, of each entity that was read strictly: from the end of the
-        item before it to the end of its own, its tags, its pair of markers; of a multi_brat line
-        whose surface decides, label and surface.
+    places: where in the answer each entity stands, if that was read strictly. An item begins where
+        the one before it ends; of tags it is the pair of markers, of BIO the run of tags, and of a
+        multi_brat line whose surface decides label and surface.
     """
 
     entities: tuple[Entity, ...]
@@ -84,11 +84,11 @@ class Reader:
         self.problems.append(Problem(kind, detail if len(detail) <= 120 else detail[:117] + "..."))
 
     def add(self, label: str, fragments: Sequence[Span], places: Places = ()) -> bool:
-        """An entity by its offsets; False, with a problem, where they cannot be.
+        """Add an entity; False, with a problem, where its offsets cannot be or it is there already.
 
         Parameters
         ----------
-        places: where the answer says so.
+        places: where in the answer it stands.
         """
         merged = list(fragments)
         last = 0
@@ -110,7 +110,7 @@ class Reader:
 
 
 def offset(digits: str) -> int:
-    """An offset as written. Python refuses to read very many digits: they are as far out."""
+    """An offset as written. Python reads no number of thousands of digits; none is in a text."""
     return int(digits) if len(digits) < 19 else sys.maxsize
 
 
@@ -119,8 +119,8 @@ class Item(dict[str, str]):
 
     Attributes
     ----------
-    span: in the answer, what separates it from the item before it included.
-    spans: of each of the tokens.
+    span: where it stands in the answer, with what separates it from the item before it.
+    spans: where each of its tokens stands.
     """
 
     def __init__(self, tokens: Sequence[Token], after: int | None):

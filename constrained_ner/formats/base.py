@@ -10,13 +10,14 @@ from copy import deepcopy
 from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, paper_order, text_order
 from constrained_ner.errors import GrammarError, InexpressibleError, LabelError
 from constrained_ner.formats.answers import Decoded, Problem, ProblemKind, Reader, Settled
+from constrained_ner.formats.fillings import MAX_FRAGMENTED_UNITS
 from constrained_ner.formats.grammar import (
     Completions,
     Grammar,
@@ -47,17 +48,30 @@ class Feature(StrEnum):
 Dropped = list[tuple[Entity, str]]
 
 
-class Format(ABC):
-    """One way to write entities.
-
-    Subclasses set `name`, `example` and `expresses`, and write, read and salvage answers; what
-    follows from these is here.
+class TextObstacle(NamedTuple):
+    """Why a text has no grammar at the faithful level.
 
     Attributes
     ----------
-    by_place: an answer says where entities are and not what they are, so that a small model is
-        lost where the prompt does not index the words.
-    anchored: `Options.anchor` is for it: an answer has offsets and surfaces.
+    cause: the same words for every such text, so that it can be counted.
+    detail: how this text misses the bound, and what can be done.
+    """
+
+    cause: str
+    detail: str
+
+
+class Format(ABC):
+    """One way to write entities.
+
+    Subclasses set `name` and `expresses`, and write, read and salvage answers; what follows from
+    these is here.
+
+    Attributes
+    ----------
+    by_place: an answer says where entities are, not how they read. A small model can only guess
+        then, unless the prompt indexes the words.
+    anchored: an answer has offsets and surfaces, and `Options.anchor` says which of them decide.
     term_counterpart: of a format with offsets, the one with surfaces that asks in the same way.
     conversational: it asks for one label a turn, and shows the answers to the turns before.
     markup: see `Grammar.markup`.
@@ -86,13 +100,13 @@ class Format(ABC):
         return Feature.ALL_LABELS not in self.expresses
 
     def conversations(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
-        """The label sets to ask for by themselves, each in one turn or several."""
+        """The label sets that are asked for separately, each in a conversation of its own."""
         labels = check_labels(labels)
         split = self.one_label and not self.conversational
         return [(label,) for label in labels] if split else [labels]
 
     def turns(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
-        """The labels that each turn of one conversation asks for, those of all turns given."""
+        """The labels that each turn asks for, of a conversation about all these labels."""
         return [(label,) for label in labels] if self.conversational else [tuple(labels)]
 
     def questions(self, labels: Sequence[str]) -> list[tuple[str, ...]]:
@@ -115,6 +129,12 @@ class Format(ABC):
 
     # ---- writing
 
+    def text_obstacle(self, text: str) -> TextObstacle | None:
+        """Why the text has no grammar at the faithful level; None where it has one."""
+        if not text.strip():
+            return TextObstacle("the text is empty or white space", "there is nothing to point at")
+        return None
+
     def obstacle(self, entity: Entity, document: Document, level: Level) -> str | None:
         """Why the entity cannot be written, taken by itself; None where it can."""
         text = document.text
@@ -136,13 +156,19 @@ class Format(ABC):
     ) -> tuple[tuple[Entity, ...], Dropped]:
         """The entities with one of the labels that can be written, and the others with the cause.
 
-        Not all of it need be the format's fault: the faithful level has bounds of its own.
+        Not every cause lies in the format: the faithful level has bounds of its own, and where a
+        text has no grammar none of its entities can be written.
         """
         kept: list[Entity] = []
         dropped: Dropped = []
+        of_text = self.text_obstacle(document.text) if level is Level.FAITHFUL else None
         for entity in document.entities:
             if entity.label in labels:
-                cause = self.obstacle(entity, document, level) or self.conflict(entity, kept)
+                cause = (
+                    (of_text and of_text.cause)
+                    or self.obstacle(entity, document, level)
+                    or self.conflict(entity, kept)
+                )
                 if cause is None and level is Level.FAITHFUL:
                     cause = self.excess(entity, kept, document, labels)
                 if cause:
@@ -206,7 +232,8 @@ class Format(ABC):
         Parameters
         ----------
         strict: follow the format's grammar to the letter, or else salvage what can be.
-        level: that of its mask: what FAITHFUL lets through is read as it is meant.
+        level: that of the mask under which it was written; an answer that FAITHFUL lets through is
+            read as that mask means it.
 
         Raises
         ------
@@ -263,7 +290,8 @@ class Format(ABC):
 
         Raises
         ------
-        GrammarError: the text has nothing to point at, or is too long for this format.
+        GrammarError: the text has nothing to point at, or is too long for this format: see
+            `text_obstacle`.
         """
         labels = self.check(labels)
         if level is Level.FREE:
@@ -271,6 +299,8 @@ class Format(ABC):
         if level is Level.SYNTAX:
             source = self.syntax(labels)
         else:
+            if (obstacle := self.text_obstacle(text)) is not None:
+                raise GrammarError(f"{self.name}: {obstacle.cause}: {obstacle.detail}")
             source = load_structure(self.name).fill(self.faithful(text, labels))
         grammar = Grammar(
             self.name,
@@ -321,9 +351,9 @@ class Format(ABC):
     def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         """Bytes of the longest item that a token can begin; see `Grammar.largest_growth`.
 
-        The fixed part of an item, its longest label, and of the text, for each fragment, the
-        longest way to a place where a surface may end: through white space, in which none ends,
-        and the unit behind it. As long as JSON and slugs write it.
+        It is the sum of the fixed part of an item, its longest label, and, for each fragment, the
+        longest way through the text to where a surface may end: a run of white space, in which
+        none ends, and the unit behind it. Sizes are those that JSON and slugs write.
         """
         label = max(max(len(slug(label)), json_size(label)) for label in labels)
         piece, start = 0, 0
@@ -347,9 +377,10 @@ class Format(ABC):
         return units(text, self.options.boundaries)
 
     def spelt(self, text: str, labels: Sequence[str]) -> str:
-        """The text, and then whatever else an answer at the faithful level may write of it.
+        """The text, and behind it whatever else an answer at the faithful level may write.
 
-        With the digits of offsets; a tokenizer that lacks one of them would lead into a dead end.
+        The digits of offsets, too: where a tokenizer cannot write one of them, an answer could come
+        to a dead end.
         """
         digits = string.digits if Feature.OFFSETS in self.expresses else ""
         return text + self.write(text, (), labels) + digits
@@ -366,6 +397,34 @@ class Format(ABC):
         written: the end of the answer so far.
         """
         return ""
+
+
+def too_long(
+    text: str, for_what: str, units: int, most: int, otherwise: str = ""
+) -> TextObstacle | None:
+    """The obstacle of a text with more units than fit; None where they fit.
+
+    Parameters
+    ----------
+    for_what: what needs a shorter text.
+    otherwise: what else can be done than to ask about less of the text.
+    """
+    if units <= most:
+        return None
+    return TextObstacle(
+        f"the text is too long for {for_what}",
+        f"its {len(tokens(text))} words are {units} units, and at most {most} fit; "
+        f"ask about sentences or windows of it (--segment){otherwise}",
+    )
+
+
+def too_long_for_fragments(text: str, units: int, fragments: int) -> TextObstacle | None:
+    """The same of surfaces of several fragments; contiguous ones have no bound."""
+    if fragments == 1:
+        return None
+    most = MAX_FRAGMENTED_UNITS // fragments
+    what = f"surfaces of {fragments} fragments"
+    return too_long(text, what, units, most, ", or allow fewer fragments")
 
 
 def json_size(text: str) -> int:

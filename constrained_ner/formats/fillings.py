@@ -1,4 +1,4 @@
-"""What fills the holes of the structures: five fillings made from the text, and the labels.
+"""What fills the holes of the structures: definitions made from the text and the labels.
 
 Each function returns Lark definitions as text. Those for the faithful level use what only
 llguidance knows: `%regex`, `&` and `~` between terminals, `{m,n}`, and parametric rules, whose
@@ -13,22 +13,23 @@ import re
 from collections.abc import Callable, Sequence
 from math import comb
 
-from constrained_ner.errors import GrammarError
 from constrained_ner.words import Span, one_line
 
 Escape = Callable[[str], str]
 
-# Units of a text times fragments: a grammar of so many is made in half a second (llguidance
-# 1.9.1). Contiguous surfaces have no such bound.
+# The most units of a text times fragments. A grammar of that size is made in half a second
+# (llguidance 1.9.1). Contiguous surfaces have no such bound.
 MAX_FRAGMENTED_UNITS = 6000
-# The engine follows definitions that refer to the next ones on its stack, where some hundred are
-# too many, and the process ends. So it is led to every so many of them, the later ones first:
-# threads of 512 KB do.
+# Where each definition refers to the next one, the engine follows them by recursion; some hundred
+# overflow its stack, and the process dies. So the first definition of such a chain refers to every
+# fiftieth of the others, the last ones first: what the engine has seen it does not follow again.
+# Threads with a stack of 512 KB are enough then.
 MAX_NESTED_RULES = 50
 # The engine counts symbols with 16 bits; spans take about ten for each unit.
 MAX_SPAN_UNITS = 4000
-# No annotated text we know of comes near these, and grammars grow with them: items in an answer,
-# for each unit of the text (short texts may have more), and items that begin at one place.
+# Bounds that no annotated text we know of comes near; grammars grow with them. They are on the
+# items in an answer for each unit of the text (short texts may have more, long ones fewer), and on
+# the items that begin at one place.
 MAX_ITEMS_PER_UNIT = 3
 MAX_ITEMS_SHORT = 60
 MAX_ITEMS = 1000
@@ -61,6 +62,17 @@ def up_to(times: int, expression: str) -> str:
     return f"({expression}){{0,{times}}}" if times > 0 else '""'
 
 
+# Where the fillings of `more`, `lines` and `layers` have their bound.
+_BOUND = re.compile(
+    r"^(more: .*\{0,|(?:lines|layers)_from::_: .* %if lt\(.*, )\d+(\}|\))$", re.MULTILINE
+)
+
+
+def with_bound(source: str, most: int) -> str:
+    """A faithful grammar's source with another bound on its items."""
+    return _BOUND.sub(rf"\g<1>{most}\g<2>", source)
+
+
 def item_bound(text_units: int, labels: int, fragments: int = 1) -> int:
     """The most items in an answer: as many different entities as the text has room for, but no
     more than annotated texts come near."""
@@ -90,8 +102,6 @@ def surface(
     fragments: the least and the most number of fragments; they stand in text order, joined by
         one space.
     """
-    if all(text[s:e].isspace() for s, e in pieces):
-        raise GrammarError("the text is empty or white space: there is nothing to point at")
     if fragments == (1, 1):
         return _contiguous(name, text, pieces, escape)
     return _fragmented(name, text, pieces, escape, *fragments)
@@ -120,17 +130,12 @@ def quote_all(strings: Sequence[str]) -> str:
 def _fragmented(
     name: str, text: str, pieces: Sequence[Span], escape: Escape, least: int, most: int
 ) -> str:
-    """Terminals `<name>_<k>_<p>`: what may follow from unit p on, k fragments being still open.
+    """Terminals `<name>_<k>_<p>`: the rest of a fragment, from unit p on, and k more at the most.
 
-    `<name>_ANY_<k>_<p>` begins a fragment at p or later. They refer to one another only from
-    left to right, so that the engine shares them: their number is linear in the text.
+    `<name>_ANY_<k>_<p>` begins a fragment at p or later. Terminals refer only to later places, and
+    the engine shares them, so that their number is linear in the text.
     """
     n = len(pieces)
-    if n * most > MAX_FRAGMENTED_UNITS:
-        raise GrammarError(
-            f"surfaces of {most} fragments need a shorter text: it has {n} units, and at most "
-            f"{MAX_FRAGMENTED_UNITS // most} fit; split the text or allow fewer fragments"
-        )
     chunks = [text[s:e] for s, e in pieces]
     lines: list[str] = []
     dead: set[tuple[int, int]] = set()  # places from which no fragment can be finished
@@ -159,9 +164,8 @@ def _fragmented(
                 lines.append(f"{name}_ANY_{k}_{p}: " + " | ".join(starts))
             else:
                 empty.add((k, p))
-    if (most - 1, 0) in empty:
-        raise GrammarError(f"the text is too short for {least} fragments")
-    # Whatever begins later is one from 0 on, too; see `span_list`.
+    assert (most - 1, 0) not in empty, f"the text is too short for {least} fragments"
+    # The one from 0 on holds all others, which are for the engine's stack: MAX_NESTED_RULES.
     begins = [
         f"{name}_ANY_{most - 1}_{p}"
         for p in reversed(range(0, n, MAX_NESTED_RULES))
@@ -195,14 +199,8 @@ def span_list(
     ends from unit i on. Exact text order within a group would take rules quadratic in the text.
     """
     n = len(starts)
-    if n > MAX_SPAN_UNITS:
-        raise GrammarError(
-            f"offsets in text order need a shorter text: it has {n} units, and at most "
-            f"{MAX_SPAN_UNITS} fit; split the text"
-        )
     label = f"{quote(middle)} LABEL " if middle else ""
-    # Any of these lists is one from start 0 on, too; but the engine follows definitions on its
-    # stack, and this way it has seen the later ones when it comes to the earlier ones.
+    # `from_0` holds all others, which are for the engine's stack: MAX_NESTED_RULES.
     lines = ["items: " + " | ".join(f"from_{i}" for i in reversed(range(0, n, MAX_NESTED_RULES)))]
     for i in range(n):
         item = f"{quote(f'{opening}{starts[i]}, ')} end_{i} {label}{quote(closing)}"
@@ -248,6 +246,11 @@ def mention_by_surface(text: str, pieces: Sequence[Span], fragments: int) -> str
     return "\n".join([f"mention: {options}", *lines])
 
 
+def most_units_of_offsets(fragments: int) -> int:
+    """The most units of a text that `mention_by_offsets` can count with 64 bits."""
+    return (1 << (64 // (2 * fragments))) - 1
+
+
 def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str:
     """`mention`: legal offsets, and then the text that stands there.
 
@@ -255,11 +258,6 @@ def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str
     after its last; the copy counts the former up until it meets the latter.
     """
     bits = len(pieces).bit_length()
-    if 2 * bits * fragments > 64:
-        raise GrammarError(
-            f"offsets of {fragments} fragments, bound before the surface, need a shorter text: "
-            f"it has {len(pieces)} units, and fewer than {1 << (64 // (2 * fragments))} fit"
-        )
     chunks = [one_line(text[s:e]) for s, e in pieces]
     solid = [p for p, chunk in enumerate(chunks) if not chunk.isspace()]
     lines = ["mention: start_0::0"]
@@ -308,7 +306,7 @@ def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str
 
 
 def numbered(rule: str, item: str, body: str, first: int, bound: int) -> str:
-    """`rule`: up to `bound` times `item`, whose NUMBER counts up from `first`."""
+    """`rule`: at most `bound` items, whose NUMBER counts up from `first`."""
     bits = max(1, bound.bit_length())
     counter, again = f"[0:{bits}]", f"{item}::_ {rule}_from::incr([0:{bits}])"
     return "\n".join(
@@ -344,8 +342,9 @@ def tagged_text(
     parts: for each unit that is not white space, the white space before it and the unit, as
         written in the answer. `tail`: the white space at the end.
     may_open, may_close: whether a marker may stand right before, right after the unit.
-    markers: opening and closing marker of each label, each in units as the text is: the engine's
-        lexer goes back by one byte at most, and a text may begin like a marker does.
+    markers: opening and closing marker of each label, each cut into units as the text is. The
+        engine's lexer goes back by one byte at most: it could not leave a long marker for a text
+        that begins in the same way.
 
     The parameter holds the index of the unit to come, and above it the stack of open markers.
     """
@@ -387,8 +386,9 @@ def tagged_text(
         for p, (_, unit) in enumerate(parts)
     ]
     gaps.append(f"{quote(tail)} %if eq([0:{top}], {n})")
-    # Each rule that a unit passes through is an item more in the engine's last row: so `closing`
-    # and `opening` repeat the alternatives of `moving` and `unit`, instead of passing on to them.
+    # Each rule between one unit and the next is one more item in the engine's last row. So
+    # `closing` and `opening` repeat the alternatives of `moving` and `unit`, and do not refer to
+    # them.
     lines = [
         "copy: closing::0",
         "closing::_: " + " | ".join(gaps + closings),
@@ -407,17 +407,23 @@ def tagged_text(
 
 def bio_run(slugs: Sequence[str]) -> str:
     """`RUN`: `O`, or one entity of one of the labels."""
+    return 'RUN: "O" | ' + _bio_entities(slugs)
+
+
+def _bio_entities(slugs: Sequence[str]) -> str:
     ordered = sorted(slugs, key=lambda slug: (-len(slug), slug))
-    return 'RUN: "O" | ' + " | ".join(f'"B-{slug}" (" I-{slug}")*' for slug in ordered)
+    return " | ".join(f'"B-{slug}" (" I-{slug}")*' for slug in ordered)
 
 
-def bio_layer(words: int) -> str:
+def bio_layer(words: int, slugs: Sequence[str]) -> str:
     """`LAYER`: one tag for each of so many words. `FULL`: the same, with an entity in it."""
     return "\n".join(
         [
             "LAYER: SHAPE & COUNT",
             'SHAPE: RUN (" " RUN)*',
             rf"COUNT: /[^ \n]+( [^ \n]+){{{words - 1}}}/",
-            "FULL: LAYER & /.*B-.*/",
+            "FULL: FILLED & COUNT",
+            'FILLED: ("O ")* ENTITY (" " RUN)*',
+            f"ENTITY: {_bio_entities(slugs)}",
         ]
     )

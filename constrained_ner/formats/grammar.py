@@ -1,12 +1,12 @@
 """Grammars: a structure that a person can read, and the holes that an input fills.
 
 A structure is a file `grammars/<format>.lark` in the dialect that the `lark` package and
-llguidance share. Some of its definitions are *holes*: at the syntax level they keep what stands
-in the file, or what the labels make of it; at the faithful level a filling made from the very
-text takes their place, and may use llguidance's own syntax.
+llguidance share. Some of its definitions are *holes*. At the syntax level a hole keeps its
+definition from the file, or gets one made from the labels. At the faithful level it gets a
+*filling* made from the text, which may use syntax that only llguidance knows.
 
-The result is a source string. llguidance makes masks from it (`matching`); lark reads answers with
-the syntax-level source (`parsing`), so that what one library lets through is checked by another.
+The result is a source string. llguidance makes masks from it (`matching`), and lark reads answers
+with the syntax-level source (`parsing`). So each of the two libraries checks the other.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ class RepetitionGuard:
 
     Attributes
     ----------
-    item_end: the byte with which an item ends: only behind it there is something to look at.
-    tightened: from an unfinished answer to a grammar under which no further item may follow; None
-        where the answer does not repeat itself. It accepts what is written, and of what may follow
-        a part of what the first grammar does.
+    item_end: the byte with which an item ends: the answer is looked at only behind it.
+    tightened: a function of the unfinished answer. Where that repeats itself, it returns a grammar
+        that accepts what is written and lets no further item follow; otherwise None.
     """
 
     item_end: bytes
@@ -71,16 +70,17 @@ class Grammar:
     level: SYNTAX or FAITHFUL.
     source: the grammar in llguidance's dialect of Lark; it begins with the rule `start`.
     empty: the answer that finds nothing.
-    completions: from an unfinished answer to strings that may finish it, the best first. They need
-        not fit: decoding tries them on the grammar when the token budget runs out.
-    largest_growth: how many bytes longer, at most, the way to an end can become by one token: to
-        finish an item just begun, say.
-    markers: what an answer opens, each with what closes it: the way grows with each that is opened.
+    completions: a function of the unfinished answer: strings that may finish it, the best first.
+        Some may not fit: decoding tries them on the grammar when the token budget runs out.
+    largest_growth: the most bytes that one token can add to the way to an end: if it begins an item
+        that then has to be finished, say.
+    markers: what an answer opens, each with what closes it. Each one that is opened adds to the way
+        to an end.
     repetition_guard: what ends an answer that says the same again and again.
-    markup: bytes with which markup or an escape may begin: a token that begins with one is the last
-        that is tried on the way to an end.
-    maker: makes the same grammar. What is pickled is this, where there is one, since completions
-        and guard are functions.
+    markup: bytes with which markup or an escape may begin. On the way to an end, tokens that begin
+        with one of them are tried last.
+    maker: makes the same grammar. If there is one, it is pickled in place of the grammar, whose
+        completions and guard are functions and cannot be.
     """
 
     format: str

@@ -9,15 +9,21 @@ from itertools import accumulate
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.errors import GrammarError
 from constrained_ner.formats.answers import ProblemKind, Reader
 from constrained_ner.formats.base import Feature, Format
 from constrained_ner.formats.fillings import bio_layer, bio_run, item_bound, numbered
-from constrained_ner.formats.grammar import Completions, Level, load_structure
+from constrained_ner.formats.grammar import (
+    Completions,
+    Grammar,
+    Level,
+    RepetitionGuard,
+    load_structure,
+)
+from constrained_ner.formats.repetition import bounding_guard
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import covering, tokens
 
-# Layers are as many as entities lie on one word; the corpora have at most five.
+# An answer has as many layers as entities share one word; in the corpora at most five do.
 MAX_LAYERS = 60
 
 
@@ -44,7 +50,7 @@ class MultiBio(Format):
     def excess(
         self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
     ) -> str | None:
-        # In text order, the layers in use are those of the entities that go on here.
+        # The entities are in text order: those before it that end later have the layers in use.
         layers = sum(other.end > entity.start for other in kept)
         most = self.bound(document.text, labels)
         return f"needs more than {most} layers" if layers >= most else None
@@ -111,30 +117,41 @@ class MultiBio(Format):
         if len(tags) != len(words):
             kind = ProblemKind.TRUNCATED if len(tags) < len(words) else ProblemKind.COPY
             reader.problem(kind, f"{len(tags)} tags for {len(words)} words")
-        i = 0
-        while i < min(len(tags), len(words)):
-            last = i + 1
-            if tags[i] != "O":
-                while last < min(len(tags), len(words)) and tags[last] == "I" + tags[i][1:]:
-                    last += 1
-                places = ((at[i], at[last] - 1),) if at else ()
-                reader.add(unslug(tags[i][2:]), [(words[i][0], words[last - 1][1])], places)
-            i = last
+        for name, first, last in runs(tags[: len(words)]):
+            places = ((at[first], at[last] - 1),) if at else ()
+            reader.add(unslug(name), [(words[first][0], words[last - 1][1])], places)
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {"RUN": bio_run([slug(label) for label in labels])}
 
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        words = self.tokens(text)
-        if not words:
-            raise GrammarError("the text is empty or white space: there is nothing to point at")
         body = load_structure(self.name).body("layer").replace("LAYER", "FULL")
         return {
             **self.label_fillings(labels),
-            "LAYER": bio_layer(len(words)),
+            "LAYER": bio_layer(len(self.tokens(text)), [slug(label) for label in labels]),
             "layers": numbered("layers", "layer", body, 2, self.bound(text, labels) - 1),
             "layer": "",  # numbered, too
         }
+
+    def repetition_guard(
+        self, grammar: Grammar, text: str, labels: Sequence[str]
+    ) -> RepetitionGuard:
+        """No further layer once one has said nothing that those above it do not say.
+
+        Annotators write none such. The line break behind it has begun one more, which is written.
+        """
+
+        def bound(answer: str) -> int | None:
+            *whole, _ = answer.split("\n")
+            said: set[tuple[str, int, int]] = set()
+            for above, layer in enumerate(whole):
+                found = set(runs(tags_of(layer)))
+                if above and found <= said:
+                    return len(whole)  # under the first one
+                said |= found
+            return None
+
+        return bounding_guard(grammar, b"\n", bound)
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         words = len(self.tokens(text))
@@ -150,3 +167,20 @@ class MultiBio(Format):
     def largest_growth(self, text: str, labels: Sequence[str]) -> int:
         # A new layer has to be filled.
         return super().largest_growth(text, labels) + 2 * len(self.tokens(text))
+
+
+def tags_of(layer: str) -> list[str]:
+    """The tags of a whole layer as a mask lets it through."""
+    return layer.partition(": ")[2].split(" ")
+
+
+def runs(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """The entities of a layer: slug of the label, first word, and the word behind the last."""
+    first = 0
+    while first < len(tags):
+        last = first + 1
+        if tags[first] != "O":
+            while last < len(tags) and tags[last] == "I" + tags[first][1:]:
+                last += 1
+            yield tags[first][2:], first, last
+        first = last

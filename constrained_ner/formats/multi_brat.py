@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import GrammarError
-from constrained_ner.formats.alignment import Aligner
+from constrained_ner.formats.alignment import Aligner, most_mentions
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
-from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.base import (
+    Feature,
+    Format,
+    TextObstacle,
+    too_long,
+    too_long_for_fragments,
+)
 from constrained_ner.formats.families.offsets import propose_offsets
 from constrained_ner.formats.families.terms import checked_label
 from constrained_ner.formats.fillings import (
@@ -24,14 +30,26 @@ from constrained_ner.formats.fillings import (
     item_bound,
     mention_by_offsets,
     mention_by_surface,
+    most_units_of_offsets,
     numbered,
 )
-from constrained_ner.formats.grammar import Completions, Level, load_structure
+from constrained_ner.formats.grammar import (
+    Completions,
+    Grammar,
+    Level,
+    RepetitionGuard,
+    load_structure,
+)
+from constrained_ner.formats.repetition import REPEATS, bounding_guard, written_items
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import Span, one_line
 
 _LINE = re.compile(
     r"(?:T\d*\s+)?(?P<label>\S+)\s+(?P<offsets>\d+\s+\d+(?:;\s*\d+\s+\d+)*)\s+(?P<surface>.+)"
+)
+# A whole line as a mask lets it through: it may go on until it ends.
+_MASKED_LINE = re.compile(
+    r"\nT\d+ (?P<label>\S+) (?P<offsets>\d+ \d+(?:;\d+ \d+)*) (?P<surface>[^\n]+)(?=\n)"
 )
 _UNDER_WAY = re.compile(r"^T\d+ \S+ (?P<start>\d{1,9})(?: (?P<end>\d{0,9}))?\Z", re.MULTILINE)
 
@@ -85,7 +103,7 @@ class MultiBrat(Format):
         reader: Reader,
         places: Sequence[Places] = (),
     ) -> None:
-        """Offsets as written, or those of the surface's nearest occurrence."""
+        """Add lines, at the offsets as written or where their surface is nearest to these."""
         options = self.options
         aligner = Aligner(one_line(reader.text), options.max_fragments, options.boundaries)
         for (label, offsets, surface), place in zip(
@@ -123,10 +141,18 @@ class MultiBrat(Format):
     def bound(self, text: str, labels: Sequence[str]) -> int:
         return item_bound(len(self.units(text)), len(labels), self.options.max_fragments)
 
+    def text_obstacle(self, text: str) -> TextObstacle | None:
+        units, fragments = len(self.units(text)), self.options.max_fragments
+        if self.options.anchor == "surface":
+            long = too_long_for_fragments(text, units, fragments)
+        else:
+            what = f"offsets of {fragments} fragments that decide the surface"
+            most = most_units_of_offsets(fragments)
+            long = too_long(text, what, units, most, ", or allow fewer fragments")
+        return super().text_obstacle(text) or long
+
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         pieces, fragments = self.units(text), self.options.max_fragments
-        if all(text[s:e].isspace() for s, e in pieces):
-            raise GrammarError("the text is empty or white space: there is nothing to point at")
         mention = mention_by_surface if self.options.anchor == "surface" else mention_by_offsets
         body = load_structure(self.name).body("line")
         return {
@@ -135,6 +161,27 @@ class MultiBrat(Format):
             "line": "",  # numbered, too
             "mention": mention(text, pieces, fragments),
         }
+
+    def repetition_guard(
+        self, grammar: Grammar, text: str, labels: Sequence[str]
+    ) -> RepetitionGuard:
+        """No further line once `REPEATS` said what was said before, whatever their numbers.
+
+        Where the surface decides, each line takes an occurrence of it; where the offsets decide,
+        they are said once.
+        """
+        by_surface = self.options.anchor == "surface"
+        said = itemgetter("label", "surface" if by_surface else "offsets")
+        spelt, fragments = one_line(text), self.options.max_fragments
+
+        def most(said: tuple[str, str]) -> int:
+            return most_mentions(said[1], spelt, fragments) if by_surface else 1
+
+        def bound(answer: str) -> int | None:
+            lines = written_items(answer, len(grammar.empty), _MASKED_LINE, said, most)
+            return None if lines.repeats < REPEATS else lines.begun
+
+        return bounding_guard(grammar, b"\n", bound)
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         """The fragments that are missing: the text's last pieces, behind whatever is written.

@@ -35,7 +35,7 @@ class MultiTag(TagFormat):
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         slugs = sorted(map(slug, labels), key=lambda name: (-len(name), name))
         tags = [tag for pair in self.markers(labels) for tag in pair]
-        # Neither engine backtracks in its lexer, so that each beginning of a tag is a text, too.
+        # Neither engine's lexer backtracks, so each beginning of a tag has to be text, too.
         beginnings = {name[:i] for name in slugs for i in range(1, len(name) + 1)}
         some, unfinished = optional(beginnings), optional(beginnings - set(slugs))
         near = rf"\\(<\/?{some})?|<{some}|<\/{unfinished}"
@@ -48,9 +48,9 @@ class MultiTag(TagFormat):
         }
 
     def tree(self, answer: str, labels: tuple[str, ...]) -> Tree[Token]:
-        # A parser that tells the labels apart has states for each of them inside each other one:
-        # for 200 labels it takes minutes to make. So lark balances the tags, and whether they
-        # are of one label is seen here.
+        # A parser that tells labels apart needs states for each label inside each other one: for
+        # 200 labels it takes minutes to make. So lark only balances the tags, and here it is
+        # checked that both tags of a pair have the same label.
         wrong = self.mismatch(answer, labels)
         try:
             tree = parse(self.name, _balanced(labels), answer)
@@ -79,7 +79,7 @@ class MultiTag(TagFormat):
 
 @lru_cache(maxsize=64)
 def _balanced(labels: tuple[str, ...]) -> str:
-    """The syntax-level source but that any end tag closes any tag, and with few terminals."""
+    """The syntax-level source, but any end tag closes any tag; so it has few terminals."""
     format = MultiTag()
     opening, closing = zip(*format.markers(labels), strict=True)
     tags = [*opening, *closing]

@@ -1,9 +1,9 @@
-"""Predictions as one HTML file that needs no network: for looking at them, not for programs."""
+"""Predictions as one HTML file that needs no network, for people to look at."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,23 +12,21 @@ from markupsafe import Markup
 
 from constrained_ner.atomic import whole
 from constrained_ner.corpora.jsonl import entity_to_json
-from constrained_ner.documents import Document
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
+from constrained_ner.evaluation.records import Record
+from constrained_ner.pipeline.prediction import Reply
 
 _DATA = "/* documents */"
 
-
-Shown = tuple[Mapping[str, Any], Document | None]
+# What was found in a document, or why nothing was; and its gold annotation, if there is one.
+Shown = tuple[Record | InputError, Document | None]
 
 
 def write_page(records: Iterable[Shown], path: Path, *, title: str = "Entities") -> None:
     """Write records as a page, one document after the other.
 
-    Parameters
-    ----------
-    records: as `Prediction.to_json` makes them, or without answers; and the gold document of each,
-        if there is one. Its entities of the labels that were asked for are compared with what was
-        found.
+    The gold entities of the labels that were asked for are compared with what was found.
 
     Raises
     ------
@@ -52,56 +50,58 @@ def _write_documents(file: TextIO, records: Iterable[Shown]) -> None:
     file.write("\n]" if separator[0] == "," else "[]")
 
 
-def _shown(record: Mapping[str, Any], gold: Document | None) -> dict[str, Any]:
-    """What the page has to know of a document."""
-    if "error" in record:
-        return {"id": record["id"], "error": record["error"]}
-    answers = record.get("answers", ())
-    asked = {label for answer in answers for label in answer.get("labels", ())}
-    found = [
-        {
-            "label": entity["label"],
-            "fragments": entity["fragments"],
-            **({"confidence": entity["confidence"]} if "confidence" in entity else {}),
-        }
-        for entity in record.get("entities", ())
-    ]
+# ---- what the page's script is told -------------------------------------------------------------
+
+
+def _shown(record: Record | InputError, gold: Document | None) -> dict[str, Any]:
+    """A document as the script expects it, or the error in its place."""
+    if isinstance(record, InputError):
+        return {"id": "", "error": str(record)}
+    document, prediction = record.document, record.prediction
+    if document is None:
+        return {"id": record.id, "error": record.error}
+    confidences = prediction.confidences if prediction else {}
+    replies = prediction.replies if prediction else ()
     shown: dict[str, Any] = {
-        "id": record["id"],
-        "text": record["text"],
-        "format": ", ".join(record[key] for key in ("format", "level") if key in record),
-        "entities": found,
-        "answers": [
-            {"labels": [], "answer": ""}
-            | {
-                key: answer[key]
-                for key in (
-                    "labels",
-                    "segment",
-                    "answer",
-                    "settled",
-                    "problems",
-                    "allowed_mass",
-                    "forced",
-                )
-                if answer.get(key) not in (None, [], False)
-            }
-            for answer in answers
-        ],
+        "id": document.id,
+        "text": document.text,
+        "format": f"{prediction.format.name}, {prediction.level}" if prediction else "",
+        "entities": [_entity(entity, confidences.get(entity)) for entity in document.entities],
+        "answers": [_answer(reply, document.text) for reply in replies],
     }
-    if "left_out" in record:
-        shown["left_out"] = record["left_out"]
-    if gold is not None and gold.text == record["text"] and gold.entities:
+    if prediction and prediction.left_out:
+        shown["left_out"] = [[start, end, why] for (start, end), why in prediction.left_out]
+    if gold is not None and gold.text == document.text and gold.entities:
+        asked = {label for reply in replies for label in reply.labels}
         shown["gold"] = [
-            entity_to_json(entity)
-            for entity in gold.entities
-            if entity.label in asked or not answers
+            _entity(entity) for entity in gold.entities if entity.label in asked or not replies
         ]
     return shown
 
 
+def _entity(entity: Entity, confidence: float | None = None) -> dict[str, Any]:
+    known = {} if confidence is None else {"confidence": confidence}
+    return entity_to_json(entity) | known
+
+
+def _answer(reply: Reply, text: str) -> dict[str, Any]:
+    """An answer; what it has only sometimes is left out where it has not."""
+    shown: dict[str, Any] = {"labels": list(reply.labels), "answer": reply.answer}
+    if reply.segment != (0, len(text)):
+        shown["segment"] = list(reply.segment)
+    if reply.settled not in (None, reply.answer):
+        shown["settled"] = reply.settled
+    if reply.problems:
+        shown["problems"] = [[problem.kind, problem.detail] for problem in reply.problems]
+    if reply.allowed_mass is not None:
+        shown["allowed_mass"] = list(reply.allowed_mass)
+    if reply.forced:
+        shown["forced"] = True
+    return shown
+
+
 def script_data(value: Any) -> Markup:
-    """JSON that a script element can hold: nothing in it ends the element or opens another."""
+    """JSON for a script element, escaped so that nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -109,11 +109,11 @@ def script_data(value: Any) -> Markup:
 
 
 def render(template: str, **values: str) -> str:
-    """A page.
+    """A page made of a template.
 
     Parameters
     ----------
-    values: for its holes; `script_data` stands as it is, all else is escaped.
+    values: of its variables; all are escaped but those that `script_data` made.
     """
     environment = Environment(
         loader=PackageLoader("constrained_ner.pages"), autoescape=True, undefined=StrictUndefined

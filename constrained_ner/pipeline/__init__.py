@@ -1,1 +1,1 @@
-"""From documents to entities: prompts, requests to an engine, answers read, records written."""
+"""From documents to entities: prompts, requests to an engine, reading answers, records."""

@@ -1,4 +1,4 @@
-"""How many tokens an answer may take, derived from its text."""
+"""How many tokens an answer may have, computed from its text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from constrained_ner.words import tokens
 if TYPE_CHECKING:
     from constrained_ner.engines.vocabulary import Vocabulary
 
-# Calibrated on the annotated corpora: see `cner check`, which compares the longest gold answer
-# with this budget. The paper's fixed 128 tokens cut most multi_code answers off.
+# Chosen on the annotated corpora, where `cner check` compares the longest gold answer with this
+# budget. The paper's fixed 128 tokens cut off most answers in multi_code.
 TOKENS_PER_ITEM = 24  # at least: long labels take more
 ITEMS_AT_LEAST = 6
 WORDS_PER_ITEM = 2
@@ -22,13 +22,16 @@ ITEMS_IN_SHORT_TEXTS = 24
 
 
 def derived_budget(format: Format, text: str, labels: Sequence[str], vocabulary: Vocabulary) -> int:
-    """A token budget that holds any answer that annotators would give.
+    """A token budget that is large enough for any answer that annotators would give.
 
-    It holds the answer that finds nothing, which has the format's fixed part and, in the copying
-    formats, the whole text; twice the text, for the surfaces of all entities together; what else
-    an item takes, with the longest label, for as many items as half the words, or in short texts
-    one for each word and label; and the room in which an answer is closed, see
-    `Grammar.largest_growth`.
+    It is the sum of
+
+    - the answer without entities: the fixed part of the format and, in formats that copy the text,
+      the text;
+    - twice the text, for the surfaces of all entities together;
+    - whatever else an item has, with the longest label, for one item per two words; in short texts
+      for one item per word and label;
+    - the room that closing an answer takes, see `Grammar.largest_growth`.
     """
     words = tokens(text)
     items = max(
@@ -42,7 +45,7 @@ def derived_budget(format: Format, text: str, labels: Sequence[str], vocabulary:
 
 
 def _none_and_one(format: Format, text: str, labels: Sequence[str]) -> list[str]:
-    """The answer that finds nothing, and one that finds the first word, with the longest label."""
+    """An answer without entities, and one that has the first word, with the longest label."""
     label = max(labels, key=lambda label: len(label.encode()))
     found = [Entity(label, (word,)) for word in tokens(text)[:1]]
     return [format.write(text, entities, labels) for entities in ([], found)]

@@ -1,4 +1,4 @@
-"""How sure a model is of what it wrote, from what was recorded of its tokens."""
+"""How sure a model is of what it wrote, from the probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from constrained_ner.engines.vocabulary import Vocabulary
 
 
 class Confidence:
-    """The probability of parts of an answer.
+    """The probabilities of parts of an answer.
 
-    It is the product, over the tokens that lie in the places of a part, each once, of the token's
-    probability under the model, given all that stands before it, renormalised over what the grammar
-    let through there. A token that the grammar leaves no choice about counts for 1. So it is the
-    probability that the model, drawing under the mask, would write this part where it stands.
+    A token's probability is the model's, given everything before the token, renormalised over the
+    tokens that the grammar allowed; it is 1 where the grammar allowed a single token. The
+    probability of a part is the product over its tokens: how likely the model, sampling under the
+    mask, would write this part at this place.
     """
 
     def __init__(self, answer: Answer, vocabulary: Vocabulary):
         self._text = answer.text
         self._steps = answer.steps
-        # Where in the answer, in bytes, each token begins, and where the last one ends.
+        # The byte offset in the answer at which each token begins, and the last one ends.
         sizes = [int(vocabulary.lengths[token]) for token in answer.tokens]
-        self._starts = list(accumulate(sizes, initial=0))
+        self._starts = list(accumulate(sizes, initial=-vocabulary.prefix(answer.tokens)))
 
     def of(self, places: Sequence[tuple[int, int]]) -> float:
-        """The probability of what stands there, 0 to 1.
+        """The probability of a part of the answer, from 0 to 1.
 
         Parameters
         ----------
-        places: spans of the answer, in code points.
+        places: the spans that make up the part, in code points of the answer.
         """
         spans = [
             (len(self._text[:start].encode()), len(self._text[:end].encode()))

@@ -1,4 +1,4 @@
-"""What is asked about one text: chat messages, in one turn or in several that follow each other."""
+"""The chat messages that ask about one text, in a single turn or in several."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from constrained_ner.pipeline.prompts import Target, prompt
 
 @dataclass(frozen=True)
 class Conversation:
-    """A text, and the labels that are asked for about it.
+    """A text, and the labels that a model is asked for.
 
     Attributes
     ----------
-    target: with the labels of all turns; see `Format.turns`.
+    target: has the labels of all turns; see `Format.turns`.
     index: see `prompt`.
     """
 
@@ -31,11 +31,11 @@ class Conversation:
         return self.format.turns(self.target.labels)
 
     def messages(self, answers: Sequence[str] = ()) -> list[Message]:
-        """The messages up to the one that the model is to answer.
+        """The messages up to the question that the model has to answer next.
 
         Parameters
         ----------
-        answers: to the turns before.
+        answers: those to the turns before it.
         """
         opening = prompt(self.format, self.text, self.target, index=self.index)
         found: list[Message] = []
@@ -49,10 +49,10 @@ class Conversation:
         return found
 
     def demonstration(self, document: Document) -> list[Message]:
-        """An annotated document asked about as this text is, and its gold answers.
+        """The same questions about an annotated document, with its gold answers.
 
-        For a model that was not trained for the task. Guidelines stand in the last question only,
-        and what the format cannot write of the document is left out.
+        They show the task to a model that was not trained for it. They have no guidelines, which
+        the question about the text has, and no entities that the format cannot write.
         """
         target = Target(self.target.labels, self.target.name)
         shown = Conversation(self.format, document.text, target, self.index)

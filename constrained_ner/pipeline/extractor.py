@@ -1,4 +1,4 @@
-"""Entities out of texts in two lines: a model, and what is asked of it."""
+"""The Python interface: a loaded model that extracts entities from texts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from constrained_ner.pipeline.task import Task, task_for
 
 
 class Extractor:
-    """A model that is loaded once and asked as often as one likes.
+    """A model that is loaded once and can be asked any number of times.
 
     Parameters
     ----------
     model: a folder, a packaged model, or a hub id. `adapter`: a LoRA adapter to put on it.
     device, dtype: see `load_model`.
-    batch_size: how many answers are written at the same time.
+    batch_size: how many answers are generated at the same time.
 
     Raises
     ------
@@ -55,13 +55,13 @@ class Extractor:
         options: dict[str, Any] | None = None,
         **rest: Any,
     ) -> Predictor:
-        """What answers with these settings; see `extract`.
+        """A predictor with these settings; see `extract`.
 
-        What is odd about them, see `Task.notes`, is warned of.
+        A warning is issued for each of `Task.notes`.
 
         Parameters
         ----------
-        dataset, options: see `task_for`. `rest`: of `Predictor`.
+        dataset, options: see `task_for`. `rest`: further arguments of `Predictor`.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Extractor:
         return self.answering(task, level, **rest)
 
     def answering(self, task: Task, level: Level | str = Level.FAITHFUL, **rest: Any) -> Predictor:
-        """What answers as `task_for` said; warns of nothing."""
+        """A predictor for a task that `task_for` made, without warnings."""
         given = {
             "segment": "sentence",
             "record": True,
@@ -86,23 +86,23 @@ class Extractor:
     def extract(
         self, texts: Iterable[str | Document | InputError], **settings: Any
     ) -> list[Prediction]:
-        """A prediction for each text, in their order.
+        """A prediction for each text, in the same order.
 
         Parameters
         ----------
-        texts: strings, which are called 1, 2 and so on, or documents.
+        texts: documents, or strings, which get the ids 1, 2 and so on.
         settings: `labels`, by default those that the model was trained for; `format`, by default
-            the one that it is best at; `level`: `faithful`, `syntax` or `free`; and those of
-            `predictor`.
+            the one that it is best at; `level`: `faithful`, `syntax` or `free`; and the other
+            parameters of `predictor`.
         """
         return list(self.stream(texts, **settings))
 
     def stream(
         self, texts: Iterable[str | Document | InputError], **settings: Any
     ) -> Iterator[Prediction]:
-        """The same, each prediction as soon as it and those before it are done.
+        """The same predictions, each as soon as it and those before it are done.
 
-        A text that cannot be answered becomes a prediction with an `error`.
+        For a text that cannot be answered, the prediction has an `error`.
         """
         predictor = self.predictor(**settings)
         return predictor.predict(_documents(texts))

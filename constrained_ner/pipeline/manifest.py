@@ -1,4 +1,4 @@
-"""What a trained model says of itself: `cner.json` beside its weights."""
+"""What is known of a trained model: the file `cner.json` beside its weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DevScore:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that a prompt has to agree with, and how the model came about.
+    """Everything that prompts have to agree with, and how the model was made.
 
     Attributes
     ----------
@@ -87,12 +87,12 @@ class Manifest:
 
     @property
     def best(self) -> str | None:
-        """The format with the highest F1 on dev; None where none is known."""
+        """The format with the highest F1 on dev; None if none was measured."""
         return max(self.dev, key=self._f1, default=None)
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """The formats whose F1 on dev is far below that of the best."""
+        """The formats whose F1 on dev is far below that of the best format."""
         most = max(map(self._f1, self.dev), default=0.0)
         return tuple(name for name in self.dev if self._f1(name) < FAR_BELOW * most)
 
@@ -101,11 +101,11 @@ class Manifest:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of all data sets, each once."""
+        """The labels of all data sets, each once."""
         return tuple(dict.fromkeys(label for d in self.datasets for label in d.labels))
 
     def targets(self, labels: Sequence[str] | None = None) -> tuple[Target, ...]:
-        """What to ask for each label as the model was trained to be asked.
+        """How to ask for each label as in training.
 
         The labels, by default all, are divided among the data sets: the one that has the most of
         them is asked for those, then the one that has the most of the rest. Case is passed over.
@@ -135,7 +135,7 @@ class Manifest:
 
 
 def load_manifest(model: str | Path) -> Manifest | None:
-    """What a model says of itself; None where it is none of ours.
+    """The manifest of a model; None if it was not trained with this package.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What was found in a document, and how it came about: the record that `cner predict` writes."""
+"""Predictions in Python, and the records that `cner predict` writes of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,82 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import (
+    Any,
+    NotRequired,  # pydantic takes no other before Python 3.12
+)
 
-from constrained_ner.corpora.jsonl import document_from_json, entity_from_json, entity_to_json
+from typing_extensions import TypedDict
+
+from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.words import Span
+
+# ---- records: what is written to files, and what the server sends
+
+
+class EntityRecord(TypedDict):
+    """An entity. Each fragment has a start and an end, half-open, in code points of the text."""
+
+    label: str
+    fragments: list[tuple[int, int]]
+    surface: str
+    confidence: NotRequired[float]
+
+
+class AnswerRecord(TypedDict):
+    """An answer of the model about a segment of the text: without one, about all of it.
+
+    Offsets in the answer, and in its problems, each a kind and its details, count from the start of
+    the segment. `settled` is what the format writes for the entities that were read, where it
+    differs from the answer. `allowed_mass` is the share of the model's probability that the grammar
+    let through: the mean and the least over the tokens. The server adds the prompt and the grammar
+    where it is asked for details.
+    """
+
+    labels: list[str]
+    answer: str
+    parses: bool
+    problems: list[tuple[str, str]]
+    tokens: int
+    ended: bool
+    forced: bool
+    segment: NotRequired[Span]
+    settled: NotRequired[str]
+    allowed_mass: NotRequired[tuple[float, float]]
+    prompt: NotRequired[str]
+    grammar: NotRequired[str | None]
+
+
+class PassageRecord(TypedDict):
+    """A named part of the text, such as its title."""
+
+    type: str
+    start: int
+    end: int
+
+
+class PredictionRecord(TypedDict):
+    """The entities of a document, and the answers that they were read from.
+
+    `left_out` lists the parts of the text that could not be asked about: start, end and why.
+    """
+
+    id: str
+    text: str
+    format: str
+    level: Level
+    options: dict[str, Any]
+    entities: list[EntityRecord]
+    answers: list[AnswerRecord]
+    passages: NotRequired[list[PassageRecord]]
+    left_out: NotRequired[list[tuple[int, int, str]]]
+
+
+# ---- predictions
 
 
 @dataclass(frozen=True)
@@ -22,16 +90,17 @@ class Reply:
 
     Attributes
     ----------
-    labels: those asked for. `segment`: what of the document was asked about.
-    answer: as generated. `settled`: what `encode` writes for its entities (masked answers only).
-    entities: what was read from it, with offsets into the document.
-    problems: what was wrong with it, and what settling dropped; offsets in them, and in the answer,
-        are the segment's.
-    parses: whether the answer as generated follows its format to the letter.
+    labels: those that were asked for. `segment`: the part of the document that it was about.
+    answer: as the model wrote it.
+    settled: what the format writes for the entities that were read; None for free answers.
+    entities: those that were read from the answer, with offsets into the document.
+    problems: what was wrong with the answer, and what settling dropped. Offsets in them, and in the
+        answer, count from the start of the segment.
+    parses: whether the answer, as it was written, follows its format exactly.
     ended, forced, tokens: see `Answer`.
-    allowed_mass: of the model's probability the share that the masks let through, over the tokens
-        of the answer: the mean and the least; None where it was not recorded.
-    confidences: of the entities, see `Confidence`; empty where they were not recorded.
+    allowed_mass: the share of the model's probability that the masks allowed: the mean and the
+        least over the tokens of the answer. None if it was not recorded.
+    confidences: one for each entity, see `Confidence`; empty if they were not recorded.
     """
 
     labels: tuple[str, ...]
@@ -49,29 +118,37 @@ class Reply:
 
     @property
     def shown(self) -> str:
-        """The answer as the next turn of its conversation shows it."""
+        """The answer as it is quoted in the next turn of its conversation."""
         return self.settled or self.answer
 
-    def to_json(self, whole: Span) -> dict[str, Any]:
-        """Part of a record; the segment is left out where it is the whole text."""
-        differs = self.settled is not None and self.settled != self.answer
-        mass = self.allowed_mass
-        return {
-            "labels": list(self.labels),
-            **({} if self.segment == whole else {"segment": list(self.segment)}),
-            "answer": self.answer,
-            **({"settled": self.settled} if differs else {}),
-            "parses": self.parses,
-            "problems": [[problem.kind, problem.detail] for problem in self.problems],
-            "tokens": self.tokens,
-            "ended": self.ended,
-            "forced": self.forced,
-            **({} if mass is None else {"allowed_mass": [round(x, 6) for x in mass]}),
-        }
+    def to_record(self, whole: Span) -> AnswerRecord:
+        """The answer as part of a record.
+
+        Parameters
+        ----------
+        whole: the span of the whole text. A segment that is the same is not written.
+        """
+        record = AnswerRecord(
+            labels=list(self.labels),
+            answer=self.answer,
+            parses=self.parses,
+            problems=[(str(problem.kind), problem.detail) for problem in self.problems],
+            tokens=self.tokens,
+            ended=self.ended,
+            forced=self.forced,
+        )
+        if self.segment != whole:
+            record["segment"] = self.segment
+        if self.settled is not None and self.settled != self.answer:
+            record["settled"] = self.settled
+        if self.allowed_mass is not None:
+            mean, least = self.allowed_mass
+            record["allowed_mass"] = round(mean, 6), round(least, 6)
+        return record
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], whole: Span) -> Reply:
-        """The other way; which of the record's entities are its own is not told."""
+        """The reply of a record. It has no entities: those of a record are not listed by answer."""
         start, end = value.get("segment", whole)
         mass = value.get("allowed_mass")
         return cls(
@@ -91,14 +168,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A document's entities, and how they came about; or why there are none.
+    """The entities of a document, and the replies that they come from; or an error.
 
     Attributes
     ----------
-    left_out: segments that could not be asked about in full, and why.
-    passages: of the document, see `Document`.
-    confidences: of the entities whose answers were recorded, the best where several answers have
-        one.
+    error: why the document could not be answered, if it could not.
+    left_out: segments for which at least one question could not be answered, and why.
+    passages: those of the document.
+    confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
+        is the highest.
     """
 
     id: str
@@ -112,48 +190,55 @@ class Prediction:
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
+    def to_record(self) -> PredictionRecord:
+        """What is written of a document that was answered."""
+        record = PredictionRecord(
+            id=self.id,
+            text=self.text,
+            format=self.format.name,
+            level=self.level,
+            options=asdict(self.format.options),
+            entities=[self._entity_record(entity) for entity in self.entities],
+            answers=[reply.to_record((0, len(self.text))) for reply in self.replies],
+        )
+        if self.passages:
+            record["passages"] = [
+                PassageRecord(type=passage.type, start=passage.start, end=passage.end)
+                for passage in self.passages
+            ]
+        if self.left_out:
+            record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        return record
+
+    def _entity_record(self, entity: Entity) -> EntityRecord:
+        record = EntityRecord(
+            label=entity.label,
+            fragments=list(entity.fragments),
+            surface=entity.surface(self.text),
+        )
+        if entity in self.confidences:
+            record["confidence"] = round(self.confidences[entity], 4)
+        return record
+
     def to_json(self) -> dict[str, Any]:
-        """The record: entities with offsets and surfaces, the answers, their format."""
-        made_by = {
+        """The record as a value for JSON; of a document that failed, its id and what was wrong."""
+        if self.error is None:
+            return {**self.to_record()}
+        return {
+            "id": self.id,
+            "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
-        if self.error is not None:
-            return {"id": self.id, "error": self.error, **made_by}
-        whole = 0, len(self.text)
-        return {
-            "id": self.id,
-            "text": self.text,
-            **({"passages": [asdict(p) for p in self.passages]} if self.passages else {}),
-            **made_by,
-            "entities": [
-                {
-                    **entity_to_json(entity),
-                    "surface": entity.surface(self.text),
-                    **(
-                        {"confidence": round(self.confidences[entity], 4)}
-                        if entity in self.confidences
-                        else {}
-                    ),
-                }
-                for entity in self.entities
-            ],
-            "answers": [reply.to_json(whole) for reply in self.replies],
-            **(
-                {"left_out": [[start, end, why] for (start, end), why in self.left_out]}
-                if self.left_out
-                else {}
-            ),
-        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
-        """A record that was read.
+        """The prediction of a record.
 
         Raises
         ------
-        InputError: it is not as `to_json` makes it.
+        InputError: the record is not as `to_json` makes it.
         UnknownNameError: there is no such format or level.
         """
         try:
@@ -191,12 +276,12 @@ class Prediction:
 
 @dataclass
 class Summary:
-    """Counts over a run, for its last lines.
+    """What is counted during a run, and reported at its end.
 
     Attributes
     ----------
-    before: documents that an earlier part of the run did.
-    failed: what is wrong with the documents that were left out. `partly`: with parts of others.
+    before: how many documents had their records before.
+    failed: an error for each document that could not be answered. `partly`: for each part of one.
     """
 
     documents: int = 0
@@ -213,7 +298,7 @@ class Summary:
     started: float = field(default_factory=perf_counter)
 
     def pass_over(self, record: Mapping[str, Any]) -> None:
-        """A document that was done before, by its record; it counts for what went wrong only."""
+        """Count a document that has its record already. Only its errors are reported."""
         self.before += 1
         if "error" in record:
             self.failed.append(record["error"])

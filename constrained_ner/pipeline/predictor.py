@@ -1,4 +1,4 @@
-"""One way to ask a model: documents become requests for an engine, answers become entities."""
+"""Asking a model in one way: documents become requests to an engine, and answers entities."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Turn:
 
     Attributes
     ----------
-    predictor: how it is asked and answered.
-    labels: those that it asks for. `target`: what it is part of.
-    before: the turns of the same conversation before it. `after`: the one that comes next.
-    outcome: the reply, or what went wrong; None until it is there.
+    predictor: makes the request and reads the answer.
+    labels: those that are asked for. `target`: the one that they belong to.
+    before: the earlier turns of the same conversation. `after`: the next one.
+    outcome: the reply, or what went wrong; None until then.
     """
 
     predictor: Predictor
@@ -64,13 +64,13 @@ class Turn:
 
     @property
     def answers(self) -> list[str]:
-        """Those that the prompt shows."""
+        """The answers of earlier turns, which the prompt shows."""
         replies = [turn.outcome for turn in self.before]
         return [reply.shown for reply in replies if isinstance(reply, Reply)]
 
     @property
     def place(self) -> str:
-        """For messages."""
+        """The document and the segment, for messages."""
         start, end = self.segment
         part = "" if self.text == self.document.text else f", {start}-{end}"
         return f"document {self.document.id!r}{part}"
@@ -78,21 +78,21 @@ class Turn:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model, a format, what is asked for and a level of constraint.
+    """A model, and how it is asked: in which format, for what, and how constrained.
 
     Parameters
     ----------
-    targets: each is asked for by itself, and the entities come together.
-    level: FREE decodes without a mask and reads leniently.
-    max_new_tokens: the budget of each answer; None derives it from the text.
-    index: show every word's offset in the prompt.
-    engine: one of `engines.ENGINES`. Engines that take JSON schemas only have the syntax level of
-        the JSON formats, without the budget's guarantee.
-    examples: annotated documents to show to the model before each question.
-    record: keep how sure the model was, and how much of its probability masks let through; see
+    targets: each is asked for separately, and the entities are put together.
+    level: FREE decodes without a mask, and reads answers leniently.
+    max_new_tokens: the token budget of each answer; None computes it from the text.
+    index: show words with their offsets or numbers in the prompt.
+    engine: one of `engines.ENGINES`. Those that take only JSON schemas work at the syntax level of
+        the JSON formats, and do not guarantee that answers are complete within the budget.
+    examples: annotated documents that are shown to the model before each question.
+    record: record how sure the model was, and the share of its probability that masks allowed; see
         `Reply.confidences` and `Reply.allowed_mass`.
-    segment: one of `SEGMENTS`: what of a text is asked about at a time; see `segments`.
-    costs: what answering takes is added to it.
+    segment: one of `SEGMENTS`, how texts are cut into segments.
+    costs: the costs of answering are added to it.
     """
 
     model: LanguageModel
@@ -128,7 +128,7 @@ class Predictor:
             self._check_spelling()
 
     def _check_spelling(self) -> None:
-        """Whether the model's tokens can spell an answer with each of the labels."""
+        """See that the model's tokens can spell an answer with each of the labels."""
         for target in self.targets:
             for label in target.labels:
                 written = self.format.write("a", [Entity(label, ((0, 1),))], [label])
@@ -140,9 +140,9 @@ class Predictor:
                     )
 
     def predict(self, documents: Iterable[Document | InputError]) -> Iterator[Prediction]:
-        """One prediction for each document, in their order, as they are done.
+        """A prediction for each document, in the same order, as they are done.
 
-        A document that cannot be read or answered becomes a prediction with an `error`.
+        For a document that cannot be read or answered, the prediction has an `error`.
         """
         return answer((self, document) for document in documents)
 
@@ -152,14 +152,14 @@ class Predictor:
 
     @property
     def unsupported_reason(self) -> str:
-        """Why the reference engine decodes, though the speculative one was asked for; or empty."""
+        """Why the reference engine is used instead of the speculative one; empty if it is not."""
         return self._chosen.unsupported_reason
 
     def new_engine(self) -> Engine:
         return self._chosen.make(self.model, self.batch_size, record=self.record, costs=self.costs)
 
     def prediction(self, document: Document | InputError, turns: Sequence[Turn]) -> Prediction:
-        """What has become of the questions about a document, once all have an outcome."""
+        """The prediction for a document, once all of its turns have an outcome."""
         passages = document.passages if isinstance(document, Document) else ()
         prediction = partial(Prediction, format=self.format, level=self.level, passages=passages)
         if isinstance(document, InputError):
@@ -188,7 +188,7 @@ class Predictor:
         )
 
     def turns(self, document: Document | InputError) -> list[Turn]:
-        """The questions about a document, in order; none about a broken or empty one."""
+        """The questions about a document, in order; none if it is broken or empty."""
         found: list[Turn] = []
         if isinstance(document, InputError):
             return found
@@ -205,21 +205,21 @@ class Predictor:
         return found
 
     def _about(self, target: Target, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels of the conversation of which these are a turn."""
+        """The labels of the conversation that has these labels in one of its turns."""
         every = self.format.conversations(target.labels)
         return next(about for about in every if set(labels) <= set(about))
 
     def _messages(
         self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
     ) -> list[Message]:
-        """The prompt for a turn that asks for these labels, after these answers."""
+        """The prompt of a turn that asks for these labels after these answers."""
         about = target.of(self._about(target, labels))
         talk = Conversation(self.format, text, about, self.index)
         shown = [message for one in self.examples for message in talk.demonstration(one)]
         return shown + talk.messages(answers)
 
     def explain(self, prediction: Prediction, reply: Reply) -> tuple[str, str | None]:
-        """The prompt that an answer was given to, and the source of its grammar, if it had one."""
+        """The prompt of an answer, and the source of its grammar; None for free answers."""
         text = prediction.text[slice(*reply.segment)]
         target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
         by_labels = {
@@ -253,12 +253,12 @@ class Predictor:
         return True
 
     def request(self, turn: Turn) -> Request:
-        """What an engine is to answer.
+        """The request to an engine for a turn.
 
         Raises
         ------
         GrammarError: there is no grammar for the text.
-        InputError: the model's tokens cannot spell the text, or it has no room for it.
+        InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
         text, model, place = turn.text, self.model, turn.place
         prompt = model.encode(self._messages(text, turn.target, turn.labels, turn.answers))
@@ -301,7 +301,7 @@ class Predictor:
         return grammar
 
     def _check_text(self, turn: Turn) -> None:
-        """Whether the model's tokens can spell whatever an answer may take of the text."""
+        """See that the model's tokens can spell all that an answer may copy from the text."""
         vocabulary, text = self.model.vocabulary, turn.text
         spelt = self.format.spelt(text, turn.labels)  # it begins with the text
         at = vocabulary.first_unspellable(spelt)
@@ -313,9 +313,10 @@ class Predictor:
         raise InputError(f"{what}, which {self.format.name} needs to write of this text")
 
     def read(self, turn: Turn, answer: Answer) -> Reply | DecodingError:
-        """Entities of an answer: settled where it was masked, salvaged where it was free.
+        """The reply that an answer stands for.
 
-        A masked answer that does not parse would be a fault of ours, and is none to hand on.
+        Masked answers are parsed strictly, and free ones leniently where they do not parse. A
+        masked answer that does not parse is a fault of this package, and becomes an error.
         """
         text, written = turn.text, answer.text
         shares = [step.allowed_mass for step in answer.steps]
@@ -361,7 +362,7 @@ def _shifted(entity: Entity, by: int) -> Entity:
 
 
 def _respelled(generated: str) -> str:
-    """The JSON of an engine that chooses its own white space, in our one spelling."""
+    """The JSON of an engine that chooses its own white space, respelled as formats write it."""
     try:
         return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
     except json.JSONDecodeError:

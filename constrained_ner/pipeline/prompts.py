@@ -1,7 +1,6 @@
-"""The wording of a prompt.
+"""The wording of prompts.
 
-It is the paper's (listing 1): the task and the data set whose guidelines hold, how to answer, the
-text.
+It is the paper's (listing 1): the task and the data set, how to answer, and the text.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ class Target:
 
 
 def prompt(format: Format, text: str, target: Target, *, index: bool = False) -> str:
-    """The task, in one message.
+    """The message that states the task.
 
     Parameters
     ----------
-    target: its guidelines stand on lines of their own after the task: `d_i` of the paper's
+    target: its guidelines are on lines of their own after the task: `d_i` of the paper's
         equation 2.
-    index: show with every word what answers point at, see `Format.indexed`.
+    index: show each word with its offset or number, see `Format.indexed`.
     """
     guideline = target.guideline_text
     return (

@@ -1,144 +1,234 @@
-"""Runs over many documents: records in a file as they come, and runs that go on where they stopped.
+"""Runs over many documents: a file of records that grows, and that a later run can go on with.
 
-The documents are answered in chunks, each with an engine of its own, so that what a record says
-depends on nothing before its chunk. A run that was killed goes on with the chunk that it was in,
-and ends with the file that an uninterrupted run writes.
+Documents are answered in chunks, and each chunk has an engine of its own, so that no record depends
+on anything before its chunk. A run that was killed goes on with the chunk that it was in, and ends
+with the file that an uninterrupted run writes.
+
+Each record carries a fingerprint of everything that it was made from: the settings of the run, and
+the id, text and passages of its document. A record is kept only if the fingerprint is still the
+same, whether the run before was finished or not.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from constrained_ner.atomic import whole
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
-from constrained_ner.pipeline.predictor import Predictor
+
+if TYPE_CHECKING:
+    from constrained_ner.pipeline.predictor import Predictor
 
 CHUNK = 64  # documents
+FINGERPRINT = "fingerprint"  # the key of a record
 
 
-def run(
-    predictor: Predictor,
-    documents: Iterable[Document | InputError],
-    path: Path,
-    *,
-    resume: bool = False,
-    settings: Mapping[str, Any] | None = None,
-    summary: Summary | None = None,
-) -> Iterator[Prediction]:
-    """Answer documents and write a line of JSON for each to a file, in their order.
+class Run:
+    """A file that gets one line of JSON for each document, in their order.
+
+    Creating a run only reads: it looks for records that can be kept, so that whatever is wrong with
+    them is known before a model is loaded. `answer` does the rest.
 
     Parameters
     ----------
-    resume: go on with what the file holds; without such a file the run begins.
-    settings: what makes a run this one; they stand in a file beside `path` until the run is done.
-    summary: is told of the documents that were done before.
-
-    Yields
-    ------
-    Each prediction once its record is written; not those whose records were there before.
+    documents: read as they are needed, a chunk at a time.
+    path: the file of records.
+    settings: what the answers depend on besides the documents, as values for JSON. While the run is
+        unfinished they stand in a file beside `path`, `.NAME.run`.
+    resume: keep the records that the file holds. Where there is no such file, the run begins.
+    summary: is told of the documents whose records are kept.
 
     Raises
     ------
-    InputError: the file cannot be written; or it holds an unfinished run that is not to be gone on
-        with, one with other settings, or records of other documents.
+    InputError: the file holds an unfinished run, and `resume` is not set; or its records are not
+        those of these documents and settings, or there are more of them than documents. The file
+        is left as it was.
     """
-    mark = path.with_name(f".{path.name}.run")
-    source = iter(documents)
-    try:
-        _claim(path, mark, settings or {}, resume)
-        with path.open("r+b" if resume and path.exists() else "w+b") as file:
-            chunk = _pass_over(source, file, path, summary or Summary())
-            while chunk:
-                for prediction in predictor.predict(chunk):
-                    file.write(line_of(prediction).encode())
+
+    def __init__(
+        self,
+        documents: Iterable[Document | InputError],
+        path: Path,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        resume: bool = False,
+        summary: Summary | None = None,
+    ):
+        self.path = path
+        self._source = iter(documents)
+        self._settings = json.dumps(
+            settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str
+        )
+        self._mark = path.with_name(f".{path.name}.run")
+        self._kept = 0  # bytes of the file
+        check_unfinished(path, resume=resume)
+        if resume and path.exists():
+            self._chunk = self._keep(summary or Summary())
+        else:
+            self._chunk = self._next_chunk()
+
+    def answer(self, predictor: Callable[[], Predictor]) -> Iterator[Prediction]:
+        """Answer the documents that have no record yet.
+
+        Parameters
+        ----------
+        predictor: makes what answers; not called where every document has its record.
+
+        Yields
+        ------
+        Each new prediction once its record is written.
+
+        Raises
+        ------
+        InputError: the file cannot be written.
+        """
+        try:
+            if self._chunk:
+                yield from self._answer(predictor())
+            elif not self._kept:
+                self.path.write_bytes(b"")  # there are no documents
+            self._mark.unlink(missing_ok=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            place = error.filename or self.path
+            raise InputError(f"cannot be written: {reason}", place) from None
+
+    def _answer(self, predictor: Predictor) -> Iterator[Prediction]:
+        self._leave_mark()
+        with self.path.open("r+b" if self._kept else "wb") as file:
+            file.truncate(self._kept)
+            file.seek(self._kept)
+            while self._chunk:
+                predictions = predictor.predict(self._chunk)
+                for document, prediction in zip(self._chunk, predictions, strict=True):
+                    file.write(line_of(prediction, self._fingerprint(document)).encode())
                     file.flush()
                     yield prediction
-                chunk = list(islice(source, CHUNK))
+                self._chunk = self._next_chunk()
             os.fsync(file.fileno())
-        mark.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot be written: {reason}", error.filename or path) from None
 
+    def _next_chunk(self) -> list[Document | InputError]:
+        return list(islice(self._source, CHUNK))
 
-def line_of(prediction: Prediction) -> str:
-    """The record of a prediction, a line of JSON."""
-    return json.dumps(prediction.to_json(), ensure_ascii=False) + "\n"
+    def _leave_mark(self) -> None:
+        """Put the settings beside the file: they mark it as unfinished."""
+        text = (self._settings + "\n").encode()
+        if not self._mark.exists() or self._mark.read_bytes() != text:
+            with whole(self._mark) as part:
+                part.write_bytes(text)
 
-
-def _claim(path: Path, mark: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Have the settings beside the file, and see that they are those of the run that it holds."""
-    text = json.dumps(settings, ensure_ascii=False, indent=1, sort_keys=True, default=str)
-    if path.exists() and mark.exists():
-        if not resume:
-            raise InputError("holds an unfinished run: --resume it, or remove it", path)
-        before, now = _settings_of(mark), json.loads(text)
-        if other := [key for key in now if now[key] != before.get(key)]:
-            raise InputError(
-                f"holds a run with another {' and another '.join(other)}: expected the options of "
-                "that run, or another file",
-                path,
-            )
-        return
-    with whole(mark) as part:
-        part.write_text(text + "\n", encoding="utf-8")
-
-
-def _settings_of(mark: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(mark.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise InputError(
-            "damaged: expected the options of the run beside it; remove this file to go on with "
-            "that run by the options given",
-            mark,
+    def _fingerprint(self, document: Document | InputError) -> str:
+        """What a record is made from, as 16 hexadecimal digits."""
+        source: Any = (
+            [document.id, document.text, [astuple(passage) for passage in document.passages]]
+            if isinstance(document, Document)
+            else document.reason
         )
-    return settings
+        return sha256(json.dumps([self._settings, source]).encode()).hexdigest()[:16]
 
+    # ---- records that are there already
 
-def _pass_over(
-    source: Iterator[Document | InputError], file: BinaryIO, path: Path, summary: Summary
-) -> list[Document | InputError]:
-    """Pass over the chunks whose records are all there; cut off the rest of the file.
+    def _keep(self, summary: Summary) -> list[Document | InputError]:
+        """Find the chunks whose records are all there.
 
-    Returns
-    -------
-    The first chunk that is to be answered; empty where there is none.
-    """
-    number = at = 0
-    while chunk := list(islice(source, CHUNK)):
-        lines = [line for line in islice(file, len(chunk)) if line.endswith(b"\n")]
-        for document, line in zip(chunk, lines, strict=False):
-            number += 1
-            record = _record(line, path, number)
-            expected = document.id if isinstance(document, Document) else ""
-            if record["id"] != expected:
+        Returns
+        -------
+        The first chunk that has to be answered; empty where there is none.
+        """
+        number = 0
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", self.path) from None
+        with file:
+            while chunk := self._next_chunk():
+                # A run that was killed may have left half a line at the end.
+                lines = [line for line in islice(file, len(chunk)) if line.endswith(b"\n")]
+                records = []
+                for document, line in zip(chunk, lines, strict=False):
+                    number += 1
+                    records.append(self._record(line, document, number))
+                if len(lines) < len(chunk):
+                    return chunk
+                self._kept += sum(map(len, lines))
+                for record in records:
+                    summary.pass_over(record)
+            if file.read(1):
                 raise InputError(
-                    f"the record of {record['id']!r}, where {expected!r} was expected: the run was "
-                    "over other documents",
-                    path,
-                    number,
+                    f"holds records of more than the {number} documents that there are now: "
+                    "expected the documents of that run, or another file",
+                    self.path,
                 )
-            if len(lines) == len(chunk):
-                summary.pass_over(record)
-        if len(lines) < len(chunk):
-            break
-        at += sum(map(len, lines))
-    file.seek(at)
-    file.truncate()
-    return chunk
+        return []
+
+    def _record(self, line: bytes, document: Document | InputError, number: int) -> dict[str, Any]:
+        """The record of a line, which has to be this document's, made with these settings."""
+        record = _parsed(line, self.path, number)
+        if record.get(FINGERPRINT) != self._fingerprint(document):
+            raise InputError(self._difference(record, document), self.path, number)
+        return record
+
+    def _difference(self, record: Mapping[str, Any], document: Document | InputError) -> str:
+        """Why a record is not this document's, made with these settings."""
+        id = document.id if isinstance(document, Document) else ""
+        if record["id"] != id:
+            return (
+                f"the record of {record['id']!r}, where {id!r} was expected: the run was over "
+                "other documents"
+            )
+        if FINGERPRINT not in record:
+            return (
+                "the record does not say with which settings it was made: expected what "
+                f"`cner predict --output` writes, with the key {FINGERPRINT!r}"
+            )
+        if "text" in record and record["text"] != getattr(document, "text", None):
+            return f"the record of {id!r} is of another text: expected that of the run"
+        # Of a document that failed, the record does not hold the text.
+        other = "other settings" if "text" in record else "other settings, or of another text"
+        names = self._other_settings()
+        which = f" ({', '.join(names)})" if names else ""
+        return f"made with {other}{which}: expected those of that run, or another file"
+
+    def _other_settings(self) -> list[str]:
+        """The names of the settings that differ; empty where the run is finished."""
+        try:
+            before = json.loads(self._mark.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            before = None
+        now = json.loads(self._settings)
+        known = before if isinstance(before, dict) else now
+        return [name for name in now if now[name] != known.get(name)]
 
 
-def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def check_unfinished(path: Path, *, resume: bool) -> None:
+    """See that no unfinished run is overwritten.
+
+    Raises
+    ------
+    InputError: the file holds one, and `resume` is not set.
+    """
+    if not resume and path.exists() and path.with_name(f".{path.name}.run").exists():
+        raise InputError("holds an unfinished run: --resume it, or remove it", path)
+
+
+def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
+    """The record of a prediction, as a line of JSON."""
+    record: dict[str, Any] = prediction.to_json()
+    if fingerprint is not None:
+        record[FINGERPRINT] = fingerprint
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -147,12 +237,12 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
         not isinstance(record, dict)
         or not isinstance(record.get("id"), str)
         or not isinstance(record.get("error", ""), str)
-        or not _left_out(record.get("left_out", []))
+        or not _is_left_out(record.get("left_out", []))
     ):
         raise InputError("not a record of a run: expected what `cner predict` writes", path, number)
     return record
 
 
-def _left_out(value: object) -> bool:
+def _is_left_out(value: object) -> bool:
     """Whether it is a list of segments and why they were left out."""
     return isinstance(value, list) and all(isinstance(one, list) and len(one) == 3 for one in value)

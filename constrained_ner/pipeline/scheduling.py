@@ -1,7 +1,8 @@
-"""Which request comes next: documents of one predictor or of several, answered side by side.
+"""The order of requests: documents of one or of several predictors are answered side by side.
 
-Requests are made on a thread beside the model, some ahead; answers are handed on in the documents'
-order; the next turn of a conversation goes before all others, since its prompt is in the cache.
+A second thread prepares requests in advance, while the model works. Predictions are given in the
+order of the documents. The next turn of a conversation comes before all other requests, because
+the beginning of its prompt is still in the cache.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Pending:
-    """A document that is being asked about.
+    """A document whose turns are being answered.
 
     Attributes
     ----------
@@ -46,7 +47,7 @@ class _Pending:
         return cls(predictor, document, turns, len(turns))
 
     def take(self, turn: Turn, outcome: Reply | CnerError) -> None:
-        """A turn is done; where it failed, the rest of its conversation has, too."""
+        """Note the outcome of a turn. If it failed, so did the rest of its conversation."""
         while True:
             turn.outcome = outcome
             self.open -= 1
@@ -56,12 +57,12 @@ class _Pending:
 
 
 def answer(asked: Iterable[_Pair | None]) -> Iterator[Prediction]:
-    """One prediction for each document, asked for by its predictor, in their order.
+    """A prediction for each document, made by its predictor, in the order of the documents.
 
     Parameters
     ----------
-    asked: the predictors are alike but for format, targets, level, index and examples. None says
-        that there is none for now; it ends when that is said and nothing is under way.
+    asked: the predictors may differ in format, targets, level, index and examples only. None means
+        that there is no document for now. It ends the iteration if nothing is being answered.
     """
     source = iter(asked)
     first = next(source, None)
@@ -104,7 +105,7 @@ def _answered(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[
                 pending.take(turn, answered)
             else:
                 pending.take(turn, turn.predictor.read(turn, answered))
-                # The next turn goes first: its row still holds the turns before.
+                # The next turn goes first, because the cache still holds the turns before it.
                 if turn.after is not None and isinstance(turn.outcome, Reply):
                     preparation.put_first(pending, turn.after)
             yield from done()
@@ -112,16 +113,16 @@ def _answered(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[
 
 
 class _Preparation:
-    """Requests in their order; the next ones are made ready while the model works.
+    """The requests in their order, prepared while the model works.
 
-    Prompts are tokenized and grammars built on a thread beside it, some ahead. What is put first
-    is made ready when it is asked for.
+    A second thread tokenizes the prompts and builds the grammars of some requests in advance. A
+    turn that was put first is prepared when it is asked for.
 
     Parameters
     ----------
-    source: documents; None where there is none for now.
-    under_way: where to put documents that have begun to be asked about.
-    ahead: how many requests to have ready.
+    source: documents with their predictors; None where there is none for now.
+    under_way: documents whose requests were begun are appended to it.
+    ahead: how many requests to prepare in advance.
     """
 
     def __init__(self, source: Iterator[_Pair | None], under_way: deque[_Pending], ahead: int):
@@ -132,7 +133,7 @@ class _Preparation:
         self._first: deque[tuple[_Pending, Turn]] = deque()
         self._ready: deque[tuple[_Pending, Turn, Future[Request | CnerError]]] = deque()
         self._pool = ThreadPoolExecutor(1, "cner-preparation")
-        self._alone = Lock()  # a tokenizer must not be used by two threads
+        self._alone = Lock()  # a tokenizer must not be used by two threads at once
 
     def __enter__(self) -> _Preparation:
         return self
@@ -144,7 +145,7 @@ class _Preparation:
         self._first.appendleft((pending, turn))
 
     def next(self) -> tuple[_Pending, Turn, Request | CnerError] | None:
-        """A turn and its request, or what is wrong with it; None where there is none for now."""
+        """A turn with its request, or the error in its place; None if there is none for now."""
         if self._first:
             pending, turn = self._first.popleft()
             return pending, turn, self._request(turn)

@@ -1,8 +1,8 @@
-"""From a text to the pieces that a model is asked about, and where each of them stands in it.
+"""Cutting a text into the segments that a model is asked about, one at a time.
 
 Sentences are found by sentencex (MIT; Wikimedia's rules), which knows abbreviations and decimals
-and gives code point offsets. On the 213 abstracts of GENIA's test split, put together again from
-their sentences, 99.4 % of the boundaries that it finds are right and it finds 97.5 % of them.
+and gives offsets in code points. On the 213 abstracts of GENIA's test split, put together again
+from their sentences, 99.4 % of the boundaries that it finds are right and it finds 97.5 % of them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _BLANK_LINE = re.compile(r"(?:\r\n|\n|\r)[^\S\r\n]*(?:\r\n|\n|\r)\s*")
 
 
 def segments(text: str, by: str, fits: Callable[[str], bool]) -> Iterator[Span]:
-    """Pieces of a text in order; only white space is left out.
+    """The segments of a text, in order. Only white space is left out.
 
     Parameters
     ----------
     by: `none`, the text as it is; `sentence`; or `window`, as much of the text as fits. A sentence
         that does not fit becomes windows, too.
-    fits: whether the model has room for a piece with its longest answer.
+    fits: whether a piece can be asked about: the model has room for it and its longest answer, and
+        the format a grammar.
     """
     if by == "none":
         if text.strip():
@@ -37,7 +38,7 @@ def segments(text: str, by: str, fits: Callable[[str], bool]) -> Iterator[Span]:
 
 
 def sentences(text: str) -> Iterator[Span]:
-    """The sentences of a text without the white space around them; blank lines end them, too."""
+    """The sentences of a text, without white space around them. A blank line ends a sentence."""
     paragraph = 0
     for end, following in [
         *(match.span() for match in _BLANK_LINE.finditer(text)),
@@ -53,9 +54,9 @@ def sentences(text: str) -> Iterator[Span]:
 
 
 def windows(text: str, span: Span, fits: Callable[[str], bool]) -> Iterator[Span]:
-    """A span as pieces that fit, the fewest that come one after another, cut at white space.
+    """A span in pieces that fit, cut at white space, each as long as possible.
 
-    A run of non-space that does not fit by itself is a piece all the same.
+    A single word that does not fit is a piece all the same.
     """
     at, end = span
     if trimmed(text, at, end) == span and fits(text[at:end]):
@@ -78,7 +79,7 @@ def windows(text: str, span: Span, fits: Callable[[str], bool]) -> Iterator[Span
 
 
 def trimmed(text: str, start: int, end: int) -> Span | None:
-    """A span without the white space at its ends; None where nothing is left."""
+    """A span without white space at its ends; None if nothing is left."""
     piece = text[start:end]
     kept = piece.strip()
     if not kept:

@@ -1,4 +1,4 @@
-"""What is asked of a model: which labels together, in which format, and what is odd about that."""
+"""The task of a model: which labels it is asked for together, and in which format."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FEW = 30  # so many labels are listed in a message
 
 @dataclass(frozen=True)
 class Task:
-    """In which format to ask for what.
+    """What to ask a model for, and in which format.
 
     Attributes
     ----------
-    notes: what is odd about it, a line each.
-    index: whether the prompt indexes the words.
+    notes: why the model may not do it well, a line each.
+    index: whether the prompt shows the words with their offsets or numbers.
     """
 
     format: Format
@@ -34,10 +34,10 @@ class Task:
 
 
 def default_format(trained: Manifest | None) -> str:
-    """The format to ask for where none is wanted.
+    """The format to use if none is chosen.
 
-    The one that is best on dev; where that is not known multi_term, or the first that the model was
-    trained for.
+    It is the model's best format on dev data. If that is not known, it is multi_term, or the first
+    format that the model was trained for.
     """
     if trained is None:
         return DEFAULT_FORMAT
@@ -52,15 +52,15 @@ def task_for(
     dataset: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Task:
-    """How to ask a model: as it was trained to be asked, where nothing else is wanted.
+    """How to ask a model. By default it is asked as it was in training.
 
     Parameters
     ----------
-    labels: by default those that it was trained for.
+    labels: by default those that the model was trained for.
     format: by default the one that it is best at, see `default_format`.
-    dataset: the one whose guidelines the prompt names, for all labels; by default for each label
-        one that the model was trained on.
-    options: of the format, see `formats.Options`; None stands for a default.
+    dataset: the data set that prompts name, for all labels. By default each label has one that the
+        model was trained on.
+    options: those of the format, see `formats.Options`; None stands for a default.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def task_for(
 
 
 def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """Why a model may fail at what it is asked for."""
+    """Why a model may not do well what it is asked for."""
     notes = []
     if trained.formats and format not in trained.formats:
         formats = ", ".join(trained.formats)

@@ -1,1 +1,1 @@
-"""A model behind HTTP: extra `serve`."""
+"""The HTTP server (extra `serve`)."""

@@ -1,4 +1,4 @@
-"""The application: `POST /predict`, a page to try it, and what the server says of itself."""
+"""The web application: `POST /predict`, a page to try it out, and the state of the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pages import render, script_data
 from constrained_ner.pipeline.extractor import Extractor
-from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.prediction import Prediction, PredictionRecord
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import default_format, task_for
@@ -31,11 +31,12 @@ PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance"
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes.
+    """How much the server accepts.
 
     Parameters
     ----------
-    characters: of a text. `labels`: of a request. `waiting`: requests.
+    characters: the longest text. `labels`: the most labels of a request.
+    waiting: the most requests that wait to be answered.
     """
 
     characters: int = 20_000
@@ -44,7 +45,7 @@ class Limits:
 
 
 class Ask(BaseModel):
-    """A text, and what is wanted of it."""
+    """A text, and what to extract from it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +54,7 @@ class Ask(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
         Field(min_length=1, description="By default those that the model was trained for."),
     ] = None
-    # Names are checked by what knows them; the schema lists them.
+    # Names are checked where they are used; the schema only lists them.
     format: Annotated[
         str | None,
         Field(
@@ -65,57 +66,27 @@ class Ask(BaseModel):
     segment: Annotated[str, Field(json_schema_extra={"enum": list(SEGMENTS)})] = "sentence"
     max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
     details: Annotated[
-        bool, Field(description="Tell the prompt and the grammar of each question, too.")
+        bool, Field(description="Also give the prompt and the grammar of each question.")
     ] = False
 
 
-class FoundEntity(BaseModel):
-    """Offsets are code points into the text, half-open."""
+class Found(PredictionRecord):
+    """The record of the text, as `cner predict` writes it.
 
-    label: str
-    fragments: list[tuple[int, int]]
-    surface: str
-    confidence: float | None = None
+    `notes` say why the model may fail at what it was asked for.
+    """
 
-
-class Answered(BaseModel):
-    """One answer of the model; offsets in it are those of its segment."""
-
-    labels: list[str]
-    segment: tuple[int, int]
-    answer: str
-    settled: str | None
-    parses: bool
-    problems: list[tuple[str, str]]
-    tokens: int
-    forced: bool
-    allowed_mass: tuple[float, float] | None
-    prompt: str | None = None
-    grammar: str | None = None
-
-
-class Found(BaseModel):
-    """The entities of a text, and how they came about."""
-
-    text: str
-    format: str
-    level: Level
-    entities: list[FoundEntity]
-    answers: list[Answered]
-    left_out: list[tuple[int, int, str]]
-    notes: Annotated[
-        list[str], Field(description="Why the model may fail at what it was asked for.")
-    ]
+    notes: list[str]
 
 
 class Refused(BaseModel):
-    """Why there is no answer: in words, or as a list of what is wrong with which field."""
+    """Why there is no answer, in words or as a list of fields that are wrong."""
 
     detail: str | list[Any]
 
 
 def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
-    """The application of a model."""
+    """The web application for a model."""
     limits = limits or Limits()
 
     @asynccontextmanager
@@ -135,7 +106,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.middleware("http")
     async def small(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Refuse what is far too long, or does not say how long it is, before it is read."""
+        """Refuse a body that is far too long, or does not state its length, before it is read."""
         length = request.headers.get("content-length")
         most = 12 * limits.characters + 100_000  # a character takes up to 12 bytes of JSON
         if length is None and "transfer-encoding" in request.headers:
@@ -151,7 +122,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the input itself, which need not be what JSON can hold.
+        # The input itself is left out: JSON may not be able to hold it.
         found = [
             {"loc": [str(part) for part in one["loc"]], "msg": _writable(one["msg"])}
             for one in error.errors()
@@ -169,7 +140,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         },
     )
     async def predict(ask: Ask) -> Found:
-        """The entities of a text."""
+        """Extract the entities of a text."""
         if len(ask.text) > limits.characters:
             most = limits.characters
             raise HTTPException(
@@ -191,7 +162,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.get("/health", responses={503: {"model": Refused, "description": "Out of order."}})
     async def health() -> dict[str, Any]:
-        """Whether the server can answer, and how much is waiting."""
+        """Whether the server can answer, and how many requests are waiting."""
         worker: Worker = app.state.worker
         if not worker.alive:
             raise HTTPException(503, "the worker has ended")
@@ -199,7 +170,7 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @app.get("/version")
     async def versions() -> dict[str, Any]:
-        """The model and the packages."""
+        """The model, its labels and default format, and the versions of packages."""
         trained = extractor.manifest
         return {
             "model": extractor.model.name,
@@ -218,49 +189,18 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
 
 def _writable(text: str) -> str:
-    """A message that may quote what UTF-8 cannot hold."""
+    """A message with what UTF-8 cannot hold, such as a lone surrogate in a quotation, escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _found(
     prediction: Prediction, predictor: Predictor, notes: Sequence[str], *, details: bool
 ) -> Found:
-    confidences = prediction.confidences
-    answers = []
-    for reply in prediction.replies:
-        prompt, grammar = predictor.explain(prediction, reply) if details else (None, None)
-        answers.append(
-            Answered(
-                labels=list(reply.labels),
-                segment=reply.segment,
-                answer=reply.answer,
-                settled=reply.settled,
-                parses=reply.parses,
-                problems=[(str(p.kind), p.detail) for p in reply.problems],
-                tokens=reply.tokens,
-                forced=reply.forced,
-                allowed_mass=reply.allowed_mass,
-                prompt=prompt,
-                grammar=grammar,
-            )
-        )
-    return Found(
-        text=prediction.text,
-        format=prediction.format.name,
-        level=prediction.level,
-        entities=[
-            FoundEntity(
-                label=entity.label,
-                fragments=list(entity.fragments),
-                surface=entity.surface(prediction.text),
-                confidence=confidences.get(entity),
-            )
-            for entity in prediction.entities
-        ],
-        answers=answers,
-        left_out=[(start, end, why) for (start, end), why in prediction.left_out],
-        notes=list(notes),
-    )
+    record = prediction.to_record()
+    if details:
+        for answer, reply in zip(record["answers"], prediction.replies, strict=True):
+            answer["prompt"], answer["grammar"] = predictor.explain(prediction, reply)
+    return Found(**record, notes=list(notes))
 
 
 def _page(extractor: Extractor) -> str:

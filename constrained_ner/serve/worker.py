@@ -1,4 +1,4 @@
-"""One thread that has the model: requests that come while it works are answered together."""
+"""A single thread that uses the model. Requests that arrive meanwhile are answered together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from constrained_ner.pipeline.scheduling import answer
 
 
 class BusyError(CnerError):
-    """So many requests are waiting that another one would wait too long."""
+    """Too many requests are waiting already."""
 
 
 class _Request(NamedTuple):
@@ -27,7 +27,7 @@ class _Request(NamedTuple):
 
 
 class Worker:
-    """Answers documents, several at a time, whatever their formats and levels.
+    """Answers requests, several at a time, whatever their formats and levels.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ class Worker:
         return self._thread.is_alive()
 
     def submit(self, predictor: Predictor, document: Document) -> Future[Prediction]:
-        """The prediction, once it is there.
+        """Put a request in the queue; the future will have its prediction.
 
         Parameters
         ----------
-        predictor: of one model, and of one engine, for all requests.
+        predictor: all requests must have the same model and the same engine.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Worker:
         return request.outcome
 
     def close(self) -> None:
-        """Answer what is waiting, and end."""
+        """Answer the requests that are waiting, then end the thread."""
         self._waiting.put(None)
         self._thread.join()
 
@@ -78,7 +78,7 @@ class Worker:
                 for prediction in answer(self._asked(first, under_way)):
                     under_way.popleft().outcome.set_result(prediction)
             except Exception as error:
-                # Whatever it is, those who wait have to hear of it, and the thread has to live on.
+                # Whatever it was: the callers must be told, and the thread must go on.
                 for request in under_way or [first]:
                     if not request.outcome.done():
                         request.outcome.set_exception(error)
@@ -86,10 +86,10 @@ class Worker:
     def _asked(
         self, first: _Request, under_way: deque[_Request]
     ) -> Iterator[tuple[Predictor, Document] | None]:
-        """A request and those that come while it is answered; None where none waits."""
+        """The first request, then those that arrive meanwhile; None whenever none is waiting."""
         request: _Request | None = first
         while request is not None:
-            # A caller that has gone away is not answered.
+            # Skip requests whose callers have gone away.
             if request.outcome.set_running_or_notify_cancel():
                 under_way.append(request)
                 yield request.predictor, request.document

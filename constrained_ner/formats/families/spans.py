@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import GrammarError
 from constrained_ner.formats.answers import ProblemKind, Reader, offset, values
-from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.base import Feature, Format, TextObstacle, too_long
 from constrained_ner.formats.families.offsets import propose_offsets
 from constrained_ner.formats.families.terms import salvage_list
-from constrained_ner.formats.fillings import MAX_SAME_START, span_list
+from constrained_ner.formats.fillings import MAX_SAME_START, MAX_SPAN_UNITS, span_list
 from constrained_ner.formats.grammar import Completions
+from constrained_ner.words import Span
 
 _UNDER_WAY = re.compile(r"\[(?P<start>\d{1,9})(?:, (?P<end>\d{0,9}))?\Z")
 
@@ -72,10 +72,16 @@ class SpanFormat(Format):
             return None
         return f"more than {MAX_SAME_START} begin at one place"
 
+    def solid_units(self, text: str) -> list[Span]:
+        return [(start, end) for start, end in self.units(text) if not text[start:end].isspace()]
+
+    def text_obstacle(self, text: str) -> TextObstacle | None:
+        units = len(self.solid_units(text))
+        long = too_long(text, "offsets in text order", units, MAX_SPAN_UNITS)
+        return super().text_obstacle(text) or long
+
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        solid = [(start, end) for start, end in self.units(text) if not text[start:end].isspace()]
-        if not solid:
-            raise GrammarError("the text is empty or white space: there is nothing to point at")
+        solid = self.solid_units(text)
         items = span_list(
             self.opening,
             self.middle,

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.errors import GrammarError
 from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, span_of
 from constrained_ner.formats.base import Format
@@ -237,8 +236,6 @@ class TagFormat(Format):
         markers = self.markers(labels)
         marked = mark(text, markers, self.options.boundaries)
         solid = [i for i, (s, e) in enumerate(marked.pieces) if not text[s:e].isspace()]
-        if not solid:
-            raise GrammarError("the text is empty or white space: there is nothing to point at")
         gaps = [
             "".join(marked.written[a + 1 : b]) for a, b in zip([-1, *solid], solid, strict=False)
         ]

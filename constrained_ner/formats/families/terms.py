@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.formats.alignment import Aligner, occurrences
+from constrained_ner.formats.alignment import Aligner, most_mentions
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
-from constrained_ner.formats.base import Feature, Format
+from constrained_ner.formats.base import (
+    Feature,
+    Format,
+    TextObstacle,
+    too_long_for_fragments,
+)
 from constrained_ner.formats.fillings import choice, item_bound, json_body, surface, up_to
 from constrained_ner.formats.grammar import Completions, Grammar, RepetitionGuard
+from constrained_ner.formats.repetition import REPEATS, bounding_guard, written_items
 
 TERM_FEATURES = frozenset(
     {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.DISCONTINUOUS}
@@ -26,17 +29,6 @@ TERM_FEATURES = frozenset(
 
 # The inside of a JSON or Python string.
 JSON_BODY = r'(?:[^"\\]|\\.)*'
-# An answer that has said so many things more often than its text does gets no further item. Of the
-# default model's answers on BC5CDR 7 % went on saying the same until their budgets ended, and held
-# 55 % of all tokens; closed after 2, 3 or 6 they find the same to 0.2 points of F1.
-REPEATS = 3
-_TIMES = re.compile(r"^(more: .*\{0,)\d+(\})$", re.MULTILINE)
-
-
-def _tightened(maker: Callable[[], Grammar | None], answer: str) -> Grammar | None:
-    """The replaced grammar again, in another process."""
-    wide = maker()
-    return wide.repetition_guard.tightened(answer) if wide and wide.repetition_guard else None
 
 
 class SurfaceFormat(Format):
@@ -61,40 +53,25 @@ class SurfaceFormat(Format):
 
     def repetition_guard(
         self, grammar: Grammar, text: str, labels: Sequence[str]
-    ) -> RepetitionGuard | None:
+    ) -> RepetitionGuard:
         """No further item once `REPEATS` were said more often than the text says them.
 
-        Settling drops what was: each item takes an occurrence of its own. Answers of annotators
-        have none. It could not be told of surfaces of several fragments.
+        Settling drops those: each item takes an occurrence of its own. Annotators write none.
         """
-        if self.options.max_fragments > 1:
-            return None
-        spelt = self.spelling(text)
         begin = len(grammar.empty) - len(self.closing)
         # `more` of a list is what comes behind its first item.
         first = 1 if self.closing == "]" else 0
+        spelt, fragments = self.spelling(text), self.options.max_fragments
 
-        def tightened(answer: str) -> Grammar | None:
-            times: Counter[tuple[str | None, str]] = Counter()
-            items = repeats = 0
-            at = begin
-            while match := self.item.match(answer, at):
-                at = match.end()
-                items += 1
-                said = self.said(match)
-                times[said] += 1
-                if times[said] > 1:  # the first one is in the text
-                    repeats += times[said] > sum(1 for _ in occurrences(said[1], spelt))
-            rest = answer[at:]
-            ended = self.closing and rest.startswith(self.closing[0])
-            if repeats < REPEATS or ended:
-                return None
-            most = items + bool(rest) - first
-            source = _TIMES.sub(rf"\g<1>{most}\g<2>", grammar.source)
-            maker = grammar.maker and partial(_tightened, grammar.maker, answer)
-            return replace(grammar, source=source, maker=maker)
+        def most(said: tuple[str | None, str]) -> int:
+            return most_mentions(said[1], spelt, fragments)
 
-        return RepetitionGuard(self.item_end, tightened)
+        def bound(answer: str) -> int | None:
+            items = written_items(answer, begin, self.item, self.said, most)
+            ended = self.closing and items.rest.startswith(self.closing[0])
+            return None if ended or items.repeats < REPEATS else items.begun - first
+
+        return bounding_guard(grammar, self.item_end, bound)
 
     def place(
         self,
@@ -120,6 +97,10 @@ class SurfaceFormat(Format):
                 reader.problem(ProblemKind.DUPLICATE, f"{label} {said!r}: once more than the text")
             else:
                 reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {said!r}")
+
+    def text_obstacle(self, text: str) -> TextObstacle | None:
+        units, fragments = len(self.units(text)), self.options.max_fragments
+        return super().text_obstacle(text) or too_long_for_fragments(text, units, fragments)
 
     def surface(self, text: str) -> str:
         """The filling of SURFACE inside a JSON or Python string."""

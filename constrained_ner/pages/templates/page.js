@@ -5,7 +5,6 @@ const same = (a, b) => a.label === b.label && String(a.fragments) === String(b.f
 
 // ---- counts, once
 const labels = new Map();
-const kinds = { hit: 0, false: 0, miss: 0, found: 0 };
 let entities = 0, failed = 0, hasGold = false, hasConfidence = false;
 for (const one of all) {
   if (one.error !== undefined) { failed += 1; continue; }
@@ -14,13 +13,10 @@ for (const one of all) {
     entities += 1;
     hasConfidence ||= entity.confidence !== undefined;
     entity.kind = one.gold ? (one.gold.some((g) => same(g, entity)) ? "hit" : "false") : "found";
-    kinds[entity.kind] += 1;
     labels.set(entity.label, (labels.get(entity.label) || 0) + 1);
   }
-  one.missed = (one.gold || []).filter((g) => !one.entities.some((e) => same(g, e)));
-  for (const entity of one.missed) {
-    entity.kind = "miss";
-    kinds.miss += 1;
+  for (const entity of one.gold || []) {
+    entity.kind = "miss";  // where it is shown at all
     if (!labels.has(entity.label)) labels.set(entity.label, 0);
   }
   one.troubled = one.left_out !== undefined || one.answers.some((a) => a.problems || a.forced);
@@ -47,23 +43,30 @@ for (const name of names) {
 }
 if (!hasGold) document.querySelectorAll(".gold").forEach((element) => element.remove());
 if (!hasConfidence) byId("sure").remove();
-if (hasGold) {
+for (const id of ["find", "only", "least"]) {
+  byId(id)?.addEventListener("input", () => { page = 0; show(); });
+}
+
+// ---- documents
+// What was found with less confidence than is asked for counts as not found: its gold entity is missed.
+function comparedOf(one) {
+  const least = Number(byId("least")?.value || 0);
+  const found = one.entities.filter((e) => e.confidence === undefined || e.confidence >= least);
+  return [...found, ...(one.gold || []).filter((g) => !found.some((e) => same(g, e)))];
+}
+
+const shownOf = (one) => comparedOf(one).filter((e) => !hidden.has(e.label));
+
+function showKey() {
+  const kinds = { hit: 0, false: 0, miss: 0, found: 0 };
+  for (const one of all) if (one.error === undefined) for (const entity of comparedOf(one)) kinds[entity.kind] += 1;
+  byId("key").replaceChildren();
   for (const [kind, words] of [["hit", "as in the gold annotation"], ["false", "not in it"], ["miss", "only in it"]]) {
     const tag = make("span", { className: `tag ${kind}` });
     tag.dataset.label = "label";
     tag.style.setProperty("--colour", "#444");
     byId("key").append(make("span", {}, tag, `${kinds[kind].toLocaleString("en")} ${words}`));
   }
-}
-for (const id of ["find", "only", "least"]) {
-  byId(id)?.addEventListener("input", () => { page = 0; show(); });
-}
-
-// ---- documents
-function shownOf(one) {
-  const least = Number(byId("least")?.value || 0);
-  const found = one.entities.filter((e) => !hidden.has(e.label) && (e.confidence === undefined || e.confidence >= least));
-  return [...found, ...one.missed.filter((e) => !hidden.has(e.label))];
 }
 
 function wanted(one) {
@@ -96,7 +99,7 @@ function articleOf(one) {
 
 function fill(details, one) {
   const characters = Array.from(one.text);
-  const rows = [...one.entities, ...one.missed];
+  const rows = comparedOf(one);
   if (rows.length) {
     const table = make("table");
     table.append(make("tr", {}, ...["label", "text", "offsets", hasConfidence ? "confidence" : "", ""].map((h) => make("th", {}, h))));
@@ -120,6 +123,7 @@ function fill(details, one) {
 
 function show() {
   if (byId("least")) byId("value").textContent = byId("least").value;
+  if (hasGold) showKey();
   const found = all.filter(wanted);
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   page = Math.min(page, pages - 1);

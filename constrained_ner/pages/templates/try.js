@@ -36,7 +36,7 @@ function tell(words, wrong = false) {
 function show(found) {
   const names = [...new Set(found.entities.map((entity) => entity.label))].sort();
   const colour = new Map(names.map((name, i) => [name, COLOURS[i % COLOURS.length]]));
-  const entities = found.entities.map((entity) => ({ ...entity, confidence: entity.confidence ?? undefined, kind: "found" }));
+  const entities = found.entities.map((entity) => ({ ...entity, kind: "found" }));
   const section = byId("found");
   section.append(textOf(found.text, entities, colour));
   const table = make("table");
@@ -45,17 +45,17 @@ function show(found) {
   }
   section.append(table);
   for (const note of found.notes) section.append(make("p", { className: "error" }, note));
-  for (const [start, end, why] of found.left_out) {
+  for (const [start, end, why] of found.left_out || []) {
     section.append(make("p", { className: "error" }, `${start}–${end} was left out: ${why}`));
   }
   for (const answer of found.answers) {
     const mass = answer.allowed_mass;
     const allowed = mass ? `; allowed mass ${mass[0].toFixed(3)}, least ${mass[1].toFixed(3)}` : "";
     const parses = answer.parses ? "" : "; does not parse";
-    section.append(make("h2", {}, `${answer.labels.join(", ")}: characters ${answer.segment[0]}–${answer.segment[1]}, ${answer.tokens} tokens${allowed}${parses}${answer.forced ? "; closed by the budget" : ""}`));
+    const [start, end] = answer.segment || [0, [...found.text].length];
+    section.append(make("h2", {}, `${answer.labels.join(", ")}: characters ${start}–${end}, ${answer.tokens} tokens${allowed}${parses}${answer.forced ? "; closed by the budget" : ""}`));
     const columns = make("div", { className: "columns" });
-    const settled = answer.settled !== null && answer.settled !== answer.answer ? answer.settled : "";
-    for (const [head, words] of [["prompt", answer.prompt], ["answer", answer.answer], ["settled", settled], ["grammar", answer.grammar]]) {
+    for (const [head, words] of [["prompt", answer.prompt], ["answer", answer.answer], ["settled", answer.settled], ["grammar", answer.grammar]]) {
       if (words) columns.append(make("div", {}, make("h3", {}, head), make("pre", {}, words)));
     }
     section.append(columns);

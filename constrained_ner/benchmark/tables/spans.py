@@ -3,77 +3,67 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from statistics import fmean
 
 from constrained_ner.benchmark.blocks import EMPTY, Column, Entry, Table, entry, number, percent
-from constrained_ner.benchmark.results import TERMS
-from constrained_ner.benchmark.tables import (
+from constrained_ner.benchmark.grid import TERMS, Way
+from constrained_ner.benchmark.results import Shifts
+from constrained_ner.benchmark.tables.fields import (
     WAY,
     count,
-    difference,
+    lost_by_strict_reading,
+    minus,
+    of_sum,
     parse_rate,
+    pooled_against_free,
     pooled_f1,
     way_entries,
 )
-from constrained_ner.benchmark.view import (
-    FREE,
-    Cell,
-    Group,
-    View,
-    Way,
-    health_sum,
-    metric,
-    scores_of,
-)
+from constrained_ner.benchmark.view import Group, Pick, View, f1_of, metric, problems, strict
+from constrained_ner.formats import ProblemKind
+from constrained_ner.formats.grammar import Level
+
+overlap = metric("overlap")
 
 
-def term_of(variant: str) -> str | None:
-    return TERMS.get(variant.partition("+")[0])
+def as_terms(way: Way) -> Way | None:
+    """The format with terms at the same level; None for a format that has no offsets."""
+    term = way.variant.terms
+    return way._replace(variant=term) if term else None
 
 
 def span_ways(view: View, group: Group) -> list[Way]:
-    """Formats with offsets that were asked for, each beside its other ways."""
+    """The formats with offsets that were asked for, each followed by its variants."""
     order = list(TERMS)
-    ways = [way for way in view.ways(group) if term_of(way[0])]
-    return sorted(ways, key=lambda way: order.index(way[0].partition("+")[0]))
+    ways = [way for way in view.ways(group) if as_terms(way)]
+    return sorted(ways, key=lambda way: order.index(way.variant.format))
 
 
-def distance_of(view: View, group: Group, way: Way, name: str = "strict") -> list[float | None]:
-    """F1 of the format with terms minus that of a way, at the same level, draw by draw."""
-    term = (term_of(way[0]) or "", way[1])
-    own, other = (view.draws(group, each) for each in (way, term))
+def distance_of(view: View, group: Group, way: Way, pick: Pick = strict) -> list[float | None]:
+    """F1 of the format with terms minus that of this way, for each draw."""
+    term = as_terms(way)
+    own, other = view.draws(group, way), view.draws(group, term) if term else []
     if len(own) != len(other):
         return []
-    return [
-        None if a is None or b is None else b - a
-        for a, b in zip(_f1(own, name), _f1(other, name), strict=True)
-    ]
-
-
-def _f1(draws: Sequence[Sequence[Cell]], name: str) -> list[float | None]:
-    return [scores_of(cells, metric(name)).f1 for cells in draws]
+    return [minus(f1_of(b, pick), f1_of(a, pick)) for a, b in zip(own, other, strict=True)]
 
 
 def distances(view: View, group: Group) -> Table:
-    """The distance to the format with terms: what is of the boundaries, what is not."""
+    """The distance to the format with terms: how much of it is due to wrong boundaries."""
     rows = []
     for way in span_ways(view, group):
-        draws = view.draws(group, way)
-        term = term_of(way[0]) or ""
+        term = as_terms(way) or way
         all_of_it = distance_of(view, group, way)
-        elsewhere = distance_of(view, group, way, "overlap")
-        boundary = [
-            None if a is None or b is None else a - b
-            for a, b in zip(all_of_it, elsewhere, strict=True)
-        ]
+        elsewhere = distance_of(view, group, way, overlap)
+        boundary = [minus(a, b) for a, b in zip(all_of_it, elsewhere, strict=True)]
         rows.append(
             (
                 *way_entries(way),
                 pooled_f1(view, group, way),
-                entry(_f1(draws, "overlap")),
-                Entry(term),
-                pooled_f1(view, group, (term, way[1])),
+                of_sum(view.draws(group, way), overlap),
+                Entry(str(term.variant)),
+                pooled_f1(view, group, term),
                 _in_all(view, group, way, all_of_it),
                 entry(boundary),
                 entry(elsewhere),
@@ -100,36 +90,28 @@ def distances(view: View, group: Group) -> Table:
 
 def _in_all(view: View, group: Group, way: Way, values: list[float | None]) -> Entry:
     """A distance with the interval of its paired test, where there is one."""
-    cells = view.pooled(group, way)
-    tested = cells[0].get("against_terms") if len(cells) == 1 else None
-    if not tested:
+    pooled = view.pooled(group, way)
+    differences = pooled[0].against_terms if len(pooled) == 1 else None
+    if differences is None:
         return entry(values)
-    low, high = tested["f1"]["interval"]
+    low, high = differences.f1.interval
     return entry(values, (-high, -low))
 
 
 def validity(view: View, group: Group) -> Table:
-    """What is of answers that do not hold together, and what each level changes."""
+    """Answers that are not valid, what they cost, and what each level changes."""
     rows = []
     for way in span_ways(view, group):
         draws = view.draws(group, way)
-        lost = EMPTY
-        if way[1] == FREE:
-            values = []
-            for cells in draws:
-                read = scores_of(cells, metric("strict")).f1
-                strictly = scores_of(cells, lambda cell: cell.get("read_strictly")).f1
-                values.append(None if read is None or strictly is None else read - strictly)
-            lost = entry(values)
-        free = way[1] == FREE
+        free = way.level is Level.FREE
         rows.append(
             (
                 *way_entries(way),
                 parse_rate(draws),
-                count(draws, lambda cells: health_sum(cells, "offset out of range")),
-                count(draws, lambda cells: health_sum(cells, "not in the text")),
-                lost,
-                EMPTY if free else difference(view.pooled(group, way)),
+                count(draws, lambda cells: problems(cells, ProblemKind.OFFSET)),
+                count(draws, lambda cells: problems(cells, ProblemKind.NOT_IN_TEXT)),
+                entry(lost_by_strict_reading(draws)) if free else EMPTY,
+                EMPTY if free else pooled_against_free(view, group, way),
             )
         )
     return Table(
@@ -148,12 +130,21 @@ def validity(view: View, group: Group) -> Table:
     )
 
 
-def shift_counts(view: View, group: Group, way: Way, side: str) -> dict[int, int]:
-    """By how many characters `start` or `end` misses, and how often; all data sets and draws."""
+def shifts_of(view: View, group: Group, way: Way) -> Shifts:
+    """The shifts of all data sets and draws together."""
+    known = [c.shifts for cells in view.draws(group, way) for c in cells if c.shifts]
+    return Shifts(
+        sum(shifts.exact for shifts in known),
+        sum(shifts.unrelated for shifts in known),
+        _together(shifts.start for shifts in known),
+        _together(shifts.end for shifts in known),
+    )
+
+
+def _together(counts: Iterable[dict[int, int]]) -> dict[int, int]:
     found: Counter[int] = Counter()
-    for cells in view.draws(group, way):
-        for cell in cells:
-            found.update(dict(cell.get("shifts", {}).get(side, ())))
+    for each in counts:
+        found.update(each)
     return dict(sorted(found.items()))
 
 
@@ -161,21 +152,18 @@ def outcomes(view: View, group: Group) -> Table:
     """Predicted spans: right, near a gold entity of their label, or near none."""
     rows = []
     for way in span_ways(view, group):
-        draws = view.draws(group, way)
-        known = [c["shifts"] for cells in draws for c in cells if "shifts" in c]
-        exact, unrelated = (sum(s[key] for s in known) for key in ("exact", "unrelated"))
-        start, end = (shift_counts(view, group, way, side) for side in ("start", "end"))
-        near = sum(start.values())
-        total = exact + near + unrelated
+        shifts = shifts_of(view, group, way)
+        near = sum(shifts.start.values())
+        total = shifts.exact + near + shifts.unrelated
         row = [*way_entries(way), Entry(str(total))]
-        row += [Entry(percent(n, total)) for n in (exact, near, unrelated)]
-        for shifts in (start, end):
-            early = sum(n for shift, n in shifts.items() if shift < 0)
-            late = sum(n for shift, n in shifts.items() if shift > 0)
+        row += [Entry(percent(n, total)) for n in (shifts.exact, near, shifts.unrelated)]
+        for side in (shifts.start, shifts.end):
+            early = sum(n for shift, n in side.items() if shift < 0)
+            late = sum(n for shift, n in side.items() if shift > 0)
             row += [Entry(percent(n, near)) for n in (early, near - early - late, late)]
-        close = sum(n for shift, n in start.items() if 1 <= abs(shift) <= 5)
-        moved = near - start.get(0, 0)
-        rows.append((*row, Entry(percent(close, moved)), Entry(middle(start))))
+        close = sum(n for shift, n in shifts.start.items() if 1 <= abs(shift) <= 5)
+        moved = near - shifts.start.get(0, 0)
+        rows.append((*row, Entry(percent(close, moved)), Entry(middle(shifts.start))))
     return Table(
         "Predicted spans, all data sets and draws: right; near, that is at most 50 characters from "
         "a gold entity of their label that was not found; or near none. Of those that are near, "
@@ -195,6 +183,6 @@ def outcomes(view: View, group: Group) -> Table:
 
 
 def middle(shifts: dict[int, int]) -> str:
-    """The mean shift of those that are not 0."""
+    """The mean of the shifts that are not 0."""
     values = [shift for shift, n in shifts.items() if shift for _ in range(n)]
     return number(fmean(values), 1) if values else EMPTY.text

@@ -1,7 +1,7 @@
-"""The tables of the paper in its own layout, its numbers beside ours.
+"""The tables of the paper in its own layout, with its numbers beside ours.
 
-Epron, Coulet and Alam, arXiv 2604.25920v1: tables 2 to 7 and 9. The paper's are free answers, their
-budget 128 tokens, mean and standard deviation over three draws.
+Epron, Coulet and Alam, arXiv 2604.25920v1: tables 2 to 7 and 9. The paper's numbers
+are means and standard deviations over three draws, of free answers with up to 128 tokens.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from constrained_ner.benchmark.blocks import (
     entry,
     number,
 )
-from constrained_ner.benchmark.tables import deltas, mean_of
-from constrained_ner.benchmark.view import Cell, Group, View, metric, scores_of
+from constrained_ner.benchmark.grid import Variant, Way
+from constrained_ner.benchmark.results import TrainingCosts
+from constrained_ner.benchmark.tables.fields import mean_of
+from constrained_ner.benchmark.tables.nesting import deltas
+from constrained_ner.benchmark.view import Cells, Group, View, strict, sum_of
+from constrained_ner.formats.grammar import Level
 
 MODELS = ("Qwen2.5-0.5B", "Llama-3.2-1B")
 AS_IT_IS = "as it is"  # a model that was not trained for the study
@@ -118,7 +122,7 @@ DATA = {
 
 
 def rows_of(table: str, keys: int = 1) -> dict[tuple[str, ...], list[str]]:
-    """The paper's rows, by what stands at their left."""
+    """The rows of one of the tables above, by their first columns."""
     lines = [line.split() for line in table.strip().splitlines()]
     return {tuple(line[:keys]): line[keys:] for line in lines}
 
@@ -141,29 +145,26 @@ def with_deviations(values: Sequence[str]) -> list[Entry]:
 
 
 @dataclass(frozen=True)
-class Source:
-    """One of our models at one level."""
+class TestedModel:
+    """One of our models, asked at one level."""
 
     view: View
     model: str
-    level: str
+    level: Level
 
     @property
     def title(self) -> str:
         return f"{self.model}, {self.level}"
 
     def group(self, configuration: str) -> Group | None:
-        """Trained in a configuration; the model as it is has a name of its own."""
-        wanted = "" if configuration == AS_IT_IS else configuration
-        groups = (g for g in self.view.groups if g.model == self.model)
-        return next((g for g in groups if g.configuration == wanted), None)
+        return _trained(self.view, self.model, configuration)
 
     def draws(
         self,
         configuration: str,
         formats: Sequence[str] | None = None,
         data: Sequence[str] | None = None,
-    ) -> list[list[Cell]]:
+    ) -> list[Cells]:
         """Cells of each draw, over formats and data sets; none where one of them is missing.
 
         Parameters
@@ -176,44 +177,56 @@ class Source:
             return []
         names = self.view.names if data is None else data
         broken = self.view.data_with("discontinuous") if formats is None else []
-        asked = formats or [v for v in self.view.variants_of(group) if "+" not in v]
-        found = []
+        asked = formats or [v.format for v in self.view.variants_of(group) if not v.suffix]
+
+        def writable(format: str) -> list[str]:
+            return [n for n in names if not (n in broken and format in CONTIGUOUS)]
+
+        found: list[Cells] = []
         for name in group.names:
             parts = [
                 self.view.draws(
                     replace(group, names=(name,)),
-                    (format, self.level),
-                    [n for n in names if not (n in broken and format in CONTIGUOUS)],
+                    Way(Variant.parse(format), self.level),
+                    writable(format),
                 )
                 for format in asked
-                if any(not (n in broken and format in CONTIGUOUS) for n in names)
+                if writable(format)
             ]
             if parts and all(parts):
                 found.append([cell for (cells,) in parts for cell in cells])
         return found
 
-    def scores(self, draws: Sequence[Sequence[Cell]]) -> list[Entry]:
+    def scores(self, draws: Sequence[Cells]) -> list[Entry]:
         """Strict precision, recall and F1."""
         if not draws:
             return [UNMEASURED] * 3
-        found = [scores_of(cells, metric("strict")) for cells in draws]
+        found = [sum_of(cells, strict).scores for cells in draws]
         return [entry([s[i] for s in found], digits=2) for i in range(3)]
 
-    def f1(self, draws: Sequence[Sequence[Cell]]) -> Entry:
+    def f1(self, draws: Sequence[Cells]) -> Entry:
         return self.scores(draws)[2]
 
 
-def sources(view: View) -> list[Source]:
+def _trained(view: View, model: str, configuration: str) -> Group | None:
+    """A model as it was trained in a configuration, or, for `AS_IT_IS`, not trained at all."""
+    wanted = "" if configuration == AS_IT_IS else configuration
+    groups = (group for group in view.groups if group.model == model)
+    return next((group for group in groups if group.configuration == wanted), None)
+
+
+def tested_models(view: View) -> list[TestedModel]:
+    """In the order of their columns."""
     models = dict.fromkeys(group.model for group in view.groups)
-    return [Source(view, model, level) for model in models for level in view.levels]
+    return [TestedModel(view, model, level) for model in models for level in view.levels]
 
 
 def _columns(view: View, names: Sequence[str]) -> tuple[Column, ...]:
-    """The same columns for each of the paper's models, and for each of ours."""
+    """These columns for each of the paper's models, then for each of ours."""
     groups = [f"paper: {model}" for model in MODELS]
     return tuple(
         Column(name, group)
-        for group in [*groups, *(f"ours: {source.title}" for source in sources(view))]
+        for group in [*groups, *(f"ours: {tested.title}" for tested in tested_models(view))]
         for name in names
     )
 
@@ -228,8 +241,8 @@ def table_2(view: View) -> Table:
     for configuration in dict.fromkeys([*(name for (name,) in paper), *own]):
         values = paper.get((configuration,))
         row = [Entry(configuration), *(with_deviations(values) if values else [EMPTY] * 6)]
-        for source in sources(view):
-            row += source.scores(source.draws(configuration))
+        for tested in tested_models(view):
+            row += tested.scores(tested.draws(configuration))
         rows.append(tuple(row))
     return Table(
         "Table 2: precision, recall and F1 of each configuration, over all its formats and all "
@@ -242,8 +255,8 @@ def table_2(view: View) -> Table:
 TRAININGS = ("all", "7best", ONLY)
 
 
-def _trainings(source: Source) -> tuple[str, ...]:
-    return (AS_IT_IS,) if source.group(AS_IT_IS) else TRAININGS
+def _trainings(tested: TestedModel) -> tuple[str, ...]:
+    return (AS_IT_IS,) if tested.group(AS_IT_IS) else TRAININGS
 
 
 def table_3(view: View) -> Table:
@@ -253,13 +266,13 @@ def table_3(view: View) -> Table:
         row = [Entry(format)]
         for of_model in (values[:6], values[6:]):
             row += with_deviations(of_model)
-        for source in sources(view):
-            for training in _trainings(source):
+        for tested in tested_models(view):
+            for training in _trainings(tested):
                 configuration = format if training == ONLY else training
-                row.append(source.f1(source.draws(configuration, [format])))
+                row.append(tested.f1(tested.draws(configuration, [format])))
         rows.append(tuple(row))
     papers = [Column(name, f"paper: {model}") for model in MODELS for name in TRAININGS]
-    ours = [Column(name, f"ours: {s.title}") for s in sources(view) for name in _trainings(s)]
+    ours = [Column(name, f"ours: {t.title}") for t in tested_models(view) for name in _trainings(t)]
     return Table(
         "Table 3: F1 of each format, by the configuration that it was trained in.",
         (Column("format"), *papers, *ours),
@@ -273,17 +286,17 @@ def table_4(view: View) -> Table:
     rows = []
     for (format,), values in rows_of(TABLE_4).items():
         row = [Entry(format), *with_deviations(values)]
-        for source in sources(view):
+        for tested in tested_models(view):
             row += [
-                source.f1(source.draws(configuration, [format], left))
-                for configuration in _as_trained(source)
+                tested.f1(tested.draws(configuration, [format], left))
+                for configuration in _as_trained(tested)
             ]
         rows.append(tuple(row))
     papers = [Column("", f"paper: {model}") for model in MODELS]
     ours = [
-        Column(configuration, f"ours: {source.title}")
-        for source in sources(view)
-        for configuration in _as_trained(source)
+        Column(configuration, f"ours: {tested.title}")
+        for tested in tested_models(view)
+        for configuration in _as_trained(tested)
     ]
     without = f" (here without {', '.join(broken)})" if broken else ""
     return Table(
@@ -294,8 +307,8 @@ def table_4(view: View) -> Table:
     )
 
 
-def _as_trained(source: Source) -> list[str]:
-    return [AS_IT_IS] if source.group(AS_IT_IS) else ["all"]
+def _as_trained(tested: TestedModel) -> list[str]:
+    return [AS_IT_IS] if tested.group(AS_IT_IS) else ["all"]
 
 
 def table_5(view: View) -> Table:
@@ -303,15 +316,15 @@ def table_5(view: View) -> Table:
     for (name,), values in rows_of(TABLE_5).items():
         own = next((n for n in view.names if n.lower() in DATA[name]), None)
         row = [Entry(name), *(paper_entry(value) for value in values)]
-        for source in sources(view):
-            for configuration, formats in _of_table_5(source):
-                draws = source.draws(configuration, formats, [own]) if own else []
-                row.append(source.f1(draws))
+        for tested in tested_models(view):
+            for configuration, formats in _of_table_5(tested):
+                draws = tested.draws(configuration, formats, [own]) if own else []
+                row.append(tested.f1(draws))
         rows.append(tuple(row))
     ours = [
-        Column(" ".join(formats or ["all formats" if c == AS_IT_IS else c]), f"ours: {s.title}")
-        for s in sources(view)
-        for c, formats in _of_table_5(s)
+        Column(" ".join(formats or ["all formats" if c == AS_IT_IS else c]), f"ours: {t.title}")
+        for t in tested_models(view)
+        for c, formats in _of_table_5(t)
     ]
     return Table(
         "Table 5: F1 by data set, beside the baselines that the paper gives.",
@@ -326,14 +339,14 @@ def table_5(view: View) -> Table:
     )
 
 
-def _of_table_5(source: Source) -> list[tuple[str, list[str] | None]]:
-    if source.group(AS_IT_IS):
+def _of_table_5(tested: TestedModel) -> list[tuple[str, list[str] | None]]:
+    if tested.group(AS_IT_IS):
         return [(AS_IT_IS, None), (AS_IT_IS, ["conv_term"])]
     return [("7best", None), ("conv_term", ["conv_term"])]
 
 
 def anatem(view: View) -> str | None:
-    """What the results call AnatEM."""
+    """The name of AnatEM in the results; None if it is not there."""
     return next((name for name in view.names if name.lower() in DATA["AnatEM"]), None)
 
 
@@ -341,13 +354,15 @@ def table_6(view: View) -> Table:
     name = anatem(view)
     paper = rows_of(TABLE_6)
     rows = []
-    for training in dict.fromkeys([*TRAININGS, *(t for s in sources(view) for t in _trainings(s))]):
+    for training in dict.fromkeys(
+        [*TRAININGS, *(name for t in tested_models(view) for name in _trainings(t))]
+    ):
         configuration = "multi_triple" if training == ONLY else training
         values = paper.get((training,))
         row = [Entry(training), *(with_deviations(values) if values else [EMPTY] * 6)]
-        for source in sources(view):
-            draws = source.draws(configuration, ["multi_triple"], [name]) if name else []
-            row += source.scores(draws)
+        for tested in tested_models(view):
+            draws = tested.draws(configuration, ["multi_triple"], [name]) if name else []
+            row += tested.scores(draws)
         rows.append(tuple(row))
     return Table(
         "Table 6: multi_triple on AnatEM, by the configuration that it was trained in.",
@@ -359,7 +374,7 @@ def table_6(view: View) -> Table:
 def table_7(view: View) -> Table:
     paper = rows_of(TABLE_7, 2)
     own = [
-        (group.configuration or AS_IT_IS, variant)
+        (group.configuration or AS_IT_IS, str(variant))
         for group in view.groups
         for variant in view.variants_of(group)
         if group.configuration in ("", "all")
@@ -372,10 +387,10 @@ def table_7(view: View) -> Table:
         values = paper.get(key)
         row = [Entry(training), Entry(format)]
         row += [paper_entry(value) for value in values] if values else [EMPTY] * 4
-        for source in sources(view):
+        for tested in tested_models(view):
             for kind in kinds:
                 names = view.data_with(kind)
-                draws = source.draws(configuration, [format], names) if names else []
+                draws = tested.draws(configuration, [format], names) if names else []
                 found = deltas(draws, kind)
                 row.append(entry(found, digits=2) if found else UNMEASURED)
         rows.append(tuple(row))
@@ -401,7 +416,7 @@ def table_9(view: View) -> Table:
         values = paper.get((configuration,))
         row = [Entry(configuration), *([Entry(v) for v in values] if values else [EMPTY] * 6)]
         for model in models:
-            row += _energy(Source(view, model, "").group(configuration))
+            row += _energy(_trained(view, model, configuration))
         rows.append(tuple(row))
     names = ("time", "g CO2e", "kWh")
     groups = [f"paper: {m}, four A100" for m in MODELS] + [f"ours: {m}" for m in models]
@@ -414,14 +429,14 @@ def table_9(view: View) -> Table:
 
 
 def _energy(group: Group | None) -> list[Entry]:
-    def mean(key: str, write: Callable[[float], str]) -> Entry:
-        value = mean_of([t.get(key) for t in group.training]) if group else None
+    def mean(of: Callable[[TrainingCosts], float | None], write: Callable[[float], str]) -> Entry:
+        value = mean_of([of(training) for training in group.training]) if group else None
         return UNMEASURED if value is None else Entry(write(value))
 
     return [
-        mean("seconds", clock),
-        mean("co2_kg", lambda kg: number(1000 * kg, 2)),
-        mean("kwh", lambda kwh: number(kwh, 4)),
+        mean(lambda training: training.seconds, clock),
+        mean(lambda training: training.co2_kg, lambda kg: number(1000 * kg, 2)),
+        mean(lambda training: training.kwh, lambda kwh: number(kwh, 4)),
     ]
 
 

@@ -1,0 +1,1 @@
+"""The tables of the report, independent of its file format; one module for each subject."""

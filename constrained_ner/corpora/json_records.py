@@ -1,0 +1,72 @@
+"""JSON records of a file: one a line, or the items of one list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from constrained_ner.corpora.files import File
+from constrained_ner.errors import InputError
+
+
+@dataclass(frozen=True)
+class JsonRecord:
+    """A parsed record and where it stands.
+
+    Attributes
+    ----------
+    number: of its line, or of the item in the list, from 1.
+    line: of the file, where each record has its own.
+    """
+
+    value: object
+    file: File
+    number: int
+    line: int | None
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return f"{self.file.place}:{self.line}" if self.line else f"{self.file.place}: {self._item}"
+
+    @property
+    def _item(self) -> str:
+        return f"record {self.number}"
+
+    def error(self, reason: str) -> InputError:
+        """An `InputError` about this record."""
+        reason = reason if self.line else f"{self._item}: {reason}"
+        return InputError(reason, self.file.place, self.line)
+
+
+def is_list(file: File) -> bool:
+    """Whether a file is one list of records; else each line is a record."""
+    return file.suffix == ".json" and file.head.lstrip().startswith("[")
+
+
+def read_records(file: File) -> Iterator[JsonRecord | InputError]:
+    """Each record, or an `InputError` for a line that is not JSON; blank lines are passed over.
+
+    Raises
+    ------
+    InputError: the file cannot be read, or is a list that is not JSON.
+    """
+    if is_list(file):
+        try:
+            values = json.loads(file.text())
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not JSON: {error}", file.place) from None
+        for number, value in enumerate(values, 1):
+            yield JsonRecord(value, file, number, None)
+        return
+    for number, line in file.lines():
+        if isinstance(line, InputError):
+            yield line
+        elif line.strip():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield InputError(f"not JSON: {error}", file.place, number)
+            else:
+                yield JsonRecord(value, file, number, number)
