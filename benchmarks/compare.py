@@ -147,9 +147,10 @@ def card_of(results: Results) -> str:
         return without
     known = {dataset.name for dataset in trained.datasets}
     scores = {
-        (cell.data, cell.variant.format, str(cell.level)): strict(result).counts
+        (cell.data, cell.variant.format, str(cell.level)): counts
         for result in results.cells
         if (cell := result.cell).data in known and not cell.variant.suffix
+        if (counts := strict(result).counts)
     }
     most = max(data.documents for data in results.data if data.name in known)
     text: str = card(trained, scores, f"Up to {most} documents of each, seed {results.seed}.")

@@ -237,7 +237,7 @@ def lined(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def save(model: str, dev: dict[str, dict[str, Any]]) -> None:
+def save(model: str, dev: dict[str, DevScore]) -> None:
     """Tell a model of its scores; its card, too, unless somebody has written into that."""
     folder = Path(folder_of(model))
     readme = folder / "README.md"

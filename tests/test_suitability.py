@@ -106,7 +106,7 @@ def adapter(tiny_folder: Path, tmp_path: Path) -> Path:
 
     model: Any = load_model(tiny_folder).steerable.model
     options = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-    get_peft_model(model, options).save_pretrained(tmp_path / "adapter")
+    get_peft_model(model, options).save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
 
 

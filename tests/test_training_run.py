@@ -548,7 +548,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert (dataset.name, dataset.guideline) == ("ten", "As they are.")
     assert dataset.guidelines == {"Gene": "names of genes"}
     assert (dataset.documents, dataset.examples) == (10, 10)
-    assert load_fingerprints(tmp_path) == {fingerprint(document) for document in TEN}
+    assert load_fingerprints(tmp_path) == frozenset(map(fingerprint, TEN))
     assert "{text}" in said.prompt
     assert {"torch", "transformers", "llguidance", "constrained_ner"} <= set(said.versions)
     assert said.recipe == chosen.to_json()
@@ -620,7 +620,7 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
     assert said.recipe["lora"]["start"] == "first"
     assert losses(log)[-1][1] < losses(log_of(tmp_path / "first"))[0][1]
     # What the first has learnt, the second has; where it is not known, it is of neither.
-    assert load_fingerprints(tmp_path / "second") == {fingerprint(document) for document in TEN}
+    assert load_fingerprints(tmp_path / "second") == frozenset(map(fingerprint, TEN))
     (tmp_path / "first" / FINGERPRINTS).unlink()
     run(replace(recipe, lora=began), tmp_path / "third", silent)
     assert load_fingerprints(tmp_path / "third") is None

@@ -263,7 +263,8 @@ def test_marks_of_turns_that_are_not_special() -> None:
     tokenizer.chat_template = "{% for m in messages %}[INST]{{ m.content }}{% endfor %}"
     vocabulary = vocabulary_of("added")
     ids = token_ids(tokenizer, vocabulary, [{"role": "user", "content": "[INST]2<sup>3"}])
-    mark, sup = (tokenizer.convert_tokens_to_ids(name) for name in ("[INST]", "<sup>"))
+    words: Any = tokenizer
+    mark, sup = words.convert_tokens_to_ids(["[INST]", "<sup>"])
     assert ids.count(mark) == 1
     assert ids.count(sup) == 1
     assert vocabulary.bytes_of(ids) == b"[INST][INST]2<sup>3"

@@ -46,7 +46,7 @@ from .checkpoints import (
 from .clock import Clock, factor
 from .data import Drawn, draw_examples
 from .examples import Example, Question
-from .objectives import OBJECTIVES
+from .objectives import OBJECTIVES, Objective
 from .processes import gather, is_main, wait
 from .recipe import Recipe
 from .reporting import check_report, reporting
@@ -54,7 +54,9 @@ from .scoring import score
 
 
 class _Trainer(Trainer):
-    """Evaluates by generation."""
+    """Evaluates by generation; its loss is the recipe's objective."""
+
+    objective: Objective
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class _Trainer(Trainer):
         clock: Clock | None,
         **rest: Any,
     ):
+        self.objective = OBJECTIVES[recipe.training.objective]
         super().__init__(model=model.steerable.model, compute_loss_func=self._loss, **rest)
         self.recipe, self.language_model, self.dev = recipe, model, dev
         self.copy = deepcopy(self.model) if self.is_fsdp_enabled else None
@@ -73,7 +76,6 @@ class _Trainer(Trainer):
             and not recipe.training.gradient_checkpointing
             and not getattr(self.model, "_is_stateful", False)
         )
-        self.objective = OBJECTIVES[recipe.training.objective]
         pad = model.tokenizer.pad_token_id
         packs = recipe.training.row_tokens > 0
         self.data_collator = (

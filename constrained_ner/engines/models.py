@@ -26,7 +26,6 @@ from weakref import WeakKeyDictionary
 import torch
 from huggingface_hub import constants, file_exists, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import validate_repo_id
 from outlines.models import Transformers
 from transformers import (
     AutoConfig,
@@ -194,11 +193,11 @@ def load_model(
         config = AutoConfig.from_pretrained(source)
         check_kind(str(name), config)
         _check_size(str(adapter or name), tokenizer, config.get_text_config().vocab_size)
-        model: Any
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
         )
-        check_whole(str(name), loading)
+        model, missing_and_foreign = loaded
+        check_whole(str(name), missing_and_foreign)
     except _UNREADABLE as error:
         raise _cannot_load(str(name), error) from error
     for added in adapters:
@@ -340,19 +339,20 @@ def _from_hub(name: str) -> str:
     Each of transformers' own calls would try to reach it again and again, for a minute or more.
     """
     try:
-        validate_repo_id(name)
+        downloaded = snapshot_download(name, local_files_only=True)
     except HFValidationError:
         raise ModelError(f"no model {name!r}: there is no such folder") from None
+    except LocalEntryNotFoundError:
+        downloaded = ""
     problem = _hub_problem()
     if not problem:
         return name
-    try:
-        return snapshot_download(name, local_files_only=True)
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"no model {name!r}: there is no such folder, it was not downloaded before, and the "
-            f"hub cannot be reached ({problem})"
-        ) from None
+    if downloaded:
+        return downloaded
+    raise ModelError(
+        f"no model {name!r}: there is no such folder, it was not downloaded before, and the hub "
+        f"cannot be reached ({problem})"
+    )
 
 
 def _hub_problem() -> str:

@@ -37,7 +37,8 @@ def places(surface: str, text: str) -> list[Fragments]:
     None are named where fragments could be chosen in several ways that are equally tight.
     """
     every = list(alignments(surface, text))
-    if whole := [fragments for fragments in every if len(fragments) == 1]:
+    whole: list[Fragments] = [fragments for fragments in every if len(fragments) == 1]
+    if whole:
         return whole
     windows = {(fragments[0][0], fragments[-1][1]) for fragments in every}
     innermost = [
