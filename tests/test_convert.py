@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -105,6 +106,30 @@ def test_what_is_not_read_of_a_record_is_named(tmp_path: Path) -> None:
         "1 documents, 1 mentions: jsonl to jsonl",
         "not kept: 1 values of the entities' key 'confidence' (the first: document '1')",
         "not kept: 1 values of the key 'answers' (the first: document '1')",
+    ]
+
+
+def test_what_predict_adds_is_named_as_one_thing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    entity = {"label": "Drug", "fragments": [[0, 7]], "surface": "Aspirin", "confidence": 0.5}
+    record = {
+        "id": "1",
+        "text": "Aspirin",
+        "format": "multi_tag",
+        "level": "faithful",
+        "options": {},
+        "entities": [entity],
+        "answers": [],
+        "fingerprint": "0",
+        "notes": 3,
+    }
+    path.write_text(json.dumps(record) + "\n")
+    result = convert(path, tmp_path / "b.jsonl")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[1:] == [
+        "not kept: 1 records of `cner predict` whose answers, settings and confidences (where "
+        "recorded) are not kept (the first: document '1')",
+        "not kept: 1 values of the key 'notes' (the first: document '1')",
     ]
 
 

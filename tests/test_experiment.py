@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from constrained_ner.benchmark.experiment import load_experiment, plan, run_experiment
+from constrained_ner.cli import main
 from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.training.sampling import CONFIGURATIONS
@@ -119,6 +121,18 @@ def test_the_papers_hours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert found.hours is not None
     share = 6 * 1 / (80_000 * 4)
     assert found.hours == pytest.approx(4 * 2.396 * share, rel=1e-3)
+
+
+def test_no_run_becomes_a_part_of_its_data(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_documents(folder / "ten.jsonl")
+    path = write_experiment(tmp_path)
+    recipe = path.read_text(encoding="utf-8")
+    path.write_text(recipe.replace(str(tmp_path / "ten.jsonl"), str(folder)), encoding="utf-8")
+    done = CliRunner().invoke(main, ["experiment", str(path), "-o", str(folder / "out")])
+    assert (done.exit_code, (folder / "out").exists()) == (1, False)
+    assert f"{folder / 'out'}: lies in the input folder" in done.output
 
 
 def test_an_experiment_goes_on(recipe: Any, tmp_path: Path) -> None:

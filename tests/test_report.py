@@ -736,6 +736,15 @@ def test_the_command_writes_it(tiny_folder: Path, tmp_path: Path) -> None:
         assert (out / name).stat().st_size > 1000
 
 
+def test_no_report_becomes_a_part_of_its_data(tiny_folder: Path, tmp_path: Path) -> None:
+    write_documents(tmp_path / "ten.jsonl")
+    out = tmp_path / "out"
+    arguments = ["benchmark", "--data", f"ten={tmp_path}", "--model", tiny_folder, "-o", out]
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert (done.exit_code, out.exists()) == (1, False)
+    assert f"{out}: lies in the input folder" in done.output
+
+
 def test_the_extra_is_missed_before_anything_is_answered(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -499,6 +499,30 @@ def test_the_suffix_decides_what_is_written(name: str, tiny_folder: Path, tmp_pa
     assert done.exit_code == 0, done.output
     assert OUTPUTS[name](tmp_path / name) == 3
     assert os.listdir(tmp_path) == [name]
+    # What the format does not hold of the records themselves is one line.
+    said = [line for line in done.stderr.splitlines() if line.startswith("not kept: ")]
+    beside = [line for line in said if "cner predict" in line]
+    assert len(beside) == (name not in ("out.jsonl", "out.html"))
+    assert not [line for line in said if "values of the" in line]
+
+
+def test_answers_are_kept_until_the_output_is_made_of_them(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Where a run ended after its last answer, because the disk was full, say."""
+    arguments = ("predict", SAMPLES / "sentences.jsonl", "--limit", "3", "--labels", "Disease")
+    model = ("--model", tiny_folder, "--max-new-tokens", "9")
+    out, records = tmp_path / "out.conll", tmp_path / ".out.conll.records"
+    assert cner(*arguments, *model, "-o", tmp_path / "out.jsonl").exit_code == 0
+    (tmp_path / "out.jsonl").rename(records)
+    before = records.read_bytes()
+    done = cner(*arguments, *model, "-o", out)
+    assert (done.exit_code, records.read_bytes(), out.exists()) == (1, before, False)
+    assert f"{records}: holds answers, of which '{out}' was not made" in done.stderr
+    done = cner(*arguments, *model, "-o", out, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "0 documents (and 3 done before)" in done.stderr
+    assert os.listdir(tmp_path) == ["out.conll"]
 
 
 def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:

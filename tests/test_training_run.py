@@ -275,6 +275,62 @@ def test_a_folder_holds_one_run(recipe: Recipe, tmp_path: Path) -> None:
         train(other, tmp_path)
 
 
+def test_a_folder_of_documents_is_trained_on(recipe: Recipe, tmp_path: Path) -> None:
+    """What it holds is a part of what a run is, and what it held at the beginning is remembered."""
+    data, model = tmp_path / "notes", tmp_path / "model"
+    data.mkdir()
+    for name, documents in (("a.jsonl", TEN[:6]), ("b.jsonl", TEN[6:])):
+        write_documents(data / name, documents)
+    folder = replace(
+        recipe,
+        data=(CorpusFiles(train=data),),
+        training=replace(recipe.training, epochs=1.0),
+    )
+    outcome = run(folder, model, silent)
+    assert outcome.drawn.corpora[0].documents == TEN
+    said = load_manifest(model)
+    assert said is not None
+    (dataset,) = said.datasets
+    lines = [
+        f"{hashlib.sha256((data / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("a.jsonl", "b.jsonl")
+    ]
+    assert dataset.fingerprint == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert dataset.name == "notes"
+    train(folder, model)
+    (data / "b.jsonl").rename(data / "c.jsonl")
+    with pytest.raises(TrainingError, match="another 'files'"):
+        train(folder, model)
+    inside = ["train", "--train", str(data), "--model", recipe.model, "-o", str(data / "model")]
+    result = CliRunner().invoke(main, inside)
+    assert (result.exit_code, (data / "model").exists()) == (1, False)
+    assert "lies in the input folder" in result.output
+
+
+def test_data_may_be_gone_when_a_run_is_over(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been read is not asked for again after hours of training."""
+    path = write_documents(tmp_path / "ten.jsonl")
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    short = replace(
+        recipe,
+        data=(CorpusFiles(train=path),),
+        training=replace(recipe.training, epochs=1.0),
+    )
+
+    def then_remove(*arguments: Any, **options: Any) -> Any:
+        trained = train(*arguments, **options)
+        path.unlink()
+        return trained
+
+    monkeypatch.setattr("constrained_ner.training.run.train", then_remove)
+    run(short, tmp_path / "model", silent)
+    said = load_manifest(tmp_path / "model")
+    assert said is not None
+    assert said.datasets[0].fingerprint == checksum
+
+
 # ---- what ends a run early ----------------------------------------------------------------------
 
 

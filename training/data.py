@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora import read
+from constrained_ner.corpora.files import sha256_of
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import InputError
@@ -31,7 +33,7 @@ class LoadedSplit:
 
 
 def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None) -> LoadedSplit:
-    """The documents of a file with the labels that the recipe asks for.
+    """The documents of a file, folder or archive with the labels that the recipe asks for.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
             raise InputError(f"data.guidelines: no label {label!r}: there are {there}", path)
     corpus = AnnotatedCorpus(
         labels,
-        data.name or path.stem,
+        data.name or Path(os.path.abspath(path)).stem,  # also of the folder `.`
         data.guideline,
         data.guidelines,
         documents=documents,
@@ -77,6 +79,7 @@ class Drawn:
 
     Attributes
     ----------
+    checksums: of each corpus's training file or folder, as it was when it was read.
     held_out: the examples of the dev and test splits.
     fingerprint: of all examples. `kept`: whether a run before had kept them.
     """
@@ -84,6 +87,7 @@ class Drawn:
     train: list[Example]
     dev: list[Question]
     corpora: tuple[AnnotatedCorpus, ...]
+    checksums: tuple[str, ...]
     broken: tuple[InputError, ...]
     options: FormatOptions
     held_out: list[Example]
@@ -110,6 +114,7 @@ def draw_examples(
     InputError: see `load_corpus`; or two corpora have one name. TrainingError: see `make_examples`.
     """
     splits = [load_corpus(data, data.train) for data in recipe.data]
+    checksums = tuple(sha256_of(data.train) for data in recipe.data)
     names = [split.corpus.name for split in splits]
     for name in names:
         if names.count(name) > 1:
@@ -142,6 +147,7 @@ def draw_examples(
         list(chain.from_iterable(built[:train])),
         drawn["dev"],
         tuple(split.corpus for split in splits),
+        checksums,
         tuple(broken),
         options,
         list(chain.from_iterable(built[train:])),

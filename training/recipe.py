@@ -71,6 +71,11 @@ class CorpusFiles(Target):
             if (value := getattr(self, key)) < 0:
                 raise InputError(f"data.{key} is {value}: expected 0 or more")
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Those of the splits that there are."""
+        return tuple(path for path in (self.train, self.dev, self.test) if path is not None)
+
 
 @dataclass(frozen=True)
 class Optimisation:

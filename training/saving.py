@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
-from constrained_ner.corpora.files import sha256_of
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
@@ -40,7 +39,7 @@ def describe(
 ) -> Manifest:
     """What the model has to say of itself."""
     datasets = []
-    for data, corpus in zip(recipe.data, drawn.corpora, strict=True):
+    for corpus, checksum in zip(drawn.corpora, drawn.checksums, strict=True):
         examples = sum(example.question.target.name == corpus.name for example in drawn.train)
         datasets.append(
             Dataset(
@@ -48,7 +47,7 @@ def describe(
                 corpus.name,
                 corpus.guideline,
                 corpus.guidelines,
-                sha256_of(data.train),
+                checksum,
                 len(corpus.documents),
                 examples,
             )

@@ -15,7 +15,7 @@ from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variant
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
-from constrained_ner.cli.options import names_of
+from constrained_ner.cli.options import check_apart, names_of
 from constrained_ner.formats.grammar import Level
 
 
@@ -110,6 +110,7 @@ def benchmark(
     broken = []
     for item in data:
         name, _, path = item.rpartition("=")
+        check_apart(Path(path), output)
         found, errors = load_sample(Path(path), name, documents, seed)
         loaded.append(found)
         broken += errors

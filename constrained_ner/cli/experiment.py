@@ -8,7 +8,7 @@ import click
 
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.cli.benchmark import write_results
-from constrained_ner.cli.options import progress
+from constrained_ner.cli.options import check_apart, progress
 
 
 @click.command()
@@ -39,6 +39,9 @@ def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None)
     if output is None:
         raise click.UsageError("expected -o DIR, or --dry-run")
     require_matplotlib()
+    for data in chosen.recipe.data:
+        for path in data.paths:
+            check_apart(path, output)
     output.mkdir(parents=True, exist_ok=True)
     done = []
     total = len(chosen.runs())

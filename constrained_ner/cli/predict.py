@@ -315,14 +315,21 @@ def _check_output(output: Path, kind: str, input: Path | None, *, resume: bool) 
 
     Raises
     ------
-    InputError: it cannot be written, holds an unfinished run that is not to be resumed, or is
-        finished where it should be resumed; or it would become part of the input.
+    InputError: it cannot be written, holds an unfinished run that is not to be resumed (or its
+        answers, of which it was not made yet), or is finished where it should be resumed; or it
+        would become part of the input.
     MissingExtraError: its format needs a package that is not installed.
     """
     if input is not None and str(input) != "-" and kind != _PAGE:
         check_apart(input, output)
     records = _records(output, kind)
     check_unfinished(records, resume=resume)
+    if records != output and records.exists() and not resume:
+        raise InputError(
+            f"holds answers, of which {str(output)!r} was not made: --resume makes it, or "
+            "remove them",
+            records,
+        )
     if kind in (_RECORDS, _PAGE):
         check_writable(output)
     else:

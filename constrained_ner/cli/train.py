@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from constrained_ner.cli.options import labels_option, names_of, progress
+from constrained_ner.cli.options import check_apart, labels_option, names_of, progress
 from constrained_ner.formats.grammar import Level
 
 # Options that change one value of the recipe: the option, its table, its key, and its type.
@@ -105,6 +105,10 @@ def train(
         if value is not None:
             changed = replace(getattr(chosen, table), **{key: value})
             chosen = replace(chosen, **{table: changed})
+
+    for data in chosen.data:
+        for path in data.paths:
+            check_apart(path, output)
 
     from constrained_ner.training.run import prepare, run
 

@@ -47,10 +47,16 @@ def failure(error: BaseException, path: str | Path) -> InputError:
 def sha256_of(path: Path) -> str:
     """The checksum of a file, in hexadecimal digits.
 
+    That of a folder is of a line for each file that is read of it, in order: its checksum and name.
+
     Raises
     ------
-    InputError: it cannot be read.
+    InputError: it, or a file of the folder, cannot be read.
     """
+    if path.is_dir():
+        with opened(path) as folder:
+            lines = [f"{sha256_of(path / name)}  {name}\n" for name in folder.files]
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,8 +5,8 @@ Offsets are code points into `text`, half-open. `entities` may be missing, and s
 
 The entities of annotation tools are read, too: doccano's `labels` and `label`, `[[s, e, label]]`;
 Prodigy's and spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`; each of these forms under
-each of these keys. Other keys are counted (`Document.unread`), since no format keeps them. The
-records may also be the items of one JSON list.
+each of these keys. Other keys are counted (`Document.unread`), since no format keeps them; those
+that `cner predict` adds are counted as one. The records may also be the items of one JSON list.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ _OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
 _READ_KEYS = {"id", "text", "passages"}
 # What is read, and what only repeats the text at the offsets.
 _READ_ENTITY_KEYS = {"label", "fragments", "surface", "text", *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
+# What `cner predict` adds to every document that it answers; to those in a file; to entities.
+_PREDICTION_KEYS = {"format", "level", "options", "answers"}
+_PREDICTION_FILE_KEYS = {"fingerprint"}
+_PREDICTION_ENTITY_KEYS = {"confidence"}
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
 _REJECTED = ("reject", "ignore")
 
@@ -131,18 +135,32 @@ def _entity_keys(record: Record) -> set[str]:
     return {key for key in _ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
 
 
-def _keys_not_read(record: Record) -> list[str]:
-    read = _READ_KEYS | _entity_keys(record)
-    return [key for key in record if key not in read]
+def _is_prediction(record: Record) -> bool:
+    """Whether it is what `cner predict` writes of a document."""
+    return record.keys() >= _PREDICTION_KEYS
+
+
+def _unknown_keys(record: Record) -> list[str]:
+    known = _READ_KEYS | _entity_keys(record)
+    if _is_prediction(record):
+        known |= _PREDICTION_KEYS | _PREDICTION_FILE_KEYS
+    return [key for key in record if key not in known]
 
 
 def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:
     """What else a record says, in the words in which `ConversionLosses` counts it."""
-    for key in _keys_not_read(record):
+    known_of_entities = _READ_ENTITY_KEYS
+    if _is_prediction(record):
+        known_of_entities = _READ_ENTITY_KEYS | _PREDICTION_ENTITY_KEYS
+        yield (
+            "records of `cner predict` whose answers, settings and confidences (where recorded) "
+            "are not kept"
+        )
+    for key in _unknown_keys(record):
         yield f"values of the key {key!r}"
     for entity in entities:
         for key in entity if isinstance(entity, dict) else ():
-            if key not in _READ_ENTITY_KEYS:
+            if key not in known_of_entities:
                 yield f"values of the entities' key {key!r}"
 
 
@@ -230,7 +248,7 @@ def _is_rejected(value: object) -> bool:
 
 def _unknown_lists(record: Record) -> list[str]:
     """The keys of lists that are not read; they may be annotations of an unknown kind."""
-    return [key for key in _keys_not_read(record) if record[key] and type(record[key]) is list]
+    return [key for key in _unknown_keys(record) if record[key] and type(record[key]) is list]
 
 
 def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:

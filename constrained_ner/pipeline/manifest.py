@@ -25,8 +25,8 @@ class Dataset(Target):
 
     Attributes
     ----------
-    fingerprint: sha256 of the training file; `documents`, `examples`: how many there were, and
-        how many of them were drawn.
+    fingerprint: sha256 of the training file or folder (`corpora.files.sha256_of`).
+    documents, examples: how many there were, and how many of them were drawn.
     """
 
     fingerprint: str = ""
