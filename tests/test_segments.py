@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.pipeline.segments import SEGMENTS, segments, sentences, windows
+from constrained_ner.pipeline.segments import SEGMENTS, pieces, segments, sentences, together
+from constrained_ner.pipeline.view import view_of
 from tests.support.strategies import texts
 
 
@@ -33,14 +35,15 @@ def test_nothing_is_lost(text: str, by: str, most: int) -> None:
 
 @given(st.text("ab \n", max_size=80), st.integers(1, 12))
 def test_windows_are_the_fewest_that_fit(text: str, most: int) -> None:
-    found = list(windows(text, (0, len(text)), short(most)))
+    found = list(pieces(text, (0, len(text)), short(most)))
     for start, end in found:
         # What does not fit is one run of non-space.
-        assert end - start <= most or not any(map(str.isspace, text[start:end]))
+        shown = view_of(text, (start, end)).text
+        assert len(shown) <= most or " " not in shown
     for (start, _), (following, _) in pairwise(found):
         end = len(text)
         word = next(i for i in range(following, end + 1) if i == end or text[i].isspace())
-        assert word - start > most
+        assert len(view_of(text, (start, word)).text) > most
 
 
 @pytest.mark.parametrize(
@@ -69,3 +72,68 @@ def test_a_text_that_fits_is_one_window() -> None:
     assert list(segments(text, "window", short(100))) == [(2, 28)]
     assert list(segments(text, "none", short(1))) == [(0, len(text))]
     assert not list(segments(" \n ", "sentence", short(1)))
+
+
+NOTE = """HPI:
+Denies fever. Patient with type 2
+diabetes mellitus and chronic obstructive pulmonary
+disease, seen today with Dr. Miller for follow-up of
+Vit. D deficiency.
+
+MEDICATIONS
+- Inj. Lasix 20 mg
+- Tab. Metoprolol 50 mg
+a. Aspirin
+b. Metformin
+Plan:
+Follow up in 2 weeks. See Figs. 2 and 3. P. syringae pv. tabaci and S. enterica subsp. enterica
+grew for approx. 3 days. A patient with MS. Later we left.
+Name: John Doe
+BP\t120/80\t130/90
+Amoxicillin 500 mg
+Metoprolol 50 mg
+"""
+OF_NOTE = [
+    "HPI:",
+    "Denies fever.",
+    "Patient with type 2 diabetes mellitus and chronic obstructive pulmonary disease, seen today "
+    "with Dr. Miller for follow-up of Vit. D deficiency.",
+    "MEDICATIONS",
+    "- Inj. Lasix 20 mg",
+    "- Tab. Metoprolol 50 mg",
+    "a. Aspirin",
+    "b. Metformin",
+    "Plan:",
+    "Follow up in 2 weeks.",
+    "See Figs. 2 and 3.",
+    "P. syringae pv. tabaci and S. enterica subsp. enterica grew for approx. 3 days.",
+    "A patient with MS.",
+    "Later we left.",
+    "Name: John Doe",
+    "BP 120/80 130/90",
+    "Amoxicillin 500 mg",
+    "Metoprolol 50 mg",
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028"])
+def test_a_note(end: str) -> None:
+    text = NOTE.replace("\n", end)
+    assert [view_of(text, span).text for span in sentences(text)] == OF_NOTE
+
+
+@given(st.lists(st.text("ab-.: \té𝔸A1|,", max_size=30), max_size=6))
+def test_line_ends_are_alike(lines: list[str]) -> None:
+    found = []
+    for end in ("\n", "\r\n", "\r", "\u2028"):
+        text = end.join(lines)
+        found.append([view_of(text, span).text for span in sentences(text)])
+    assert found == [found[0]] * 4
+
+
+def test_windows_are_sentences_together() -> None:
+    lengths = (20, 20, 20, 1, 70, 5)
+    text = " ".join(" ".join(["word"] * n) + "." for n in lengths)
+    spans = [(m.start(), m.end()) for m in re.finditer(r"[^.]+\.", text)]
+    words = [len(text[start:end].split()) for start, end in together(text, spans)]
+    assert words == [60, 1, 70, 5]

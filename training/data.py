@@ -16,6 +16,7 @@ from constrained_ner.engines.models import LanguageModel
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.labels import check_labels
+from constrained_ner.pipeline.view import in_one_line
 
 from .building import build
 from .cache import fingerprint, load_examples
@@ -45,7 +46,7 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
         label of the recipe occurs nowhere, or guidelines are given for one that is not asked for.
     """
     records = list(read(path))
-    documents = tuple(r for r in records if isinstance(r, Document) and r.text.strip())
+    documents = tuple(in_one_line(r) for r in records if isinstance(r, Document) and r.text.strip())
     broken = tuple(r for r in records if isinstance(r, InputError))
     if not documents:
         raise InputError("holds no document: expected annotated documents", path)

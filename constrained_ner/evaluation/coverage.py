@@ -23,6 +23,7 @@ from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.budget import derived_budget
+from constrained_ner.pipeline.view import in_one_line
 
 if TYPE_CHECKING:
     from constrained_ner.engines.vocabulary import Vocabulary
@@ -126,7 +127,7 @@ class Checker:
         self._syntax: dict[tuple[str, ...], Any] = {}
 
     def check(self, documents: Iterable[Document]) -> Coverage:
-        for document in documents:
+        for document in map(in_one_line, documents):
             for labels in self.format.questions(self.labels):
                 try:
                     self._check(document, labels)
@@ -218,7 +219,7 @@ def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setti
     format: Format = get_format(setting.format, setting.options)
     entities = expressible = returned = 0
     causes: Counter[str] = Counter()
-    for document in documents:
+    for document in map(in_one_line, documents):
         for question in format.questions(labels):
             kept, dropped = format.expressible(document, question, setting.level)
             entities += len(kept) + len(dropped)

@@ -9,6 +9,7 @@ from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
 from constrained_ner.formats import Format
 from constrained_ner.pipeline.prompts import Target, prompt
+from constrained_ner.pipeline.view import in_one_line
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Conversation:
         They show the task to a model that was not trained for it. They have no guidelines, which
         the question about the text has, and no entities that the format cannot write.
         """
+        document = in_one_line(document)
         target = Target(self.target.labels, self.target.name)
         shown = Conversation(self.format, document.text, target, self.index)
         answers = [

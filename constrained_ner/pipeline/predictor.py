@@ -32,6 +32,7 @@ from constrained_ner.pipeline.prediction import Prediction, Reply
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.scheduling import answer
 from constrained_ner.pipeline.segments import SEGMENTS, segments
+from constrained_ner.pipeline.view import View, view_of
 from constrained_ner.words import Span
 
 _PREFIX = "Answer: "
@@ -58,9 +59,14 @@ class Turn:
     after: Turn | None = None
     outcome: Reply | CnerError | None = None
 
+    @cached_property
+    def view(self) -> View:
+        """The segment as the model is shown it."""
+        return view_of(self.document.text, self.segment)
+
     @property
     def text(self) -> str:
-        return self.document.text[slice(*self.segment)]
+        return self.view.text
 
     @property
     def answers(self) -> list[str]:
@@ -72,7 +78,7 @@ class Turn:
     def place(self) -> str:
         """The document and the segment, for messages."""
         start, end = self.segment
-        part = "" if self.text == self.document.text else f", {start}-{end}"
+        part = "" if (start, end) == (0, len(self.document.text)) else f", {start}-{end}"
         return f"document {self.document.id!r}{part}"
 
 
@@ -220,7 +226,7 @@ class Predictor:
 
     def explain(self, prediction: Prediction, reply: Reply) -> tuple[str, str | None]:
         """The prompt of an answer, and the source of its grammar; None for free answers."""
-        text = prediction.text[slice(*reply.segment)]
+        text = view_of(prediction.text, reply.segment).text
         target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
         by_labels = {
             other.labels: other for other in prediction.replies if other.segment == reply.segment
@@ -309,7 +315,7 @@ class Predictor:
             return
         what = f"{turn.place}: the model's tokens cannot spell {spelt[at]!r}"
         if at < len(text):
-            raise InputError(f"{what} at offset {turn.segment[0] + at}")
+            raise InputError(f"{what} at offset {turn.view.at(at)}")
         raise InputError(f"{what}, which {self.format.name} needs to write of this text")
 
     def read(self, turn: Turn, answer: Answer) -> Reply | DecodingError:
@@ -346,7 +352,7 @@ class Predictor:
             turn.segment,
             written,
             settled,
-            tuple(_shifted(entity, turn.segment[0]) for entity in entities),
+            tuple(map(turn.view.in_document, entities)),
             problems,
             parses,
             answer.ended,
@@ -355,10 +361,6 @@ class Predictor:
             (fmean(shares), min(shares)) if shares else None,
             tuple(confidences),
         )
-
-
-def _shifted(entity: Entity, by: int) -> Entity:
-    return Entity(entity.label, tuple((start + by, end + by) for start, end in entity.fragments))
 
 
 def _respelled(generated: str) -> str:
