@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import logging
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_detect_format(tmp_path: Path, name: str, content: str, expected: str | 
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
     if expected is None:
-        with pytest.raises(InputError, match="format not recognised: name one of bc2gm, bigbio"):
+        with pytest.raises(InputError, match="format not recognised: name one with"):
             detect_format(path)
     else:
         assert detect_format(path) == expected
@@ -144,7 +145,8 @@ def test_files_of_other_formats_beside_brat_are_named(
     with caplog.at_level(logging.INFO):
         read(tmp_path)
     assert caplog.messages == [
-        f"{tmp_path}: 1 files of other formats passed over, b.jsonl (jsonl) the first"
+        f"{tmp_path}: 1 files of other formats passed over, b.jsonl (jsonl) the first",
+        f"{tmp_path}: 1 texts without an .ann file beside them, read as without entities",
     ]
 
 
@@ -372,6 +374,35 @@ def test_a_broken_record_of_a_list_is_named_by_its_number(tmp_path: Path) -> Non
     path.write_text('[{"text": "before"}, ')
     with pytest.raises(InputError, match=r"r\.json: not JSON"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("entity", "message"),
+    [
+        ({"start": 0, "end": 6, "text": "Aspirin"}, "the surface 'Aspirin' is not what 0 6 give"),
+        ({"start": 15, "end": 19, "text": "TNF-α"}, "'TNF-α' is not what 15 19 give, 'NF-α'"),
+        ({"fragments": [[0, 7], [14, 15]], "surface": "Aspirin TNF"}, "is not what 0 7;14 15 give"),
+        ({"start": 0, "end": 7, "text": "Aspirin"}, None),
+        ({"start": 14, "end": 19, "surface": "TNF-alpha"}, None),
+        ({"fragments": [[0, 7], [14, 17]], "surface": "Aspirin TNF"}, None),
+    ],
+)
+def test_surfaces_of_json_records_stand_at_their_offsets(
+    entity: dict[str, object], message: str | None
+) -> None:
+    record = {"id": "x", "text": "Aspirin eased TNF-α.", "entities": [entity | {"label": "A"}]}
+    if message is None:
+        assert len(jsonl.document_from_json(record).entities) == 1
+        return
+    with pytest.raises(InputError, match=re.escape(message)):
+        jsonl.document_from_json(record)
+
+
+@pytest.mark.parametrize("key", ["entities", "spans", "annotations"])
+def test_an_object_is_no_list_of_entities(key: str) -> None:
+    record = {"id": "x", "text": "a b", key: {"entities": [[0, 1, "A"]]}}
+    with pytest.raises(InputError, match=f"the key '{key}' is .*: expected a list"):
+        jsonl.document_from_json(record)
 
 
 @pytest.mark.parametrize(
@@ -775,6 +806,20 @@ def test_brat_byte_order_mark(tmp_path: Path, counted: int) -> None:
     write_pair(tmp_path, "a", "\ufeffAspirin helped", rows)
     document = Document("a", "Aspirin helped", (Entity("C", ((0, 7),)),))
     assert read(tmp_path) == ([document], [])
+
+
+def test_brat_texts_without_annotations_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text("Aspirin")
+    (tmp_path / "b.ann").write_text("T1\tC 0 7\tAspirin\n")
+    documents, errors = read(tmp_path)
+    assert ([len(document.entities) for document in documents], errors) == ([0, 1, 0], [])
+    assert caplog.messages == [
+        f"{tmp_path}: 2 texts without an .ann file beside them, read as without entities"
+    ]
 
 
 def test_brat_repeated_annotation_is_logged(

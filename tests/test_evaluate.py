@@ -493,6 +493,12 @@ def test_labels_and_format(gold: Path, plain_pred: Path) -> None:
     assert "Anatomy" not in result.stdout
 
 
+def test_a_label_that_no_entity_has_is_named(gold: Path, plain_pred: Path) -> None:
+    result = cner(gold, plain_pred, "--labels", "Nope")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: no entity has the label 'Nope': there are ")
+
+
 def test_broken_records_are_counted_and_exit_1(gold: Path, pred: Path) -> None:
     gold.write_text(gold.read_text() + "{\n")
     pred.write_text(pred.read_text() + "[]\n")

@@ -24,6 +24,7 @@ import pytest
 import torch
 from rich.console import Console, Group
 from rich.text import Text
+from safetensors.torch import load_file, save_file
 
 from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
@@ -478,6 +479,21 @@ def test_a_finished_file_is_resumed_by_the_same_command_only(
     grown = cner(*arguments, "--resume", "--limit", "6")
     assert grown.exit_code == 0
     assert len(out.read_text().splitlines()) == 6
+
+
+def test_a_file_of_other_weights_is_not_resumed(tiny_folder: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "model", tmp_path / "out.jsonl"
+    shutil.copytree(tiny_folder, folder)
+    arguments = ("predict", SAMPLES / "sentences.jsonl", "--labels", "Disease", "--limit", "2")
+    more = ("--max-new-tokens", "9", "--model", folder, "-o", out)
+    assert cner(*arguments, *more).exit_code == 0
+    before = out.read_bytes()
+    assert cner(*arguments, *more, "--resume").exit_code == 0
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, folder / "model.safetensors")
+    done = cner(*arguments, *more, "--resume")
+    assert (done.exit_code, out.read_bytes()) == (1, before)
+    assert "made with other settings" in done.stderr
 
 
 OUTPUTS: dict[str, Callable[[Path], int]] = {

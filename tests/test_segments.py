@@ -122,6 +122,45 @@ def test_a_note(end: str) -> None:
     assert [view_of(text, span).text for span in sentences(text)] == OF_NOTE
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "ASSESSMENT\nTHE PATIENT WAS DIAGNOSED WITH CHRONIC OBSTRUCTIVE\nPULMONARY DISEASE AND "
+            "SEVERE CONGESTIVE HEART\nFAILURE. NO CHEST PAIN.\nPLAN:\nFOLLOW UP",
+            [
+                "ASSESSMENT",
+                "THE PATIENT WAS DIAGNOSED WITH CHRONIC OBSTRUCTIVE PULMONARY DISEASE AND SEVERE "
+                "CONGESTIVE HEART FAILURE.",
+                "NO CHEST PAIN.",
+                "PLAN:",
+                "FOLLOW UP",
+            ],
+        ),
+        (
+            "The patient was admitted with pneumonia and was found to have stage\nIV CKD.\nPLAN",
+            [
+                "The patient was admitted with pneumonia and was found to have stage IV CKD.",
+                "PLAN",
+            ],
+        ),
+        ("CHF\nCOPD\nDM TYPE 2", ["CHF", "COPD", "DM TYPE 2"]),
+    ],
+)
+def test_lines_in_capitals(text: str, expected: list[str]) -> None:
+    """They are headings, but for the last line of a paragraph and for notes all in capitals."""
+    assert [view_of(text, span).text for span in sentences(text)] == expected
+
+
+def test_a_justified_paragraph_is_no_table() -> None:
+    text = "heart failure   with   reduced ejection fraction and is\non furosemide   since 2019."
+    assert [view_of(text, span).text for span in sentences(text)] == [
+        "heart failure with reduced ejection fraction and is on furosemide since 2019."
+    ]
+    rows = "Metoprolol     50 mg\nAspirin        100 mg"
+    assert len(list(sentences(rows))) == 2
+
+
 @given(st.lists(st.text("ab-.: \té𝔸A1|,", max_size=30), max_size=6))
 def test_line_ends_are_alike(lines: list[str]) -> None:
     found = []

@@ -87,6 +87,16 @@ def test_weights_that_are_not_the_models(
         load_model(folder)
 
 
+def test_weights_that_are_cut_off(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "model.safetensors"
+    for kept in (1000, weights.stat().st_size - 1):
+        weights.write_bytes((tiny_folder / weights.name).read_bytes()[:kept])
+        with pytest.raises(ModelError, match=r"cannot load model .*deserializing header"):
+            load_model(folder)
+
+
 def test_a_quantised_model_without_its_package(tiny_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
@@ -123,6 +133,12 @@ def test_an_adapters_own_tokenizer_and_template(tiny_folder: Path, adapter: Path
         assert loaded.vocabulary.text_of(ids) == "knee!"
         assert len(loaded.vocabulary.tokenize("<own>")) == 1
     assert len(load_vocabulary(adapter).tokenize("<own>")) == 1
+
+
+def test_a_folder_without_an_adapter(tiny_folder: Path) -> None:
+    """It is not looked for on the hub."""
+    with pytest.raises(ModelError, match=r"cannot load adapter .*has no adapter_config.json"):
+        load_model(tiny_folder, tiny_folder)
 
 
 def test_an_adapter_with_more_tokens_than_its_base(adapter: Path) -> None:
@@ -230,4 +246,17 @@ def test_a_gguf_file_that_cannot_be_converted(
     writer.close()
     with pytest.raises(ModelError, match=r"cannot convert '.*odd.gguf': \S"):
         load_model(tmp_path / "odd.gguf")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [6, 100, -1])
+def test_a_gguf_file_that_is_cut_off(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNER_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "short.gguf"
+    write_gguf(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ModelError, match=r"cannot convert '.*short.gguf': \S"):
+        load_model(path)
     assert list((tmp_path / "cache").iterdir()) == []

@@ -53,7 +53,10 @@ def test_there_and_back(text: str, data: st.DataObject) -> None:
         ("type 2\r\ndiabetes", "type 2 diabetes"),
         ("\tknee\u00a0pain \n", "knee pain"),
         ("chronic hyper-\ntension", "chronic hyper-tension"),  # the hyphen may be the word's own
-        ("IL-2-\n\ninduced", "IL-2- induced"),
+        ("IL-2-\n\ninduced", "IL-2- induced"),  # a blank line
+        ("5-\r\n  fluorouracil", "5-fluorouracil"),
+        ("NF-\nκB and Ca2+-\nfree", "NF-κB and Ca2+-free"),
+        ("pre-\nand postoperative", "pre- and postoperative"),
         ("CD4 -\ncells", "CD4 - cells"),
     ],
 )

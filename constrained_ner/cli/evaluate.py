@@ -125,6 +125,11 @@ def evaluate(
         load, gold_format=gold_format, prediction_format=pred_format, ignore_extra=ignore_extra
     )
     data_sets = [read(*paths) for paths in [(gold, pred), *also]]
+    known = sorted({label for data in data_sets for label in data.labels})
+    for label in labels or ():
+        if label not in known:
+            there = ", ".join(known) or "none"
+            click.echo(f"warning: no entity has the label {label!r}: there are {there}", err=True)
 
     def score(data: DataSet) -> Report:
         return evaluate_data(

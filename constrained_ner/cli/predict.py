@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import check_writable
 from constrained_ner.cli import reading
 from constrained_ner.cli.options import (
@@ -233,9 +234,11 @@ def predict(
     else:
         # Everything that answers depend on besides the documents. A run is resumed only if all of
         # it is the same.
+        base = manifest and manifest.base
         settings = {
             "model": model,
             "adapter": adapter,
+            "weights": [digest_of(one) for one in (model, adapter, base) if one],
             "manifest": manifest and asdict(replace(manifest, dev={})),
             "device": device,
             "dtype": dtype,

@@ -121,8 +121,12 @@ def _detect(file_set: FileSet) -> str:
     if "nested_iob" in examples:
         examples.pop("conll", None)
     names = ", ".join(sorted(INPUT_FORMATS))
+    if not file_set.files:
+        raise InputError("holds no files: expected documents", file_set.path)
     if not examples:
-        raise InputError(f"format not recognised: name one of {names}", file_set.path)
+        raise InputError(
+            f"format not recognised: name one with --input-format: {names}", file_set.path
+        )
     if len(examples) > 1:
         several = ", ".join(f"{name} ({file})" for name, file in examples.items())
         raise InputError(f"holds files of several formats, {several}: name one", file_set.path)

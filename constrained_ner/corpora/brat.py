@@ -177,6 +177,7 @@ def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document
         raise InputError("there is no .txt file beside it", pair[".ann"].place)
     text, marked = text_and_mark(pair[".txt"])
     if ".ann" not in pair:
+        repairs["texts without an .ann file beside them, read as without entities"] += 1
         return Document(id, text)
     rows = list(t_rows(pair[".ann"], repairs))
     return Document(id, text, tuple(entities_of(rows, text, repairs, marked)))

@@ -1,7 +1,8 @@
 """JSON Lines: `{"id": ..., "text": ..., "entities": [{"label": ..., "fragments": [[s, e]]}]}`.
 
 Offsets are code points into `text`, half-open. `entities` may be missing, and so may `passages`,
-`[{"type": ..., "start": ..., "end": ...}]`.
+`[{"type": ..., "start": ..., "end": ...}]`. The surface of an entity, `surface` or `text`, may be
+missing; where it is stated, it has to be what stands at the offsets, in another spelling at most.
 
 The entities of annotation tools are read, too: doccano's `labels` and `label`, `[[s, e, label]]`;
 Prodigy's and spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`; each of these forms under
@@ -17,9 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from constrained_ner.corpora.annotations import Annotation
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
@@ -28,9 +31,10 @@ Record = Mapping[str, Any]
 # Where tools keep entities, and what they call the two offsets of one.
 _ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
 _OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
+# What only repeats the text at the offsets, and is compared with it.
+_SURFACE_KEYS = ("surface", "text")
 _READ_KEYS = {"id", "text", "passages"}
-# What is read, and what only repeats the text at the offsets.
-_READ_ENTITY_KEYS = {"label", "fragments", "surface", "text", *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
+_READ_ENTITY_KEYS = {"label", "fragments", *_SURFACE_KEYS, *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
 # What `cner predict` adds to every document that it answers; to those in a file; to entities.
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
 _PREDICTION_FILE_KEYS = {"fingerprint"}
@@ -121,6 +125,8 @@ def _entity_key(record: Record) -> str:
     found = [key for key in _ENTITY_KEYS if _holds_entities(record, key)]
     if len(found) > 1:
         raise InputError(f"there are entities under {' and '.join(map(repr, found))}: expected one")
+    if not found:  # an object is no list of them, and is refused where it is read
+        found = [key for key in ("spans", "annotations") if isinstance(record.get(key), dict)]
     return found[0] if found else "entities"
 
 
@@ -182,20 +188,40 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
 
     Raises
     ------
-    InputError: a key is missing or of a wrong type, or an offset lies outside the text.
+    InputError: a key is missing or of a wrong type, an offset lies outside the text, or a surface
+        is not what stands at its offsets.
     """
     if not isinstance(obj, dict):
         raise InputError(f"the record is {obj!r:.80}: expected an object")
     id = obj.get("id", default_id)
     key = _entity_key(obj)
-    entities = _list(obj.get(key, []), f"the key {key!r}")
-    return Document(
+    values = _list(obj.get(key, []), f"the key {key!r}")
+    entities = [entity_from_json(value) for value in values]
+    document = Document(
         str(id) if type(id) is int else _string(id, "the key 'id'"),
         _string(obj.get("text"), "the key 'text'"),
-        tuple(entity_from_json(entity) for entity in entities),
+        tuple(entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
-        unread=tuple(_unread(obj, entities)),
+        unread=tuple(_unread(obj, values)),
     )
+    text = StandoffText(document.text)
+    for value, entity in zip(values, entities, strict=True):
+        _check_surface(value, entity, text)
+    return document
+
+
+def _check_surface(value: object, entity: Entity, text: StandoffText) -> None:
+    """See that the surface of an entity, where it is stated, stands at its offsets.
+
+    It does not where the offsets count bytes, or the last character in place of the end.
+    """
+    for key in _SURFACE_KEYS:
+        stated = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(stated, str) or not stated.strip():
+            continue
+        annotation = Annotation("", None, entity.label, entity.fragments, stated)
+        if problem := annotation.problem(text):
+            raise InputError(f"an entity {entity.label!r:.80}: {problem}")
 
 
 def read(file: File) -> Iterator[Document | InputError]:

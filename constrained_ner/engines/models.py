@@ -27,6 +27,7 @@ import torch
 from huggingface_hub import constants, file_exists, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from outlines.models import Transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -46,7 +47,7 @@ from constrained_ner.errors import ModelError
 
 HUB_TIMEOUT = 10.0  # seconds
 # What transformers raises where a model, or a package that it needs, is not as it should be.
-_UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, ValueError)
+_UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError)
 
 
 class TokenTransformers(Transformers):
@@ -313,6 +314,9 @@ def _sources(name: str) -> tuple[str, list[str]]:
 
 def _adapter_folder(name: str) -> str:
     """The folder of an adapter, with all of its files, where it is on the hub, too."""
+    if Path(name).is_dir() and not (Path(name) / "adapter_config.json").is_file():
+        # peft would look for it on the hub.
+        raise ModelError(f"cannot load adapter {name!r}: the folder has no adapter_config.json")
     source = name if Path(name).is_dir() else _from_hub(name)
     if Path(source).is_dir():
         return source

@@ -30,7 +30,10 @@ _ITEM = re.compile(
 _KEY = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,4}:(?=\s|$)")
 _HEADING = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,5}:$")
 _CAPITALS = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*")
-_ROW = re.compile(r"\S(?:[^\S\n\r]*\t|[^\S\n\r]{3,})[^\S\n\r]*\S|\|[^|]*\|")
+# A last line, such as `IV CKD.`
+_CLOSED = re.compile(r"[.;,]$")
+_ROW = re.compile(r"\S[^\S\n\r]*\t[^\S\n\r]*\S|\|[^|]*\|")
+_GAP = re.compile(r"\S {3,}\S")  # between columns, or in a justified line
 _GOES_ON = re.compile(r"[,(\[/&-]$")
 HEADING_WORDS = 8
 # A paragraph whose longest line is shorter is no wrapped text, but a list without bullets.
@@ -128,11 +131,13 @@ def blocks(text: str) -> Iterator[Span]:
 def _parts(text: str, lines: list[Span]) -> Iterator[Span]:
     """The blocks of lines without a blank one between them."""
     width = max((end - start for start, end in lines), default=0)
+    # Some notes are in capitals from end to end: there they say nothing of a line.
+    capitals = width >= NARROWEST and all(_CAPITALS.fullmatch(text, *line) for line in lines)
     begun: Span | None = None
     before = ""
     for start, end in lines:
         line = text[start:end]
-        if begun is not None and _goes_on(before, line, width):
+        if begun is not None and _goes_on(before, line, width, capitals):
             begun = begun[0], end
         else:
             if begun is not None:
@@ -143,13 +148,21 @@ def _parts(text: str, lines: list[Span]) -> Iterator[Span]:
         yield begun
 
 
-def _goes_on(line: str, following: str, width: int) -> bool:
-    """Whether a line is wrapped, so that the following one goes on with it."""
-    if _ITEM.match(following) or _KEY.match(following) or _heading(line):
+def _goes_on(line: str, following: str, width: int, capitals: bool) -> bool:
+    """Whether a line is wrapped, so that the following one goes on with it.
+
+    Parameters
+    ----------
+    width: of the longest line of the paragraph.
+    capitals: whether the whole paragraph is in capitals.
+    """
+    if _ITEM.match(following) or _KEY.match(following) or _heading(line, capitals):
         return False
     if _ROW.search(line) or _ROW.search(following):
         return False
-    if _heading(following):
+    if _GAP.search(line) and _GAP.search(following) and not following[0].islower():
+        return False
+    if _heading(following, capitals):
         return False
     if following[0].islower() or _GOES_ON.search(line):
         return True
@@ -158,10 +171,12 @@ def _goes_on(line: str, following: str, width: int) -> bool:
     return width >= NARROWEST and len(line) + 1 + len(word) > width
 
 
-def _heading(line: str) -> bool:
+def _heading(line: str, capitals: bool) -> bool:
     if len(line.split()) > HEADING_WORDS:
         return False
-    return bool(_HEADING.fullmatch(line) or _CAPITALS.fullmatch(line))
+    if _HEADING.fullmatch(line):
+        return True
+    return not capitals and bool(_CAPITALS.fullmatch(line)) and not _CLOSED.search(line)
 
 
 # ---- windows

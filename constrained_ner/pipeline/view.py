@@ -16,8 +16,13 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.words import Span
 
 _WHITE_SPACE = re.compile(r"\s+")
-# A word that is broken at the end of a line goes on without a space.
-_BROKEN_WORD = re.compile(r"(?<=[^\W\d_]-)\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*(?=[a-z])")
+# A word that is broken behind its hyphen at the end of a line goes on without a space; `pre-` and
+# postoperative does not.
+_BROKEN_WORD = re.compile(
+    r"(?<=[\w+][-\u2010\u00ad])[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*"
+    r"(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])"
+    r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*(?=\w)(?!(?:and|or|to|und|et)\b)"
+)
 
 
 @dataclass(frozen=True)
