@@ -301,7 +301,7 @@ def test_jsonl(tmp_path: Path) -> None:
         ('{"text": "\\ud800"}', "lone surrogate '\\ud800' at offset 0"),
         ('{"text": "t", "entities": null}', "the key 'entities' is None: expected a list"),
         ('{"text": "t", "entities": [1]}', "an entity is 1: expected an object"),
-        ('{"text": "t", "entities": [{"fragments": [[0, 1]]}]}', "label is None"),
+        ('{"text": "t", "entities": [{"fragments": [[0, 1]]}]}', "expected 'label'"),
         ('{"text": "t", "entities": [{"label": "", "fragments": [[0, 1]]}]}', "empty label"),
         ('{"text": "t", "entities": [{"label": "A"}]}', "'fragments' of an entity 'A' is None"),
         ('{"text": "t", "entities": [{"label": "A", "fragments": []}]}', "has no fragments"),
@@ -314,7 +314,10 @@ def test_jsonl(tmp_path: Path) -> None:
         ('{"text": "t", "labels": [[0, 1]]}', "expected an object, or [start, end, label]"),
         ('{"text": "t", "labels": [[0, "1", "A"]]}', "two integers"),
         ('{"text": "t", "label": [[0, 2, "A"]]}', "ends after"),
-        ('{"text": "t", "spans": [{"start": 0, "end": 1}]}', "an entity's label is None"),
+        (
+            '{"text": "t", "spans": [{"start": 0, "end": 1}]}',
+            "an entity has 'start', 'end': expected 'label'",
+        ),
         ('{"text": "t", "spans": [{"start": 0, "label": "A"}]}', "'fragments' of an entity 'A'"),
         (
             '{"text": "t", "labels": [[0, 1, "A"]], "spans": [[0, 1, "A"]]}',

@@ -141,6 +141,11 @@ def test_a_folder_without_an_adapter(tiny_folder: Path) -> None:
         load_model(tiny_folder, tiny_folder)
 
 
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"folder has no config\.json, adapter_config"):
+        load_model(tmp_path)
+
+
 def test_an_adapter_with_more_tokens_than_its_base(adapter: Path) -> None:
     tokenizer, _ = small_vocabulary()
     tokenizer.add_tokens([f"<own{i}>" for i in range(50)])

@@ -107,7 +107,10 @@ def entity_from_json(value: object) -> Entity:
         return Entity(_string(label, "an entity's label"), (_fragment(fragment),))
     if not isinstance(value, dict):
         raise InputError(f"an entity is {value!r:.80}: expected an object, or [start, end, label]")
-    label = _string(value.get("label"), "an entity's label")
+    if "label" not in value:
+        keys = ", ".join(map(repr, value)) or "no key"
+        raise InputError(f"an entity has {keys:.80}: expected 'label', and its offsets")
+    label = _string(value["label"], "an entity's label")
     for start, end in _OFFSET_KEYS:
         if "fragments" not in value and start in value and end in value:
             return Entity(label, (_fragment([value[start], value[end]]),))

@@ -309,6 +309,11 @@ def _sources(name: str) -> tuple[str, list[str]]:
     if (Path(source) / "adapter_config.json").is_file():
         base, adapters = _sources(_base_of(source))
         return base, [*adapters, source]
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ModelError(
+            f"cannot load model {name!r}: the folder has no config.json, adapter_config.json or "
+            "GGUF file"
+        )
     return source, []
 
 
