@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from constrained_ner.corpora.files import sha256_of
+
 DEFAULT_MODEL = "smollm2-135m-ner"
 # Of the files of a model's folder those that its answers depend on.
 _DECIDING = (
@@ -19,11 +21,13 @@ def folder_of(model: str | Path) -> str:
 
 
 def digest_of(model: str | Path) -> str:
-    """A checksum of all that a model's folder says; empty where the model is no folder."""
-    folder = Path(folder_of(model))
-    total = hashlib.sha256()
-    files = sorted(file for pattern in _DECIDING for file in folder.glob(pattern))
-    for file in files:
-        with file.open("rb") as opened:
-            total.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest() if files else ""
+    """A checksum of the file or folder of a model; empty where it is neither.
+
+    Raises
+    ------
+    InputError: a file cannot be read.
+    """
+    path = Path(folder_of(model))
+    files = sorted(file for pattern in _DECIDING for file in path.glob(pattern))
+    lines = [f"{sha256_of(file)}  {file.name}" for file in ([path] if path.is_file() else files)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from constrained_ner.corpora.files import LOGGER
 from constrained_ner.corpora.offsets import CHARACTERS, StandoffText, readings_of
 from constrained_ner.corpora.spelling import spelled_alike
-from constrained_ner.documents import Entity
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
 
 Fragments = tuple[tuple[int, int], ...]
+Files = TypeVar("Files")  # those that make one document
 
 # What some files write between two fragments, where the text has other words.
 _GAP_MARK = re.compile(r"\[(?:\.\.\.|…)\]|\((?:\.\.\.|…)\)|\.\.\.|…")
@@ -189,6 +192,26 @@ def checked(
         entities.append(Entity(annotation.label, fragments))
     repairs["annotations that say the same as another one"] += len(entities) - len(set(entities))
     return entities
+
+
+def documents_of(
+    groups: Mapping[str, Files],
+    make: Callable[[str, Files, Counter[str]], Document],
+    place: object,
+) -> Iterator[Document | InputError]:
+    """A document of the files of each id, sorted by id, or the `InputError` in its place.
+
+    What `make` counts as repaired is logged at the end, also where the caller stops early.
+    """
+    repairs: Counter[str] = Counter()
+    try:
+        for id, files in sorted(groups.items()):
+            try:
+                yield make(id, files, repairs)
+            except InputError as error:
+                yield error
+    finally:
+        log_repairs(repairs, place)
 
 
 def log_repairs(repairs: Counter[str], place: object) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import entities_of, log_repairs
+from constrained_ner.corpora.annotations import documents_of, entities_of
 from constrained_ner.corpora.brat import t_rows
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
@@ -59,15 +59,7 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     groups = _groups(file_set)
     if not groups:
         raise InputError("holds no .txt, .a1 or .a2 file", file_set.path)
-    repairs: Counter[str] = Counter()
-    try:
-        for id, group in sorted(groups.items()):
-            try:
-                yield _document(id, group, repairs)
-            except InputError as error:
-                yield error
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file_set.path)
+    yield from documents_of(groups, _document, file_set.path)
 
 
 def _document(id: str, group: _Group, repairs: Counter[str]) -> Document:

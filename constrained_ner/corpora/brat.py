@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from constrained_ner.corpora.annotations import Annotation, Fragments, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, Fragments, documents_of, entities_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name
 from constrained_ner.corpora.text import text_and_mark
@@ -161,15 +161,7 @@ def _read(
 ) -> Iterator[Document | InputError]:
     if not pairs:
         raise InputError(none, file_set.path)
-    repairs: Counter[str] = Counter()
-    try:
-        for id, pair in sorted(pairs.items()):
-            try:
-                yield _document(id, pair, repairs)
-            except InputError as error:
-                yield error
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file_set.path)
+    yield from documents_of(pairs, _document, file_set.path)
 
 
 def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document:

