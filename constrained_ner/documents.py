@@ -5,9 +5,10 @@ Offsets are half-open and count Unicode code points of the text exactly as it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from constrained_ner.errors import InputError
 
@@ -100,8 +101,11 @@ class Document:
     Parameters
     ----------
     passages: named parts of the text in text order. They do not overlap, and need not cover it.
-    unread: what else its record says, for `ConversionLosses` to count. It is ignored when documents
-        are compared.
+    unread: what else its record says, for `ConversionLosses` to count.
+    confidences: how sure a model is of each entity, from 0 to 1, where that is known.
+    meta: what its record has under keys that are the user's own, such as a date; JSON values.
+
+    The last three are ignored when documents are compared.
 
     Raises
     ------
@@ -113,6 +117,8 @@ class Document:
     entities: tuple[Entity, ...] = ()
     passages: tuple[Passage, ...] = ()
     unread: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    confidences: Mapping[Entity, float] = field(default_factory=dict, compare=False, repr=False)
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
