@@ -98,13 +98,21 @@ def test_a_label_for_plain_tags(tmp_path: Path) -> None:
 
 def test_what_is_not_read_of_a_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    entity = '{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5}'
+    entity = '{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5, "note": ""}'
     path.write_text(f'{{"id": "1", "text": "Aspirin", "entities": [{entity}], "answers": []}}\n')
     result = convert(path, tmp_path / "b.jsonl")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         "1 documents, 1 mentions: jsonl to jsonl",
-        "not kept: 1 values of the entities' key 'confidence' (the first: document '1')",
+        "not kept: 1 values of the entities' key 'note' (the first: document '1')",
+    ]
+    (record,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert record["entities"][0]["confidence"] == 0.5
+    assert record["meta"] == {"answers": []}
+    result = convert(path, tmp_path / "b.pubtator")
+    assert result.stderr.splitlines()[1:] == [
+        "not kept: 1 confidences (the first: document '1': Drug 0-7 'Aspirin')",
+        "not kept: 1 values of the entities' key 'note' (the first: document '1')",
         "not kept: 1 values of the key 'answers' (the first: document '1')",
     ]
 
@@ -127,10 +135,16 @@ def test_what_predict_adds_is_named_as_one_thing(tmp_path: Path) -> None:
     result = convert(path, tmp_path / "b.jsonl")
     assert result.exit_code == 0
     assert result.stderr.splitlines()[1:] == [
-        "not kept: 1 records of `cner predict` whose answers, settings and confidences (where "
-        "recorded) are not kept (the first: document '1')",
-        "not kept: 1 values of the key 'notes' (the first: document '1')",
+        "not kept: 1 records of `cner predict` whose answers and settings are not kept (the first: "
+        "document '1')",
     ]
+    (again,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert again == {
+        "id": "1",
+        "text": "Aspirin",
+        "entities": [{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5}],
+        "meta": {"notes": 3},
+    }
 
 
 @pytest.mark.parametrize(

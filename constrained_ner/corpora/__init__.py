@@ -251,6 +251,7 @@ class OutputFormat:
     ----------
     binary: `write` is given the path; else it is given a text file that is open.
     options: names of the keyword arguments that `write` takes.
+    holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
     """
 
@@ -258,6 +259,7 @@ class OutputFormat:
     write: Write
     binary: bool = False
     options: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
 
 
@@ -267,7 +269,7 @@ def _check_docbin(path: Path) -> None:
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
+    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
     "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
     "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
@@ -339,7 +341,7 @@ def write(
     _check_options(name, options, format.options)
     check_output(path, name)
     losses = ConversionLosses()
-    counted = losses.counting(documents)
+    counted = losses.counting(documents, format.holds)
     try:
         if name == "brat":
             format.write(counted, path, losses)

@@ -13,7 +13,7 @@ from typing import (
 
 from typing_extensions import TypedDict
 
-from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
+from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
@@ -67,7 +67,8 @@ class PassageRecord(TypedDict):
 class PredictionRecord(TypedDict):
     """The entities of a document, and the answers that they were read from.
 
-    `left_out` lists the parts of the text that could not be asked about: start, end and why.
+    `left_out` lists the parts of the text that could not be asked about: start, end and why. `meta`
+    has the keys of the input's record that are the user's own.
     """
 
     id: str
@@ -79,6 +80,7 @@ class PredictionRecord(TypedDict):
     answers: list[AnswerRecord]
     passages: NotRequired[list[PassageRecord]]
     left_out: NotRequired[list[tuple[int, int, str]]]
+    meta: NotRequired[dict[str, Any]]
 
 
 # ---- predictions
@@ -177,6 +179,7 @@ class Prediction:
     passages: those of the document.
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
+    meta: see `Document`.
     """
 
     id: str
@@ -187,6 +190,7 @@ class Prediction:
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
@@ -200,6 +204,18 @@ class Prediction:
             self,
             entities=kept,
             confidences={e: value for e, value in self.confidences.items() if value >= confidence},
+        )
+
+    @property
+    def document(self) -> Document:
+        """The text and what was found in it."""
+        return Document(
+            self.id,
+            self.text,
+            self.entities,
+            self.passages,
+            confidences=self.confidences,
+            meta=self.meta,
         )
 
     def to_record(self) -> PredictionRecord:
@@ -220,6 +236,8 @@ class Prediction:
             ]
         if self.left_out:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        if self.meta:
+            record["meta"] = dict(self.meta)
         return record
 
     def _entity_record(self, entity: Entity) -> EntityRecord:
@@ -236,13 +254,14 @@ class Prediction:
         """The record as a value for JSON; of a document that failed, its id and what was wrong."""
         if self.error is None:
             return {**self.to_record()}
-        return {
+        record = {
             "id": self.id,
             "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
+        return record | ({"meta": dict(self.meta)} if self.meta else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
@@ -255,17 +274,14 @@ class Prediction:
         """
         try:
             failed = "error" in value
-            document = Document(value["id"], "") if failed else document_from_json(value)
+            meta = value.get("meta", {})
+            document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
             format = get_format(value["format"], Options(**value.get("options", {})))
             level = Level.parse(value["level"])
             if failed:
-                return cls(document.id, "", error=value["error"], format=format, level=level)
+                error = value["error"]
+                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
             whole = 0, len(document.text)
-            confidences = {
-                entity_from_json(entity): float(entity["confidence"])
-                for entity in value.get("entities", ())
-                if "confidence" in entity
-            }
             return cls(
                 document.id,
                 document.text,
@@ -274,7 +290,8 @@ class Prediction:
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
-                confidences,
+                document.confidences,
+                document.meta,
                 format=format,
                 level=level,
             )
