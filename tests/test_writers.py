@@ -20,6 +20,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from spacy.tokens import DocBin
 
 from constrained_ner.corpora import (
+    INPUT_FORMATS,
     OUTPUT_FORMATS,
     ConversionLosses,
     detect_output_format,
@@ -38,7 +39,7 @@ ALWAYS = {
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
 }
-READABLE = [name for name in OUTPUT_FORMATS if name != "docbin"]
+READABLE = [name for name in OUTPUT_FORMATS if name in INPUT_FORMATS]
 
 Case = tuple[ConversionLosses, list[Document]]
 
@@ -201,7 +202,10 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("a.jsonl", "jsonl"),
-        ("a.tsv", "conll"),
+        ("a.conll", "conll"),
+        ("a.csv", "csv"),
+        ("a.tsv", "tsv"),
+        ("a.parquet", "parquet"),
         ("a.iob2", "conll"),
         ("a.nested", "nested_iob"),
         ("a.PubTator.txt", "pubtator"),
@@ -353,7 +357,7 @@ def test_pybrat_reads_ours(tmp_path: Path) -> None:
 
 
 def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
-    path = tmp_path / "a.tsv"
+    path = tmp_path / "a.conll"
     write(CORPUS, path)
     sentences = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
     tokens = [[token["form"] for token in sentence] for sentence in sentences]

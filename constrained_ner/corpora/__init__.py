@@ -23,9 +23,11 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    entity_table,
     genia,
     jsonl,
     knowtator,
+    parquet,
     pubtator,
     text,
 )
@@ -263,20 +265,36 @@ class OutputFormat:
     check: Callable[[Path], None] = check_writable
 
 
-def _check_docbin(path: Path) -> None:
-    docbin.check_installed()
-    check_writable(path)
+def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
+    """The check of a format that needs a package."""
+
+    def check(path: Path) -> None:
+        check_installed()
+        check_writable(path)
+
+    return check
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
     "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
-    "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
     "pubtator": OutputFormat((".pubtator",), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
     "bioc_json": OutputFormat((".json",), bioc.write_json),
-    "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
+    "docbin": OutputFormat(
+        (".spacy",), docbin.write, binary=True, check=_checked(docbin.check_installed)
+    ),
+    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
+    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
+    "parquet": OutputFormat(
+        (parquet.SUFFIX,),
+        entity_table.write_parquet,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(parquet.check_installed),
+    ),
 }
 
 

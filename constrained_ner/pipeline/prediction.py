@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
@@ -13,6 +13,7 @@ from typing import (
 
 from typing_extensions import TypedDict
 
+from constrained_ner.corpora.entity_table import frame
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -218,6 +219,10 @@ class Prediction:
             meta=self.meta,
         )
 
+    def to_frame(self, library: str | None = None) -> Any:
+        """The entities as a data frame, a row for each: see `to_frame`."""
+        return to_frame([self], library)
+
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""
         record = PredictionRecord(
@@ -301,6 +306,24 @@ class Prediction:
                 "problems, tokens, ended and forced in each, and format and level beside "
                 f"them ({type(error).__name__}: {error})"
             ) from None
+
+
+def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+    """The entities of predictions as a data frame, a row for each.
+
+    Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
+    without entities, or with an error, has no row.
+
+    Parameters
+    ----------
+    library: `pandas` or `polars`; by default the first of them that is installed.
+
+    Raises
+    ------
+    UnknownNameError: it is neither.
+    MissingPackageError: it is not installed, or none is.
+    """
+    return frame((prediction.document for prediction in predictions), library)
 
 
 @dataclass
