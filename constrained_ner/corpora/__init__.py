@@ -277,14 +277,20 @@ def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
-    "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
+    "brat": OutputFormat(
+        ("",), brat.write, binary=True, holds=("confidences",), check=brat.check_output
+    ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
     "pubtator": OutputFormat((".pubtator",), pubtator.write),
-    "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
-    "bioc_json": OutputFormat((".json",), bioc.write_json),
+    "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
+    "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
     "docbin": OutputFormat(
-        (".spacy",), docbin.write, binary=True, check=_checked(docbin.check_installed)
+        (".spacy",),
+        docbin.write,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(docbin.check_installed),
     ),
     "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
     "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
