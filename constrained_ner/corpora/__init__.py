@@ -294,8 +294,10 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "brat": OutputFormat(
         ("",), brat.write, binary=True, holds=("confidences",), check=brat.check_output
     ),
-    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
-    "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
+    "nested_iob": OutputFormat(
+        (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
+    ),
     "pubtator": OutputFormat((".pubtator",), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
     "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
@@ -360,7 +362,7 @@ def write(
     Parameters
     ----------
     output_format: a key of `OUTPUT_FORMATS`; by default it follows from the suffix of the path.
-    options: `words` of the column formats: see `conll.write`.
+    options: `words` and `sentences` of the column formats: see `conll.write`.
 
     Returns
     -------
