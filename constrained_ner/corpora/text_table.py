@@ -340,7 +340,9 @@ def _cells(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | InputE
         except csv.Error as error:
             number = lines.number
             lines.go_back()
-            reason = f"not a row of cells separated by {_DELIMITERS[delimiter]}: {error}"
+            # the library's own words are about the program that calls it
+            why = r"\r by itself outside of quotes" if "new-line" in str(error) else str(error)
+            reason = f"not a row of cells separated by {_DELIMITERS[delimiter]}: {why}"
             yield number, InputError(reason, file.place, number)
             continue
         if lines.error:
