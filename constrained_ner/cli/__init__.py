@@ -14,10 +14,11 @@ from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
-from constrained_ner.cli.options import notes
+from constrained_ner.cli.messages import messages, verbosity_options
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
+from constrained_ner.cli.settings import load_settings
 from constrained_ner.cli.train import train
 from constrained_ner.errors import CnerError
 
@@ -29,7 +30,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with notes():
+            with messages():
+                ctx.default_map = load_settings(self)
                 return super().invoke(ctx)
         except CnerError as error:
             raise click.ClickException(str(error)) from error
@@ -39,7 +41,10 @@ class Group(click.Group):
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CNER"},
+)
 @click.version_option(__version__, prog_name="cner")
 def main() -> None:
     """Biomedical named entity recognition with small language models, under a grammar."""
@@ -50,3 +55,5 @@ for command in (
     *(formats, check, convert, page, corpora),
 ):
     main.add_command(command)
+    for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+        verbosity_options(each)

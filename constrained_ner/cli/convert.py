@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import check_apart, input_options, progress
+from constrained_ner.cli.messages import report_left_out, say, warn
+from constrained_ner.cli.options import (
+    check_apart,
+    check_replaceable,
+    input_options,
+    overwrite_option,
+)
+from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
     check_output,
@@ -25,6 +31,7 @@ from constrained_ner.errors import InputError
 @click.command()
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
+@overwrite_option
 @input_options
 @click.option(
     "--output-format",
@@ -52,6 +59,7 @@ def convert(
     output_format: str | None,
     words: str | None,
     label: str | None,
+    overwrite: bool,
 ) -> None:
     """Write the documents of INPUT in another format.
 
@@ -59,6 +67,7 @@ def convert(
     the end; the exit status is 1 then.
     """
     check_apart(input, output)
+    check_replaceable(output, overwrite=overwrite)
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)
     input_format = input_format or detect_format(input)
@@ -81,14 +90,10 @@ def convert(
                 yield record
 
     losses = write(documents(), output, output_format, **options)
-    click.echo(
+    say(
         f"{losses.documents} documents, {losses.entities} mentions: "
-        f"{input_format} to {output_format}",
-        err=True,
+        f"{input_format} to {output_format}"
     )
     for line in losses.lines():
-        click.echo(f"not kept: {line}", err=True)
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken:
-        sys.exit(1)
+        warn(f"not kept: {line}")
+    report_left_out(broken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from statistics import fmean
@@ -99,6 +99,7 @@ class Predictor:
         `Reply.confidences` and `Reply.allowed_mass`.
     segment: one of `SEGMENTS`, how texts are cut into segments.
     min_confidence: entities that the model is less sure of are left out; from 0 to 1.
+    on_answer: is told of each answer: the document that it is about, and how many it gets.
     costs: the costs of answering are added to it.
     """
 
@@ -114,6 +115,7 @@ class Predictor:
     record: bool = False
     segment: str = "none"
     min_confidence: float = 0.0
+    on_answer: Callable[[Document, int], None] | None = None
     costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
