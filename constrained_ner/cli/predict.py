@@ -76,7 +76,9 @@ _PAGE_SUFFIXES = (".html", ".htm")
     "input", required=False, type=click.Path(exists=True, path_type=Path, allow_dash=True)
 )
 @click.option("-t", "--text", help="A text, in place of INPUT.")
-@labels_option(text="; by default those that the model was trained for")
+@labels_option(
+    text="; `all`: every one that the model was trained for. By default a choice of them"
+)
 @click.option(
     "--format",
     "name",
@@ -147,6 +149,14 @@ _PAGE_SUFFIXES = (".html", ".htm")
     help="Record how sure the model is, of masked answers.",
 )
 @click.option(
+    "--conflicts",
+    type=click.Choice(["settle", "keep"]),
+    default="settle",
+    show_default=True,
+    help="What to do where the answers of several questions contradict each other: take the surer "
+    "one, or keep them side by side.",
+)
+@click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
     default=0.0,
@@ -189,6 +199,7 @@ def predict(
     engine: str,
     segment: str,
     confidence: bool,
+    conflicts: str,
     min_confidence: float,
     output: Path | None,
     output_format: str | None,
@@ -263,6 +274,7 @@ def predict(
         "engine": engine,
         "segment": segment,
         "confidence": recorded,
+        "conflicts": conflicts,
         "least confidence": min_confidence,
     }
     summary = Summary()
@@ -291,6 +303,7 @@ def predict(
             examples=shown,
             record=recorded,
             segment=segment,
+            conflicts=task.conflicts if conflicts == "settle" else None,
             min_confidence=min_confidence,
             on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )

@@ -24,12 +24,16 @@ from constrained_ner.words import Span
 
 
 class EntityRecord(TypedDict):
-    """An entity. Each fragment has a start and an end, half-open, in code points of the text."""
+    """An entity. Each fragment has a start and an end, half-open, in code points of the text.
+
+    `also` is what other answers call the same words, by label, with the confidence of that.
+    """
 
     label: str
     fragments: list[tuple[int, int]]
     surface: str
     confidence: NotRequired[float]
+    also: NotRequired[dict[str, float]]
 
 
 class AnswerRecord(TypedDict):
@@ -177,6 +181,7 @@ class Prediction:
     passages: those of the document.
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
+    also: by entity, what other answers call the same words, with their confidences.
     """
 
     id: str
@@ -187,6 +192,7 @@ class Prediction:
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
+    also: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
@@ -230,6 +236,8 @@ class Prediction:
         )
         if entity in self.confidences:
             record["confidence"] = round(self.confidences[entity], 4)
+        if entity in self.also:
+            record["also"] = {name: round(p, 4) for name, p in self.also[entity].items()}
         return record
 
     def to_json(self) -> dict[str, Any]:
@@ -261,11 +269,11 @@ class Prediction:
             if failed:
                 return cls(document.id, "", error=value["error"], format=format, level=level)
             whole = 0, len(document.text)
+            entities = [(entity_from_json(one), one) for one in value.get("entities", ())]
             confidences = {
-                entity_from_json(entity): float(entity["confidence"])
-                for entity in value.get("entities", ())
-                if "confidence" in entity
+                entity: float(one["confidence"]) for entity, one in entities if "confidence" in one
             }
+            also = {entity: dict(one["also"]) for entity, one in entities if "also" in one}
             return cls(
                 document.id,
                 document.text,
@@ -275,6 +283,7 @@ class Prediction:
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
                 confidences,
+                also,
                 format=format,
                 level=level,
             )
