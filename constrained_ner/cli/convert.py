@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.messages import report_left_out, say, warn
+from constrained_ner.cli.messages import report_left_out, report_losses, say
 from constrained_ner.cli.options import (
     check_apart,
     check_replaceable,
@@ -94,6 +94,5 @@ def convert(
         f"{losses.documents} documents, {losses.entities} mentions: "
         f"{input_format} to {output_format}"
     )
-    for line in losses.lines():
-        warn(f"not kept: {line}")
+    report_losses(losses)
     report_left_out(broken)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from constrained_ner.corpora import ConversionLosses
+
 # Readers, and whatever else of the package logs, are below it.
 LOGGER = logging.getLogger("constrained_ner")
 _COMMANDS = logging.getLogger("constrained_ner.cli")
@@ -86,6 +88,12 @@ def messages() -> Iterator[None]:
     finally:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
+
+
+def report_losses(losses: ConversionLosses) -> None:
+    """Name what the format that was written cannot hold."""
+    for line in losses.lines():
+        click.echo(f"not kept: {line}", err=True)
 
 
 def report_left_out(errors: Iterable[object]) -> None:

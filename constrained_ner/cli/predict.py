@@ -20,6 +20,7 @@ from constrained_ner.cli.messages import (
     interruptible,
     is_quiet,
     report_left_out,
+    report_losses,
     say,
     warn,
 )
@@ -285,7 +286,9 @@ def predict(
             documents(), records, settings, resume=resume, overwrite=overwrite, summary=summary
         )
     terminal = _terminal() if output is None else None
-    bar = _progress(documents(), summary, terminal)
+    # Records on a terminal show the progress themselves.
+    shown_beside = to_file is not None or terminal is not None or not sys.stdout.isatty()
+    bar = _progress(documents(), summary, terminal, shown=shown_beside)
 
     def predictor() -> Predictor:
         from constrained_ner.engines.models import device_name, load_model
@@ -428,9 +431,7 @@ def _convert(
         shown = (record_of(Prediction.from_json(record)) for record in _read(records))
         write_page(zip(shown, gold, strict=False), output, title=output.stem)
     else:
-        losses = write(_documents(records), output, kind)
-        for line in losses.lines():
-            click.echo(f"not kept: {line}", err=True)
+        report_losses(write(_documents(records), output, kind))
     records.unlink()
 
 
@@ -455,7 +456,11 @@ def _terminal() -> Console | None:
 
 
 def _progress(
-    documents: Iterable[Document | InputError], before: Summary, console: Console | None
+    documents: Iterable[Document | InputError],
+    before: Summary,
+    console: Console | None,
+    *,
+    shown: bool,
 ) -> Progress:
     """What shows how far a run over these documents is, by the characters that are answered.
 
@@ -463,8 +468,8 @@ def _progress(
     ----------
     before: what had its records before.
     """
-    if is_quiet():
-        return Progress("documents")
+    if is_quiet() or not shown:
+        return Progress("documents", silent=True)
     sizes = [len(one.text) if isinstance(one, Document) else 0 for one in documents]
     left = len(sizes) - before.before, sum(sizes) - before.characters
     return Progress("documents", *left, console)

@@ -24,6 +24,7 @@ class Progress:
     items: how many there will be; None where that is not known.
     work: how much work they are together, in any unit; by default each item is as much as another.
     console: the terminal that is printed to meanwhile, if any; the bar stays below the output.
+    silent: show nothing; with `-q`, too.
     """
 
     def __init__(
@@ -32,7 +33,10 @@ class Progress:
         items: int | None = None,
         work: float | None = None,
         console: Console | None = None,
+        *,
+        silent: bool = False,
     ):
+        self._silent = silent or is_quiet()
         self.unit = unit
         self._items, self._work = items, work
         self._done, self._worked = 0, 0.0
@@ -42,7 +46,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._began = self._said = monotonic()
-        if sys.stderr.isatty() and not is_quiet():
+        if sys.stderr.isatty() and not self._silent:
             self._bar = self._on_terminal()
             self._bar.start()
         return self
@@ -80,7 +84,7 @@ class Progress:
         self.unit = unit or self.unit
         if self._bar:
             self._bar.update(self._task, completed=self._share or 0.0, description=self.status)
-        elif monotonic() - self._said >= EVERY:
+        elif not self._silent and monotonic() - self._said >= EVERY:
             self._said = monotonic()
             say(self.status)
 

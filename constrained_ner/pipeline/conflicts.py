@@ -3,8 +3,10 @@
 Each data set that a model was trained on is asked for by itself, in its own terms: one of diseases
 marks `colon cancer` as a disease, one of anatomy and one of cells mark it, too. No data set gives
 the same words two labels, or lets entities of two labels cross (of 55,000 gold entities of BC5CDR
-and GENIA 22 share their words with another one, and none cross), so that of several answers the
-surest is taken. Entities may lie inside each other: a colon is in a colon cancer.
+and GENIA 22 share their words with another one, and none cross), so that one of several answers is
+taken. Where the model is sure of one of them, that is it. Where it is sure of several, each is
+right in its own terms, and the reader's order of labels decides. Entities may lie inside each
+other: a colon is in a colon cancer.
 
 What one answer says together is left as it is, and so are labels that a data set is known to give
 to the same words.
@@ -12,14 +14,16 @@ to the same words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from constrained_ner.documents import Document, Entity
 
 # Labels share words in a data set if at least this share of the rarer one's entities does.
 SHARED = 0.01
+SURE = 0.5  # a confidence from which on an answer is more likely than all others together
 
 
 @dataclass(frozen=True)
@@ -58,22 +62,19 @@ class Conflicts:
     ----------
     synonyms: groups of labels that mean the same; entities get the first one that was asked for.
     together: pairs of labels that may be given to the same words.
+    order: the labels that are asked for, those first that matter most.
     """
 
     synonyms: tuple[tuple[str, ...], ...] = ()
     together: frozenset[frozenset[str]] = frozenset()
+    order: tuple[str, ...] = ()
 
-    def settled(self, mentions: Iterable[Mention], asked: Sequence[str]) -> dict[Entity, Verdict]:
-        """The entities that stay: of those that contradict each other the surest.
-
-        Parameters
-        ----------
-        asked: the labels in the order in which they were asked for.
-        """
-        names = self._names(asked)
+    def settled(self, mentions: Iterable[Mention]) -> dict[Entity, Verdict]:
+        """The entities that stay, of those that contradict each other one."""
+        names = self._names()
         kept: list[Mention] = []
         also: dict[Entity, dict[str, float]] = {}
-        for mention in sorted(mentions, key=lambda one: (-one.confidence, one.entity.key)):
+        for mention in sorted(mentions, key=lambda mention: self._rank(mention, names)):
             against = next((one for one in kept if self._contradict(one, mention, names)), None)
             if against is None:
                 kept.append(mention)
@@ -91,12 +92,20 @@ class Conflicts:
             found.setdefault(entity, Verdict(mention.confidence, others))
         return found
 
-    def _names(self, asked: Sequence[str]) -> Mapping[str, str]:
+    def _rank(self, mention: Mention, names: Mapping[str, str]) -> tuple[Any, ...]:
+        """Sorts those first that stay."""
+        entity, confidence = mention.entity, mention.confidence
+        label = names.get(entity.label, entity.label)
+        sure = confidence >= SURE
+        place = self.order.index(label) if sure and label in self.order else len(self.order)
+        return not sure, place, -confidence, entity.key
+
+    def _names(self) -> Mapping[str, str]:
         """Of each label with synonyms the one that its entities get."""
         folded = [{label.casefold() for label in group} for group in self.synonyms]
         names: dict[str, str] = {}
         for group in folded:
-            same = [label for label in asked if label.casefold() in group]
+            same = [label for label in self.order if label.casefold() in group]
             names |= dict.fromkeys(same, same[0]) if same else {}
         return names
 

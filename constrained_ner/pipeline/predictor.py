@@ -222,8 +222,7 @@ class Predictor:
         if self.conflicts is None:
             ordered = sorted(mentions, key=lambda mention: mention.confidence)
             return {mention.entity: Verdict(mention.confidence, {}) for mention in ordered}
-        asked = [label for target in self.targets for label in target.labels]
-        return self.conflicts.settled(mentions, asked)
+        return self.conflicts.settled(mentions)
 
     def turns(self, document: Document | InputError) -> list[Turn]:
         """The questions about a document, in order; none if it is broken or empty."""

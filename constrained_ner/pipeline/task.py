@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -73,22 +73,22 @@ def task_for(
     UnknownNameError: there is no such format or option.
     """
     if trained and labels and tuple(labels) == (EVERY,) and EVERY not in trained.labels:
-        labels = trained.labels
-    labels = labels or (trained.default_labels if trained else None)
+        labels = tuple(dict.fromkeys((*trained.default_labels, *trained.labels)))
+    labels = labels or (trained and (trained.default_labels or trained.labels)) or None
     given = {key: value for key, value in (options or {}).items() if value is not None}
     name = format or default_format(trained)
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
-        wanted = tuple(labels or (trained.labels if trained else ()))
-        if not wanted:
+        if not labels:
             raise LabelError("expected labels: the model does not say which it knows")
-        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
+        targets = (Target(tuple(labels), dataset or DEFAULT_DATASET),)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
     notes = _notes(trained, name, labels or ()) if trained else ()
     chosen = get_format(name, Options(**given))
     index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    return Task(chosen, targets, notes, index, trained.conflicts if trained else None)
+    conflicts = trained and replace(trained.conflicts, order=tuple(labels or ()))
+    return Task(chosen, targets, notes, index, conflicts)
 
 
 def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:
