@@ -18,7 +18,7 @@ from constrained_ner.cli.messages import messages, verbosity_options
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
-from constrained_ner.cli.settings import load_settings
+from constrained_ner.cli.settings import load_settings, name_variables
 from constrained_ner.cli.train import train
 from constrained_ner.errors import CnerError
 
@@ -41,10 +41,7 @@ class Group(click.Group):
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
-@click.group(
-    cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CNER"},
-)
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cner")
 def main() -> None:
     """Biomedical named entity recognition with small language models, under a grammar."""
@@ -57,3 +54,4 @@ for command in (
     main.add_command(command)
     for each in command.commands.values() if isinstance(command, click.Group) else [command]:
         verbosity_options(each)
+name_variables(main)

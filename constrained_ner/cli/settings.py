@@ -124,6 +124,18 @@ class _Reader:
         )
 
 
+def name_variables(group: click.Group, prefix: str = "CNER") -> None:
+    """Let each option be set by a variable with its name: `CNER_PREDICT_MIN_CONFIDENCE`."""
+    for name, command in group.commands.items():
+        own = f"{prefix}_{name.upper()}"
+        if isinstance(command, click.Group):
+            name_variables(command, own)
+            continue
+        for key, option in _options(command).items():
+            shared = [option.envvar] if isinstance(option.envvar, str) else []
+            option.envvar = [f"{own}_{key.upper().replace('-', '_')}", *shared]
+
+
 def _commands(group: click.Group) -> Iterator[click.Command]:
     for command in group.commands.values():
         if isinstance(command, click.Group):

@@ -295,6 +295,11 @@ class Prediction:
             ) from None
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 document`, `2 documents`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 @dataclass
 class Summary:
     """What is counted during a run, and reported at its end.
@@ -352,9 +357,10 @@ class Summary:
         problems = ", ".join(f"{n} {kind}" for kind, n in sorted(self.problems.items()))
         before = f" (and {self.before} done before)" if self.before else ""
         return [
-            f"{self.documents} documents{before}, {self.entities} entities, {self.answers} "
-            "answers; "
-            f"{self.tokens} tokens in {seconds:.1f} s ({self.tokens / seconds:.1f} tokens/s)",
+            f"{counted(self.documents, 'document')}{before}, "
+            f"{counted(self.entities, 'entity', 'entities')}, "
+            f"{counted(self.answers, 'answer')}; {self.tokens} tokens in {seconds:.1f} s "
+            f"({self.tokens / seconds:.1f} tokens/s)",
             f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
             f"closed by the budget: {self.forced}",
             f"problems: {problems or 'none'}",
