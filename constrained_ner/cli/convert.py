@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,8 @@ from constrained_ner.cli.options import (
     check_replaceable,
     input_options,
     overwrite_option,
+    table_input,
+    table_options,
 )
 from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import (
@@ -26,6 +29,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+from constrained_ner.pipeline.segments import sentences
 
 
 @click.command()
@@ -33,6 +37,7 @@ from constrained_ner.errors import InputError
 @click.argument("output", type=click.Path(path_type=Path))
 @overwrite_option
 @input_options
+@table_options
 @click.option(
     "--output-format",
     type=click.Choice(sorted(OUTPUT_FORMATS)),
@@ -56,6 +61,8 @@ def convert(
     output: Path,
     input_format: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     output_format: str | None,
     words: str | None,
     label: str | None,
@@ -70,16 +77,23 @@ def convert(
     check_replaceable(output, overwrite=overwrite)
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)
+    input_format, reading = table_input(
+        input, input_format, text_column=text_column, id_column=id_column
+    )
     input_format = input_format or detect_format(input)
     columns = input_format in ("conll", "nested_iob")
-    options = {}
+    options: dict[str, Any] = {}
+    if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:
+        options["sentences"] = sentences
     if "words" in OUTPUT_FORMATS[output_format].options:
         options["words"] = words or ("space" if columns else "fine")
     elif words:
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
     if label and not columns:
         raise click.UsageError(f"--label is for columns, and {input_format} has none")
-    records = read(input, input_format, **({"label": label} if label else {}))
+    if label:
+        reading["label"] = label
+    records = read(input, input_format, **reading)
     broken: list[InputError] = []
 
     def documents() -> Iterator[Document]:

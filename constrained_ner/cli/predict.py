@@ -37,6 +37,8 @@ from constrained_ner.cli.options import (
     overwrite_option,
     read_all,
     renamed_option,
+    table_input,
+    table_options,
 )
 from constrained_ner.cli.progress import Progress
 from constrained_ner.corpora import (
@@ -59,7 +61,7 @@ from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
-from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.segments import SEGMENTS, sentences
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
@@ -181,6 +183,7 @@ _PAGE_SUFFIXES = (".html", ".htm")
 @overwrite_option
 @format_options
 @input_options
+@table_options
 def predict(
     input: Path | None,
     text: str | None,
@@ -208,6 +211,8 @@ def predict(
     overwrite: bool,
     input_format: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     **options: Any,
 ) -> None:
     """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
@@ -225,6 +230,9 @@ def predict(
         )
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
+    input_format, columns = table_input(
+        input, input_format, text_column=text_column, id_column=id_column
+    )
     to_file = None if output is None or str(output) == "-" else output
     if resume and to_file is None:
         raise click.UsageError("--resume goes with an --output that is a file")
@@ -241,7 +249,7 @@ def predict(
     whole = [Document("text", _piped() if text is None else text)] if piped else None
 
     def documents() -> Iterable[Document | InputError]:
-        return whole or islice(read(input or "", input_format), limit)
+        return whole or islice(read(input or "", input_format, **columns), limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
@@ -271,7 +279,7 @@ def predict(
         "level": str(chosen),
         "labels": [asdict(target) for target in task.targets],
         "index": indexed,
-        "examples": [document_to_json(document) for document in shown],
+        "examples": [document_to_json(replace(one, confidences={}, meta={})) for one in shown],
         "engine": engine,
         "segment": segment,
         "confidence": recorded,
@@ -431,7 +439,9 @@ def _convert(
         shown = (record_of(Prediction.from_json(record)) for record in _read(records))
         write_page(zip(shown, gold, strict=False), output, title=output.stem)
     else:
-        report_losses(write(_documents(records), output, kind))
+        cut = "sentences" in OUTPUT_FORMATS[kind].options
+        options = {"sentences": sentences} if cut else {}
+        report_losses(write(_documents(records), output, kind, **options))
     records.unlink()
 
 

@@ -23,11 +23,14 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    entity_table,
     genia,
     jsonl,
     knowtator,
+    parquet,
     pubtator,
     text,
+    text_table,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
@@ -64,11 +67,14 @@ class FileFormat:
     Attributes
     ----------
     options: names of the keyword arguments that `read` takes.
+    accepts: which files of a folder are read where the format is named: by default those that it
+        recognises.
     """
 
     recognises: Callable[[File], bool]
     read: Callable[..., Records]
     options: tuple[str, ...] = ()
+    accepts: Callable[[File], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,16 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
+    "table": FileFormat(
+        text_table.recognises,
+        text_table.read,
+        options=("text_column", "id_column"),
+        accepts=text_table.is_table,
+    ),
     "conll": FileFormat(conll.recognises, conll.read, options=("label",)),
     "nested_iob": FileFormat(conll.recognises_nested, conll.read_nested, options=("label",)),
     "text": FileFormat(lambda file: file.suffix == ".txt", text.read),
-    "lines": FileFormat(lambda file: False, text.read_lines),
+    "lines": FileFormat(lambda file: False, text.read_lines, accepts=lambda file: True),
 }
 
 
@@ -123,6 +135,9 @@ def _detect(file_set: FileSet) -> str:
     names = ", ".join(sorted(INPUT_FORMATS))
     if not file_set.files:
         raise InputError("holds no files: expected documents", file_set.path)
+    # A table whose columns have other names is one all the same, and says what it expects.
+    if not examples and file_set.is_file and text_table.is_unmistakable(*file_set.files.values()):
+        return "table"
     if not examples:
         raise InputError(
             f"format not recognised: name one with --input-format: {names}", file_set.path
@@ -171,7 +186,8 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
-    options: `label` of the column formats: see `conll.read`.
+    options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
+        tables, see `text_table.read`.
 
     Raises
     ------
@@ -209,7 +225,7 @@ def records_of(file_set: FileSet, name: str, **options: str) -> Records:
     if file_set.is_file:
         yield from format.read(files[0], **options)
         return
-    files = [file for file in files if format.recognises(file) or name == "lines"]
+    files = list(filter(format.accepts or format.recognises, files))
     if not files:
         raise InputError(f"holds no file of the format {name}", file_set.path)
     names = {file.name for file in files}
@@ -251,6 +267,7 @@ class OutputFormat:
     ----------
     binary: `write` is given the path; else it is given a text file that is open.
     options: names of the keyword arguments that `write` takes.
+    holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
     """
 
@@ -258,23 +275,48 @@ class OutputFormat:
     write: Write
     binary: bool = False
     options: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
 
 
-def _check_docbin(path: Path) -> None:
-    docbin.check_installed()
-    check_writable(path)
+def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
+    """The check of a format that needs a package."""
+
+    def check(path: Path) -> None:
+        check_installed()
+        check_writable(path)
+
+    return check
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
-    "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
-    "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
-    "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
+    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "brat": OutputFormat(
+        ("",), brat.write, binary=True, holds=("confidences",), check=brat.check_output
+    ),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
+    "nested_iob": OutputFormat(
+        (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
+    ),
     "pubtator": OutputFormat((".pubtator",), pubtator.write),
-    "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
-    "bioc_json": OutputFormat((".json",), bioc.write_json),
-    "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
+    "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
+    "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
+    "docbin": OutputFormat(
+        (".spacy",),
+        docbin.write,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(docbin.check_installed),
+    ),
+    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
+    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
+    "parquet": OutputFormat(
+        (parquet.SUFFIX,),
+        entity_table.write_parquet,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(parquet.check_installed),
+    ),
 }
 
 
@@ -320,7 +362,7 @@ def write(
     Parameters
     ----------
     output_format: a key of `OUTPUT_FORMATS`; by default it follows from the suffix of the path.
-    options: `words` of the column formats: see `conll.write`.
+    options: `words` and `sentences` of the column formats: see `conll.write`.
 
     Returns
     -------
@@ -339,7 +381,7 @@ def write(
     _check_options(name, options, format.options)
     check_output(path, name)
     losses = ConversionLosses()
-    counted = losses.counting(documents)
+    counted = losses.counting(documents, format.holds)
     try:
         if name == "brat":
             format.write(counted, path, losses)

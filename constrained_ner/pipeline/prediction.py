@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
@@ -13,6 +13,7 @@ from typing import (
 
 from typing_extensions import TypedDict
 
+from constrained_ner.corpora.entity_table import frame
 from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -71,7 +72,8 @@ class PassageRecord(TypedDict):
 class PredictionRecord(TypedDict):
     """The entities of a document, and the answers that they were read from.
 
-    `left_out` lists the parts of the text that could not be asked about: start, end and why.
+    `left_out` lists the parts of the text that could not be asked about: start, end and why. `meta`
+    has the keys of the input's record that are the user's own.
     """
 
     id: str
@@ -83,6 +85,7 @@ class PredictionRecord(TypedDict):
     answers: list[AnswerRecord]
     passages: NotRequired[list[PassageRecord]]
     left_out: NotRequired[list[tuple[int, int, str]]]
+    meta: NotRequired[dict[str, Any]]
 
 
 # ---- predictions
@@ -182,6 +185,7 @@ class Prediction:
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
     also: by entity, what other answers call the same words, with their confidences.
+    meta: see `Document`.
     """
 
     id: str
@@ -193,6 +197,7 @@ class Prediction:
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
     also: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
@@ -207,6 +212,22 @@ class Prediction:
             entities=kept,
             confidences={e: value for e, value in self.confidences.items() if value >= confidence},
         )
+
+    @property
+    def document(self) -> Document:
+        """The text and what was found in it."""
+        return Document(
+            self.id,
+            self.text,
+            self.entities,
+            self.passages,
+            confidences=self.confidences,
+            meta=self.meta,
+        )
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """The entities as a data frame, a row for each: see `to_frame`."""
+        return to_frame([self], library)
 
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""
@@ -226,6 +247,8 @@ class Prediction:
             ]
         if self.left_out:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        if self.meta:
+            record["meta"] = dict(self.meta)
         return record
 
     def _entity_record(self, entity: Entity) -> EntityRecord:
@@ -244,13 +267,14 @@ class Prediction:
         """The record as a value for JSON; of a document that failed, its id and what was wrong."""
         if self.error is None:
             return {**self.to_record()}
-        return {
+        record = {
             "id": self.id,
             "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
+        return record | ({"meta": dict(self.meta)} if self.meta else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
@@ -263,17 +287,19 @@ class Prediction:
         """
         try:
             failed = "error" in value
-            document = Document(value["id"], "") if failed else document_from_json(value)
+            meta = value.get("meta", {})
+            document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
             format = get_format(value["format"], Options(**value.get("options", {})))
             level = Level.parse(value["level"])
             if failed:
-                return cls(document.id, "", error=value["error"], format=format, level=level)
+                error = value["error"]
+                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
             whole = 0, len(document.text)
-            entities = [(entity_from_json(one), one) for one in value.get("entities", ())]
-            confidences = {
-                entity: float(one["confidence"]) for entity, one in entities if "confidence" in one
+            also = {
+                entity_from_json(one): dict(one["also"])
+                for one in value.get("entities", ())
+                if "also" in one
             }
-            also = {entity: dict(one["also"]) for entity, one in entities if "also" in one}
             return cls(
                 document.id,
                 document.text,
@@ -282,8 +308,9 @@ class Prediction:
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
-                confidences,
+                document.confidences,
                 also,
+                document.meta,
                 format=format,
                 level=level,
             )
@@ -298,6 +325,24 @@ class Prediction:
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 document`, `2 documents`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+    """The entities of predictions as a data frame, a row for each.
+
+    Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
+    without entities, or with an error, has no row.
+
+    Parameters
+    ----------
+    library: `pandas` or `polars`; by default the first of them that is installed.
+
+    Raises
+    ------
+    UnknownNameError: it is neither.
+    MissingPackageError: it is not installed, or none is.
+    """
+    return frame((prediction.document for prediction in predictions), library)
 
 
 @dataclass

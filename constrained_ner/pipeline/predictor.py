@@ -185,10 +185,10 @@ class Predictor:
 
     def prediction(self, document: Document | InputError, turns: Sequence[Turn]) -> Prediction:
         """The prediction for a document, once all of its turns have an outcome."""
-        passages = document.passages if isinstance(document, Document) else ()
-        prediction = partial(Prediction, format=self.format, level=self.level, passages=passages)
+        prediction = partial(Prediction, format=self.format, level=self.level)
         if isinstance(document, InputError):
             return prediction("", "", error=str(document))
+        prediction = partial(prediction, passages=document.passages, meta=document.meta)
         if not turns:
             error = f"document {document.id!r}: the text is empty"
             return prediction(document.id, document.text, error=error)
