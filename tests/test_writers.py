@@ -37,6 +37,8 @@ ALWAYS = {
     "nested_iob": {"documents without their ids", "documents whose passages are not kept"},
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
+    "prodigy": {"documents whose passages are not kept"},
+    "doccano": {"documents whose passages are not kept"},
 }
 READABLE = [name for name in OUTPUT_FORMATS if name != "docbin"]
 
@@ -188,6 +190,9 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("a.jsonl", "jsonl"),
+        ("a.b.jsonl", "jsonl"),
+        ("a.prodigy.jsonl", "prodigy"),
+        ("a.doccano.jsonl", "doccano"),
         ("a.tsv", "conll"),
         ("a.iob2", "conll"),
         ("a.nested", "nested_iob"),

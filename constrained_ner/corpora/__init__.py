@@ -23,9 +23,11 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    doccano,
     genia,
     jsonl,
     knowtator,
+    prodigy,
     pubtator,
     text,
 )
@@ -91,6 +93,8 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
+    "prodigy": FileFormat(prodigy.recognises, prodigy.read),
+    "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
     "conll": FileFormat(conll.recognises, conll.read, options=("label",)),
@@ -268,10 +272,12 @@ def _check_docbin(path: Path) -> None:
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
+    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write),
+    "doccano": OutputFormat((".doccano.jsonl",), doccano.write),
     "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
     "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
-    "pubtator": OutputFormat((".pubtator",), pubtator.write),
+    "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
     "bioc_json": OutputFormat((".json",), bioc.write_json),
     "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
@@ -279,18 +285,17 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
 
 
 def detect_output_format(path: str | Path) -> str:
-    """The format that a path's suffix asks for; a folder, without suffix, is brat.
+    """The format that a path's longest suffix asks for; a folder, without suffix, is brat.
 
     Raises
     ------
     InputError: the suffix is that of no format.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".txt" and Path(path).stem.lower().endswith(".pubtator"):
-        return "pubtator"
-    for name, format in OUTPUT_FORMATS.items():
-        if suffix in format.suffixes:
-            return name
+    suffixes = Path(str(path).lower()).suffixes
+    for suffix in ("".join(suffixes[-2:]), "".join(suffixes[-1:])):
+        for name, format in OUTPUT_FORMATS.items():
+            if suffix in format.suffixes:
+                return name
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()

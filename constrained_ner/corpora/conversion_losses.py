@@ -62,6 +62,10 @@ class ConversionLosses:
         if document.passages:
             self.add("documents whose passages are not kept", document)
 
+    def confidences(self, document: Document) -> None:
+        if document.confidences:
+            self.add("documents whose confidences are not kept", document)
+
     def one_line(self, text: str, what: str, document: Document) -> str:
         """`text` with line breaks and TABs as spaces: offsets hold."""
         written = one_line(text).replace("\t", " ")
