@@ -1,4 +1,4 @@
-"""Prodigy and doccano: what they export, and what they import.
+"""Label Studio, Prodigy and doccano: what they export, and what they import.
 
 The files are of our own making, in the shapes that the tools write.
 """
@@ -259,12 +259,194 @@ def test_what_doccano_is_given(tmp_path: Path) -> None:
     }
 
 
-# ---- both
+# ---- Label Studio
+
+
+def region(start: object, end: object, text: str | None, *labels: str, **more: Any) -> Any:
+    value = {"start": start, "end": end, "text": text, "labels": list(labels)}
+    names = {"id": "aB1", "from_name": "label", "to_name": "text", "type": "labels"}
+    return {**names, "value": value, "origin": "manual"} | more
+
+
+def annotation(*result: Any, **more: Any) -> Any:
+    settings = {"was_cancelled": False, "ground_truth": False, "completed_by": 1}
+    return {"id": 9, "result": list(result), "updated_at": "2024-01-02", **settings} | more
+
+
+def task(*annotations: Any, **more: Any) -> Any:
+    """A task of the export JSON."""
+    data = {"text": TEXT, "source": "letter 7"}
+    return {"id": 1, "annotations": list(annotations), "data": data, "predictions": []} | more
+
+
+def tasks(path: Path, *items: Any) -> Path:
+    path.write_text(json.dumps(items), encoding="utf-8")
+    return path
+
+
+DRUG = region(5, 12, "aspirin", "DRUG")
+
+
+def test_label_studio(tmp_path: Path) -> None:
+    nested = annotation(DRUG, region(5, 12, "aspirin", "A", "B"), region(23, 27, "knee", "SITE"))
+    path = tasks(tmp_path / "a.json", task(nested), task(annotation(), id=2))
+    assert detect_format(path) == "label_studio"
+    (first, second), errors = read_all(path)
+    entities = (ASPIRIN, KNEE, Entity("A", ((5, 12),)), Entity("B", ((5, 12),)))
+    assert (first, second, errors) == (Document("1", TEXT, entities), Document("2", TEXT), [])
+    assert (first.meta, first.confidences) == ({"source": "letter 7"}, {})
+
+
+def test_minimal_export_of_label_studio(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One record for each annotation of a task, its regions under the name of the tag."""
+
+    def minimal(updated: str, **more: Any) -> Any:
+        own = {"id": 7, "annotator": 1, "annotation_id": 3, "lead_time": 4.2}
+        return {"text": TEXT, "source": "x", **own, "updated_at": updated} | more
+
+    path = tasks(
+        tmp_path / "a.json",
+        minimal("2024-01-01", ner=[DRUG["value"]]),
+        minimal("2024-01-02", ner=[DRUG["value"], region(23, 27, "knee", "SITE")["value"]]),
+        minimal("2024-01-01", id=8),
+    )
+    assert detect_format(path) == "label_studio"
+    with caplog.at_level(logging.INFO):
+        (first, second), errors = read_all(path)
+    assert (first, second) == (Document("7", TEXT, (ASPIRIN, KNEE)), Document("8", TEXT))
+    assert (first.meta, errors) == ({"source": "x"}, [])
+    assert caplog.messages == [
+        f"{path}: 1 annotations of a task besides the one that is taken, left out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "taken"),
+    [
+        ([annotation(DRUG), annotation(updated_at="2024-01-01")], ASPIRIN),
+        ([annotation(updated_at="2024-01-01"), annotation(DRUG)], ASPIRIN),
+        ([annotation(DRUG, ground_truth=True, updated_at="2020"), annotation()], ASPIRIN),
+        ([annotation(was_cancelled=True, updated_at="2025"), annotation(DRUG)], ASPIRIN),
+        ([annotation(DRUG), annotation(updated_at="2025")], None),
+    ],
+)
+def test_of_several_annotations_one_is_taken(
+    tmp_path: Path, annotations: list[Any], taken: Entity | None
+) -> None:
+    (found,), _ = read_all(tasks(tmp_path / "a.json", task(*annotations)))
+    assert found.entities == ((taken,) if taken else ())
+
+
+def test_tasks_that_nobody_has_annotated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = {"result": [DRUG]}, {"result": [DRUG | {"score": 0.25}], "score": 0.25}
+    path = tasks(
+        tmp_path / "a.json",
+        task(predictions=[old, new]),
+        task(annotation(), predictions=[new]),
+        task(),
+        task(annotation(DRUG, was_cancelled=True), predictions=[new]),
+    )
+    with caplog.at_level(logging.INFO):
+        found, errors = read_all(path)
+    assert [document.entities for document in found] == [(ASPIRIN,), (), ()]
+    assert (found[0].confidences, errors) == ({ASPIRIN: 0.25}, [])
+    assert [message.removeprefix(f"{path}: ") for message in caplog.messages[:3]] == [
+        "1 tasks that nobody has annotated, read with their last predictions",
+        "1 tasks that nobody has annotated, read as without entities",
+        "1 tasks that every annotator skipped, left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "entity"),
+    [
+        (region(24, 28, "knee", "SITE"), KNEE),  # UTF-16 units
+        (region(24, 28, None, "SITE"), Entity("SITE", ((24, 28),))),  # nothing shows it
+        (region(23, 27, "hip", "SITE"), None),
+        (region(23, 270, "knee", "SITE"), None),
+        (region(23, 27, "knee"), None),
+        (
+            region("/p[1]/text()[1]", "/p[1]/text()[1]", "knee", "SITE", type="hypertextlabels"),
+            KNEE,
+        ),
+        ({"type": "choices", "value": {"choices": ["x"]}}, None),
+    ],
+)
+def test_what_offsets_of_label_studio_count(
+    tmp_path: Path, found: Any, entity: Entity | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if found["type"] == "hypertextlabels":
+        found["value"]["globalOffsets"] = {"start": 23, "end": 27}
+    with caplog.at_level(logging.INFO):
+        (document,), errors = read_all(tasks(tmp_path / "a.json", task(annotation(found))))
+    assert (document.entities, errors) == ((entity,) if entity else (), [])
+    if entity is None:
+        assert any("skipped" in m or "passed over" in m for m in caplog.messages)
+
+
+def test_line_breaks_in_surfaces_of_label_studio(tmp_path: Path) -> None:
+    """Its editor writes one as a backslash and an n."""
+    text = "left\nknee & <b>pain</b>"
+    result = annotation(region(0, 9, "left\\nknee", "SITE"), region(12, 15, "<b>", "X"))
+    (document,), _ = read_all(tasks(tmp_path / "a.json", task(result, data={"text": text})))
+    assert document.entities == (Entity("SITE", ((0, 9),)), Entity("X", ((12, 15),)))
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (5, "the task is 5: expected an object"),
+        (task(data=None), "the key 'data' is None: expected an object"),
+        (task(data={"image": "a", "x": "b"}), "the data have the keys 'image', 'x': expected 'te"),
+        (task(annotations=5), "the key 'annotations' is 5: expected a list of objects"),
+        (task(annotation("x")), "the key 'result' is ['x']: expected a list of objects"),
+        (task(annotation(DRUG | {"value": 5})), "the value of a region is 5: expected an object"),
+        (task(annotation(region("/p[1]", "/p[1]", "x", "A"))), "expected integers 'start'"),
+        (task(data={"text": "\ud800"}), "lone surrogate"),
+    ],
+)
+def test_a_broken_task_does_not_lose_the_others(tmp_path: Path, item: Any, reason: str) -> None:
+    path = tasks(tmp_path / "a.json", task(annotation()), item, task(annotation(), id=3))
+    found, (error,) = read_all(path)
+    assert [document.id for document in found] == ["1", "3"]
+    assert str(error).startswith(f"{path}: record 2: ")
+    assert reason in str(error)
+
+
+@pytest.mark.parametrize("key", ["report", "document"])
+def test_the_text_is_found_among_the_data(tmp_path: Path, key: str) -> None:
+    data = {"report": TEXT, "n": 5} if key == "report" else {"document": TEXT, "title": "x"}
+    result = annotation(DRUG | {"to_name": key})
+    (found,), _ = read_all(tasks(tmp_path / "a.json", task(result, data=data)))
+    assert found.text == TEXT
+
+
+def test_what_label_studio_is_given(tmp_path: Path) -> None:
+    """Predictions, with the score of each region; the least of them is the task's."""
+    item = Document("x", TEXT, (ASPIRIN, KNEE), confidences={ASPIRIN: 0.5, KNEE: 0.75})
+    losses = write([item, Document("y", "none")], tmp_path / "a.labelstudio.json")
+    first, second = json.loads((tmp_path / "a.labelstudio.json").read_text(encoding="utf-8"))
+    assert first["data"] == {"text": TEXT, "document_id": "x"}
+    (prediction,) = first["predictions"]
+    assert prediction["score"] == 0.5
+    assert prediction["result"][1] == {
+        "id": "e1",
+        "from_name": "label",
+        "to_name": "text",
+        "type": "labels",
+        "value": {"start": 23, "end": 27, "text": "knee", "labels": ["SITE"]},
+        "score": 0.75,
+    }
+    assert second["predictions"][0]["result"] == []
+    assert losses.counts == {}
+
+
+# ---- all
 
 META = st.dictionaries(st.sampled_from(["date", "source", "n"]), st.integers() | st.text())
 
 
-@pytest.mark.parametrize("name", ["prodigy", "doccano"])
+@pytest.mark.parametrize("name", ["label_studio", "prodigy", "doccano"])
 @examples(40)
 @given(item=documents(["DRUG", "SITE"], discontinuous=False), meta=META, data=st.data())
 def test_what_is_the_users_own_comes_back(

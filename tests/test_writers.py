@@ -37,6 +37,7 @@ ALWAYS = {
     "nested_iob": {"documents without their ids", "documents whose passages are not kept"},
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
+    "label_studio": {"documents whose passages are not kept"},
     "prodigy": {"documents whose passages are not kept"},
     "doccano": {"documents whose passages are not kept"},
 }
@@ -191,6 +192,7 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     [
         ("a.jsonl", "jsonl"),
         ("a.b.jsonl", "jsonl"),
+        ("a.labelstudio.json", "label_studio"),
         ("a.prodigy.jsonl", "prodigy"),
         ("a.doccano.jsonl", "doccano"),
         ("a.tsv", "conll"),

@@ -27,6 +27,7 @@ from constrained_ner.corpora import (
     genia,
     jsonl,
     knowtator,
+    label_studio,
     prodigy,
     pubtator,
     text,
@@ -93,6 +94,7 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
+    "label_studio": FileFormat(label_studio.recognises, label_studio.read),
     "prodigy": FileFormat(prodigy.recognises, prodigy.read),
     "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
@@ -272,6 +274,7 @@ def _check_docbin(path: Path) -> None:
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
+    "label_studio": OutputFormat((".labelstudio.json",), label_studio.write),
     "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write),
     "doccano": OutputFormat((".doccano.jsonl",), doccano.write),
     "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
