@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
 
-from constrained_ner.corpora import ConversionLosses, detect_format, read, write
+from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, detect_format, read, write
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from tests.support.strategies import documents, examples
@@ -116,10 +116,12 @@ def test_records_of_prodigy_that_say_less_than_they_seem_to(
 
 def test_keys_of_prodigy(tmp_path: Path) -> None:
     """Those of other interfaces are counted; the user's own are kept, beside those of `meta`."""
-    record = prodigy(relations=[{"head": 1, "child": 2}], year=2020, source="letter 8")
-    (found,), _ = read_all(write_lines(tmp_path / "a.jsonl", record))
-    assert found.meta == {"source": "letter 7", "date": "2020-01-01", "year": 2020}
-    assert found.unread == ("values of the key 'relations'", "values of the key 'source'")
+    record = prodigy(relations=[{"head": 1, "child": 2}], year=2020)
+    path = write_lines(tmp_path / "a.jsonl", record, prodigy(source="letter 8"))
+    (first, second), _ = read_all(path)
+    assert first.meta == {"source": "letter 7", "date": "2020-01-01", "year": 2020}
+    assert first.unread == ("values of the key 'relations'",)
+    assert second.meta == {"meta": record["meta"], "source": "letter 8"}
 
 
 @pytest.mark.parametrize(
@@ -254,8 +256,8 @@ def test_what_doccano_is_given(tmp_path: Path) -> None:
     }
     assert set(losses.counts) == {
         "discontinuous mentions, left out",
-        "documents whose confidences are not kept",
-        "values of the key 'label', which doccano has for its own",
+        "confidences",
+        "keys 'label' of the user's, a name that doccano has",
     }
 
 
@@ -458,9 +460,9 @@ def test_what_is_the_users_own_comes_back(
 ) -> None:
     sure = {entity: data.draw(st.floats(0, 1)) for entity in item.entities}
     given = Document(item.id, item.text, item.entities, confidences=sure, meta=meta)
-    path = tmp_path_factory.mktemp("own") / "a.jsonl"
+    path = tmp_path_factory.mktemp("own") / f"a{OUTPUT_FORMATS[name].suffixes[0]}"
     losses, (back,) = round_trip([given], path, name)
     assert (back, back.meta) == (given, meta)
     if not losses.counts:
         assert back.confidences == sure
-    assert set(losses.counts) <= {"documents whose confidences are not kept"}
+    assert set(losses.counts) <= {"confidences"}

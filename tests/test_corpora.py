@@ -10,6 +10,7 @@ import re
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -446,11 +447,11 @@ def test_records_that_were_rejected_are_left_out(
 
 
 def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None:
-    """Whatever is written: keys of records, and of entities, such as confidences."""
+    """Whatever is written: keys of entities; and where there is no place for them, own keys."""
     path = tmp_path / "r.jsonl"
     entities = [
-        {"label": "A", "fragments": [span], "surface": "a", "confidence": 0.5}
-        for span in ([0, 1], [2, 3])
+        {"label": "A", "fragments": [span], "surface": "a", "confidence": sure, "note": ""}
+        for sure, span in ((0.5, [0, 1]), ("high", [2, 3]))
     ]
     record = {"id": "x", "text": "a a", "entities": entities, "answers": [], "level": "syntax"}
     path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"answers": [1]}))
@@ -458,12 +459,46 @@ def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None
         documents, _ = read(path)
         losses = write_corpus(documents, tmp_path / f"out{name}{output.suffixes[0]}", name)
         kinds = {kind: n for kind, n in losses.counts.items() if kind.startswith("values")}
+        own = {"values of the key 'answers'": 2, "values of the key 'level'": 2}
         assert kinds == {
-            "values of the key 'answers'": 2,
-            "values of the key 'level'": 2,
-            "values of the entities' key 'confidence'": 4,
+            **({} if "meta" in output.holds else own),
+            "values of the entities' key 'confidence'": 2,
+            "values of the entities' key 'note'": 4,
         }
+        assert losses.counts["confidences"] == (0 if "confidences" in output.holds else 2)
     assert len(read(tmp_path / "outjsonl.jsonl")[0][0].unread) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "meta"),
+    [
+        (
+            {"date": "2020-01-02", "patient": {"id": 7}},
+            {"date": "2020-01-02", "patient": {"id": 7}},
+        ),
+        ({"meta": {"source": "x"}, "ward": 3}, {"source": "x", "ward": 3}),
+        ({"meta": {"ward": 1}, "ward": 2}, {"meta": {"ward": 1}, "ward": 2}),
+        ({"meta": "a string"}, {"meta": "a string"}),
+        ({"label": "of the whole text", "format": "pdf", "level": 1, "error": None}, None),
+        ({"meta": {"text": "t", "id": 1, "answers": []}}, {"text": "t", "id": 1, "answers": []}),
+        ({"labels": [], "passages": [], "meta": {}}, {}),
+    ],
+)
+def test_own_keys_of_a_record(
+    tmp_path: Path, record: dict[str, Any], meta: dict[str, Any] | None
+) -> None:
+    """They come through, whatever their names, and do so again."""
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"id": 12, "text": "t", **record}))
+    for _ in range(3):
+        (document,), errors = read(path)
+        assert (document.id, document.meta, document.unread) == (
+            "12",
+            record if meta is None else meta,
+            (),
+        )
+        assert errors == []
+        assert write_corpus([document], path).counts == {}
 
 
 def test_jsonl_not_utf_8(tmp_path: Path) -> None:

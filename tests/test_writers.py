@@ -20,6 +20,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from spacy.tokens import DocBin
 
 from constrained_ner.corpora import (
+    INPUT_FORMATS,
     OUTPUT_FORMATS,
     ConversionLosses,
     detect_output_format,
@@ -28,7 +29,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
-from tests.support.strategies import documents, examples
+from tests.support.strategies import documents, examples, own_keys
 
 SUFFIXES = {name: format.suffixes[0] for name, format in OUTPUT_FORMATS.items()}
 # What a format loses of every document, and so of these, too.
@@ -41,7 +42,7 @@ ALWAYS = {
     "prodigy": {"documents whose passages are not kept"},
     "doccano": {"documents whose passages are not kept"},
 }
-READABLE = [name for name in OUTPUT_FORMATS if name != "docbin"]
+READABLE = [name for name in OUTPUT_FORMATS if name in INPUT_FORMATS]
 
 Case = tuple[ConversionLosses, list[Document]]
 
@@ -76,7 +77,17 @@ def corpora(draw: st.DrawFn) -> list[Document]:
             Passage(draw(st.sampled_from(["title", "abstract", "<x>"])), start, end)
             for start, end in zip(cuts[::2], cuts[1::2], strict=False)
         )
-        found.append(Document(draw(ids), plain.text, plain.entities, passages))
+        sure = draw(st.lists(st.floats(0, 1), max_size=len(plain.entities)))
+        found.append(
+            Document(
+                draw(ids),
+                plain.text,
+                plain.entities,
+                passages,
+                confidences=dict(zip(plain.entities, sure, strict=False)),
+                meta=draw(own_keys()),
+            )
+        )
     return found
 
 
@@ -88,7 +99,8 @@ def test_what_is_not_counted_is_kept(
 ) -> None:
     options = {"words": words} if OUTPUT_FORMATS[name].options else {}
     losses, back = written(items, tmp_path_factory.mktemp("law"), name, **options)
-    lost = set(losses.counts) - ALWAYS.get(name, set())
+    lost = {kind for kind in losses.counts if not kind.startswith("values of the key")}
+    lost -= {*ALWAYS.get(name, set()), "confidences"}
     assert losses.documents == len(items)
     assert losses.entities == sum(len(item.entities) for item in items)
     mentions = sum(n for kind, n in losses.counts.items() if "mentions" in kind)
@@ -111,10 +123,12 @@ def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]
             item.text,
             item.entities,
             item.passages if keeps_passages else (),
+            dict(item.confidences) if "confidences" in OUTPUT_FORMATS[name].holds else {},
+            dict(item.meta) if "meta" in OUTPUT_FORMATS[name].holds else {},
         )
         for item in items
     ]
-    return sorted(rows) if name == "brat" else list(rows)
+    return sorted(rows, key=lambda row: row[:4]) if name == "brat" else list(rows)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -195,7 +209,10 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
         ("a.labelstudio.json", "label_studio"),
         ("a.prodigy.jsonl", "prodigy"),
         ("a.doccano.jsonl", "doccano"),
-        ("a.tsv", "conll"),
+        ("a.conll", "conll"),
+        ("a.csv", "csv"),
+        ("a.tsv", "tsv"),
+        ("a.parquet", "parquet"),
         ("a.iob2", "conll"),
         ("a.nested", "nested_iob"),
         ("a.PubTator.txt", "pubtator"),
@@ -347,7 +364,7 @@ def test_pybrat_reads_ours(tmp_path: Path) -> None:
 
 
 def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
-    path = tmp_path / "a.tsv"
+    path = tmp_path / "a.conll"
     write(CORPUS, path)
     sentences = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
     tokens = [[token["form"] for token in sentence] for sentence in sentences]

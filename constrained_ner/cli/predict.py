@@ -249,7 +249,7 @@ def predict(
             "level": str(chosen),
             "labels": [asdict(target) for target in task.targets],
             "index": indexed,
-            "examples": [document_to_json(document) for document in shown],
+            "examples": [document_to_json(replace(one, confidences={}, meta={})) for one in shown],
             "engine": engine,
             "segment": segment,
             "confidence": recorded,

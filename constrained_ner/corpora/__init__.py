@@ -24,10 +24,13 @@ from constrained_ner.corpora import (
     conll,
     docbin,
     doccano,
+    entity_table,
     genia,
+    inception,
     jsonl,
     knowtator,
     label_studio,
+    parquet,
     prodigy,
     pubtator,
     text,
@@ -88,6 +91,7 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
@@ -255,35 +259,60 @@ class OutputFormat:
 
     Attributes
     ----------
-    binary: `write` is given the path; else it is given a text file that is open.
+    binary: `write` is given the path; else it is given a text file that is open. `folder`: it is
+        given that of a new folder.
     options: names of the keyword arguments that `write` takes.
+    holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
     """
 
     suffixes: tuple[str, ...]
     write: Write
     binary: bool = False
+    folder: bool = False
     options: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
 
 
-def _check_docbin(path: Path) -> None:
-    docbin.check_installed()
-    check_writable(path)
+def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
+    """The check of a format that needs a package."""
+
+    def check(path: Path) -> None:
+        check_installed()
+        check_writable(path)
+
+    return check
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
-    "label_studio": OutputFormat((".labelstudio.json",), label_studio.write),
-    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write),
-    "doccano": OutputFormat((".doccano.jsonl",), doccano.write),
-    "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
-    "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
+    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "label_studio": OutputFormat(
+        (".labelstudio.json",), label_studio.write, holds=("confidences", "meta")
+    ),
+    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
+    "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
+    "brat": OutputFormat(("",), brat.write, folder=True, check=brat.check_output),
+    "inception": OutputFormat(
+        (".inception",), inception.write, folder=True, check=inception.check_output
+    ),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
     "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
     "bioc_json": OutputFormat((".json",), bioc.write_json),
-    "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
+    "docbin": OutputFormat(
+        (".spacy",), docbin.write, binary=True, check=_checked(docbin.check_installed)
+    ),
+    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
+    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
+    "parquet": OutputFormat(
+        (parquet.SUFFIX,),
+        entity_table.write_parquet,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(parquet.check_installed),
+    ),
 }
 
 
@@ -347,9 +376,9 @@ def write(
     _check_options(name, options, format.options)
     check_output(path, name)
     losses = ConversionLosses()
-    counted = losses.counting(documents)
+    counted = losses.counting(documents, format.holds)
     try:
-        if name == "brat":
+        if format.folder:
             format.write(counted, path, losses)
         else:
             with whole(path) as part:

@@ -194,6 +194,15 @@ def checked(
     return entities
 
 
+def highest(pairs: Iterable[tuple[Entity, float | None]]) -> dict[Entity, float]:
+    """By entity the highest of its confidences, where it has any."""
+    found: dict[Entity, float] = {}
+    for entity, confidence in pairs:
+        if confidence is not None:
+            found[entity] = max(confidence, found.get(entity, 0.0))
+    return found
+
+
 def documents_of(
     groups: Mapping[str, Files],
     make: Callable[[str, Files, Counter[str]], Document],

@@ -102,7 +102,6 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
     """One record a line, for a project of sequence labelling that allows overlapping entities."""
     for document in documents:
         losses.passages(document)
-        losses.confidences(document)
         record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,
@@ -110,7 +109,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
         }
         for key, value in document.meta.items():
             if key in _WRITTEN or key in _NOT_READ or key in ENTITY_KEYS:
-                losses.add(f"values of the key {key!r}, which doccano has for its own", document)
+                losses.add(f"keys {key!r} of the user's, a name that doccano has", document)
             else:
                 record[key] = value
         file.write(json.dumps(record, ensure_ascii=False) + "\n")

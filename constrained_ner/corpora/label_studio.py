@@ -131,7 +131,7 @@ def _document(record: JsonRecord, task: Record, repairs: Counter[str]) -> Docume
         return None
     regions = _dicts(answer.get("result") or [], "the key 'result'")
     text_key = _text_key(data, regions)
-    id = data.get(_ID) or task.get("id")
+    id = data.get(_ID, task.get("id"))
     plain = Document(
         str(id) if isinstance(id, str | int) else f"{record.file.id}:{record.number}",
         data[text_key],
@@ -252,7 +252,7 @@ def _task(document: Document, losses: ConversionLosses) -> dict[str, Any]:
     data: dict[str, Any] = {TEXT_TAG: document.text, _ID: document.id}
     for key, value in document.meta.items():
         if key in data:
-            losses.add(f"values of the key {key!r}, which the task has for its own", document)
+            losses.add(f"keys {key!r} of the user's, a name that the task has", document)
         else:
             data[key] = value
     # the predictions come first: a file is recognised by its beginning

@@ -17,16 +17,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, TextIO
 
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
-from constrained_ner.corpora.jsonl import REJECTED, document_from_json, entity_from_json
+from constrained_ner.corpora.jsonl import REJECTED, document_from_json, meta_of
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
-from constrained_ner.words import Span, units
+from constrained_ner.words import cut_units
 
 Record = Mapping[str, Any]
 
@@ -105,44 +104,23 @@ def _document(record: JsonRecord, counts: Counter[str]) -> Document:
     if "id" in value:
         plain["id"] = value["id"]
     document = document_from_json(plain, f"{record.file.id}:{record.number}")
-    meta, unread = _meta(value)
-    return replace(
-        document,
-        unread=(*document.unread, *unread),
-        confidences=_confidences(kept),
-        meta=meta,
-    )
+    unread = (f"values of the key {key!r}" for key in value if key in _OTHER_INTERFACES)
+    return replace(document, unread=(*document.unread, *unread), meta=_meta(value))
 
 
 def _without_own_keys(span: object) -> object:
+    """A span with its score as JSON lines have it."""
     if not isinstance(span, dict):
         return span
-    return {key: value for key, value in span.items() if key not in _SPAN_KEYS}
+    plain = {key: value for key, value in span.items() if key not in _SPAN_KEYS}
+    return plain | {"confidence": span["score"]} if "score" in span else plain
 
 
-def _confidences(spans: Iterable[object]) -> dict[Entity, float]:
-    return {
-        entity_from_json(_without_own_keys(span)): float(span["score"])
-        for span in spans
-        if isinstance(span, dict)
-        and isinstance(span.get("score"), int | float)
-        and 0 <= span["score"] <= 1
-    }
-
-
-def _meta(record: Record) -> tuple[dict[str, Any], list[str]]:
-    """What is the user's own, and what is not read, in the words of `ConversionLosses`."""
-    shown = record.get("meta")
-    meta = dict(shown) if isinstance(shown, dict) else {}
-    unread = ["values of the key 'meta'"] if shown and not isinstance(shown, dict) else []
-    for key, value in record.items():
-        if key in _READ_KEYS or key.startswith("_"):
-            continue
-        if key in _OTHER_INTERFACES or meta.get(key, value) != value:
-            unread.append(f"values of the key {key!r}")
-        else:
-            meta[key] = value
-    return meta, unread
+def _meta(record: Record) -> dict[str, Any]:
+    """What is the user's own."""
+    known = _READ_KEYS | _OTHER_INTERFACES
+    own = {k: v for k, v in record.items() if k not in known and not k.startswith("_")}
+    return meta_of(own | ({"meta": record["meta"]} if record.get("meta") else {}))
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -194,7 +172,7 @@ def _tokens(text: str, entities: Sequence[Entity]) -> list[dict[str, Any]]:
     starts = {entity.start for entity in entities}
     ends = {entity.end for entity in entities}
     tokens: list[dict[str, Any]] = []
-    for start, end in _pieces(text, starts | ends):
+    for start, end in cut_units(text, starts | ends):
         space = text[start:end] == " " and start not in starts and end not in ends
         if space and tokens and tokens[-1]["end"] == start:
             tokens[-1]["ws"] = True
@@ -202,10 +180,3 @@ def _tokens(text: str, entities: Sequence[Entity]) -> list[dict[str, Any]]:
             token = {"text": text[start:end], "start": start, "end": end, "id": len(tokens)}
             tokens.append(token | {"ws": False})
     return tokens
-
-
-def _pieces(text: str, cuts: set[int]) -> Iterator[Span]:
-    """The units of a text, cut further where entities begin and end."""
-    for start, end in units(text):
-        edges = [start, *sorted(cut for cut in range(start + 1, end) if cut in cuts), end]
-        yield from pairwise(edges)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
     Any,
@@ -13,7 +13,8 @@ from typing import (
 
 from typing_extensions import TypedDict
 
-from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
+from constrained_ner.corpora.entity_table import frame
+from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
@@ -67,7 +68,8 @@ class PassageRecord(TypedDict):
 class PredictionRecord(TypedDict):
     """The entities of a document, and the answers that they were read from.
 
-    `left_out` lists the parts of the text that could not be asked about: start, end and why.
+    `left_out` lists the parts of the text that could not be asked about: start, end and why. `meta`
+    has the keys of the input's record that are the user's own.
     """
 
     id: str
@@ -79,6 +81,7 @@ class PredictionRecord(TypedDict):
     answers: list[AnswerRecord]
     passages: NotRequired[list[PassageRecord]]
     left_out: NotRequired[list[tuple[int, int, str]]]
+    meta: NotRequired[dict[str, Any]]
 
 
 # ---- predictions
@@ -177,6 +180,7 @@ class Prediction:
     passages: those of the document.
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
+    meta: see `Document`.
     """
 
     id: str
@@ -187,8 +191,37 @@ class Prediction:
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
+
+    def at_least(self, confidence: float) -> Prediction:
+        """The same without the entities that the model is less sure of, from 0 to 1.
+
+        The replies keep what they say. An entity without a confidence stays.
+        """
+        kept = tuple(e for e in self.entities if self.confidences.get(e, 1.0) >= confidence)
+        return replace(
+            self,
+            entities=kept,
+            confidences={e: value for e, value in self.confidences.items() if value >= confidence},
+        )
+
+    @property
+    def document(self) -> Document:
+        """The text and what was found in it."""
+        return Document(
+            self.id,
+            self.text,
+            self.entities,
+            self.passages,
+            confidences=self.confidences,
+            meta=self.meta,
+        )
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """The entities as a data frame, a row for each: see `to_frame`."""
+        return to_frame([self], library)
 
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""
@@ -208,6 +241,8 @@ class Prediction:
             ]
         if self.left_out:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        if self.meta:
+            record["meta"] = dict(self.meta)
         return record
 
     def _entity_record(self, entity: Entity) -> EntityRecord:
@@ -224,13 +259,14 @@ class Prediction:
         """The record as a value for JSON; of a document that failed, its id and what was wrong."""
         if self.error is None:
             return {**self.to_record()}
-        return {
+        record = {
             "id": self.id,
             "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
+        return record | ({"meta": dict(self.meta)} if self.meta else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
@@ -243,17 +279,14 @@ class Prediction:
         """
         try:
             failed = "error" in value
-            document = Document(value["id"], "") if failed else document_from_json(value)
+            meta = value.get("meta", {})
+            document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
             format = get_format(value["format"], Options(**value.get("options", {})))
             level = Level.parse(value["level"])
             if failed:
-                return cls(document.id, "", error=value["error"], format=format, level=level)
+                error = value["error"]
+                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
             whole = 0, len(document.text)
-            confidences = {
-                entity_from_json(entity): float(entity["confidence"])
-                for entity in value.get("entities", ())
-                if "confidence" in entity
-            }
             return cls(
                 document.id,
                 document.text,
@@ -262,7 +295,8 @@ class Prediction:
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
-                confidences,
+                document.confidences,
+                document.meta,
                 format=format,
                 level=level,
             )
@@ -272,6 +306,24 @@ class Prediction:
                 "problems, tokens, ended and forced in each, and format and level beside "
                 f"them ({type(error).__name__}: {error})"
             ) from None
+
+
+def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+    """The entities of predictions as a data frame, a row for each.
+
+    Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
+    without entities, or with an error, has no row.
+
+    Parameters
+    ----------
+    library: `pandas` or `polars`; by default the first of them that is installed.
+
+    Raises
+    ------
+    UnknownNameError: it is neither.
+    MissingPackageError: it is not installed, or none is.
+    """
+    return frame((prediction.document for prediction in predictions), library)
 
 
 @dataclass

@@ -5,8 +5,8 @@ on anything before its chunk. A run that was killed goes on with the chunk that 
 with the file that an uninterrupted run writes.
 
 Each record carries a fingerprint of everything that it was made from: the settings of the run, and
-the id, text and passages of its document. A record is kept only if the fingerprint is still the
-same, whether the run before was finished or not.
+the id, text, passages and own keys of its document. A record is kept only if the fingerprint is
+still the same, whether the run before was finished or not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constrained_ner.atomic import whole
+from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -128,11 +129,12 @@ class Run:
 
     def _fingerprint(self, document: Document | InputError) -> str:
         """What a record is made from, as 16 hexadecimal digits."""
-        source: Any = (
-            [document.id, document.text, [astuple(passage) for passage in document.passages]]
-            if isinstance(document, Document)
-            else document.reason
-        )
+        source: Any
+        if isinstance(document, Document):
+            source = [document.id, document.text, [astuple(one) for one in document.passages]]
+            source += [document.meta] if document.meta else []
+        else:
+            source = document.reason
         return sha256(json.dumps([self._settings, source]).encode()).hexdigest()[:16]
 
     # ---- records that are there already
@@ -192,6 +194,8 @@ class Run:
             )
         if "text" in record and record["text"] != getattr(document, "text", None):
             return f"the record of {id!r} is of another text: expected that of the run"
+        if isinstance(document, Document) and record.get("meta", {}) != document.meta:
+            return f"the record of {id!r} has other keys of its own: expected those of the run"
         # Of a document that failed, the record does not hold the text.
         other = "other settings" if "text" in record else "other settings, or of another text"
         names = self._other_settings()
@@ -225,7 +229,7 @@ def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
     record: dict[str, Any] = prediction.to_json()
     if fingerprint is not None:
         record[FINGERPRINT] = fingerprint
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json_line(record)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
