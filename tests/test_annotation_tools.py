@@ -63,7 +63,8 @@ def prodigy(**more: Any) -> dict[str, Any]:
         "tokens": [{"text": "Took", "start": 0, "end": 4, "id": 0, "ws": True}],
         "_view_id": "ner_manual",
         "spans": [
-            {"start": 5, "end": 12, "token_start": 1, "token_end": 1, "label": "DRUG", "score": 0.5}
+            {"start": 5, "end": 12, "token_start": 1, "token_end": 1, "label": "DRUG"}
+            | {"score": 0.5, "type": "span", "text": "aspirin"}
         ],
         "answer": "accept",
         "_timestamp": 1641205135,
@@ -187,7 +188,7 @@ def test_doccano(tmp_path: Path) -> None:
         doccano(),
         doccano(relations=[relation], Comments=[{"id": 1, "comment": "sure?"}]),
         {"id": 8, "text": TEXT, "label": [[5, 12, "DRUG"]], "Comments": []},
-        {"text": TEXT, "labels": [[5, 12, "DRUG"]]},
+        {"text": TEXT, "labels": [[5, 12, "DRUG"]], "meta": {"a": 1}, "annotation_approver": None},
         {"id": 9, "text": TEXT, "label": [], "Comments": []},
     )
     assert detect_format(path) == "doccano"
@@ -200,7 +201,8 @@ def test_doccano(tmp_path: Path) -> None:
         Document("all:4", TEXT, (ASPIRIN,)),
         Document("9", TEXT),
     ]
-    assert [document.meta for document in found] == [{"date": "2020-01-01"}] * 2 + [{}] * 3
+    dates = [{"date": "2020-01-01"}] * 2
+    assert [document.meta for document in found] == [*dates, {}, {"a": 1}, {}]
     assert found[0].unread == ()
     assert found[1].unread == ("values of the key 'relations'", "values of the key 'Comments'")
 
@@ -400,6 +402,7 @@ def test_line_breaks_in_surfaces_of_label_studio(tmp_path: Path) -> None:
         (5, "the task is 5: expected an object"),
         (task(data=None), "the key 'data' is None: expected an object"),
         (task(data={"image": "a", "x": "b"}), "the data have the keys 'image', 'x': expected 'te"),
+        (task(data={"image": "a.png"}), "the data have the keys 'image': expected 'text'"),
         (task(annotations=5), "the key 'annotations' is 5: expected a list of objects"),
         (task(annotation("x")), "the key 'result' is ['x']: expected a list of objects"),
         (task(annotation(DRUG | {"value": 5})), "the value of a region is 5: expected an object"),

@@ -2,7 +2,8 @@
 
 What it exports of a project of sequence labelling: `label` (in older versions `labels`, or
 `annotations` with a `user` each), or `entities` where the project has relations. Relations and
-comments are passed over and counted; all other keys are the user's own, and the document's `meta`.
+comments are passed over and counted; all other keys, and those of an object `meta`, are the user's
+own, and the document's `meta`.
 
 Offsets count characters. (A project may count grapheme clusters instead; its export does not say
 so, and has no surfaces that would show it.)
@@ -26,17 +27,19 @@ from constrained_ner.errors import InputError
 
 Record = Mapping[str, Any]
 
-_NOT_READ = ("relations", "Comments", "comments", "cats")
+_NOT_READ = ("relations", "Comments", "comments", "cats", "annotation_approver")
 # Of an entity: numbers in doccano's database.
 _NUMBERS = ("id", "user")
-_WRITTEN = ("id", "text", "label")
+_OWN = ("id", "text", "meta", *ENTITY_KEYS, *_NOT_READ)
 
 
 def recognises(file: File) -> bool:
     if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
         return False
     head = file.head
-    return '"text"' in head and ('"start_offset"' in head or '"Comments"' in head)
+    return '"text"' in head and any(
+        f'"{key}"' in head for key in ("start_offset", "Comments", "annotation_approver")
+    )
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -78,6 +81,10 @@ def _document(record: JsonRecord, repairs: Counter[str]) -> Document:
             plain[key] = _of_first_user(plain[key], repairs)
     document = document_from_json(plain, f"{record.file.id}:{record.number}")
     own = {k: v for k, v in value.items() if k not in known and k not in _NOT_READ}
+    inner = own.get("meta")
+    if isinstance(inner, dict) and not inner.keys() & (own.keys() - {"meta"}):
+        del own["meta"]
+        own |= inner
     unread = (f"values of the key {key!r}" for key in _NOT_READ if value.get(key))
     return replace(document, unread=(*document.unread, *unread), meta=own)
 
@@ -108,7 +115,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
             "label": [[e.start, e.end, e.label] for e in losses.contiguous(document)],
         }
         for key, value in document.meta.items():
-            if key in _WRITTEN or key in _NOT_READ or key in ENTITY_KEYS:
+            if key in _OWN:
                 losses.add(f"keys {key!r} of the user's, a name that doccano has", document)
             else:
                 record[key] = value

@@ -39,9 +39,10 @@ TYPES = "TypeSystem.xml"
 _DKPRO = "de.tudarmstadt.ukp.dkpro.core.api."
 NAMED_ENTITY = f"{_DKPRO}ner.type.NamedEntity"
 SENTENCE, TOKEN = f"{_DKPRO}segmentation.type.Sentence", f"{_DKPRO}segmentation.type.Token"
-METADATA = f"{_DKPRO}metadata.type.DocumentMetaData"
 # Of the layers that are no custom ones.
 _BUILT_IN = ("uima.", "de.tudarmstadt.ukp.", "org.dkpro.core.")
+# What a CAS always has, or has of its text and not of its annotators.
+_NO_LAYER = ("uima.", f"{_DKPRO}segmentation.", f"{_DKPRO}metadata.")
 # What relations and chains have, and spans have not.
 _NO_SPAN = {"Governor", "Dependent", "next", "first"}
 _STRING = "uima.cas.String"
@@ -85,7 +86,7 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     files = {file.id: file for file in file_set.files.values() if _is_cas(file)}
     if not files:
         raise InputError("holds no .xmi, and no .json of UIMA", file_set.path)
-    types: dict[File, Any] = {}
+    types: dict[File | None, Any] = {}
 
     def make(id: str, file: File, repairs: Counter[str]) -> Document:
         return _document(id, file, _types_of(file, file_set, types), repairs)
@@ -93,19 +94,20 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     yield from documents_of(files, make, file_set.path)
 
 
-def _types_of(file: File, file_set: FileSet, known: dict[File, Any]) -> Any:
+def _types_of(file: File, file_set: FileSet, known: dict[File | None, Any]) -> Any:
     """The type system of the nearest folder that has one, else that of DKPro Core."""
     from cassis import load_dkpro_core_typesystem, load_typesystem
 
-    for folder in file.path.parents:
-        found = file_set.find(str(folder / TYPES))
-        if found is not None:
-            if found not in known:
-                refuse_entities(found)
-                data = BytesIO(found.read())
-                known[found], _ = _loaded(found, partial(load_typesystem, data))
-            return known[found]
-    return load_dkpro_core_typesystem()
+    names = (str(folder / TYPES) for folder in file.path.parents)
+    found = next(filter(None, map(file_set.find, names)), None)
+    if found in known:
+        return known[found]
+    if found is None:
+        known[None] = load_dkpro_core_typesystem()
+    else:
+        refuse_entities(found)
+        known[found], _ = _loaded(found, partial(load_typesystem, BytesIO(found.read())))
+    return known[found]
 
 
 def _loaded(file: File, load: Callable[[], Any]) -> tuple[Any, list[str]]:
@@ -146,9 +148,8 @@ def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annota
         features = {feature.name: feature.rangeType.name for feature in found.type.all_features}
         built_in = found.type.name.startswith(_BUILT_IN)
         if not is_entity and (built_in or _NO_SPAN & features.keys()):
-            structure = found.type.name in (SENTENCE, TOKEN, METADATA)
             repairs["annotations of other layers, passed over"] += not (
-                structure or found.type.name.startswith("uima.")
+                found.type.name.startswith(_NO_LAYER)
             )
             continue
         repairs["concept identifiers, passed over"] += bool(getattr(found, "identifier", None))
@@ -211,16 +212,14 @@ def _cas(document: Document, types: Any, losses: ConversionLosses) -> Any:
     def clean(text: str) -> str:
         kept = without_forbidden(text)
         if kept != text:
-            losses.add("texts, labels or ids with characters that XML cannot hold", document)
+            losses.add("texts or labels with characters that XML cannot hold", document)
         return kept
 
     entities = losses.contiguous(document)
     text = clean(document.text)
     cas = Cas(typesystem=types)
     cas.sofa_string, cas.sofa_mime = text, "text/plain"
-    name = without_forbidden(document.id)
     spans: list[tuple[str, Span, dict[str, str]]] = [
-        (METADATA, (0, len(text)), {"documentId": name, "documentTitle": name}),
         *((SENTENCE, span, {}) for span in _sentences(text, entities)),
         *((TOKEN, span, {}) for span in _tokens(text, entities)),
         *((NAMED_ENTITY, (e.start, e.end), {"value": clean(e.label)}) for e in entities),

@@ -56,7 +56,7 @@ def recognises(file: File) -> bool:
     if is_list(file):
         return '"text"' in file.head
     if file.suffix == ".json":  # one JSON object over many lines is something else
-        return first != "{"
+        return first != "{" and not first.startswith('{"%')  # that is a UIMA CAS
     return file.suffix == ".txt" and first.startswith("{") and '"text"' in first
 
 

@@ -41,6 +41,8 @@ Record = Mapping[str, Any]
 # The names of the two tags that every labeling interface for entities has, as in the templates.
 LABELS_TAG, TEXT_TAG = "label", "text"
 _ID = "document_id"
+# Data of other kinds of tasks, of which a file name is no text.
+_MEDIA = frozenset(("image", "img", "audio", "video", "pdf", "url"))
 _REGIONS = ("labels", "hypertextlabels")
 # What JSON-MIN adds to the keys of `data`, and to those of the tags.
 _MIN_KEYS = frozenset(
@@ -170,8 +172,9 @@ def _dicts(value: object, what: str) -> list[dict[str, Any]]:
 def _text_key(data: Record, regions: Iterable[Record]) -> str:
     """The key of the text among the data."""
     strings = [key for key, value in data.items() if isinstance(value, str) and key != _ID]
-    named = [str(region["to_name"]) for region in regions if "to_name" in region]
-    for key in ("text", *named, *(strings if len(strings) == 1 else ())):
+    named = [str(region.get("to_name")) for region in regions if region.get("type") in _REGIONS]
+    only = [key for key in strings if key not in _MEDIA] if len(strings) == 1 else []
+    for key in (TEXT_TAG, *named, *only):
         if key in strings:
             return key
     raise InputError(f"the data have the keys {', '.join(map(repr, data))}: expected 'text'")

@@ -35,8 +35,9 @@ _OTHER_INTERFACES = frozenset(
     ("accept", "config", "html", "image", "label", "options", "relations", "score", "style")
 ) | {"field_id", "field_label", "field_placeholder", "user_input", "versions", "view_id"}
 _READ_KEYS = frozenset(("id", "text", "spans", "tokens", "answer", "meta"))
-# Of a span: what repeats its offsets in tokens; what is read as its confidence; its own answer.
-_SPAN_KEYS = frozenset(("token_start", "token_end", "score", "answer"))
+# Of a span: what repeats its offsets in tokens; its shape in the interface; what is read as its
+# confidence; its own answer.
+_SPAN_KEYS = frozenset(("token_start", "token_end", "type", "score", "answer"))
 # The interface that asks whether one span is right. There may be more entities in such a text.
 _YES_OR_NO = "ner"
 
