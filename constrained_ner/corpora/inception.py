@@ -67,9 +67,8 @@ def recognises(file_set: FileSet) -> bool:
 
 
 def _is_cas(file: File) -> bool:
-    return file.suffix == ".xmi" or (
-        file.suffix == ".json" and file.head.lstrip().startswith('{"%')
-    )
+    json = any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
+    return file.suffix == ".xmi" or (file.suffix == ".json" and json)
 
 
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
@@ -143,8 +142,10 @@ def _document(id: str, file: File, types: Any, repairs: Counter[str]) -> Documen
 
 
 def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annotation]:
+    types = cas.typesystem
+    known = types.contains_type(NAMED_ENTITY)
     for found in cas.select_all_annotations():
-        is_entity = cas.typesystem.is_instance_of(found.type.name, NAMED_ENTITY)
+        is_entity = known and types.is_instance_of(found.type.name, NAMED_ENTITY)
         features = {feature.name: feature.rangeType.name for feature in found.type.all_features}
         built_in = found.type.name.startswith(_BUILT_IN)
         if not is_entity and (built_in or _NO_SPAN & features.keys()):
