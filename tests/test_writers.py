@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -274,6 +275,7 @@ CORPUS = [
             Entity("site", ((56, 61),)),
         ),
         (Passage("title", 0, 24), Passage("abstract", 25, 73)),
+        confidences={Entity("drug", ((25, 32),)): 0.97},
     ),
     Document("124", "No mention here."),
 ]
@@ -308,6 +310,17 @@ def test_bioc_reads_ours(tmp_path: Path, suffix: str, library: Any) -> None:
     assert [from_bioc(item) for item in collection.documents] == [
         (item.id, item.text, mentions(item)) for item in CORPUS
     ]
+
+
+@pytest.mark.parametrize(("suffix", "library"), [(".xml", biocxml), (".json", biocjson)])
+def test_bioc_finds_our_confidences(tmp_path: Path, suffix: str, library: Any) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(CORPUS, path)
+    with open(path, encoding="utf-8") as file:
+        collection = library.loads(file.read())
+    infons = [a.infons for p in collection.documents[0].passages for a in p.annotations]
+    assert [i["confidence"] for i in infons if "confidence" in i] == ["0.97"]
+    assert {"type": "drug", "confidence": "0.97"} in infons
 
 
 @pytest.mark.parametrize(("suffix", "library"), [(".xml", biocxml), (".json", biocjson)])
@@ -363,6 +376,8 @@ def test_pybrat_reads_ours(tmp_path: Path) -> None:
         assert Counter(
             (e.type, tuple((s.start, s.end) for s in e.spans), e.mention) for e in theirs.entities
         ) == mentions(ours)
+    rows = (tmp_path / "out" / "123.ann").read_text(encoding="utf-8").splitlines()
+    assert "#3\tAnnotatorNotes T3\tconfidence 0.97" in rows
 
 
 def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
@@ -393,6 +408,10 @@ def test_spacy_reads_our_docbin(tmp_path: Path) -> None:
         assert Counter(
             (s.label_, ((s.start_char, s.end_char),), s.text) for s in doc.spans["sc"]
         ) == mentions(item)
+    scores = docs[0].spans["sc"].attrs["scores"]
+    by_score = {s.label_: score for s, score in zip(docs[0].spans["sc"], scores, strict=True)}
+    assert by_score.pop("drug") == 0.97
+    assert all(map(math.isnan, by_score.values()))
     assert [e.text for e in docs[0].ents] == ["right <knee> pain", "Aspirin", "colon cancer"]
 
 

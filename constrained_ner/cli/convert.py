@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import check_apart, input_options, progress
+from constrained_ner.cli.options import (
+    check_apart,
+    input_options,
+    progress,
+    table_input,
+    table_options,
+)
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
     check_output,
@@ -26,6 +32,7 @@ from constrained_ner.errors import InputError
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 @input_options
+@table_options
 @click.option(
     "--output-format",
     type=click.Choice(sorted(OUTPUT_FORMATS)),
@@ -49,6 +56,8 @@ def convert(
     output: Path,
     input_format: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     output_format: str | None,
     words: str | None,
     label: str | None,
@@ -61,6 +70,9 @@ def convert(
     check_apart(input, output)
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)
+    input_format, reading = table_input(
+        input, input_format, text_column=text_column, id_column=id_column
+    )
     input_format = input_format or detect_format(input)
     columns = input_format in ("conll", "nested_iob")
     options = {}
@@ -70,7 +82,9 @@ def convert(
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
     if label and not columns:
         raise click.UsageError(f"--label is for columns, and {input_format} has none")
-    records = read(input, input_format, **({"label": label} if label else {}))
+    if label:
+        reading["label"] = label
+    records = read(input, input_format, **reading)
     broken: list[InputError] = []
 
     def documents() -> Iterator[Document]:

@@ -14,8 +14,8 @@ import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import check_writable
-from constrained_ner.corpora import INPUT_FORMATS, read
-from constrained_ner.corpora.files import LOGGER
+from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, text_table
+from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options
@@ -101,6 +101,46 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for input that is a table; see `table_input`."""
+    for option in (
+        click.option(
+            "--id-column", default=None, help="The column of a table (CSV, TSV, parquet) with ids."
+        ),
+        click.option(
+            "--text-column",
+            default=None,
+            help="The column of a table (CSV, TSV, parquet) with the texts.  [default: the one "
+            "that is called text, note or so]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def table_input(
+    input: Path | None, input_format: str | None, **columns: str | None
+) -> tuple[str | None, dict[str, str]]:
+    """The format of the input, if it is known now, and the options of its reader.
+
+    Parameters
+    ----------
+    columns: as `table_options` parsed them.
+    """
+    given = {name: column for name, column in columns.items() if column is not None}
+    if not given:
+        return input_format, {}
+    names = " and ".join("--" + name.replace("_", "-") for name in given)
+    if input is None or str(input) == "-":
+        raise click.UsageError(f"{names}: for a table, expected as a file")
+    if input_format is None:
+        named = text_table.is_table(File.on_disk(input))
+        input_format = "table" if named else detect_format(input)
+    if input_format != "table":
+        raise click.UsageError(f"{names}: for tables, and {input_format} is none")
+    return input_format, given
 
 
 def labels_option(

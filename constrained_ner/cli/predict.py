@@ -25,6 +25,8 @@ from constrained_ner.cli.options import (
     progress,
     read_all,
     renamed_option,
+    table_input,
+    table_options,
 )
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
@@ -149,6 +151,7 @@ _PAGE_SUFFIXES = (".html", ".htm")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @format_options
 @input_options
+@table_options
 def predict(
     input: Path | None,
     text: str | None,
@@ -173,6 +176,8 @@ def predict(
     resume: bool,
     input_format: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     **options: Any,
 ) -> None:
     """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
@@ -183,6 +188,9 @@ def predict(
         raise click.UsageError("--free and --level exclude each other")
     if (input is None) == (text is None):
         raise click.UsageError("expected either INPUT or --text")
+    input_format, columns = table_input(
+        input, input_format, text_column=text_column, id_column=id_column
+    )
     to_file = None if output is None or str(output) == "-" else output
     if resume and to_file is None:
         raise click.UsageError("--resume goes with an --output that is a file")
@@ -200,7 +208,9 @@ def predict(
         given = [Document("text", _piped() if text is None else text)]
 
     def documents() -> Iterable[Document | InputError]:
-        return given if given is not None else islice(read(input or "", input_format), limit)
+        if given is not None:
+            return given
+        return islice(read(input or "", input_format, **columns), limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES

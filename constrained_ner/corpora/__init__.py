@@ -34,6 +34,7 @@ from constrained_ner.corpora import (
     prodigy,
     pubtator,
     text,
+    text_table,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
@@ -70,11 +71,14 @@ class FileFormat:
     Attributes
     ----------
     options: names of the keyword arguments that `read` takes.
+    accepts: which files of a folder are read where the format is named: by default those that it
+        recognises.
     """
 
     recognises: Callable[[File], bool]
     read: Callable[..., Records]
     options: tuple[str, ...] = ()
+    accepts: Callable[[File], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,16 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
+    "table": FileFormat(
+        text_table.recognises,
+        text_table.read,
+        options=("text_column", "id_column"),
+        accepts=text_table.is_table,
+    ),
     "conll": FileFormat(conll.recognises, conll.read, options=("label",)),
     "nested_iob": FileFormat(conll.recognises_nested, conll.read_nested, options=("label",)),
     "text": FileFormat(lambda file: file.suffix == ".txt", text.read),
-    "lines": FileFormat(lambda file: False, text.read_lines),
+    "lines": FileFormat(lambda file: False, text.read_lines, accepts=lambda file: True),
 }
 
 
@@ -133,6 +143,9 @@ def _detect(file_set: FileSet) -> str:
     names = ", ".join(sorted(INPUT_FORMATS))
     if not file_set.files:
         raise InputError("holds no files: expected documents", file_set.path)
+    # A table whose columns have other names is one all the same, and says what it expects.
+    if not examples and file_set.is_file and text_table.is_unmistakable(*file_set.files.values()):
+        return "table"
     if not examples:
         raise InputError(
             f"format not recognised: name one with --input-format: {names}", file_set.path
@@ -181,7 +194,8 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
-    options: `label` of the column formats: see `conll.read`.
+    options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
+        tables, see `text_table.read`.
 
     Raises
     ------
@@ -219,7 +233,7 @@ def records_of(file_set: FileSet, name: str, **options: str) -> Records:
     if file_set.is_file:
         yield from format.read(files[0], **options)
         return
-    files = [file for file in files if format.recognises(file) or name == "lines"]
+    files = list(filter(format.accepts or format.recognises, files))
     if not files:
         raise InputError(f"holds no file of the format {name}", file_set.path)
     names = {file.name for file in files}
@@ -292,17 +306,23 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     ),
     "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
     "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
-    "brat": OutputFormat(("",), brat.write, folder=True, check=brat.check_output),
+    "brat": OutputFormat(
+        ("",), brat.write, folder=True, holds=("confidences",), check=brat.check_output
+    ),
     "inception": OutputFormat(
         (".inception",), inception.write, folder=True, check=inception.check_output
     ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
     "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
     "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
-    "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
-    "bioc_json": OutputFormat((".json",), bioc.write_json),
+    "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
+    "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
     "docbin": OutputFormat(
-        (".spacy",), docbin.write, binary=True, check=_checked(docbin.check_installed)
+        (".spacy",),
+        docbin.write,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(docbin.check_installed),
     ),
     "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
     "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),

@@ -137,8 +137,7 @@ def _document(id: str, file: File, types: Any, repairs: Counter[str]) -> Documen
         raise InputError("it has no text", file.place)
     document = Document(id, cas.sofa_string)
     annotations = list(_annotations(cas, file, repairs))
-    entities = checked(annotations, StandoffText(document.text), repairs)
-    return Document(id, document.text, tuple(entities))
+    return checked(document, annotations, StandoffText(document.text), repairs)
 
 
 def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annotation]:

@@ -25,14 +25,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, TextIO
 
-from constrained_ner.corpora.annotations import Annotation, best_reading, checked, log_repairs
+from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs, probability
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
-from constrained_ner.corpora.offsets import StandoffText, readings_of
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 
@@ -139,9 +137,13 @@ def _document(record: JsonRecord, task: Record, repairs: Counter[str]) -> Docume
         data[text_key],
         meta={key: value for key, value in data.items() if key not in (text_key, _ID)},
     )
-    found = dict(_entities(regions, plain.text, record.place, repairs))
-    sure = {entity: score for entity, score in found.items() if score is not None}
-    return replace(plain, entities=tuple(found), confidences=sure)
+    named = [region for region in regions if region.get("type") in _REGIONS]
+    repairs["results that are no regions with labels, passed over"] += len(regions) - len(named)
+    return annotated(
+        plain,
+        [a for region in named for a in _annotations(region, plain.text, record.place)],
+        repairs,
+    )
 
 
 def _answer(task: Record, repairs: Counter[str]) -> Record | None:
@@ -180,29 +182,6 @@ def _text_key(data: Record, regions: Iterable[Record]) -> str:
     raise InputError(f"the data have the keys {', '.join(map(repr, data))}: expected 'text'")
 
 
-def _entities(
-    regions: Iterable[Record], text: str, place: str, repairs: Counter[str]
-) -> Iterator[tuple[Entity, float | None]]:
-    """The entities of the regions that fit the text, each with its score, if it has one."""
-    kinds = Counter(region.get("type") in _REGIONS for region in regions)
-    repairs["results that are no regions with labels, passed over"] += kinds[False]
-    scored = [
-        (annotation, region.get("score"))
-        for region in regions
-        if region.get("type") in _REGIONS
-        for annotation in _annotations(region, text, place)
-    ]
-    if not scored:
-        return
-    annotations = [annotation for annotation, _ in scored]
-    texts = (StandoffText(text, reading) for reading in readings_of(text))
-    best = best_reading(annotations, texts, place, repairs)
-    for annotation, score in scored:
-        for entity in checked([annotation], best, repairs):
-            sure = isinstance(score, int | float) and 0 <= score <= 1
-            yield entity, float(score) if sure else None
-
-
 def _annotations(region: Record, text: str, place: str) -> Iterator[Annotation]:
     """One for each label of a region; one without a label where there is none."""
     value = region.get("value")
@@ -213,9 +192,10 @@ def _annotations(region: Record, text: str, place: str) -> Iterator[Annotation]:
         surface = None
     elif "\\n" not in text:
         surface = surface.replace("\\n", "\n")
+    confidence = probability(str(region.get("score")))
     labels = value.get(str(region["type"])) or value.get("labels") or [""]
     for label in labels if isinstance(labels, list) else [labels]:
-        yield Annotation(place, None, str(label), (_offsets(value),), surface)
+        yield Annotation(place, None, str(label), (_offsets(value),), surface, confidence)
 
 
 def _offsets(value: Record) -> tuple[int, int]:
