@@ -48,7 +48,6 @@ def test_what_is_not_kept_and_what_was_passed_over_is_named(tmp_path: Path) -> N
         f"note: {path}: 1 concept identifiers, passed over",
         "1 documents, 1 mentions: pubtator to conll",
         "not kept: 1 documents whose passages are not kept (the first: document '1')",
-        "not kept: 1 documents without their ids (the first: document '1')",
         "not kept: 1 texts whose white space is not kept (the first: document '1')",
     ]
 
@@ -69,11 +68,13 @@ def test_words(tmp_path: Path) -> None:
     write([Document("a:1", text, (Entity("x", ((0, 4),)),))], tmp_path / "a.jsonl")
     assert convert(tmp_path / "a.jsonl", tmp_path / "fine.conll").exit_code == 0
     assert (tmp_path / "fine.conll").read_text().split() == (
-        ["CD28", "B-x", "-", "O", "mediated", "O", "signals", "O", ".", "O"]
+        ["-DOCSTART-", "(a:1)", "CD28", "B-x", "-", "O", "mediated", "O", "signals", "O", ".", "O"]
     )
     result = convert(tmp_path / "a.jsonl", tmp_path / "space.conll", "--words", "space")
     assert "1 mentions that begin or end inside a token, left out" in result.stderr
-    assert (tmp_path / "space.conll").read_text().split() == ["CD28-mediated", "O", "signals.", "O"]
+    assert (tmp_path / "space.conll").read_text().split()[2:] == (
+        ["CD28-mediated", "O", "signals.", "O"]
+    )
     assert convert(tmp_path / "space.conll", tmp_path / "again.conll").exit_code == 0
     assert (tmp_path / "again.conll").read_text() == (tmp_path / "space.conll").read_text()
     result = convert(tmp_path / "a.jsonl", tmp_path / "b.json", "--words", "fine")

@@ -509,6 +509,29 @@ def test_own_keys_of_a_record(
         assert write_corpus([document], path).counts == {}
 
 
+@pytest.mark.parametrize("start", ["-DOCSTART- (PMID 7)", "-DOCSTART-\t(PMID 7) "])
+def test_sentences_of_a_document_with_an_id_are_one(tmp_path: Path, start: str) -> None:
+    """Those behind a line without an id are documents of their own."""
+    path = tmp_path / "a.conll"
+    body = "# s 1\nleft\tO\nknee\tB-S\n\n# s 2\nknee\tI-S\npain\tO\n"
+    path.write_text(f"{body}\n{start}\n\n{body}\n-DOCSTART- -X- O\n\n{body}{start}\nlast\tO\n")
+    documents, errors = read(path)
+    assert errors == []
+    one, two = ((5, 9),), ((0, 4),)
+    assert [(d.id, d.text, tuple(e.fragments for e in d.entities)) for d in documents] == [
+        ("a:1", "left knee", (one,)),
+        ("a:2", "knee pain", (two,)),
+        ("PMID 7", "left knee knee pain", (one, ((10, 14),))),
+        ("a:3", "left knee", (one,)),
+        ("a:4", "knee pain", (two,)),
+        ("PMID 7", "last", ()),
+    ]
+    path.write_text(f"{start}\n\n{body}\nbroken\n\n-DOCSTART- (8)\n\n{body}")
+    documents, errors = read(path)
+    assert [d.id for d in documents] == ["8"]
+    assert [(e.path, e.line) for e in errors] == [(str(path), 11)]
+
+
 def test_jsonl_not_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n{"text": "b"}\n')

@@ -24,19 +24,21 @@ from constrained_ner.corpora import (
     INPUT_FORMATS,
     OUTPUT_FORMATS,
     ConversionLosses,
+    conll,
     detect_output_format,
     read,
     write,
 )
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
+from constrained_ner.pipeline.segments import sentences
 from tests.support.strategies import documents, examples, own_keys
 
 SUFFIXES = {name: format.suffixes[0] for name, format in OUTPUT_FORMATS.items()}
 # What a format loses of every document, and so of these, too.
 ALWAYS = {
-    "conll": {"documents without their ids", "documents whose passages are not kept"},
-    "nested_iob": {"documents without their ids", "documents whose passages are not kept"},
+    "conll": {"documents whose passages are not kept"},
+    "nested_iob": {"documents whose passages are not kept"},
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
     "inception": {"documents whose passages are not kept"},
@@ -95,11 +97,19 @@ def corpora(draw: st.DrawFn) -> list[Document]:
 
 @pytest.mark.parametrize("name", READABLE)
 @examples(60)
-@given(items=corpora(), words=st.sampled_from(["fine", "space"]))
+@given(
+    items=corpora(),
+    words=st.sampled_from(["fine", "space"]),
+    cut=st.sampled_from([None, sentences, lambda text: [(at, at + 1) for at in range(len(text))]]),
+)
 def test_what_is_not_counted_is_kept(
-    tmp_path_factory: pytest.TempPathFactory, name: str, items: list[Document], words: str
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    items: list[Document],
+    words: str,
+    cut: conll.Sentences | None,
 ) -> None:
-    options = {"words": words} if OUTPUT_FORMATS[name].options else {}
+    options = {"words": words, "sentences": cut} if OUTPUT_FORMATS[name].options else {}
     losses, back = written(items, tmp_path_factory.mktemp("law"), name, **options)
     lost = {kind for kind in losses.counts if not kind.startswith("values of the key")}
     lost -= {*ALWAYS.get(name, set()), "confidences"}
@@ -116,12 +126,11 @@ def test_what_is_not_counted_is_kept(
 
 def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]:
     """What the format keeps of every document."""
-    keeps_ids = name not in ("conll", "nested_iob")
     # PubTator gives every document a title, also one that had no passages
     keeps_passages = name not in ALWAYS and name != "pubtator"
     rows = [
         (
-            item.id if keeps_ids else "",
+            item.id,
             item.text,
             item.entities,
             item.passages if keeps_passages else (),
@@ -157,11 +166,11 @@ def test_a_document_that_the_format_can_hold_is_kept(
             Passage(kind, *span) for kind, span in zip(["title", "abstract"], spans, strict=True)
         )
     )
-    item = Document("corpus:1" if columns else "9/x", text, tuple(entities), passages)
-    options = {"words": "space"} if columns else {}
+    item = Document("9/x (1)", text, tuple(entities), passages)
+    options = {"words": "space", "sentences": sentences} if columns else {}
     losses, back = written([item], tmp_path_factory.mktemp("kept"), name, **options)
     assert back == [item]
-    assert set(losses.counts) <= {"documents without their ids"}
+    assert losses.counts == {}
 
 
 def test_losses_are_named(tmp_path: Path) -> None:
@@ -180,7 +189,6 @@ def test_losses_are_named(tmp_path: Path) -> None:
     assert losses.lines() == [
         "1 discontinuous mentions, left out (the first: document 'n 1': finding site 0-4;15-24 "
         "'left knee pain')",
-        "1 documents without their ids (the first: document 'n 1')",
         "1 mentions that begin or end inside a token, left out (the first: document 'n 1': finding "
         "site 11-14 'ght')",
         "1 mentions that overlap with a longer one, left out (the first: document 'n 1': finding "
@@ -383,17 +391,45 @@ def test_pybrat_reads_ours(tmp_path: Path) -> None:
 def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     write(CORPUS, path)
-    sentences = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
-    tokens = [[token["form"] for token in sentence] for sentence in sentences]
+    found = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
+    assert [s[0]["tag"] for s in found if s[0]["form"] == "-DOCSTART-"] == ["(123)", "(124)"]
+    found = [sentence for sentence in found if sentence[0]["form"] != "-DOCSTART-"]
+    tokens = [[token["form"] for token in sentence] for sentence in found]
     assert tokens[0][:8] == ["Left", "&", "right", "<", "knee", ">", "pain", "Aspirin"]
-    found = [
+    mentioned = [
         [(label, " ".join(words[a : b + 1])) for label, a, b in get_entities([t["tag"] for t in s])]
-        for s, words in zip(sentences, tokens, strict=True)
+        for s, words in zip(found, tokens, strict=True)
     ]
-    assert found == [
+    assert mentioned == [
         [("finding", "right < knee > pain"), ("drug", "Aspirin"), ("disease", "colon cancer")],
         [],
     ]
+
+
+SENTENCES = "Knee pain eased. Aspirin\nhelped. Fever rose. It fell."
+
+
+@pytest.mark.parametrize("name", ["conll", "nested_iob"])
+def test_columns_have_a_block_for_each_sentence(tmp_path: Path, name: str) -> None:
+    """But a mention that a sentence's end would cut stays whole."""
+    item = Document("n 1", SENTENCES, (Entity("Disease", ((0, 9),)), Entity("x", ((33, 47),))))
+    assert list(sentences(SENTENCES)) == [(0, 16), (17, 32), (33, 44), (45, 53)]
+    path = tmp_path / "a.conll"
+    losses = write([item, Document("n2", "No mention.")], path, name, sentences=sentences)
+    assert list(losses.counts) == ["texts whose white space is not kept"]
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    assert [" ".join(line.split("\t")[0] for line in b.splitlines()) for b in blocks] == [
+        "-DOCSTART-",
+        "Knee pain eased .",
+        "Aspirin helped .",
+        "Fever rose . It fell .",
+        "-DOCSTART-",
+        "No mention .",
+        "",
+    ]
+    back = [record for record in read(path) if isinstance(record, Document)]
+    assert [found.id for found in back] == ["n 1", "n2"]
+    assert [e.surface(back[0].text) for e in back[0].entities] == ["Knee pain", "Fever rose . It"]
 
 
 def test_spacy_reads_our_docbin(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +27,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+from constrained_ner.pipeline.segments import sentences
 
 
 @click.command()
@@ -75,7 +77,9 @@ def convert(
     )
     input_format = input_format or detect_format(input)
     columns = input_format in ("conll", "nested_iob")
-    options = {}
+    options: dict[str, Any] = {}
+    if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:
+        options["sentences"] = sentences
     if "words" in OUTPUT_FORMATS[output_format].options:
         options["words"] = words or ("space" if columns else "fine")
     elif words:

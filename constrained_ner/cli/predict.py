@@ -48,7 +48,7 @@ from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
-from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.segments import SEGMENTS, sentences
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
@@ -372,7 +372,9 @@ def _convert(
         shown = (record_of(Prediction.from_json(record)) for record in _read(records))
         write_page(zip(shown, gold, strict=False), output, title=output.stem)
     else:
-        losses = write(_documents(records), output, kind)
+        cut = "sentences" in OUTPUT_FORMATS[kind].options
+        options = {"sentences": sentences} if cut else {}
+        losses = write(_documents(records), output, kind, **options)
         for line in losses.lines():
             click.echo(f"not kept: {line}", err=True)
     records.unlink()

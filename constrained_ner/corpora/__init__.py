@@ -312,8 +312,10 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "inception": OutputFormat(
         (".inception",), inception.write, folder=True, check=inception.check_output
     ),
-    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words",)),
-    "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
+    "nested_iob": OutputFormat(
+        (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
+    ),
     "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
     "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
@@ -377,7 +379,7 @@ def write(
     Parameters
     ----------
     output_format: a key of `OUTPUT_FORMATS`; by default it follows from the suffix of the path.
-    options: `words` of the column formats: see `conll.write`.
+    options: `words` and `sentences` of the column formats: see `conll.write`.
 
     Returns
     -------
