@@ -23,11 +23,15 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    doccano,
     entity_table,
     genia,
+    inception,
     jsonl,
     knowtator,
+    label_studio,
     parquet,
+    prodigy,
     pubtator,
     text,
     text_table,
@@ -91,12 +95,16 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
+    "label_studio": FileFormat(label_studio.recognises, label_studio.read),
+    "prodigy": FileFormat(prodigy.recognises, prodigy.read),
+    "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
     "table": FileFormat(
@@ -265,7 +273,8 @@ class OutputFormat:
 
     Attributes
     ----------
-    binary: `write` is given the path; else it is given a text file that is open.
+    binary: `write` is given the path; else it is given a text file that is open. `folder`: it is
+        given that of a new folder.
     options: names of the keyword arguments that `write` takes.
     holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
@@ -274,6 +283,7 @@ class OutputFormat:
     suffixes: tuple[str, ...]
     write: Write
     binary: bool = False
+    folder: bool = False
     options: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
@@ -291,14 +301,22 @@ def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "label_studio": OutputFormat(
+        (".labelstudio.json",), label_studio.write, holds=("confidences", "meta")
+    ),
+    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
+    "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
     "brat": OutputFormat(
-        ("",), brat.write, binary=True, holds=("confidences",), check=brat.check_output
+        ("",), brat.write, folder=True, holds=("confidences",), check=brat.check_output
+    ),
+    "inception": OutputFormat(
+        (".inception",), inception.write, folder=True, check=inception.check_output
     ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
     "nested_iob": OutputFormat(
         (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
     ),
-    "pubtator": OutputFormat((".pubtator",), pubtator.write),
+    "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
     "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
     "docbin": OutputFormat(
@@ -321,18 +339,17 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
 
 
 def detect_output_format(path: str | Path) -> str:
-    """The format that a path's suffix asks for; a folder, without suffix, is brat.
+    """The format that a path's longest suffix asks for; a folder, without suffix, is brat.
 
     Raises
     ------
     InputError: the suffix is that of no format.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".txt" and Path(path).stem.lower().endswith(".pubtator"):
-        return "pubtator"
-    for name, format in OUTPUT_FORMATS.items():
-        if suffix in format.suffixes:
-            return name
+    suffixes = Path(str(path).lower()).suffixes
+    for suffix in ("".join(suffixes[-2:]), "".join(suffixes[-1:])):
+        for name, format in OUTPUT_FORMATS.items():
+            if suffix in format.suffixes:
+                return name
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
@@ -383,7 +400,7 @@ def write(
     losses = ConversionLosses()
     counted = losses.counting(documents, format.holds)
     try:
-        if name == "brat":
+        if format.folder:
             format.write(counted, path, losses)
         else:
             with whole(path) as part:
