@@ -26,13 +26,12 @@ from rich.console import Console, Group
 from rich.text import Text
 from safetensors.torch import load_file, save_file
 
-from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LanguageModel, wrap
-from constrained_ner.errors import InputError, LabelError, UnknownNameError
+from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -390,31 +389,6 @@ def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> 
 
 
 # ---- from Python and from the command line
-
-
-def test_extractor(tiny_folder: Path) -> None:
-    extractor = Extractor(tiny_folder)
-    found = extractor.extract(
-        ["Knee pain.", Document("own", NOTE), "\ud800"], labels=LABELS, max_new_tokens=30
-    )
-    assert [prediction.id for prediction in found] == ["1", "own", ""]
-    assert "lone surrogate" in str(found[2].error)
-    assert all(reply.parses for p in found[:2] for reply in p.replies)
-    (free,) = extractor.stream(["Knee pain."], labels=LABELS, level="free", max_new_tokens=9)
-    assert free.level is Level.FREE
-    with pytest.raises(LabelError, match="expected labels"):
-        extractor.extract(["Knee pain."])
-    with pytest.raises(UnknownNameError, match="multi_xml"):
-        extractor.extract(["Knee pain."], labels=LABELS, format="multi_xml")
-
-
-def test_extractor_warns(scored_folder: Path) -> None:
-    extractor = Extractor(scored_folder)
-    assert extractor.predictor().format.name == "multi_tag"
-    with pytest.warns(UserWarning, match="multi_term are not to be trusted"):
-        assert extractor.predictor(format="multi_term").format.name == "multi_term"
-    with pytest.warns(UserWarning, match=r"never asked for Genes \(nearest: Gene\)"):
-        extractor.extract(["Knee pain."], labels=["Genes"], max_new_tokens=30)
 
 
 def test_the_format_is_the_models_best_and_others_are_warned_of(scored_folder: Path) -> None:

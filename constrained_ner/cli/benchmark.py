@@ -15,8 +15,9 @@ from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variant
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
-from constrained_ner.cli.options import check_apart, names_of
+from constrained_ner.cli.options import check_apart
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 
 
 @click.command()

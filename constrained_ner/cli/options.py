@@ -20,7 +20,7 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
-from constrained_ner.labels import check_labels
+from constrained_ner.labels import check_labels, names_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,11 +152,6 @@ def check_apart(input: Path, output: Path) -> None:
             "expected a path outside of it",
             output,
         )
-
-
-def names_of(value: str) -> tuple[str, ...]:
-    """The names in a list separated by commas."""
-    return tuple(name.strip() for name in value.split(","))
 
 
 def to_options(options: dict[str, Any]) -> Options:

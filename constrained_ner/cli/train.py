@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from constrained_ner.cli.options import check_apart, labels_option, names_of, progress
+from constrained_ner.cli.options import check_apart, labels_option, progress
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 
 # Options that change one value of the recipe: the option, its table, its key, and its type.
 _VALUES: tuple[tuple[str, str, str, Any], ...] = (

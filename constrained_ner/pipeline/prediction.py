@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
     Any,
@@ -189,6 +189,18 @@ class Prediction:
     confidences: Mapping[Entity, float] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
+
+    def at_least(self, confidence: float) -> Prediction:
+        """The same without the entities that the model is less sure of, from 0 to 1.
+
+        The replies keep what they say. An entity without a confidence stays.
+        """
+        kept = tuple(e for e in self.entities if self.confidences.get(e, 1.0) >= confidence)
+        return replace(
+            self,
+            entities=kept,
+            confidences={e: value for e, value in self.confidences.items() if value >= confidence},
+        )
 
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""

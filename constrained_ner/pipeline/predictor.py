@@ -98,6 +98,7 @@ class Predictor:
     record: record how sure the model was, and the share of its probability that masks allowed; see
         `Reply.confidences` and `Reply.allowed_mass`.
     segment: one of `SEGMENTS`, how texts are cut into segments.
+    min_confidence: entities that the model is less sure of are left out; from 0 to 1.
     costs: the costs of answering are added to it.
     """
 
@@ -112,6 +113,7 @@ class Predictor:
     examples: tuple[Document, ...] = ()
     record: bool = False
     segment: str = "none"
+    min_confidence: float = 0.0
     costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,13 @@ class Predictor:
         if self.segment not in SEGMENTS:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
+            )
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"min_confidence is {self.min_confidence}: expected 0 to 1")
+        if self.min_confidence and not (self.record and self._knows_confidences):
+            raise InputError(
+                "min_confidence needs confidences: expected a masked level, an engine that takes "
+                "grammars, and that they are recorded"
             )
         if not self._chosen.capabilities.grammars:
             if self.level is not Level.SYNTAX:
@@ -157,6 +166,10 @@ class Predictor:
         return choose_engine(self.engine, self.model)
 
     @property
+    def _knows_confidences(self) -> bool:
+        return self.level is not Level.FREE and self._chosen.capabilities.grammars
+
+    @property
     def unsupported_reason(self) -> str:
         """Why the reference engine is used instead of the speculative one; empty if it is not."""
         return self._chosen.unsupported_reason
@@ -191,7 +204,7 @@ class Predictor:
             replies,
             left_out=tuple(sorted(failed.items())),
             confidences=confidences,
-        )
+        ).at_least(self.min_confidence)
 
     def turns(self, document: Document | InputError) -> list[Turn]:
         """The questions about a document, in order; none if it is broken or empty."""
