@@ -47,11 +47,11 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, grace: float):
         # The second limit is for readers who do not take their answers.
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=int(grace) + 10))
-        self._app = app
+        self.app = app
         self._grace = grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        worker: Worker = self._app.state.worker
+        worker: Worker = self.app.state.worker
         worker.stop()
         asyncio.get_running_loop().call_later(self._grace, worker.give_up)
         await super().shutdown(sockets)
