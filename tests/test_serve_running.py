@@ -18,12 +18,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.responses import HTMLResponse
 
 from constrained_ner import Extractor
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.serve.app import create_app
 from constrained_ner.serve.running import Server, bind
+from tests.support.browser import browser, probe, told_by
 from tests.support.commands import cner
 
 TEXT = "No fever. Left knee pain. "
@@ -168,3 +170,101 @@ def test_the_command(tiny_folder: Path) -> None:
             assert process.wait(60) in (0, -signal.SIGTERM)
         finally:
             process.kill()
+
+
+# ---- the page
+
+
+def seen(extractor: Extractor, script: str) -> Any:
+    """What a script finds on the page of a server, once what it promises has come."""
+    helpers = """
+    const until = async (condition) => {
+      while (!condition()) await new Promise((go) => setTimeout(go, 50));
+    };
+    const ask = (fields) => {
+      for (const [id, value] of Object.entries(fields)) byId(id).value = value;
+      byId("ask").requestSubmit();
+    };
+    const idle = () => !byId("extract").disabled;
+    const shown = (what) => [...byId("found").querySelectorAll(what)];
+    """
+    with running(extractor) as (server, client):
+        page = client.get("/").text + f"<script>{helpers}</script>" + probe(script)
+        server.app.add_api_route("/probe", lambda: HTMLResponse(page))
+        return told_by(f"{client.base_url}/probe", milliseconds=60_000)
+
+
+@browser
+def test_a_second_click_shows_nothing_twice(extractor: Extractor) -> None:
+    script = """(async () => {
+      ask({ wanted: "Disease", text: "<b>Left</b> knee pain." });
+      const busy = [byId("extract").disabled, byId("cancel").hidden];
+      byId("extract").click();
+      byId("ask").requestSubmit();
+      await until(idle);
+      await new Promise((go) => setTimeout(go, 500));
+      const once = shown(".text").length;
+      ask({});
+      await until(idle);
+      const details = document.querySelector("details");
+      details.open = true;
+      await until(() => details.childElementCount > 1);
+      return {
+        busy, once, twice: shown(".text").length, words: byId("state").textContent,
+        text: shown(".text")[0].textContent,
+        answers: details.querySelectorAll("h2").length,
+        hidden: byId("cancel").hidden,
+      };
+    })()"""
+    told = seen(extractor, script)
+    assert re.fullmatch(r"\d+ entit(y|ies) in \d+\.\d s", told.pop("words"))
+    assert told == {
+        "busy": [True, False],
+        "once": 1,
+        "twice": 1,
+        "text": "<b>Left</b> knee pain.",
+        "answers": 1,
+        "hidden": True,
+    }
+
+
+@browser
+def test_the_page_tells_what_is_wrong(extractor: Extractor) -> None:
+    script = """(async () => {
+      const told = [];
+      for (const fields of [
+        { wanted: "Disease", text: " " },
+        { wanted: "a, a", text: "x" },
+        { wanted: "a".repeat(101) },
+        { wanted: "Disease", text: "Left knee pain. ".repeat(900) },
+      ]) {
+        ask(fields);
+        if (fields.text?.length > 100) byId("cancel").click();
+        await until(idle);
+        const { textContent, className } = byId("state");
+        told.push([textContent, className, byId("found").childElementCount]);
+      }
+      return told;
+    })()"""
+    empty, twice, long, cancelled = seen(extractor, script)
+    assert empty == ["the text is empty: expected something to read", "error", 0]
+    assert "asked for twice" in twice[0]
+    assert long[0] == "labels 0: String should have at most 100 characters"
+    assert cancelled == ["Cancelled", "error", 0]
+
+
+@browser
+def test_the_page_leaves_out_what_is_not_sure(extractor: Extractor) -> None:
+    script = """(async () => {
+      ask({ wanted: "Disease, Anatomy", text: "Left knee pain. No fever. Alpha cells." });
+      await until(idle);
+      const rows = () => shown("td:last-child").map((e) => Number(e.textContent));
+      const all = rows();
+      byId("least").value = "0.5";
+      byId("least").dispatchEvent(new Event("input"));
+      return [all, rows(), shown(".text .tag").length];
+    })()"""
+    every, some, tags = seen(extractor, script)
+    assert every
+    assert some == [sure for sure in every if sure >= 0.5]
+    assert tags <= len(some)

@@ -141,7 +141,7 @@ def _add_answers(app: FastAPI, extractor: Extractor, limits: Limits) -> None:
         )
         return predictor, task.notes
 
-    @app.post("/predict", responses=_REFUSALS)
+    @app.post("/predict", tags=["answers"], summary="One text", responses=_REFUSALS)
     async def predict(ask: Ask, request: Request, caller: _Place) -> Found:
         """Extract the entities of a text."""
         if len(ask.text) > limits.characters:
@@ -154,12 +154,19 @@ def _add_answers(app: FastAPI, extractor: Extractor, limits: Limits) -> None:
             prediction = await _unless(gone, outcome)
         if prediction.error is not None:
             raise HTTPException(422, prediction.error)
-        return _found(prediction, notes, predictor if ask.details else None)
+        if not ask.details:
+            return _found(prediction, notes)
+        # Grammars of a long text take their time, in which others are to be heard.
+        return await asyncio.to_thread(_found, prediction, notes, predictor)
 
     streamed = {NDJSON: {"schema": {"type": "string", "description": "A line for each result."}}}
 
     @app.post(
-        "/predict/batch", response_model=Results, responses=_REFUSALS | {200: {"content": streamed}}
+        "/predict/batch",
+        tags=["answers"],
+        summary="Many documents",
+        response_model=Results,
+        responses=_REFUSALS | {200: {"content": streamed}},
     )
     async def predict_batch(ask: BatchAsk, request: Request, caller: _Place) -> Any:
         """Extract the entities of many documents; the settings are those of all.
@@ -367,7 +374,12 @@ def _add_state(app: FastAPI, extractor: Extractor) -> None:
     )
     page = render("try.html", known=script_data(about))
 
-    @app.get("/health", responses={503: {"model": Refused, "description": "Out of order."}})
+    @app.get(
+        "/health",
+        tags=["state"],
+        summary="Does it live?",
+        responses={503: {"model": Refused, "description": "Out of order."}},
+    )
     async def health(request: Request) -> Health:
         """Whether the server works: if not, it is to be started anew."""
         worker: Worker = request.app.state.worker
@@ -375,7 +387,12 @@ def _add_state(app: FastAPI, extractor: Extractor) -> None:
             raise HTTPException(503, "the worker has ended")
         return Health(status="ok", waiting=worker.callers)
 
-    @app.get("/ready", responses={503: {"model": Refused, "description": "Not now."}})
+    @app.get(
+        "/ready",
+        tags=["state"],
+        summary="Is there room?",
+        responses={503: {"model": Refused, "description": "Not now."}},
+    )
     async def ready(request: Request) -> Health:
         """Whether a request would be admitted: if not, another server is to be asked."""
         worker: Worker = request.app.state.worker
@@ -385,7 +402,7 @@ def _add_state(app: FastAPI, extractor: Extractor) -> None:
             raise HTTPException(503, str(error)) from None
         return Health(status="ok", waiting=worker.callers)
 
-    @app.get("/version")
+    @app.get("/version", tags=["state"], summary="What is running")
     async def versions() -> Version:
         """The model, its labels and default format, and the versions of packages."""
         return about
