@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
+    Annotated,
     Any,
     NotRequired,  # pydantic takes no other before Python 3.12
 )
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from constrained_ner.corpora.entity_table import frame
@@ -25,67 +27,88 @@ from constrained_ner.words import Span
 
 
 class EntityRecord(TypedDict):
-    """An entity. Each fragment has a start and an end, half-open, in code points of the text.
+    """An entity. Each fragment has a start and an end, half-open, in code points of the text."""
 
-    `also` is what other answers call the same words, by label, with the confidence of that.
-    """
-
-    label: str
-    fragments: list[tuple[int, int]]
-    surface: str
-    confidence: NotRequired[float]
-    also: NotRequired[dict[str, float]]
+    label: Annotated[str, Field(description="One of the labels that were asked for.")]
+    fragments: Annotated[
+        list[tuple[int, int]], Field(description="Where it is; several if it is discontinuous.")
+    ]
+    surface: Annotated[str, Field(description="The text of its fragments, joined by one space.")]
+    confidence: Annotated[
+        NotRequired[float], Field(description="How sure the model is, 0 to 1; of masked answers.")
+    ]
+    also: Annotated[
+        NotRequired[dict[str, float]],
+        Field(description="What other answers call the same words, and how sure those are."),
+    ]
 
 
 class AnswerRecord(TypedDict):
     """An answer of the model about a segment of the text: without one, about all of it.
 
-    Offsets in the answer, and in its problems, each a kind and its details, count from the start of
-    the segment. `settled` is what the format writes for the entities that were read, where it
-    differs from the answer. `allowed_mass` is the share of the model's probability that the grammar
-    let through: the mean and the least over the tokens. The server adds the prompt and the grammar
-    where it is asked for details.
+    Offsets in the answer, and in its problems, count from the start of the segment. The server adds
+    the prompt and the grammar where it is asked for details.
     """
 
-    labels: list[str]
-    answer: str
-    parses: bool
-    problems: list[tuple[str, str]]
-    tokens: int
-    ended: bool
-    forced: bool
-    segment: NotRequired[Span]
-    settled: NotRequired[str]
-    allowed_mass: NotRequired[tuple[float, float]]
-    prompt: NotRequired[str]
-    grammar: NotRequired[str | None]
+    labels: Annotated[list[str], Field(description="What was asked for.")]
+    answer: Annotated[str, Field(description="As the model wrote it.")]
+    parses: Annotated[bool, Field(description="Whether it follows its format exactly.")]
+    problems: Annotated[
+        list[tuple[str, str]],
+        Field(description="What is wrong with it, or was dropped: each a kind and its details."),
+    ]
+    tokens: Annotated[int, Field(description="How many it has, its end included.")]
+    ended: Annotated[bool, Field(description="Whether it came to its end within its budget.")]
+    forced: Annotated[bool, Field(description="Whether its budget made it come to its end.")]
+    segment: Annotated[
+        NotRequired[Span], Field(description="Start and end of the part of the text it is about.")
+    ]
+    settled: Annotated[
+        NotRequired[str],
+        Field(description="The entities that were read, written in the format, where it differs."),
+    ]
+    allowed_mass: Annotated[
+        NotRequired[tuple[float, float]],
+        Field(
+            description="The share of the model's probability that the grammar let through: the "
+            "mean and the least over the tokens."
+        ),
+    ]
+    prompt: Annotated[NotRequired[str], Field(description="What the model was asked.")]
+    grammar: Annotated[
+        NotRequired[str | None], Field(description="The grammar's source; null of free answers.")
+    ]
 
 
 class PassageRecord(TypedDict):
     """A named part of the text, such as its title."""
 
-    type: str
-    start: int
-    end: int
+    type: Annotated[str, Field(description="Its name.")]
+    start: Annotated[int, Field(description="Its first character.")]
+    end: Annotated[int, Field(description="Behind its last character.")]
 
 
 class PredictionRecord(TypedDict):
-    """The entities of a document, and the answers that they were read from.
+    """The entities of a document, and the answers that they were read from."""
 
-    `left_out` lists the parts of the text that could not be asked about: start, end and why. `meta`
-    has the keys of the input's record that are the user's own.
-    """
-
-    id: str
-    text: str
-    format: str
-    level: Level
-    options: dict[str, Any]
-    entities: list[EntityRecord]
-    answers: list[AnswerRecord]
-    passages: NotRequired[list[PassageRecord]]
-    left_out: NotRequired[list[tuple[int, int, str]]]
-    meta: NotRequired[dict[str, Any]]
+    id: Annotated[str, Field(description="The document.")]
+    text: Annotated[str, Field(description="Its text, as it was given.")]
+    format: Annotated[str, Field(description="How the answers are written.")]
+    level: Annotated[Level, Field(description="How much of the answers their grammars decided.")]
+    options: Annotated[dict[str, Any], Field(description="Those of the format.")]
+    entities: Annotated[list[EntityRecord], Field(description="In the order of the text.")]
+    answers: Annotated[list[AnswerRecord], Field(description="In the order of the segments.")]
+    passages: Annotated[
+        NotRequired[list[PassageRecord]], Field(description="Those of the document.")
+    ]
+    left_out: Annotated[
+        NotRequired[list[tuple[int, int, str]]],
+        Field(description="What could not be asked about: start, end and why."),
+    ]
+    meta: Annotated[
+        NotRequired[dict[str, Any]],
+        Field(description="The keys of the input's record that are the user's own."),
+    ]
 
 
 # ---- predictions
