@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ from constrained_ner.corpora import (
     read,
     write,
 )
-from constrained_ner.corpora.files import BOM
+from constrained_ner.corpora.files import File
 from constrained_ner.corpora.jsonl import document_from_json, document_to_json
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
@@ -210,6 +211,7 @@ def predict(
     resume: bool,
     overwrite: bool,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
     text_column: str | None,
     id_column: str | None,
@@ -231,7 +233,7 @@ def predict(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     input_format, columns = table_input(
-        input, input_format, text_column=text_column, id_column=id_column
+        input, input_format, encoding, text_column=text_column, id_column=id_column
     )
     to_file = None if output is None or str(output) == "-" else output
     if resume and to_file is None:
@@ -246,10 +248,11 @@ def predict(
     for note in task.notes:
         warn(note)
     shown = _examples(examples)
-    whole = [Document("text", _piped() if text is None else text)] if piped else None
+    whole = [Document("text", _piped(encoding) if text is None else text)] if piped else None
 
     def documents() -> Iterable[Document | InputError]:
-        return whole or islice(read(input or "", input_format, **columns), limit)
+        found = read(input or "", input_format, encoding=encoding, **columns)
+        return whole or islice(found, limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
@@ -356,13 +359,10 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
     return manifest
 
 
-def _piped() -> str:
+def _piped(encoding: str | None) -> str:
     """The text on standard input, with its line ends unchanged."""
     data = sys.stdin.buffer.read()
-    try:
-        return data.decode().removeprefix(BOM)
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: byte {error.start}: expected UTF-8") from None
+    return File("-", "standard input", lambda: BytesIO(data), encoding).text()
 
 
 def _kind(output: Path | None, output_format: str | None) -> str:
@@ -510,7 +510,7 @@ def _printed(
 
 
 def _examples(path: Path | None) -> tuple[Document, ...]:
-    documents, broken = read_all(path, None, None) if path else ([], [])
+    documents, broken = read_all(path) if path else ([], [])
     if broken:
         raise broken[0]
     return tuple(documents)
