@@ -71,6 +71,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
         ),
         click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
+            default=None,
+            help="Keep the model's weights in so many bits (extra `quantize`).",
+        ),
+        click.option(
             "--dtype",
             envvar="CNER_DTYPE",
             default="auto",

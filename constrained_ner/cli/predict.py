@@ -196,6 +196,7 @@ def predict(
     adapter: str | None,
     device: str,
     dtype: str,
+    quantize: str | None,
     batch_size: int,
     max_new_tokens: int | None,
     dataset: str | None,
@@ -275,6 +276,7 @@ def predict(
         "manifest": manifest and asdict(replace(manifest, dev={})),
         "device": device,
         "dtype": dtype,
+        "quantisation": quantize,
         "batch size": batch_size,
         "token budget": max_new_tokens,
         "format": task.format.name,
@@ -306,7 +308,7 @@ def predict(
         from constrained_ner.pipeline.predictor import Predictor
 
         made = Predictor(
-            load_model(model, adapter, device=device, dtype=dtype),
+            load_model(model, adapter, device=device, dtype=dtype, quantize=quantize),
             task.format,
             task.targets,
             chosen,
