@@ -129,6 +129,15 @@ def benchmark(
         country,
     )
     output.mkdir(parents=True, exist_ok=True)
+    answer(grid, output, processes)
+    results = gather(grid, output, resamples=resamples)
+    click.echo(f"{len(results.cells)} cells answered")
+    write_results(results, output)
+    report_left_out(broken)
+
+
+def answer(grid: Grid, output: Path, processes: int = 1) -> None:
+    """Answer the cells that have no answers yet, while it is shown how far they are."""
     sizes = {data.name: len(data.documents) for data in grid.data}
     waiting = sum(sizes[cell.data] for cell in grid.cells() if not done(output, cell))
     with (
@@ -142,10 +151,6 @@ def benchmark(
                 yield item
 
         run(grid, output, progress, processes)
-    results = gather(grid, output, resamples=resamples)
-    click.echo(f"{len(results.cells)} cells answered")
-    write_results(results, output)
-    report_left_out(broken)
 
 
 def write_results(results: Results, folder: Path) -> None:

@@ -87,7 +87,7 @@ def task_for(
     notes = _notes(trained, name, labels or ()) if trained else ()
     chosen = get_format(name, Options(**given))
     index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    conflicts = trained and replace(trained.conflicts, order=tuple(labels or ()))
+    conflicts = replace(trained.conflicts, order=tuple(labels or ())) if trained else None
     return Task(chosen, targets, notes, index, conflicts)
 
 
