@@ -232,6 +232,7 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
         ("a.spacy", "docbin"),
         ("folder", "brat"),
         ("a.inception", "inception"),
+        ("a.dataset", "datasets"),
     ],
 )
 def test_detect_output_format(name: str, expected: str) -> None:

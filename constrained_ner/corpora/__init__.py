@@ -26,6 +26,7 @@ from constrained_ner.corpora import (
     doccano,
     entity_table,
     genia,
+    hf_datasets,
     inception,
     jsonl,
     knowtator,
@@ -38,6 +39,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
+from constrained_ner.corpora.hf_datasets import to_dataset
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -49,6 +51,7 @@ __all__ = [
     "detect_format",
     "detect_output_format",
     "read",
+    "to_dataset",
     "write",
 ]
 
@@ -95,6 +98,7 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "datasets": FileSetFormat(hf_datasets.recognises, hf_datasets.read),
     "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
@@ -322,6 +326,13 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     ),
     "inception": OutputFormat(
         (".inception",), inception.write, folder=True, check=inception.check_output
+    ),
+    "datasets": OutputFormat(
+        (".dataset",),
+        hf_datasets.write,
+        folder=True,
+        holds=("confidences", "meta"),
+        check=hf_datasets.check_output,
     ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
     "nested_iob": OutputFormat(
