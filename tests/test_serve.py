@@ -26,6 +26,7 @@ from constrained_ner import Extractor, __version__
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.runs import line_of
 from constrained_ner.pipeline.scheduling import Job, answer_in_turns
@@ -196,6 +197,10 @@ def test_the_examples_of_the_contract_can_be_run(scored_folder: Path) -> None:
             assert examples
             for example in examples:
                 assert client.post(path, json=example).status_code == 200
+        (record,) = contract["components"]["schemas"]["Found"]["examples"]
+        prediction = Prediction.from_json(record)
+        assert prediction.to_json()["entities"] == record["entities"]
+        assert prediction.text == contract["components"]["schemas"]["Ask"]["examples"][0]["text"]
 
 
 # ---- batches
