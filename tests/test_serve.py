@@ -442,6 +442,7 @@ def test_owners_take_turns(extractor: Extractor) -> None:
     one = Job(predictor, Document("one", TEXT), owner="one")
     done = [job for job, _ in answer_in_turns([*jobs, one])]
     assert sorted(done, key=id) == sorted([*jobs, one], key=id)
+    # It is among the first to be asked about, in a row that the others leave free.
     assert done.index(one) < 2 * predictor.batch_size
     last = replace(one, owner="many")
     assert [job for job, _ in answer_in_turns([*jobs, last])].index(last) > 20
