@@ -480,6 +480,42 @@ OUTPUTS: dict[str, Callable[[Path], int]] = {
 }
 
 
+def test_own_keys_come_through(tiny_folder: Path, tmp_path: Path) -> None:
+    """Also those of a document that fails; a run over others is not gone on with."""
+    data, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
+    own = [{"date": "2020-01-02", "text": "t"}, {"format": "pdf"}]
+    texts = ["Knee pain.", " "]
+    records = [
+        {"id": n, "text": text, "meta": meta}
+        for n, (text, meta) in enumerate(zip(texts, own, strict=True))
+    ]
+    data.write_text("\n".join(map(json.dumps, records)))
+    model = ("--model", tiny_folder, "--labels", "Disease", "--max-new-tokens", "60")
+    assert cner("predict", data, *model, "-o", out).exit_code == 1
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["meta"] for record in written] == own
+    assert [record["id"] for record in written] == ["0", "1"]
+    assert ["error" in record for record in written] == [False, True]
+    again = [Prediction.from_json(record) for record in written]
+    assert [prediction.to_json()["meta"] for prediction in again] == own
+    before = out.read_bytes()
+    records[0]["meta"] = {"date": "2021"}
+    data.write_text("\n".join(map(json.dumps, records)))
+    result = cner("predict", data, *model, "-o", out, "--resume")
+    assert (result.exit_code, out.read_bytes()) == (1, before)
+    assert "the record of '0' has other keys of its own: expected those of the run" in result.stderr
+
+
+def test_a_lone_surrogate_among_own_keys_is_written_as_it_was(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
+    data.write_text('{"text": "Knee pain.", "ward": "\\ud800"}\n')
+    model = ("--model", tiny_folder, "--labels", "Disease", "--max-new-tokens", "60")
+    assert cner("predict", data, *model, "-o", out).exit_code == 0
+    assert json.loads(out.read_text())["meta"] == {"ward": "\ud800"}
+
+
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_the_suffix_decides_what_is_written(name: str, tiny_folder: Path, tmp_path: Path) -> None:
     data = SAMPLES / "sentences.jsonl"

@@ -9,16 +9,18 @@ from typing import Any
 
 import click
 
+from constrained_ner.cli.messages import report_left_out
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     OutputFile,
     format_options,
     input_options,
     labels_option,
-    progress,
+    overwrite_option,
     read_all,
     to_options,
 )
+from constrained_ner.cli.progress import progress
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
@@ -53,6 +55,7 @@ from constrained_ner.labels import check_labels
     type=OutputFile(),
     help="Write the full report here, as JSON.",
 )
+@overwrite_option
 @format_options
 @input_options
 def check(
@@ -64,6 +67,7 @@ def check(
     output: Path | None,
     input_format: str | None,
     limit: int | None,
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Replay the gold answers of DATA through the masks.
@@ -108,9 +112,8 @@ def check(
             + "\n",
             encoding="utf-8",
         )
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken or not all(report.passed for report in reports):
+    report_left_out(broken)
+    if not all(report.passed for report in reports):
         sys.exit(1)
 
 

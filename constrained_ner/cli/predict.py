@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -15,17 +15,32 @@ import click
 from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import check_writable
 from constrained_ner.cli import reading
+from constrained_ner.cli.messages import (
+    detail,
+    interruptible,
+    is_quiet,
+    report_left_out,
+    report_losses,
+    say,
+    warn,
+)
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     check_apart,
+    check_effect,
+    check_replaceable,
     format_options,
+    given,
     input_options,
     labels_option,
     model_options,
-    progress,
+    overwrite_option,
     read_all,
     renamed_option,
+    table_input,
+    table_options,
 )
+from constrained_ner.cli.progress import Progress
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
     check_output,
@@ -46,10 +61,12 @@ from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
-from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.segments import SEGMENTS, sentences
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
 
@@ -62,7 +79,9 @@ _PAGE_SUFFIXES = (".html", ".htm")
     "input", required=False, type=click.Path(exists=True, path_type=Path, allow_dash=True)
 )
 @click.option("-t", "--text", help="A text, in place of INPUT.")
-@labels_option(text="; by default those that the model was trained for")
+@labels_option(
+    text="; `all`: every one that the model was trained for. By default a choice of them"
+)
 @click.option(
     "--format",
     "name",
@@ -133,6 +152,20 @@ _PAGE_SUFFIXES = (".html", ".htm")
     help="Record how sure the model is, of masked answers.",
 )
 @click.option(
+    "--conflicts",
+    type=click.Choice(["settle", "keep"]),
+    default="settle",
+    show_default=True,
+    help="What to do where the answers of several questions contradict each other: take the surer "
+    "one, or keep them side by side.",
+)
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Leave out entities that the model is less sure of, from 0 to 1; answers stay whole.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -147,8 +180,10 @@ _PAGE_SUFFIXES = (".html", ".htm")
     "gold entities where the input has some.  [default: by the suffix of the output]",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@overwrite_option
 @format_options
 @input_options
+@table_options
 def predict(
     input: Path | None,
     text: str | None,
@@ -168,11 +203,16 @@ def predict(
     engine: str,
     segment: str,
     confidence: bool,
+    conflicts: str,
+    min_confidence: float,
     output: Path | None,
     output_format: str | None,
     resume: bool,
+    overwrite: bool,
     input_format: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     **options: Any,
 ) -> None:
     """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
@@ -183,30 +223,83 @@ def predict(
         raise click.UsageError("--free and --level exclude each other")
     if (input is None) == (text is None):
         raise click.UsageError("expected either INPUT or --text")
+    piped = input is None or str(input) == "-"
+    if piped and (given("input_format") or given("limit")):
+        raise click.UsageError(
+            "--input-format and --limit go with an INPUT that is a file or a folder"
+        )
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    input_format, columns = table_input(
+        input, input_format, text_column=text_column, id_column=id_column
+    )
     to_file = None if output is None or str(output) == "-" else output
     if resume and to_file is None:
         raise click.UsageError("--resume goes with an --output that is a file")
     kind = _kind(output, output_format)
     if to_file is not None:
-        _check_output(to_file, kind, input, resume=resume)
+        _check_output(to_file, kind, input, resume=resume, overwrite=overwrite)
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     manifest = _manifest(adapter or model, labels)
     task = task_for(manifest, labels, name, dataset, options)
+    check_effect(task.format)
     for note in task.notes:
-        click.echo(f"warning: {note}", err=True)
+        warn(note)
     shown = _examples(examples)
-    given: list[Document | InputError] | None = None
-    if input is None or str(input) == "-":
-        given = [Document("text", _piped() if text is None else text)]
+    whole = [Document("text", _piped() if text is None else text)] if piped else None
 
     def documents() -> Iterable[Document | InputError]:
-        return given if given is not None else islice(read(input or "", input_format), limit)
+        return whole or islice(read(input or "", input_format, **columns), limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
+    if not recorded and (min_confidence or (confidence and given("confidence"))):
+        raise click.UsageError(
+            "--confidence and --min-confidence are of masked answers of our own engines: not with "
+            "--free, --no-confidence, or outlines' own masks"
+        )
+    detail(f"format: {task.format.name}, {chosen}; engine: {engine}; segments: {segment}")
+    for target in task.targets:
+        detail(f"labels: {', '.join(target.labels)}, by the guidelines of {target.name}")
+
+    # Everything that answers depend on besides the documents. A run is resumed only if all of it
+    # is the same.
+    base = manifest and manifest.base
+    settings = {
+        "model": model,
+        "adapter": adapter,
+        "weights": [digest_of(one) for one in (model, adapter, base) if one],
+        "manifest": manifest and asdict(replace(manifest, dev={})),
+        "device": device,
+        "dtype": dtype,
+        "batch size": batch_size,
+        "token budget": max_new_tokens,
+        "format": task.format.name,
+        "format's options": asdict(task.format.options),
+        "level": str(chosen),
+        "labels": [asdict(target) for target in task.targets],
+        "index": indexed,
+        "examples": [document_to_json(replace(one, confidences={}, meta={})) for one in shown],
+        "engine": engine,
+        "segment": segment,
+        "confidence": recorded,
+        "conflicts": conflicts,
+        "least confidence": min_confidence,
+    }
+    summary = Summary()
+    run = None
+    records = to_file and _records(to_file, kind)
+    if records is not None:
+        run = Run(
+            documents(), records, settings, resume=resume, overwrite=overwrite, summary=summary
+        )
+    terminal = _terminal() if output is None else None
+    # Records on a terminal show the progress themselves.
+    shown_beside = to_file is not None or terminal is not None or not sys.stdout.isatty()
+    bar = _progress(documents(), summary, terminal, shown=shown_beside)
 
     def predictor() -> Predictor:
-        from constrained_ner.engines.models import load_model
+        from constrained_ner.engines.models import device_name, load_model
         from constrained_ner.pipeline.predictor import Predictor
 
         made = Predictor(
@@ -221,53 +314,31 @@ def predict(
             examples=shown,
             record=recorded,
             segment=segment,
+            conflicts=task.conflicts if conflicts == "settle" else None,
+            min_confidence=min_confidence,
+            on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )
+        detail(f"model: {made.model.name}, {dtype}, on {device_name(made.model)}")
         if made.unsupported_reason:
-            click.echo(f"decoding goes token by token: {made.unsupported_reason}", err=True)
+            say(f"decoding goes token by token: {made.unsupported_reason}")
         return made
 
-    summary = Summary()
-    if to_file is None:
+    def predictions() -> Iterator[Prediction]:
+        if run is not None:
+            return run.answer(predictor)
         made = predictor()
-        for prediction in _shown(made.predict(documents()), made, output is None):
+        labels = [label for target in made.targets for label in target.labels]
+        return _printed(made.predict(documents()), labels, output is None, terminal)
+
+    with interruptible(lambda: _how_to_go_on(records, summary)), bar:
+        for prediction in predictions():
             summary.add(prediction)
-    else:
-        # Everything that answers depend on besides the documents. A run is resumed only if all of
-        # it is the same.
-        base = manifest and manifest.base
-        settings = {
-            "model": model,
-            "adapter": adapter,
-            "weights": [digest_of(one) for one in (model, adapter, base) if one],
-            "manifest": manifest and asdict(replace(manifest, dev={})),
-            "device": device,
-            "dtype": dtype,
-            "batch size": batch_size,
-            "token budget": max_new_tokens,
-            "format": task.format.name,
-            "format's options": asdict(task.format.options),
-            "level": str(chosen),
-            "labels": [asdict(target) for target in task.targets],
-            "index": indexed,
-            "examples": [document_to_json(document) for document in shown],
-            "engine": engine,
-            "segment": segment,
-            "confidence": recorded,
-        }
-        records = _records(to_file, kind)
-        run = Run(documents(), records, settings, resume=resume, summary=summary)
-        for prediction in progress(run.answer(predictor), "documents"):
-            summary.add(prediction)
-        if kind != _RECORDS:
-            _convert(records, documents, to_file, kind)
+            bar.add()
+    if records is not None and to_file is not None and kind != _RECORDS:
+        _convert(records, documents, to_file, kind)
     for line in summary.lines():
-        click.echo(line, err=True)
-    for error in summary.failed:
-        click.echo(f"left out: {error}", err=True)
-    for error in summary.partly:
-        click.echo(f"left out in part: {error}", err=True)
-    if summary.failed or summary.partly:
-        sys.exit(1)
+        say(line)
+    report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])
 
 
 def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
@@ -313,7 +384,9 @@ def _records(output: Path, kind: str) -> Path:
     return output if kind == _RECORDS else output.with_name(f".{output.name}.records")
 
 
-def _check_output(output: Path, kind: str, input: Path | None, *, resume: bool) -> None:
+def _check_output(
+    output: Path, kind: str, input: Path | None, *, resume: bool, overwrite: bool
+) -> None:
     """See what is wrong with the output before a model is loaded.
 
     Raises
@@ -326,8 +399,12 @@ def _check_output(output: Path, kind: str, input: Path | None, *, resume: bool) 
     if input is not None and str(input) != "-" and kind != _PAGE:
         check_apart(input, output)
     records = _records(output, kind)
-    check_unfinished(records, resume=resume)
-    if records != output and records.exists() and not resume:
+    check_unfinished(records, resume=resume or overwrite)
+    if not resume:
+        check_replaceable(
+            output, overwrite=overwrite, else_="; --resume goes on with a run that is the same"
+        )
+    if records != output and records.exists() and not (resume or overwrite):
         raise InputError(
             f"holds answers, of which {str(output)!r} was not made: --resume makes it, or "
             "remove them",
@@ -362,9 +439,9 @@ def _convert(
         shown = (record_of(Prediction.from_json(record)) for record in _read(records))
         write_page(zip(shown, gold, strict=False), output, title=output.stem)
     else:
-        losses = write(_documents(records), output, kind)
-        for line in losses.lines():
-            click.echo(f"not kept: {line}", err=True)
+        cut = "sentences" in OUTPUT_FORMATS[kind].options
+        options = {"sentences": sentences} if cut else {}
+        report_losses(write(_documents(records), output, kind, **options))
     records.unlink()
 
 
@@ -379,25 +456,56 @@ def _documents(path: Path) -> Iterator[Document]:
     return (document_from_json(record) for record in _read(path) if "error" not in record)
 
 
-def _shown(
-    predictions: Iterable[Prediction], predictor: Predictor, readable: bool
+def _terminal() -> Console | None:
+    """Standard output, if it is a terminal that is read by a person."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _progress(
+    documents: Iterable[Document | InputError],
+    before: Summary,
+    console: Console | None,
+    *,
+    shown: bool,
+) -> Progress:
+    """What shows how far a run over these documents is, by the characters that are answered.
+
+    Parameters
+    ----------
+    before: what had its records before.
+    """
+    if is_quiet() or not shown:
+        return Progress("documents", silent=True)
+    sizes = [len(one.text) if isinstance(one, Document) else 0 for one in documents]
+    left = len(sizes) - before.before, sum(sizes) - before.characters
+    return Progress("documents", *left, console)
+
+
+def _how_to_go_on(records: Path | None, summary: Summary) -> str:
+    if records is None:
+        return f"{summary.documents} documents were answered"
+    done = summary.before + summary.documents
+    return f"{records} holds {done} records, and the same command with --resume goes on"
+
+
+def _printed(
+    predictions: Iterable[Prediction],
+    labels: Sequence[str],
+    readable: bool,
+    terminal: Console | None,
 ) -> Iterator[Prediction]:
     """Print predictions as they come, and pass them on."""
-    if readable and sys.stdout.isatty():
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        labels = [label for target in predictor.targets for label in target.labels]
-        for prediction in progress(predictions, "documents", console):
-            console.print(reading.coloured(prediction, labels))
-            yield prediction
-        return
     written = reading.plain if readable else line_of
-    if not sys.stdout.isatty():  # on a terminal, the output itself shows the progress
-        predictions = progress(predictions, "documents")
     for prediction in predictions:
-        sys.stdout.write(written(prediction))
-        sys.stdout.flush()
+        if terminal is not None:
+            terminal.print(reading.coloured(prediction, labels))
+        else:
+            sys.stdout.write(written(prediction))
+            sys.stdout.flush()
         yield prediction
 
 

@@ -178,6 +178,22 @@ class File:
         InputError: the file cannot be read, begins with a UTF-16 byte order mark, or has a line of
             more than `LINE_LIMIT` bytes.
         """
+        for number, offset, data in self.byte_lines():
+            try:
+                line = decode(data, self.place, number, offset)
+            except InputError as error:
+                yield number, error
+            else:
+                line = line.removeprefix(BOM) if number == 1 else line
+                yield number, line.removesuffix("\n").removesuffix("\r")
+
+    def byte_lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Each line's 1-based number, its byte offset in the file, and its bytes with their end.
+
+        Raises
+        ------
+        InputError: as `lines` does.
+        """
         offset = number = 0
         with self.open() as file:
             while data := file.readline(LINE_LIMIT + 1):
@@ -188,13 +204,7 @@ class File:
                     )
                 if len(data) > LINE_LIMIT:
                     raise InputError(f"a line of over {LINE_LIMIT} bytes", self.place, number)
-                try:
-                    line = decode(data, self.place, number, offset)
-                except InputError as error:
-                    yield number, error
-                else:
-                    line = line.removeprefix(BOM) if number == 1 else line
-                    yield number, line.removesuffix("\n").removesuffix("\r")
+                yield number, offset, data
                 offset += len(data)
 
 

@@ -160,7 +160,4 @@ def record_of(prediction: Prediction) -> Record:
     """What evaluation takes of a prediction."""
     if prediction.error is not None:
         return Record(prediction.id, None, prediction.error)
-    document = Document(
-        prediction.id, prediction.text, prediction.entities, passages=prediction.passages
-    )
-    return Record(prediction.id, document, None, prediction)
+    return Record(prediction.id, prediction.document, None, prediction)

@@ -83,6 +83,7 @@ class Extractor:
             "record": True,
             "batch_size": self.batch_size,
             "index": task.index,
+            "conflicts": task.conflicts,
             **rest,
         }
         return Predictor(self.model, task.format, task.targets, Level.parse(level), **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import (
@@ -15,6 +15,7 @@ from typing import (
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from constrained_ner.corpora.entity_table import frame
 from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -35,6 +36,10 @@ class EntityRecord(TypedDict):
     surface: Annotated[str, Field(description="The text of its fragments, joined by one space.")]
     confidence: Annotated[
         NotRequired[float], Field(description="How sure the model is, 0 to 1; of masked answers.")
+    ]
+    also: Annotated[
+        NotRequired[dict[str, float]],
+        Field(description="What other answers call the same words, and how sure those are."),
     ]
 
 
@@ -99,6 +104,10 @@ class PredictionRecord(TypedDict):
     left_out: Annotated[
         NotRequired[list[tuple[int, int, str]]],
         Field(description="What could not be asked about: start, end and why."),
+    ]
+    meta: Annotated[
+        NotRequired[dict[str, Any]],
+        Field(description="The keys of the input's record that are the user's own."),
     ]
 
 
@@ -198,6 +207,8 @@ class Prediction:
     passages: those of the document.
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
+    also: by entity, what other answers call the same words, with their confidences.
+    meta: see `Document`.
     """
 
     id: str
@@ -208,6 +219,8 @@ class Prediction:
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
+    also: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
 
@@ -222,6 +235,22 @@ class Prediction:
             entities=kept,
             confidences={e: value for e, value in self.confidences.items() if value >= confidence},
         )
+
+    @property
+    def document(self) -> Document:
+        """The text and what was found in it."""
+        return Document(
+            self.id,
+            self.text,
+            self.entities,
+            self.passages,
+            confidences=self.confidences,
+            meta=self.meta,
+        )
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """The entities as a data frame, a row for each: see `to_frame`."""
+        return to_frame([self], library)
 
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""
@@ -241,6 +270,8 @@ class Prediction:
             ]
         if self.left_out:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        if self.meta:
+            record["meta"] = dict(self.meta)
         return record
 
     def _entity_record(self, entity: Entity) -> EntityRecord:
@@ -251,19 +282,22 @@ class Prediction:
         )
         if entity in self.confidences:
             record["confidence"] = round(self.confidences[entity], 4)
+        if entity in self.also:
+            record["also"] = {name: round(p, 4) for name, p in self.also[entity].items()}
         return record
 
     def to_json(self) -> dict[str, Any]:
         """The record as a value for JSON; of a document that failed, its id and what was wrong."""
         if self.error is None:
             return {**self.to_record()}
-        return {
+        record = {
             "id": self.id,
             "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
+        return record | ({"meta": dict(self.meta)} if self.meta else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
@@ -276,16 +310,18 @@ class Prediction:
         """
         try:
             failed = "error" in value
-            document = Document(value["id"], "") if failed else document_from_json(value)
+            meta = value.get("meta", {})
+            document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
             format = get_format(value["format"], Options(**value.get("options", {})))
             level = Level.parse(value["level"])
             if failed:
-                return cls(document.id, "", error=value["error"], format=format, level=level)
+                error = value["error"]
+                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
             whole = 0, len(document.text)
-            confidences = {
-                entity_from_json(entity): float(entity["confidence"])
-                for entity in value.get("entities", ())
-                if "confidence" in entity
+            also = {
+                entity_from_json(one): dict(one["also"])
+                for one in value.get("entities", ())
+                if "also" in one
             }
             return cls(
                 document.id,
@@ -295,7 +331,9 @@ class Prediction:
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
-                confidences,
+                document.confidences,
+                also,
+                document.meta,
                 format=format,
                 level=level,
             )
@@ -307,18 +345,42 @@ class Prediction:
             ) from None
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 document`, `2 documents`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+    """The entities of predictions as a data frame, a row for each.
+
+    Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
+    without entities, or with an error, has no row.
+
+    Parameters
+    ----------
+    library: `pandas` or `polars`; by default the first of them that is installed.
+
+    Raises
+    ------
+    UnknownNameError: it is neither.
+    MissingPackageError: it is not installed, or none is.
+    """
+    return frame((prediction.document for prediction in predictions), library)
+
+
 @dataclass
 class Summary:
     """What is counted during a run, and reported at its end.
 
     Attributes
     ----------
-    before: how many documents had their records before.
+    before: how many documents had their records before. `characters`: of their texts.
     failed: an error for each document that could not be answered. `partly`: for each part of one.
     """
 
     documents: int = 0
     before: int = 0
+    characters: int = 0
     failed: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     entities: int = 0
@@ -333,6 +395,7 @@ class Summary:
     def pass_over(self, record: Mapping[str, Any]) -> None:
         """Count a document that has its record already. Only its errors are reported."""
         self.before += 1
+        self.characters += len(record.get("text", ""))
         if "error" in record:
             self.failed.append(record["error"])
         self.partly += [
@@ -362,9 +425,10 @@ class Summary:
         problems = ", ".join(f"{n} {kind}" for kind, n in sorted(self.problems.items()))
         before = f" (and {self.before} done before)" if self.before else ""
         return [
-            f"{self.documents} documents{before}, {self.entities} entities, {self.answers} "
-            "answers; "
-            f"{self.tokens} tokens in {seconds:.1f} s ({self.tokens / seconds:.1f} tokens/s)",
+            f"{counted(self.documents, 'document')}{before}, "
+            f"{counted(self.entities, 'entity', 'entities')}, "
+            f"{counted(self.answers, 'answer')}; {self.tokens} tokens in {seconds:.1f} s "
+            f"({self.tokens / seconds:.1f} tokens/s)",
             f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
             f"closed by the budget: {self.forced}",
             f"problems: {problems or 'none'}",

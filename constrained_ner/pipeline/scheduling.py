@@ -76,6 +76,8 @@ class _Pending:
         while True:
             turn.outcome = outcome
             self.open -= 1
+            if self.job.predictor.on_answer:
+                self.job.predictor.on_answer(turn.document, len(self.turns))
             if turn.after is None or isinstance(outcome, Reply):
                 return
             turn = turn.after
