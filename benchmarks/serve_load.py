@@ -1,6 +1,6 @@
 """How many requests a server answers, how soon, and how a batch and single requests share it.
 
-    python -m benchmarks.serve_load -o benchmarks/results/serve_load.json
+    python -m benchmarks.serve_load --page -o benchmarks/results/serve_load.json
 
 `cner serve` is started on this machine with the default model. Then 1, 4 and 16 clients at a time
 ask about the sample sentences, each as soon as it has its last answer, so many seconds each. At the
@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -33,6 +33,8 @@ import constrained_ner
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.serve.app import PACKAGES
+
+from .page import put
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ["Chemical", "Disease"]
@@ -153,10 +155,43 @@ def beside_a_batch(load: Load, seconds: float) -> dict[str, Any]:
         return single | {"batch_documents_per_second": round(batch.result(), 3)}
 
 
+def processor() -> str:
+    """What the machine calls it."""
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def write_table(rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each load."""
+    heads = [
+        "requests a second",
+        "p50, s",
+        "p99, s",
+        "n",
+        "errors",
+        "answers otherwise",
+        "peak, MB",
+    ]
+    table = []
+    for row in rows:
+        who = f"{row['clients']} client{'s' if row['clients'] > 1 else ''}"
+        if "beside" in row:
+            who += f" beside {row['beside']} ({row['batch_documents_per_second']:.2f} a second)"
+        cells = (
+            *(f"{row['requests_per_second']:.2f}", f"{row['p50_seconds']:.1f}"),
+            *(f"{row['p99_seconds']:.1f}", row["n"], row["errors"]),
+            *(row["answers_other_than_the_first"], f"{row['peak_megabytes_so_far']:.0f}"),
+        )
+        table.append([who, *map(str, cells)])
+    put("serve_load", ["", *heads], table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=45, help="for each of the four loads")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--page", action="store_true", help="write docs/measurements.md")
     parser.add_argument("options", nargs="*", help="of `cner serve`, behind --")
     arguments = parser.parse_args()
     rows = []
@@ -181,7 +216,7 @@ def main() -> None:
         "rows": rows,
         "versions": {name: version(name) for name in (*PACKAGES, "uvicorn")},
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "threads": os.environ.get("OMP_NUM_THREADS"),
         },
@@ -190,6 +225,8 @@ def main() -> None:
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
     print(text)
+    if arguments.page:
+        write_table(rows)
 
 
 if __name__ == "__main__":
