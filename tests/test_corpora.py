@@ -466,7 +466,9 @@ def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None
     path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"answers": [1]}))
     for name, output in OUTPUT_FORMATS.items():
         documents, _ = read(path)
-        losses = write_corpus(documents, tmp_path / f"out{name}{output.suffixes[0]}", name)
+        losses = write_corpus(
+            documents, tmp_path / f"out{name}{''.join(output.suffixes[:1])}", name
+        )
         kinds = {kind: n for kind, n in losses.counts.items() if kind.startswith("values")}
         own = {"values of the key 'answers'": 2, "values of the key 'level'": 2}
         assert kinds == {

@@ -31,6 +31,7 @@ from constrained_ner.corpora import (
     jsonl,
     knowtator,
     label_studio,
+    omop,
     parquet,
     prodigy,
     pubtator,
@@ -284,7 +285,7 @@ Write = Callable[..., None]
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """How a format is written, and the suffixes that ask for it.
+    """How a format is written, and the suffixes that ask for it; without any it has to be named.
 
     Attributes
     ----------
@@ -357,6 +358,7 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
         holds=("confidences",),
         check=_checked(parquet.check_installed),
     ),
+    "omop": OutputFormat((), omop.write, holds=("confidences",)),
 }
 
 
@@ -375,6 +377,7 @@ def detect_output_format(path: str | Path) -> str:
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
+        if format.suffixes
     )
     raise InputError(f"no output format has this suffix: expected one of {known}", path)
 
