@@ -1,4 +1,4 @@
-"""The file that `cner predict` writes: records as they come, and what is made of them in the end."""
+"""What `cner predict` writes: records as they come, and in the end what is made of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from typing import Any
 from constrained_ner.atomic import check_writable
 from constrained_ner.cli.messages import report_losses
 from constrained_ner.cli.options import check_apart, check_replaceable
-from constrained_ner.corpora import (
-    OUTPUT_FORMATS,
-    check_output,
-    detect_output_format,
-    write,
-)
+from constrained_ner.corpora import OUTPUT_FORMATS, check_output, detect_output_format, write
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -83,11 +78,8 @@ class Output:
             check_apart(input, self.path)
         check_unfinished(self.records, resume=resume or overwrite)
         if not resume:
-            check_replaceable(
-                self.path,
-                overwrite=overwrite,
-                else_="; --resume goes on with a run that is the same",
-            )
+            other_way = "; --resume goes on with a run that is the same"
+            check_replaceable(self.path, overwrite=overwrite, else_=other_way)
         if self.records != self.path and self.records.exists() and not (resume or overwrite):
             raise InputError(
                 f"holds answers, of which {str(self.path)!r} was not made: --resume makes it, or "

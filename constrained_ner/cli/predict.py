@@ -38,9 +38,7 @@ from constrained_ner.cli.options import (
 )
 from constrained_ner.cli.output import KINDS, RECORDS, Output
 from constrained_ner.cli.progress import Progress
-from constrained_ner.corpora import (
-    read,
-)
+from constrained_ner.corpora import read
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document
