@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +16,9 @@ from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record, record_of
 from constrained_ner.pages import write_page
 from constrained_ner.pipeline.prediction import Prediction
+from tests.support.browser import browser, probe, told_by
 from tests.support.commands import cner
 from tests.support.training import write_documents
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 
 HOSTILE = "</script><script>alert(1)</script> <b>&amp; 😀 \u2028 كحة knee pain\r\nleft"
 
@@ -71,18 +63,8 @@ def seen(path: Path, script: str) -> Any:
     """What an expression of JavaScript gives on the page once it is shown."""
     told = path.with_name("told.html")
     # What the page does to its own elements is done by then.
-    probe = f"<script>document.title = JSON.stringify({script})</script>"
-    told.write_text(path.read_text(encoding="utf-8") + probe, encoding="utf-8")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    dom = subprocess.run(
-        [CHROMIUM, "--headless", "--disable-gpu", *sandbox, "--dump-dom", told.as_uri()],
-        capture_output=True,
-        check=True,
-        timeout=120,
-    ).stdout.decode()
-    found = re.search("<title>(.*?)</title>", dom, re.DOTALL)
-    assert found
-    return json.loads(unescape(found[1]))
+    told.write_text(path.read_text(encoding="utf-8") + probe(script), encoding="utf-8")
+    return told_by(told.as_uri())
 
 
 def test_a_page_is_one_file_and_nothing_ends_its_data(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ ALWAYS = {
     "nested_iob": {"documents whose passages are not kept"},
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
+    "inception": {"documents whose passages are not kept"},
+    "label_studio": {"documents whose passages are not kept"},
+    "prodigy": {"documents whose passages are not kept"},
+    "doccano": {"documents whose passages are not kept"},
 }
 READABLE = [name for name in OUTPUT_FORMATS if name in INPUT_FORMATS]
 
@@ -51,7 +55,7 @@ def written(items: Sequence[Document], folder: Path, name: str, **options: Any) 
     """What was lost, and what is read back."""
     path = folder / f"corpus{SUFFIXES[name]}"
     losses = write(items, path, name, **options)
-    if not items and name == "brat":
+    if not items and OUTPUT_FORMATS[name].folder:
         return losses, []
     records = list(read(path, name))
     assert [record for record in records if isinstance(record, InputError)] == []
@@ -135,7 +139,7 @@ def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]
         )
         for item in items
     ]
-    return sorted(rows, key=lambda row: row[:4]) if name == "brat" else list(rows)
+    return sorted(rows, key=lambda row: row[:4]) if OUTPUT_FORMATS[name].folder else list(rows)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -211,6 +215,10 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("a.jsonl", "jsonl"),
+        ("a.b.jsonl", "jsonl"),
+        ("a.labelstudio.json", "label_studio"),
+        ("a.prodigy.jsonl", "prodigy"),
+        ("a.doccano.jsonl", "doccano"),
         ("a.conll", "conll"),
         ("a.csv", "csv"),
         ("a.tsv", "tsv"),
@@ -223,6 +231,8 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
         ("a.json", "bioc_json"),
         ("a.spacy", "docbin"),
         ("folder", "brat"),
+        ("a.inception", "inception"),
+        ("a.dataset", "datasets"),
     ],
 )
 def test_detect_output_format(name: str, expected: str) -> None:

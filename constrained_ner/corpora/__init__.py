@@ -23,18 +23,24 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    doccano,
     entity_table,
     genia,
+    hf_datasets,
+    inception,
     jsonl,
     knowtator,
+    label_studio,
     omop,
     parquet,
+    prodigy,
     pubtator,
     text,
     text_table,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
+from constrained_ner.corpora.hf_datasets import to_dataset
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -46,6 +52,7 @@ __all__ = [
     "detect_format",
     "detect_output_format",
     "read",
+    "to_dataset",
     "write",
 ]
 
@@ -92,12 +99,17 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "datasets": FileSetFormat(hf_datasets.recognises, hf_datasets.read),
+    "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
+    "label_studio": FileFormat(label_studio.recognises, label_studio.read),
+    "prodigy": FileFormat(prodigy.recognises, prodigy.read),
+    "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
     "table": FileFormat(
@@ -168,18 +180,28 @@ def _warn_of_unknown_annotations(file_set: FileSet) -> None:
             return
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, encoding: str | None = None) -> str:
     """The name of the format of a file, folder or archive, from its names and first lines.
+
+    Parameters
+    ----------
+    encoding: of the texts; by default UTF-8.
 
     Raises
     ------
     InputError: the path is missing, is of no known format, or holds files of several.
     """
-    with opened(path) as file_set:
+    with opened(path, encoding) as file_set:
         return _detect(file_set)
 
 
-def read(path: str | Path, input_format: str | None = None, **options: str) -> Records:
+def read(
+    path: str | Path,
+    input_format: str | None = None,
+    *,
+    encoding: str | None = None,
+    **options: str,
+) -> Records:
     """The documents of a file, folder or archive; an `InputError` in place of a broken record.
 
     Ids are those of the files. Where one comes twice, a warning is logged and both are read.
@@ -187,6 +209,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
+    encoding: of the texts; by default UTF-8. Offsets that count bytes are those of UTF-8.
     options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
         tables, see `text_table.read`.
 
@@ -201,7 +224,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     seen: set[str] = set()
     again: list[str] = []
     try:
-        with opened(path) as file_set:
+        with opened(path, encoding) as file_set:
             for record in records_of(file_set, input_format or _detect(file_set), **options):
                 if isinstance(record, Document):
                     if record.id in seen:
@@ -266,7 +289,8 @@ class OutputFormat:
 
     Attributes
     ----------
-    binary: `write` is given the path; else it is given a text file that is open.
+    binary: `write` is given the path; else it is given a text file that is open. `folder`: it is
+        given that of a new folder.
     options: names of the keyword arguments that `write` takes.
     holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
@@ -275,6 +299,7 @@ class OutputFormat:
     suffixes: tuple[str, ...]
     write: Write
     binary: bool = False
+    folder: bool = False
     options: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
@@ -292,14 +317,29 @@ def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "label_studio": OutputFormat(
+        (".labelstudio.json",), label_studio.write, holds=("confidences", "meta")
+    ),
+    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
+    "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
     "brat": OutputFormat(
-        ("",), brat.write, binary=True, holds=("confidences",), check=brat.check_output
+        ("",), brat.write, folder=True, holds=("confidences",), check=brat.check_output
+    ),
+    "inception": OutputFormat(
+        (".inception",), inception.write, folder=True, check=inception.check_output
+    ),
+    "datasets": OutputFormat(
+        (".dataset",),
+        hf_datasets.write,
+        folder=True,
+        holds=("confidences", "meta"),
+        check=hf_datasets.check_output,
     ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
     "nested_iob": OutputFormat(
         (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
     ),
-    "pubtator": OutputFormat((".pubtator",), pubtator.write),
+    "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
     "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
     "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
     "docbin": OutputFormat(
@@ -323,18 +363,17 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
 
 
 def detect_output_format(path: str | Path) -> str:
-    """The format that a path's suffix asks for; a folder, without suffix, is brat.
+    """The format that a path's longest suffix asks for; a folder, without suffix, is brat.
 
     Raises
     ------
     InputError: the suffix is that of no format.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".txt" and Path(path).stem.lower().endswith(".pubtator"):
-        return "pubtator"
-    for name, format in OUTPUT_FORMATS.items():
-        if suffix in format.suffixes:
-            return name
+    suffixes = Path(str(path).lower()).suffixes
+    for suffix in ("".join(suffixes[-2:]), "".join(suffixes[-1:])):
+        for name, format in OUTPUT_FORMATS.items():
+            if suffix in format.suffixes:
+                return name
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
@@ -386,7 +425,7 @@ def write(
     losses = ConversionLosses()
     counted = losses.counting(documents, format.holds)
     try:
-        if name == "brat":
+        if format.folder:
             format.write(counted, path, losses)
         else:
             with whole(path) as part:

@@ -18,7 +18,7 @@ from constrained_ner.corpora.annotations import Annotation, highest, log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.passages import Piece, cover, document_of
-from constrained_ner.corpora.xml import Node, subtrees
+from constrained_ner.corpora.xml import Node, subtrees, without_forbidden
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
@@ -272,7 +272,7 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
     """One collection. Characters that XML cannot hold are written as U+FFFD."""
 
     def clean(text: str, document: Document) -> str:
-        kept = "".join(c if _in_xml(c) else "\ufffd" for c in text)
+        kept = without_forbidden(text)
         if kept != text:
             losses.add("texts, labels or ids with characters that XML cannot hold", document)
         return kept
@@ -314,14 +314,3 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
             file.write("</passage>\n")
         file.write("</document>\n")
     file.write("</collection>\n")
-
-
-def _in_xml(character: str) -> bool:
-    """Whether it is a Char of XML 1.0 (section 2.2)."""
-    code = ord(character)
-    return (
-        code in (0x9, 0xA, 0xD)
-        or 0x20 <= code <= 0xD7FF
-        or 0xE000 <= code <= 0xFFFD
-        or code >= 0x10000
-    )

@@ -4,9 +4,10 @@ Offsets are code points into `text`, half-open. `entities` may be missing, and s
 `[{"type": ..., "start": ..., "end": ...}]`. The surface of an entity, `surface` or `text`, may be
 missing; where it is stated, it has to be what stands at the offsets, in another spelling at most.
 
-The entities of annotation tools are read, too: doccano's `labels` and `label`, `[[s, e, label]]`;
-Prodigy's and spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`; each of these forms under
-each of these keys. The records may also be the items of one JSON list.
+The entities of tools are read, too: spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`, and
+`labels` or `label`, `[[s, e, label]]`; each of these forms under each of these keys. (What looks
+like a file of Prodigy or doccano is read by `prodigy` or `doccano`.) The records may also be the
+items of one JSON list.
 
 Keys that are none of these are the user's own (`Document.meta`). They are written under `meta`,
 where no key of ours can ever have their names; an object `meta` of a record that is read is the
@@ -33,7 +34,7 @@ from constrained_ner.errors import InputError
 Record = Mapping[str, Any]
 
 # Where tools keep entities, and what they call the two offsets of one.
-_ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
+ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
 _OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
 # What only repeats the text at the offsets, and is compared with it.
 _SURFACE_KEYS = ("surface", "text")
@@ -45,7 +46,7 @@ _META = "meta"
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
 _OTHER_PREDICTION_KEYS = {"fingerprint", "left_out"}
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
-_REJECTED = ("reject", "ignore")
+REJECTED = ("reject", "ignore")
 
 
 def recognises(file: File) -> bool:
@@ -55,7 +56,7 @@ def recognises(file: File) -> bool:
     if is_list(file):
         return '"text"' in file.head
     if file.suffix == ".json":  # one JSON object over many lines is something else
-        return first != "{"
+        return first != "{" and not first.startswith('{"%')  # that is a UIMA CAS
     return file.suffix == ".txt" and first.startswith("{") and '"text"' in first
 
 
@@ -136,7 +137,7 @@ def _entity_key(record: Record) -> str:
     ------
     InputError: there are several.
     """
-    found = [key for key in _ENTITY_KEYS if _holds_entities(record, key)]
+    found = [key for key in ENTITY_KEYS if _holds_entities(record, key)]
     if len(found) > 1:
         raise InputError(f"there are entities under {' and '.join(map(repr, found))}: expected one")
     if not found:  # an object is no list of them, and is refused where it is read
@@ -150,9 +151,9 @@ def _holds_entities(record: Record, key: str) -> bool:
     return isinstance(value, list) and any(isinstance(item, list | dict) for item in value)
 
 
-def _entity_keys(record: Record) -> set[str]:
+def entity_keys(record: Record) -> set[str]:
     """The keys that are known to be for entities, those with an empty list included."""
-    return {key for key in _ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
+    return {key for key in ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
 
 
 def _is_prediction(record: Record) -> bool:
@@ -161,7 +162,7 @@ def _is_prediction(record: Record) -> bool:
 
 
 def _unknown_keys(record: Record) -> list[str]:
-    known = _READ_KEYS | _entity_keys(record)
+    known = _READ_KEYS | entity_keys(record)
     if _is_prediction(record):
         known |= _PREDICTION_KEYS | _OTHER_PREDICTION_KEYS
     return [key for key in record if key not in known]
@@ -278,7 +279,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 rejected += 1
             else:
                 if isinstance(record.value, dict):
-                    annotated = annotated or bool(_entity_keys(record.value))
+                    annotated = annotated or bool(entity_keys(record.value))
                     lists.update(_unknown_lists(record.value))
                 yield _document(record)
     finally:  # also when the caller stops early
@@ -290,7 +291,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 "entities under one of %s",
                 file.place,
                 ", ".join(f"{key!r} ({count} times)" for key, count in lists.items()),
-                ", ".join(_ENTITY_KEYS),
+                ", ".join(ENTITY_KEYS),
             )
 
 
@@ -302,7 +303,8 @@ def _document(record: JsonRecord) -> Document | InputError:
 
 
 def _is_rejected(value: object) -> bool:
-    return isinstance(value, dict) and "spans" in value and value.get("answer") in _REJECTED
+    """Also where a file is not recognised as Prodigy's: nothing rejected is ever gold."""
+    return isinstance(value, dict) and "spans" in value and value.get("answer") in REJECTED
 
 
 def _unknown_lists(record: Record) -> list[str]:

@@ -2,7 +2,7 @@
 
 Documents are answered in chunks, and each chunk has an engine of its own, so that no record depends
 on anything before its chunk. A run that was killed goes on with the chunk that it was in, and ends
-with the file that an uninterrupted run writes.
+with the file that an uninterrupted run writes. A long document is a chunk by itself.
 
 Each record carries a fingerprint of everything that it was made from: the settings of the run, and
 the id, text, passages and own keys of its document. A record is kept only if the fingerprint is
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.predictor import Predictor
 
 CHUNK = 64  # documents
+CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
 
 
@@ -46,11 +47,12 @@ class Run:
     settings: what the answers depend on besides the documents, as values for JSON. While the run is
         unfinished they stand in a file beside `path`, `.NAME.run`.
     resume: keep the records that the file holds. Where there is no such file, the run begins.
+    overwrite: make the file anew, whatever it holds.
     summary: is told of the documents whose records are kept.
 
     Raises
     ------
-    InputError: the file holds an unfinished run, and `resume` is not set; or its records are not
+    InputError: the file holds an unfinished run, and neither is set; or its records are not
         those of these documents and settings, or there are more of them than documents. The file
         is left as it was.
     """
@@ -62,6 +64,7 @@ class Run:
         settings: Mapping[str, Any] | None = None,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         summary: Summary | None = None,
     ):
         self.path = path
@@ -71,7 +74,7 @@ class Run:
         )
         self._mark = path.with_name(f".{path.name}.run")
         self._kept = 0  # bytes of the file
-        check_unfinished(path, resume=resume)
+        check_unfinished(path, resume=resume or overwrite)
         if resume and path.exists():
             self._chunk = self._keep(summary or Summary())
         else:
@@ -118,7 +121,18 @@ class Run:
             os.fsync(file.fileno())
 
     def _next_chunk(self) -> list[Document | InputError]:
-        return list(islice(self._source, CHUNK))
+        """Up to `CHUNK` documents: fewer, where they are long.
+
+        What is done of a chunk when a run is killed is done again, so that its bytes are the same.
+        """
+        chunk: list[Document | InputError] = []
+        size = 0
+        for document in islice(self._source, CHUNK):
+            chunk.append(document)
+            size += len(document.text) if isinstance(document, Document) else 0
+            if size >= CHUNK_SIZE:
+                break
+        return chunk
 
     def _leave_mark(self) -> None:
         """Put the settings beside the file: they mark it as unfinished."""
