@@ -26,6 +26,7 @@ from constrained_ner import Extractor, __version__
 from constrained_ner.documents import Document
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.runs import line_of
 from constrained_ner.pipeline.scheduling import Job, answer_in_turns
@@ -196,6 +197,10 @@ def test_the_examples_of_the_contract_can_be_run(scored_folder: Path) -> None:
             assert examples
             for example in examples:
                 assert client.post(path, json=example).status_code == 200
+        (record,) = contract["components"]["schemas"]["Found"]["examples"]
+        prediction = Prediction.from_json(record)
+        assert prediction.to_json()["entities"] == record["entities"]
+        assert prediction.text == contract["components"]["schemas"]["Ask"]["examples"][0]["text"]
 
 
 # ---- batches
@@ -437,6 +442,7 @@ def test_owners_take_turns(extractor: Extractor) -> None:
     one = Job(predictor, Document("one", TEXT), owner="one")
     done = [job for job, _ in answer_in_turns([*jobs, one])]
     assert sorted(done, key=id) == sorted([*jobs, one], key=id)
+    # It is among the first to be asked about, in a row that the others leave free.
     assert done.index(one) < 2 * predictor.batch_size
     last = replace(one, owner="many")
     assert [job for job, _ in answer_in_turns([*jobs, last])].index(last) > 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -129,7 +128,7 @@ def test_the_end_does_not_wait_for_ever(extractor: Extractor) -> None:
 
 
 def test_a_place_that_is_taken(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"cannot listen at 127.0.0.1:{port}: Address already"):
             bind("127.0.0.1", port)
@@ -154,14 +153,7 @@ def test_the_command(tiny_folder: Path) -> None:
             found = re.match(r"(http://127\.0\.0\.1:\d+) ", process.stdout.readline())
             assert found
             with httpx.Client(base_url=found[1], timeout=120) as client:
-
-                def up() -> bool:
-                    try:
-                        return client.get("/ready").status_code == 200
-                    except httpx.ConnectError:
-                        return False
-
-                wait_for(up)
+                assert client.get("/ready").status_code == 200
                 with ThreadPoolExecutor(1) as pool:
                     asked = pool.submit(client.post, "/predict", json=ASKED)
                     wait_for(lambda: client.get("/health").json()["waiting"] == 1)

@@ -31,6 +31,7 @@ from constrained_ner.corpora import (
     jsonl,
     knowtator,
     label_studio,
+    omop,
     parquet,
     prodigy,
     pubtator,
@@ -179,18 +180,28 @@ def _warn_of_unknown_annotations(file_set: FileSet) -> None:
             return
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, encoding: str | None = None) -> str:
     """The name of the format of a file, folder or archive, from its names and first lines.
+
+    Parameters
+    ----------
+    encoding: of the texts; by default UTF-8.
 
     Raises
     ------
     InputError: the path is missing, is of no known format, or holds files of several.
     """
-    with opened(path) as file_set:
+    with opened(path, encoding) as file_set:
         return _detect(file_set)
 
 
-def read(path: str | Path, input_format: str | None = None, **options: str) -> Records:
+def read(
+    path: str | Path,
+    input_format: str | None = None,
+    *,
+    encoding: str | None = None,
+    **options: str,
+) -> Records:
     """The documents of a file, folder or archive; an `InputError` in place of a broken record.
 
     Ids are those of the files. Where one comes twice, a warning is logged and both are read.
@@ -198,6 +209,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
+    encoding: of the texts; by default UTF-8. Offsets that count bytes are those of UTF-8.
     options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
         tables, see `text_table.read`.
 
@@ -212,7 +224,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     seen: set[str] = set()
     again: list[str] = []
     try:
-        with opened(path) as file_set:
+        with opened(path, encoding) as file_set:
             for record in records_of(file_set, input_format or _detect(file_set), **options):
                 if isinstance(record, Document):
                     if record.id in seen:
@@ -273,7 +285,7 @@ Write = Callable[..., None]
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """How a format is written, and the suffixes that ask for it.
+    """How a format is written, and the suffixes that ask for it; without any it has to be named.
 
     Attributes
     ----------
@@ -346,6 +358,7 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
         holds=("confidences",),
         check=_checked(parquet.check_installed),
     ),
+    "omop": OutputFormat((), omop.write, holds=("confidences",)),
 }
 
 
@@ -364,6 +377,7 @@ def detect_output_format(path: str | Path) -> str:
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
+        if format.suffixes
     )
     raise InputError(f"no output format has this suffix: expected one of {known}", path)
 

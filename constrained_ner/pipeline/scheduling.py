@@ -9,11 +9,11 @@ document is given as soon as it is done.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, takewhile
+from itertools import chain, islice, takewhile
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.predictor import Predictor, Turn
 
     _Pair = tuple[Predictor, Document | InputError]
+
+_AHEAD = 2  # requests of an owner that are prepared in advance where owners take turns
 
 
 @dataclass(eq=False)
@@ -142,6 +144,7 @@ def _answered(
                     in_hand[id(turn)] = pending
                     return request
                 pending.take(turn, request)
+                preparation.give_back(pending)
             return None
 
         for request, answered in predictor.new_engine().decode(next_request):
@@ -151,36 +154,22 @@ def _answered(
                 pending.take(turn, answered)
             else:
                 pending.take(turn, turn.predictor.read(turn, answered))
-                # The next turn goes first, because the cache still holds the turns before it.
-                if turn.after is not None and isinstance(turn.outcome, Reply):
-                    preparation.put_first(pending, turn.after)
+            # The next turn goes first, because the cache still holds the turns before it.
+            if turn.after is not None and isinstance(turn.outcome, Reply):
+                preparation.put_first(pending, turn.after)
+            else:
+                preparation.give_back(pending)
             yield from done()
     yield from done()
 
 
-class _Lanes:
-    """Turns that wait: in their order for each owner, and the owners take turns."""
+@dataclass(eq=False)
+class _Waiting:
+    """A turn that waits for the engine, and its request, once that is being prepared."""
 
-    def __init__(self) -> None:
-        self._lanes: dict[Hashable, deque[tuple[_Pending, Turn]]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._lanes)
-
-    def add(self, pending: _Pending) -> None:
-        """Add the first turn of each conversation."""
-        first = [(pending, turn) for turn in pending.turns if not turn.before]
-        if first:
-            self._lanes.setdefault(pending.job.owner, deque()).extend(first)
-
-    def pop(self) -> tuple[_Pending, Turn]:
-        """The next turn of the owner who has waited longest."""
-        owner = next(iter(self._lanes))
-        lane = self._lanes.pop(owner)
-        found = lane.popleft()
-        if lane:
-            self._lanes[owner] = lane  # behind all others
-        return found
+    pending: _Pending
+    turn: Turn
+    request: Future[Request | CnerError] | None = None
 
 
 class _Preparation:
@@ -193,26 +182,27 @@ class _Preparation:
     ----------
     source: jobs; None where there is none for now.
     under_way: jobs whose requests were begun are appended to it.
-    ahead: how many requests to prepare in advance.
-    in_turns: take all jobs that there are for now, so that none waits for those before it; else
-        the next one when the turns of those before it are prepared.
+    rows: how many requests the engine answers at a time.
+    in_turns: take all jobs that there are for now, let their owners take turns, and keep one row
+        free of each owner for another one. Else so many jobs are taken as can be prepared for.
     """
 
     def __init__(
         self,
         source: Iterator[Job | None],
         under_way: deque[_Pending],
-        ahead: int,
+        rows: int,
         *,
         in_turns: bool,
     ):
         self._source = source
         self._under_way = under_way
-        self._most = ahead
         self._in_turns = in_turns
-        self._waiting = _Lanes()
+        self._ahead = _AHEAD if in_turns else rows  # of each owner
+        self._share = max(1, rows - 1) if in_turns else rows  # of the rows for one owner
+        self._lanes: dict[Hashable, deque[_Waiting]] = {}  # by owner; the next to ask is the first
+        self._held: Counter[Hashable] = Counter()  # rows by owner
         self._first: deque[tuple[_Pending, Turn]] = deque()
-        self._ready: deque[tuple[_Pending, Turn, Future[Request | CnerError]]] = deque()
         self._pool = ThreadPoolExecutor(1, "cner-preparation")
         self._alone = Lock()  # a tokenizer must not be used by two threads at once
 
@@ -223,7 +213,12 @@ class _Preparation:
         self._pool.shutdown(cancel_futures=True)
 
     def put_first(self, pending: _Pending, turn: Turn) -> None:
+        """The next turn of a conversation. It goes on in the row of the turn before."""
         self._first.appendleft((pending, turn))
+
+    def give_back(self, pending: _Pending) -> None:
+        """A row that `next` gave a turn is free again."""
+        self._held[pending.job.owner] -= 1
 
     def next(self) -> tuple[_Pending, Turn, Request | CnerError] | None:
         """A turn with its request, or the error in its place; None if there is none for now."""
@@ -231,25 +226,40 @@ class _Preparation:
             pending, turn = self._first.popleft()
             if not pending.job.abandoned:
                 return pending, turn, self._request(turn)
+            self.give_back(pending)
         self._look_ahead()
-        while self._ready:
-            pending, turn, request = self._ready.popleft()
-            self._look_ahead()
-            if not pending.job.abandoned:
-                return pending, turn, request.result()
+        chosen = self._choose()
+        if chosen is None:
+            return None
+        assert chosen.request is not None  # each owner's first turn is looked ahead to
+        self._held[chosen.pending.job.owner] += 1
+        self._look_ahead()
+        return chosen.pending, chosen.turn, chosen.request.result()
+
+    def _choose(self) -> _Waiting | None:
+        """The next turn of the owner who has waited longest and has less than a share of rows."""
+        for owner, lane in self._lanes.items():
+            if self._held[owner] < self._share:
+                chosen = lane.popleft()
+                del self._lanes[owner]
+                if lane:
+                    self._lanes[owner] = lane  # behind all others
+                return chosen
         return None
 
     def _look_ahead(self) -> None:
-        if self._in_turns:
-            while self._take_job():
-                pass
-        while len(self._ready) < self._most:
-            while not self._waiting:
-                if not self._take_job():
-                    return
-            pending, turn = self._waiting.pop()
-            if not pending.job.abandoned:
-                self._ready.append((pending, turn, self._pool.submit(self._request, turn)))
+        """Take jobs, and have the first turns of each owner prepared."""
+        while self._in_turns or sum(map(len, self._lanes.values())) < self._ahead:
+            if not self._take_job():
+                break
+        for owner, lane in list(self._lanes.items()):
+            while lane and lane[0].pending.job.abandoned:
+                lane.popleft()
+            if not lane:
+                del self._lanes[owner]
+            for waiting in islice(lane, self._ahead):
+                if waiting.request is None:
+                    waiting.request = self._pool.submit(self._request, waiting.turn)
 
     def _take_job(self) -> bool:
         """Whether there was one."""
@@ -259,7 +269,10 @@ class _Preparation:
         with self._alone:
             pending = _Pending.of(job)
         self._under_way.append(pending)
-        self._waiting.add(pending)
+        # The first turn of each conversation; the others are put first when their time comes.
+        first = [_Waiting(pending, turn) for turn in pending.turns if not turn.before]
+        if first:
+            self._lanes.setdefault(job.owner, deque()).extend(first)
         return True
 
     def _request(self, turn: Turn) -> Request | CnerError:

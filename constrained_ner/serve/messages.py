@@ -114,7 +114,44 @@ class BatchAsk(Settings):
     """One that cannot be answered has an error in its place."""
 
 
-@with_config(_DOCUMENTED)
+_RECORD = {
+    "id": "text",
+    "text": EXAMPLE,
+    "format": "multi_tag",
+    "level": "faithful",
+    "options": {"boundaries": "word", "max_fragments": 1, "order": "text"},
+    "entities": [
+        {
+            "label": "Disease",
+            "fragments": [[18, 30]],
+            "surface": "colon cancer",
+            "confidence": 0.9617,
+        },
+        {
+            "label": "Chemical",
+            "fragments": [[40, 51]],
+            "surface": "oxaliplatin",
+            "confidence": 0.994,
+        },
+    ],
+    "answers": [
+        {
+            "labels": ["Chemical", "Disease"],
+            "answer": "Answer: Two patients with <Disease>colon cancer</Disease> received "
+            "<Chemical>oxaliplatin</Chemical>.",
+            "parses": True,
+            "problems": [],
+            "tokens": 29,
+            "ended": True,
+            "forced": False,
+            "allowed_mass": [0.969739, 0.524749],
+        }
+    ],
+    "notes": [],
+}
+
+
+@with_config(_DOCUMENTED | {"json_schema_extra": {"examples": [_RECORD]}})
 class Found(PredictionRecord):
     """The record of a text, as `cner predict` writes it, and notes."""
 

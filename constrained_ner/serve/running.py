@@ -13,7 +13,7 @@ from constrained_ner.serve.worker import Worker
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Hold a place to listen at. Nobody can connect until the server listens there.
+    """Listen at a place. Those who connect wait until a server runs there, which takes a model.
 
     Raises
     ------
@@ -27,6 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             place.bind(address)
+            place.listen()  # a place that is only bound could be bound by another one, too
         except OSError:
             place.close()
             raise
