@@ -18,6 +18,8 @@ document that could not be answered at all is given to spaCy's error handler.
 
 The settings, the labels and the model's name are checked when the component is added, and its
 weights are loaded with the first document: tools of spaCy make pipelines only to look at them.
+spaCy imports this module with each pipeline of whatever kind; so what loads models is imported
+where it is used.
 Components of the same model share its weights. A saved pipeline names the model, and has no copy.
 """
 
@@ -26,7 +28,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from spacy.language import Language
@@ -36,26 +38,29 @@ from spacy.tokens import Doc, Span, SpanGroup
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import load_vocabulary
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels
-from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.manifest import load_manifest
-from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import task_for
+
+if TYPE_CHECKING:
+    from constrained_ner.pipeline.extractor import Extractor
+    from constrained_ner.pipeline.prediction import Prediction
+    from constrained_ner.pipeline.predictor import Predictor
 
 ALIGNMENTS = ("strict", "contract", "expand")
 # The attribute of a span group that says which component made it.
 _MADE_BY = "cner"
 
-_EXTRACTORS: WeakValueDictionary[tuple[object, ...], Extractor] = WeakValueDictionary()
+_EXTRACTORS: "WeakValueDictionary[tuple[object, ...], Extractor]" = WeakValueDictionary()
 
 
-def _extractor(model: str, adapter: str | None, device: str, dtype: str) -> Extractor:
+def _extractor(model: str, adapter: str | None, device: str, dtype: str) -> "Extractor":
     """The extractor of a model, which is loaded once as long as a component has it."""
+    from constrained_ner.pipeline.extractor import Extractor
+
     key = model, adapter, device, dtype
     extractor = _EXTRACTORS.get(key)
     if extractor is None:
@@ -150,6 +155,8 @@ class ConstrainedNer(Pipe):
         set_ents: bool = True,
         overwrite_ents: bool = False,
     ):
+        from constrained_ner.engines.models import load_vocabulary
+
         self.name = name
         self.spans_key, self.alignment_mode = spans_key, alignment_mode
         self.set_ents, self.overwrite_ents = set_ents, overwrite_ents
@@ -178,12 +185,12 @@ class ConstrainedNer(Pipe):
         return tuple(label for target in self._task.targets for label in target.labels)
 
     @cached_property
-    def extractor(self) -> Extractor:
+    def extractor(self) -> "Extractor":
         """The model; it is loaded when it is asked for first."""
         return _extractor(*self._loading)
 
     @cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> "Predictor":
         """What answers."""
         return self.extractor.answering(self._task, self._level, **self._asking)
 
@@ -226,7 +233,7 @@ class ConstrainedNer(Pipe):
             else:
                 yield doc
 
-    def _add(self, doc: Doc, prediction: Prediction) -> None:
+    def _add(self, doc: Doc, prediction: "Prediction") -> None:
         """Put what was found into a document."""
         if prediction.error is not None and doc.text.strip():
             raise InputError(prediction.error)

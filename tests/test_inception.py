@@ -107,6 +107,31 @@ def test_without_a_type_system_custom_layers_are_counted(
     )
 
 
+@pytest.mark.parametrize(
+    ("layer", "features", "values", "label"),
+    [
+        ("webanno.custom.Drug", ["kind"], {"kind": "NSAID"}, "NSAID"),
+        ("webanno.custom.Drug", ["kind", "value"], {"kind": "x", "value": "NSAID"}, "NSAID"),
+        ("webanno.custom.Drug", ["kind", "dose"], {"kind": "NSAID", "dose": "5 mg"}, "Drug"),
+        ("webanno.custom.Drug", [], {}, "Drug"),
+        ("webanno.custom.Drug", ["kind"], {}, None),
+        (f"{NAMED_ENTITY}Kind", [], {}, "NamedEntityKind"),
+        (f"{NAMED_ENTITY}Kind", [], {"value": "DRUG"}, "DRUG"),
+    ],
+)
+def test_what_the_label_of_a_layer_is(
+    tmp_path: Path, layer: str, features: list[str], values: dict[str, str], label: str | None
+) -> None:
+    types = load_dkpro_core_typesystem()
+    supertype = NAMED_ENTITY if layer.startswith(NAMED_ENTITY) else "uima.tcas.Annotation"
+    made = types.create_type(layer, supertype)
+    for feature in features:
+        types.create_feature(made, feature, "uima.cas.String")
+    cas_of((layer, 7, 14, values), types=types).to_json(tmp_path / "a.json")
+    (found,), errors = read_all(tmp_path / "a.json")
+    assert ([entity.label for entity in found.entities], errors) == ([label] if label else [], [])
+
+
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -54,6 +56,15 @@ def test_spacy_finds_it_without_an_import() -> None:
     module, name = pyproject["project"]["entry-points"]["spacy_factories"]["cner"].split(":")
     assert getattr(import_module(module), name) is make_component
     assert "doc.ents" in Language.get_factory_meta("cner").assigns
+
+
+def test_pipelines_without_it_take_no_longer() -> None:
+    """spaCy imports the factories of all packages with each pipeline."""
+    code = (
+        "import constrained_ner.spacy_pipe, sys; "
+        "assert not {'transformers', 'outlines', 'peft'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ---- what is found

@@ -12,6 +12,7 @@ so, and has no surfaces that would show it.)
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +28,8 @@ from constrained_ner.errors import InputError
 
 Record = Mapping[str, Any]
 
+# What its records have, and those of few others.
+_MARKS = re.compile(r'"start_offset"|"Comments"|"annotation_approver"|"labels?":\s*\[[\[\]]')
 _NOT_READ = ("relations", "Comments", "comments", "cats", "annotation_approver")
 # Of an entity: numbers in doccano's database.
 _NUMBERS = ("id", "user")
@@ -36,10 +39,7 @@ _OWN = ("id", "text", "meta", *ENTITY_KEYS, *_NOT_READ)
 def recognises(file: File) -> bool:
     if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
         return False
-    head = file.head
-    return '"text"' in head and any(
-        f'"{key}"' in head for key in ("start_offset", "Comments", "annotation_approver")
-    )
+    return '"text"' in file.head and bool(_MARKS.search(file.head))
 
 
 # ---- reading ------------------------------------------------------------------------------------

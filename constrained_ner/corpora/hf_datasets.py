@@ -65,6 +65,8 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     check_installed()
     from datasets import Dataset, load_from_disk
 
+    if not recognises(file_set):
+        raise InputError("holds no data set that `save_to_disk` made", file_set.path)
     if not file_set.path.is_dir():
         raise InputError("expected the folder that `save_to_disk` makes, not packed", file_set.path)
     try:

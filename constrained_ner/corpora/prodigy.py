@@ -33,11 +33,21 @@ Record = Mapping[str, Any]
 # underscore are hashes, names of sessions and times.
 _OTHER_INTERFACES = frozenset(
     ("accept", "config", "html", "image", "label", "options", "relations", "score", "style")
-) | {"field_id", "field_label", "field_placeholder", "user_input", "versions", "view_id"}
+) | {
+    "field_id",
+    "field_label",
+    "field_placeholder",
+    "sessions",
+    "user_input",
+    "versions",
+    "view_id",
+}
 _READ_KEYS = frozenset(("id", "text", "spans", "tokens", "answer", "meta"))
-# Of a span: what repeats its offsets in tokens; its shape in the interface; what is read as its
-# confidence; its own answer.
-_SPAN_KEYS = frozenset(("token_start", "token_end", "type", "score", "answer"))
+# Of a span: what repeats its offsets in tokens; where it came from; what is read as its confidence;
+# its own answer.
+_SPAN_KEYS = frozenset(
+    ("token_start", "token_end", "type", "source", "input_hash", "rank", "pattern")
+) | {"score", "answer"}
 # The interface that asks whether one span is right. There may be more entities in such a text.
 _YES_OR_NO = "ner"
 
