@@ -199,7 +199,7 @@ def test_the_examples_of_the_contract_can_be_run(scored_folder: Path) -> None:
                 assert client.post(path, json=example).status_code == 200
         (record,) = contract["components"]["schemas"]["Found"]["examples"]
         prediction = Prediction.from_json(record)
-        assert prediction.to_json()["entities"] == record["entities"]
+        assert json.loads(line_of(prediction))["entities"] == record["entities"]
         assert prediction.text == contract["components"]["schemas"]["Ask"]["examples"][0]["text"]
 
 
