@@ -31,7 +31,7 @@ from weakref import WeakValueDictionary
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
-from spacy.pipeline.ner import ner_score
+from spacy.scorer import get_ner_prf
 from spacy.tokens import Doc, Span, SpanGroup
 
 from constrained_ner.adapters import DEFAULT_MODEL
@@ -153,7 +153,7 @@ class ConstrainedNer(Pipe):
         self.name = name
         self.spans_key, self.alignment_mode = spans_key, alignment_mode
         self.set_ents, self.overwrite_ents = set_ents, overwrite_ents
-        self.scorer = ner_score
+        self.scorer = get_ner_prf
         for what, value, known in (
             ("segment", segment, SEGMENTS),
             ("alignment_mode", alignment_mode, ALIGNMENTS),
@@ -233,7 +233,10 @@ class ConstrainedNer(Pipe):
         sure = prediction.confidences
         doc._.cner_entities = (
             *doc._.cner_entities,
-            *(_record(entity, doc.text, sure.get(entity)) for entity in prediction.entities),
+            *(
+                {**r, "fragments": tuple(r["fragments"])}
+                for r in prediction.to_record()["entities"]
+            ),
         )
         for (start, end), reason in prediction.left_out:
             doc._.cner_left_out = (*doc._.cner_left_out, (start, end, reason))
@@ -279,18 +282,6 @@ def _document(doc: Doc) -> Document | InputError:
         return Document(doc.text[:30], doc.text)  # its beginning names it in messages
     except InputError as error:
         return error
-
-
-def _record(entity: Entity, text: str, confidence: float | None) -> dict[str, Any]:
-    """As it stands in a record, of what spaCy can write to disk."""
-    record: dict[str, Any] = {
-        "label": entity.label,
-        "fragments": entity.fragments,
-        "surface": entity.surface(text),
-    }
-    if confidence is not None:
-        record["confidence"] = confidence
-    return record
 
 
 # ---- what documents and spans have --------------------------------------------------------------

@@ -36,8 +36,8 @@ def test_of_sure_answers_about_the_same_words_the_label_that_comes_first_stays()
 
 
 def test_a_sure_answer_stays_whatever_its_label() -> None:
-    assert settled(mention("Disease", CANCER, 0.4, 0), mention("cell_type", CANCER, 0.6, 1)) == {
-        Entity("cell_type", CANCER): (0.6, {"Disease": 0.4})
+    assert settled(mention("Disease", CANCER, 0.7, 0), mention("cell_type", CANCER, 0.8, 1)) == {
+        Entity("cell_type", CANCER): (0.8, {"Disease": 0.7})
     }
 
 
@@ -50,7 +50,7 @@ def test_of_unsure_answers_the_surest_stays() -> None:
 def test_entities_may_lie_inside_each_other_but_not_cross() -> None:
     inside = settled(mention("Disease", CANCER, 0.9, 0), mention("Anatomy", COLON, 0.3, 1))
     assert set(inside) == {Entity("Disease", CANCER), Entity("Anatomy", COLON)}
-    crossing = settled(mention("Disease", CANCER, 0.4, 0), mention("cell_type", ((8, 19),), 0.5, 1))
+    crossing = settled(mention("Disease", CANCER, 0.7, 0), mention("cell_type", ((8, 19),), 0.8, 1))
     assert set(crossing) == {Entity("cell_type", ((8, 19),))}
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from constrained_ner.cli import main
-from constrained_ner.corpora import OUTPUT_FORMATS, read, write
+from constrained_ner.corpora import read, write
 from constrained_ner.documents import Document, Entity
 from tests.test_writers import CORPUS, READABLE, SUFFIXES
 
@@ -19,7 +19,7 @@ def convert(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["convert", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(("source", "target"), list(product(READABLE, OUTPUT_FORMATS)))
+@pytest.mark.parametrize(("source", "target"), list(product(READABLE, SUFFIXES)))
 def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
     before, after = tmp_path / f"a{SUFFIXES[source]}", tmp_path / f"b{SUFFIXES[target]}"
     write(CORPUS, before, source)

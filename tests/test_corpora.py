@@ -269,7 +269,8 @@ def test_lines(tmp_path: Path) -> None:
     documents, errors = read(path, "lines")
     assert texts(documents) == [("notes:1", "Aspirin helped. "), ("notes:5", "Iron\u2028low")]
     assert [str(error) for error in errors] == [
-        f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1}"
+        f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1} "
+        "('ÿ' in cp1252: --encoding cp1252)"
     ]
 
 
@@ -465,7 +466,9 @@ def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None
     path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"answers": [1]}))
     for name, output in OUTPUT_FORMATS.items():
         documents, _ = read(path)
-        losses = write_corpus(documents, tmp_path / f"out{name}{output.suffixes[0]}", name)
+        losses = write_corpus(
+            documents, tmp_path / f"out{name}{''.join(output.suffixes[:1])}", name
+        )
         kinds = {kind: n for kind, n in losses.counts.items() if kind.startswith("values")}
         own = {"values of the key 'answers'": 2, "values of the key 'level'": 2}
         assert kinds == {
@@ -944,8 +947,9 @@ def test_brat_folder_and_archives_agree(
         Document("c", "no annotations"),
     ]
     assert [str(error) for error in errors] == [
-        f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3",
-        f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11",
+        f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3 ('é' in cp1252: --encoding cp1252)",
+        f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11 "
+        "('ÿ' in cp1252: --encoding cp1252)",
         f"{path}/f.txt: empty text",
         f"{path}/g.ann: there is no .txt file beside it",
     ]
@@ -1032,3 +1036,45 @@ def test_brat_without_pairs(tmp_path: Path, name: str) -> None:
         path.mkdir()
     with pytest.raises(InputError, match=f"{name}: holds no .ann or .txt file"):
         read(path, "brat")
+
+
+# ---- other encodings
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig", "mac_roman"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_other_encodings(name: str, encoding: str, tmp_path: Path) -> None:
+    text = "Fièvre à 38°, dyspnée."
+    written = {
+        "a.txt": text,
+        "a.jsonl": json.dumps({"id": "1", "text": text, "entities": []}, ensure_ascii=False) + "\n",
+        "a.csv": f'id,text\n1,"{text}"\n',
+    }[name]
+    path = tmp_path / name
+    path.write_bytes(written.encode(encoding))
+    (document,) = read_corpus(path, encoding=encoding)
+    assert isinstance(document, Document)
+    assert document.text == text
+
+
+def test_what_is_not_in_the_encoding_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("Fièvre".encode())
+    with pytest.raises(InputError, match=r"a.txt: not ascii at byte offset 2"):
+        list(read_corpus(path, "text", encoding="ascii"))
+    with pytest.raises(InputError, match="unknown encoding 'klingon'"):
+        list(read_corpus(path, encoding="klingon"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "hint"),
+    [
+        ("Fièvre à 38°", "cp1252", "'è' in cp1252: --encoding cp1252"),
+        ("Пациент жалуется на боль в груди", "cp1251", "'П' in cp1251: --encoding cp1251"),
+    ],
+)
+def test_the_likely_encoding_is_named(text: str, encoding: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=hint):
+        list(read_corpus(path, "text"))

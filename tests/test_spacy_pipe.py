@@ -53,7 +53,7 @@ def test_spacy_finds_it_without_an_import() -> None:
     pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     module, name = pyproject["project"]["entry-points"]["spacy_factories"]["cner"].split(":")
     assert getattr(import_module(module), name) is make_component
-    assert Language.get_factory_meta("cner").assigns[0] == "doc.ents"
+    assert "doc.ents" in Language.get_factory_meta("cner").assigns
 
 
 # ---- what is found
@@ -73,7 +73,7 @@ def test_every_entity_is_somewhere(tiny_folder: Path) -> None:
         for doc, prediction in zip(docs, expected, strict=True):
             found = {(r["label"], r["fragments"]): r["confidence"] for r in doc._.cner_entities}
             assert found == {
-                (e.label, e.fragments): pytest.approx(prediction.confidences[e])
+                (e.label, e.fragments): round(prediction.confidences[e], 4)
                 for e in prediction.entities
             }
             places = {
@@ -211,9 +211,12 @@ def test_a_document_that_cannot_be_answered_goes_to_the_error_handler(tiny_folde
     with pytest.raises(InputError, match="document 'knee knee"):
         list(nlp.pipe([long]))
     failed: list[tuple[str, list[str], str]] = []
-    nlp.set_error_handler(
-        lambda name, proc, docs, error: failed.append((name, [d.text for d in docs], str(error)))
-    )
+
+    def note(name: str, proc: object, docs: list[Doc], error: Exception) -> None:
+        failed.append((name, [doc.text for doc in docs], str(error)))
+
+    handler: Any = note  # spaCy's types say that none returns, and its documentation that one may
+    nlp.set_error_handler(handler)
     docs = list(nlp.pipe(["left knee pain", long, "colon cancer"]))
     assert [doc.text for doc in docs] == ["left knee pain", "colon cancer"]
     ((name, texts, error),) = failed

@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -136,6 +137,85 @@ def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"parquet files: .*constrained_ner\[tables\]"):
         write([KNEES], tmp_path / "a.parquet")
+
+
+# ---- OMOP
+
+# The columns of NOTE_NLP in the data definition of CDM v5.4, and how long their text may be.
+NOTE_NLP = (
+    *("note_nlp_id", "note_id", "section_concept_id", "snippet:250", "offset:50"),
+    *("lexical_variant:250", "note_nlp_concept_id", "note_nlp_source_concept_id", "nlp_system:250"),
+    *("nlp_date", "nlp_datetime", "term_exists:1", "term_temporal:50", "term_modifiers:2000"),
+)
+
+
+def omop_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+@examples(60)
+@given(items=corpora(), around=st.sampled_from(["", "word " * 100]))
+def test_rows_of_omop(
+    tmp_path_factory: pytest.TempPathFactory, items: list[Document], around: str
+) -> None:
+    """What they say of an entity is so, and fits into the table."""
+    items = [replace(item, text=item.text + around) for item in items]
+    path = tmp_path_factory.mktemp("omop") / "note_nlp.csv"
+    losses = write(items, path, "omop")
+    rows = omop_rows(path)
+    assert path.read_text(encoding="utf-8").splitlines()[0] == ",".join(
+        column.split(":")[0] for column in NOTE_NLP
+    )
+    expected = [(item, entity) for item in items for entity in item.entities]
+    assert [row["note_nlp_id"] for row in rows] == [str(n + 1) for n in range(len(expected))]
+    for row, (item, entity) in zip(rows, expected, strict=True):
+        for column, _, most in (column.partition(":") for column in NOTE_NLP):
+            assert len(row[column]) <= int(most or 20) or column == "note_id"
+        assert row["lexical_variant"] == entity.surface(item.text)
+        assert row["offset"] == str(entity.start)
+        assert row["snippet"] in item.text
+        if not entity.discontinuous:
+            assert row["lexical_variant"] in row["snippet"]
+        modifiers = dict(part.split("=", 1) for part in row["term_modifiers"].split(","))
+        if "labels written otherwise" not in losses.counts:
+            assert modifiers["label"] == entity.label
+        sure = item.confidences.get(entity)
+        assert float(modifiers.get("confidence", -1)) == (-1 if sure is None else round(sure, 4))
+        assert ("fragments" in modifiers) == entity.discontinuous
+        assert not any(row[column] for column in ("nlp_date", "term_exists", "term_temporal"))
+
+
+def test_what_does_not_fit_into_omop_is_counted(tmp_path: Path) -> None:
+    words = "w" * 300
+    text = f"{words} {'a ' * 800}"
+    many = Entity("many", tuple((301 + 2 * n, 302 + 2 * n) for n in range(300)))
+    item = Document("n1", text, (Entity("a,b=c", ((0, 300),)), many))
+    losses = write([item], tmp_path / "a.csv", "omop")
+    assert losses.counts == {
+        "ids that are no integers, as note_id has to be": 1,
+        "labels written otherwise": 1,
+        "modifiers of over 2000 characters, without fragments": 1,
+        "surfaces of over 250 characters, cut": 2,
+        "texts, since a table has the entities only": 1,
+    }
+    first, second = omop_rows(tmp_path / "a.csv")
+    assert first["term_modifiers"] == "label=a_b_c"
+    assert first["lexical_variant"] == first["snippet"] == "w" * 250
+    assert second["term_modifiers"] == "label=many"
+
+
+def test_omop_has_to_be_named(tmp_path: Path) -> None:
+    write([KNEES], tmp_path / "a.jsonl")
+    result = cner("convert", tmp_path / "a.jsonl", tmp_path / "b.csv", "--output-format", "omop")
+    assert result.exit_code == 0, result.output
+    assert "1 documents, 2 mentions: jsonl to omop" in result.stderr
+    first, _ = omop_rows(tmp_path / "b.csv")
+    assert first["term_modifiers"] == "label=finding,fragments=0-4;15-24"
+    assert first["snippet"] == KNEES.text
+    with pytest.raises(InputError, match="no output format has this suffix") as error:
+        write([KNEES], tmp_path / "a.omop")
+    assert "; omop" not in str(error.value)
 
 
 # ---- data frames

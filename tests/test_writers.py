@@ -34,7 +34,7 @@ from constrained_ner.errors import InputError
 from constrained_ner.pipeline.segments import sentences
 from tests.support.strategies import documents, examples, own_keys
 
-SUFFIXES = {name: format.suffixes[0] for name, format in OUTPUT_FORMATS.items()}
+SUFFIXES = {n: format.suffixes[0] for n, format in OUTPUT_FORMATS.items() if format.suffixes}
 # What a format loses of every document, and so of these, too.
 ALWAYS = {
     "conll": {"documents whose passages are not kept"},
@@ -232,6 +232,7 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
         ("a.spacy", "docbin"),
         ("folder", "brat"),
         ("a.inception", "inception"),
+        ("a.dataset", "datasets"),
     ],
 )
 def test_detect_output_format(name: str, expected: str) -> None:

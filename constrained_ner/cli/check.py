@@ -66,6 +66,7 @@ def check(
     model: str,
     output: Path | None,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
     overwrite: bool,
     **options: Any,
@@ -75,7 +76,7 @@ def check(
     The exit status is 1 where an answer that the format can write is refused, and where a text
     has no grammar: mentions in it count as not expressible.
     """
-    documents, broken = read_all(data, input_format, limit)
+    documents, broken = read_all(data, input_format, limit, encoding)
     annotated = sorted({e.label for d in documents for e in d.entities})
     if not labels and not annotated:
         raise InputError("no document has an entity: expected annotated documents", data)

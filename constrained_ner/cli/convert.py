@@ -60,6 +60,7 @@ def convert(
     input: Path,
     output: Path,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
     text_column: str | None,
     id_column: str | None,
@@ -78,9 +79,9 @@ def convert(
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)
     input_format, reading = table_input(
-        input, input_format, text_column=text_column, id_column=id_column
+        input, input_format, encoding, text_column=text_column, id_column=id_column
     )
-    input_format = input_format or detect_format(input)
+    input_format = input_format or detect_format(input, encoding)
     columns = input_format in ("conll", "nested_iob")
     options: dict[str, Any] = {}
     if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:
@@ -93,7 +94,7 @@ def convert(
         raise click.UsageError(f"--label is for columns, and {input_format} has none")
     if label:
         reading["label"] = label
-    records = read(input, input_format, **reading)
+    records = read(input, input_format, encoding=encoding, **reading)
     broken: list[InputError] = []
 
     def documents() -> Iterator[Document]:

@@ -71,6 +71,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
         ),
         click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
+            default=None,
+            help="Keep the model's weights in so many bits (extra `quantize`).",
+        ),
+        click.option(
             "--dtype",
             envvar="CNER_DTYPE",
             default="auto",
@@ -111,6 +117,11 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=None,
             help="Format of the input; by default it is recognised.",
         ),
+        click.option(
+            "--encoding",
+            default=None,
+            help="Of the input's text, such as cp1252 or utf-16.  [default: utf-8]",
+        ),
         click.option("--limit", type=click.IntRange(1), help="Read this many documents at most."),
     ):
         command = option(command)
@@ -135,7 +146,7 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def table_input(
-    input: Path | None, input_format: str | None, **columns: str | None
+    input: Path | None, input_format: str | None, encoding: str | None, **columns: str | None
 ) -> tuple[str | None, dict[str, str]]:
     """The format of the input, if it is known now, and the options of its reader.
 
@@ -151,7 +162,7 @@ def table_input(
         raise click.UsageError(f"{names}: for a table, expected as a file")
     if input_format is None:
         named = text_table.is_table(File.on_disk(input))
-        input_format = "table" if named else detect_format(input)
+        input_format = "table" if named else detect_format(input, encoding)
     if input_format != "table":
         raise click.UsageError(f"{names}: for tables, and {input_format} is none")
     return input_format, given
@@ -259,12 +270,15 @@ def to_options(options: dict[str, Any]) -> Options:
 
 
 def read_all(
-    path: Path, input_format: str | None, limit: int | None
+    path: Path,
+    input_format: str | None = None,
+    limit: int | None = None,
+    encoding: str | None = None,
 ) -> tuple[list[Document], list[InputError]]:
     """The documents of a path that have a text, and the records that cannot be read."""
     documents: list[Document] = []
     broken: list[InputError] = []
-    for record in islice(read(path, input_format), limit):
+    for record in islice(read(path, input_format, encoding=encoding), limit):
         if isinstance(record, InputError):
             broken.append(record)
         elif record.text.strip():

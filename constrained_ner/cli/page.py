@@ -49,6 +49,7 @@ def page(
     gold_format: str | None,
     title: str | None,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
     overwrite: bool,
 ) -> None:
@@ -61,7 +62,7 @@ def page(
     broken: list[InputError] = []
 
     def records() -> Iterator[Record | InputError]:
-        found = islice(read_predictions(input, input_format), limit)
+        found = islice(read_predictions(input, input_format, encoding), limit)
         for record in progress(found, "documents"):
             if isinstance(record, InputError):
                 broken.append(record)

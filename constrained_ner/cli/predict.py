@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.adapters import digest_of
-from constrained_ner.atomic import check_writable
 from constrained_ner.cli import reading
 from constrained_ner.cli.messages import (
     detail,
     interruptible,
     is_quiet,
     report_left_out,
-    report_losses,
     say,
     warn,
 )
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
-    check_apart,
     check_effect,
-    check_replaceable,
     format_options,
     given,
     input_options,
@@ -40,28 +36,21 @@ from constrained_ner.cli.options import (
     table_input,
     table_options,
 )
+from constrained_ner.cli.output import KINDS, RECORDS, Output
 from constrained_ner.cli.progress import Progress
-from constrained_ner.corpora import (
-    OUTPUT_FORMATS,
-    check_output,
-    detect_output_format,
-    read,
-    write,
-)
-from constrained_ner.corpora.files import BOM
-from constrained_ner.corpora.jsonl import document_from_json, document_to_json
+from constrained_ner.corpora import read
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
 from constrained_ner.errors import InputError
-from constrained_ner.evaluation.records import record_of
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pages import write_page
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
-from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
-from constrained_ner.pipeline.segments import SEGMENTS, sentences
+from constrained_ner.pipeline.runs import Run, line_of
+from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
@@ -69,9 +58,6 @@ if TYPE_CHECKING:
 
     from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
-
-_RECORDS, _PAGE = "records", "html"
-_PAGE_SUFFIXES = (".html", ".htm")
 
 
 @click.command()
@@ -174,7 +160,7 @@ _PAGE_SUFFIXES = (".html", ".htm")
 )
 @click.option(
     "--output-format",
-    type=click.Choice([_RECORDS, _PAGE, *(name for name in OUTPUT_FORMATS if name != "jsonl")]),
+    type=click.Choice(KINDS),
     default=None,
     help="Records are JSON lines with answers and problems; html is a page to look at, with the "
     "gold entities where the input has some.  [default: by the suffix of the output]",
@@ -195,6 +181,7 @@ def predict(
     adapter: str | None,
     device: str,
     dtype: str,
+    quantize: str | None,
     batch_size: int,
     max_new_tokens: int | None,
     dataset: str | None,
@@ -210,6 +197,7 @@ def predict(
     resume: bool,
     overwrite: bool,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
     text_column: str | None,
     id_column: str | None,
@@ -231,14 +219,16 @@ def predict(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     input_format, columns = table_input(
-        input, input_format, text_column=text_column, id_column=id_column
+        input, input_format, encoding, text_column=text_column, id_column=id_column
     )
-    to_file = None if output is None or str(output) == "-" else output
-    if resume and to_file is None:
-        raise click.UsageError("--resume goes with an --output that is a file")
-    kind = _kind(output, output_format)
-    if to_file is not None:
-        _check_output(to_file, kind, input, resume=resume, overwrite=overwrite)
+    to_file = None
+    if output is not None and str(output) != "-":
+        to_file = Output.of(output, output_format)
+        to_file.check(None if piped else input, resume=resume, overwrite=overwrite)
+    elif resume or overwrite or output_format not in (None, RECORDS):
+        raise click.UsageError(
+            "--resume, --overwrite and --output-format go with an --output that is a file"
+        )
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     manifest = _manifest(adapter or model, labels)
     task = task_for(manifest, labels, name, dataset, options)
@@ -246,10 +236,11 @@ def predict(
     for note in task.notes:
         warn(note)
     shown = _examples(examples)
-    whole = [Document("text", _piped() if text is None else text)] if piped else None
+    whole = [Document("text", _piped(encoding) if text is None else text)] if piped else None
 
     def documents() -> Iterable[Document | InputError]:
-        return whole or islice(read(input or "", input_format, **columns), limit)
+        found = read(input or "", input_format, encoding=encoding, **columns)
+        return whole or islice(found, limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
@@ -272,6 +263,7 @@ def predict(
         "manifest": manifest and asdict(replace(manifest, dev={})),
         "device": device,
         "dtype": dtype,
+        "quantisation": quantize,
         "batch size": batch_size,
         "token budget": max_new_tokens,
         "format": task.format.name,
@@ -288,10 +280,14 @@ def predict(
     }
     summary = Summary()
     run = None
-    records = to_file and _records(to_file, kind)
-    if records is not None:
+    if to_file is not None:
         run = Run(
-            documents(), records, settings, resume=resume, overwrite=overwrite, summary=summary
+            documents(),
+            to_file.records,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            summary=summary,
         )
     terminal = _terminal() if output is None else None
     # Records on a terminal show the progress themselves.
@@ -303,7 +299,7 @@ def predict(
         from constrained_ner.pipeline.predictor import Predictor
 
         made = Predictor(
-            load_model(model, adapter, device=device, dtype=dtype),
+            load_model(model, adapter, device=device, dtype=dtype, quantize=quantize),
             task.format,
             task.targets,
             chosen,
@@ -330,12 +326,12 @@ def predict(
         labels = [label for target in made.targets for label in target.labels]
         return _printed(made.predict(documents()), labels, output is None, terminal)
 
-    with interruptible(lambda: _how_to_go_on(records, summary)), bar:
+    with interruptible(lambda: _how_to_go_on(to_file, summary)), bar:
         for prediction in predictions():
             summary.add(prediction)
             bar.add()
-    if records is not None and to_file is not None and kind != _RECORDS:
-        _convert(records, documents, to_file, kind)
+    if to_file is not None:
+        to_file.finish(documents())
     for line in summary.lines():
         say(line)
     report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])
@@ -356,104 +352,10 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
     return manifest
 
 
-def _piped() -> str:
+def _piped(encoding: str | None) -> str:
     """The text on standard input, with its line ends unchanged."""
     data = sys.stdin.buffer.read()
-    try:
-        return data.decode().removeprefix(BOM)
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: byte {error.start}: expected UTF-8") from None
-
-
-def _kind(output: Path | None, output_format: str | None) -> str:
-    """The format to write: its name among `OUTPUT_FORMATS`, or records, or a page."""
-    if output_format is not None or output is None or str(output) == "-":
-        return output_format or _RECORDS
-    if output.suffix.lower() in _PAGE_SUFFIXES:
-        return _PAGE
-    try:
-        found = detect_output_format(output)
-    except InputError as error:
-        reason = f"{error.reason}; {_PAGE}: {' '.join(_PAGE_SUFFIXES)}"
-        raise InputError(reason, output) from None
-    return _RECORDS if found == "jsonl" else found
-
-
-def _records(output: Path, kind: str) -> Path:
-    """The file of records, from which the output is made in the end if it is something else."""
-    return output if kind == _RECORDS else output.with_name(f".{output.name}.records")
-
-
-def _check_output(
-    output: Path, kind: str, input: Path | None, *, resume: bool, overwrite: bool
-) -> None:
-    """See what is wrong with the output before a model is loaded.
-
-    Raises
-    ------
-    InputError: it cannot be written, holds an unfinished run that is not to be resumed (or its
-        answers, of which it was not made yet), or is finished where it should be resumed; or it
-        would become part of the input.
-    MissingExtraError: its format needs a package that is not installed.
-    """
-    if input is not None and str(input) != "-" and kind != _PAGE:
-        check_apart(input, output)
-    records = _records(output, kind)
-    check_unfinished(records, resume=resume or overwrite)
-    if not resume:
-        check_replaceable(
-            output, overwrite=overwrite, else_="; --resume goes on with a run that is the same"
-        )
-    if records != output and records.exists() and not (resume or overwrite):
-        raise InputError(
-            f"holds answers, of which {str(output)!r} was not made: --resume makes it, or "
-            "remove them",
-            records,
-        )
-    if kind in (_RECORDS, _PAGE):
-        check_writable(output)
-    else:
-        check_output(output, kind)
-    if resume and output.exists() and not records.exists():
-        raise InputError(
-            "is finished, and its records are gone: expected a run to resume; without --resume it "
-            "is made anew",
-            output,
-        )
-
-
-def _convert(
-    records: Path,
-    documents: Callable[[], Iterable[Document | InputError]],
-    output: Path,
-    kind: str,
-) -> None:
-    """Make the output of the records, which are removed then.
-
-    Parameters
-    ----------
-    documents: read once more, for the gold entities of a page.
-    """
-    if kind == _PAGE:
-        gold = (one if isinstance(one, Document) else None for one in documents())
-        shown = (record_of(Prediction.from_json(record)) for record in _read(records))
-        write_page(zip(shown, gold, strict=False), output, title=output.stem)
-    else:
-        cut = "sentences" in OUTPUT_FORMATS[kind].options
-        options = {"sentences": sentences} if cut else {}
-        report_losses(write(_documents(records), output, kind, **options))
-    records.unlink()
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _documents(path: Path) -> Iterator[Document]:
-    """The documents that were answered, with the entities that were found."""
-    return (document_from_json(record) for record in _read(path) if "error" not in record)
+    return File("-", "standard input", lambda: BytesIO(data), encoding).text()
 
 
 def _terminal() -> Console | None:
@@ -485,11 +387,11 @@ def _progress(
     return Progress("documents", *left, console)
 
 
-def _how_to_go_on(records: Path | None, summary: Summary) -> str:
-    if records is None:
+def _how_to_go_on(output: Output | None, summary: Summary) -> str:
+    if output is None:
         return f"{summary.documents} documents were answered"
     done = summary.before + summary.documents
-    return f"{records} holds {done} records, and the same command with --resume goes on"
+    return f"{output.records} holds {done} records, and the same command with --resume goes on"
 
 
 def _printed(
@@ -510,7 +412,7 @@ def _printed(
 
 
 def _examples(path: Path | None) -> tuple[Document, ...]:
-    documents, broken = read_all(path, None, None) if path else ([], [])
+    documents, broken = read_all(path) if path else ([], [])
     if broken:
         raise broken[0]
     return tuple(documents)

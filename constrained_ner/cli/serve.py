@@ -66,6 +66,7 @@ def serve(
     adapter: str | None,
     device: str,
     dtype: str,
+    quantize: str | None,
     batch_size: int,
     host: str,
     port: int,
@@ -87,7 +88,9 @@ def serve(
     from constrained_ner.pipeline.extractor import Extractor
     from constrained_ner.serve.app import Limits, create_app
 
-    extractor = Extractor(model, adapter, device=device, dtype=dtype, batch_size=batch_size)
+    extractor = Extractor(
+        model, adapter, device=device, dtype=dtype, quantize=quantize, batch_size=batch_size
+    )
     limits = Limits(max_characters, max_labels, max_waiting, max_documents, max_batch_characters)
     app = create_app(extractor, limits)
     listening = f"[{host}]" if ":" in host else host

@@ -26,10 +26,12 @@ from constrained_ner.corpora import (
     doccano,
     entity_table,
     genia,
+    hf_datasets,
     inception,
     jsonl,
     knowtator,
     label_studio,
+    omop,
     parquet,
     prodigy,
     pubtator,
@@ -38,6 +40,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
+from constrained_ner.corpora.hf_datasets import to_dataset
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -49,6 +52,7 @@ __all__ = [
     "detect_format",
     "detect_output_format",
     "read",
+    "to_dataset",
     "write",
 ]
 
@@ -95,6 +99,7 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "datasets": FileSetFormat(hf_datasets.recognises, hf_datasets.read),
     "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
@@ -175,18 +180,28 @@ def _warn_of_unknown_annotations(file_set: FileSet) -> None:
             return
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, encoding: str | None = None) -> str:
     """The name of the format of a file, folder or archive, from its names and first lines.
+
+    Parameters
+    ----------
+    encoding: of the texts; by default UTF-8.
 
     Raises
     ------
     InputError: the path is missing, is of no known format, or holds files of several.
     """
-    with opened(path) as file_set:
+    with opened(path, encoding) as file_set:
         return _detect(file_set)
 
 
-def read(path: str | Path, input_format: str | None = None, **options: str) -> Records:
+def read(
+    path: str | Path,
+    input_format: str | None = None,
+    *,
+    encoding: str | None = None,
+    **options: str,
+) -> Records:
     """The documents of a file, folder or archive; an `InputError` in place of a broken record.
 
     Ids are those of the files. Where one comes twice, a warning is logged and both are read.
@@ -194,6 +209,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
+    encoding: of the texts; by default UTF-8. Offsets that count bytes are those of UTF-8.
     options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
         tables, see `text_table.read`.
 
@@ -208,7 +224,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     seen: set[str] = set()
     again: list[str] = []
     try:
-        with opened(path) as file_set:
+        with opened(path, encoding) as file_set:
             for record in records_of(file_set, input_format or _detect(file_set), **options):
                 if isinstance(record, Document):
                     if record.id in seen:
@@ -269,7 +285,7 @@ Write = Callable[..., None]
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """How a format is written, and the suffixes that ask for it.
+    """How a format is written, and the suffixes that ask for it; without any it has to be named.
 
     Attributes
     ----------
@@ -312,6 +328,13 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "inception": OutputFormat(
         (".inception",), inception.write, folder=True, check=inception.check_output
     ),
+    "datasets": OutputFormat(
+        (".dataset",),
+        hf_datasets.write,
+        folder=True,
+        holds=("confidences", "meta"),
+        check=hf_datasets.check_output,
+    ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
     "nested_iob": OutputFormat(
         (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
@@ -335,6 +358,7 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
         holds=("confidences",),
         check=_checked(parquet.check_installed),
     ),
+    "omop": OutputFormat((), omop.write, holds=("confidences",)),
 }
 
 
@@ -353,6 +377,7 @@ def detect_output_format(path: str | Path) -> str:
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
+        if format.suffixes
     )
     raise InputError(f"no output format has this suffix: expected one of {known}", path)
 

@@ -50,7 +50,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 yield record
                 continue
             try:
-                yield _document(record.value, record.place, repairs)
+                yield document_of_record(record.value, record.place, repairs)
             except InputError as error:
                 yield record.error(error.reason)
     finally:  # also when the caller stops early
@@ -90,7 +90,13 @@ def _size(record: Record, key: str) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _document(record: Any, place: str, repairs: Counter[str]) -> Document:
+def document_of_record(record: Any, place: str, repairs: Counter[str]) -> Document:
+    """The document that a record describes.
+
+    Raises
+    ------
+    InputError: a key is missing or of a wrong type, or passages overlap.
+    """
     passages = []
     for passage in _list(record, "passages"):
         pieces = _pieces(passage, "a passage")

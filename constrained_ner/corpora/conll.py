@@ -262,23 +262,43 @@ class _Block:
 
     def _mentions(self, tags: Iterable[str], orphans: list[int]) -> list[tuple[str, int, int]]:
         """Label, first and last token of the mentions of one layer."""
-        mentions: list[tuple[str, int, int]] = []
-        open_label: str | None = None
-        for index, tag in enumerate(tags):
-            kind, label = tag[0], self._label(tag)
-            if index in self.breaks:
-                open_label = None
-            if kind == "O":
-                open_label = None
-                continue
-            if kind not in _BEGINS and label == open_label:
-                mentions[-1] = (*mentions[-1][:2], index)
-            else:
-                mentions.append((label, index, index))
-                if kind not in _BEGINS:
-                    orphans.append(self.lines[index])
-            open_label = None if kind in _ENDS else label
+        kinds = [(tag[0], self._label(tag)) for tag in tags]
+        mentions, orphan_tags = mentions_of(kinds, self.breaks)
+        orphans += [self.lines[index] for index in orphan_tags]
         return mentions
+
+
+def mentions_of(
+    tags: Iterable[tuple[str, str]], breaks: Container[int] = ()
+) -> tuple[list[tuple[str, int, int]], list[int]]:
+    """Label, first and last token of the mentions that tags say.
+
+    Parameters
+    ----------
+    tags: of each token `B`, `I`, `E`, `S`, `L`, `U` or `O`, and the label.
+    breaks: the tokens that no mention goes on to.
+
+    Returns
+    -------
+    The mentions, and the tokens whose tags continue nothing, which are read as beginnings.
+    """
+    mentions: list[tuple[str, int, int]] = []
+    orphans: list[int] = []
+    open_label: str | None = None
+    for index, (kind, label) in enumerate(tags):
+        if index in breaks:
+            open_label = None
+        if kind == "O":
+            open_label = None
+            continue
+        if kind not in _BEGINS and label == open_label:
+            mentions[-1] = (*mentions[-1][:2], index)
+        else:
+            mentions.append((label, index, index))
+            if kind not in _BEGINS:
+                orphans.append(index)
+        open_label = None if kind in _ENDS else label
+    return mentions, orphans
 
 
 def _read(file: File, columns: _Columns, label: str) -> Iterator[Document | InputError]:

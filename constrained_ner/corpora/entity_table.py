@@ -73,13 +73,18 @@ def _section(document: Document, entity: Entity) -> str | None:
     return next(holding, None)
 
 
-def _counted(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[EntityRow]:
+def counting(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[Document]:
+    """The documents; what a table of entities has no place for is counted."""
     for document in documents:
         losses.add("texts, since a table has the entities only", document)
         if not document.entities:
             losses.add("documents without entities, which have no row", document)
         losses.passages(document)
-        yield from rows_of(document)
+        yield document
+
+
+def _rows(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[EntityRow]:
+    return chain.from_iterable(map(rows_of, counting(documents, losses)))
 
 
 # ---- files
@@ -87,12 +92,12 @@ def _counted(documents: Iterable[Document], losses: ConversionLosses) -> Iterato
 
 def write_csv(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """Cells with commas between them."""
-    write_cells(file, COLUMNS, _counted(documents, losses))
+    write_cells(file, COLUMNS, _rows(documents, losses))
 
 
 def write_tsv(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """Cells with TABs between them; quotes are as in CSV."""
-    write_cells(file, COLUMNS, _counted(documents, losses), "\t")
+    write_cells(file, COLUMNS, _rows(documents, losses), "\t")
 
 
 def write_cells(
@@ -123,7 +128,7 @@ def write_parquet(documents: Iterable[Document], path: Path, losses: ConversionL
     text, number = pa.string(), pa.int64()
     types = (text, number, number, text, text, pa.float64(), text, text)
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
-    rows = _counted(documents, losses)
+    rows = _rows(documents, losses)
     with ParquetWriter(path, schema) as writer:
         while some := list(islice(rows, _ROWS)):
             writer.write_table(pa.Table.from_pydict(_columns(some), schema))

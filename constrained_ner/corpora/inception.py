@@ -160,11 +160,11 @@ def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annota
 def _label(found: Any, features: dict[str, str], is_entity: bool) -> str:
     layer = found.type.name.rpartition(".")[2]
     if is_entity:  # some types are kinds of named entities, such as `Person`
-        return found.value or ("" if found.type.name == NAMED_ENTITY else layer)
+        return str(found.value or ("" if found.type.name == NAMED_ENTITY else layer))
     strings = [name for name, range in features.items() if range == _STRING]
     named = [name for name in ("value", "label") if name in strings]
     if named or len(strings) == 1:
-        return getattr(found, (named or strings)[0]) or ""
+        return str(getattr(found, (named or strings)[0]) or "")
     return layer
 
 

@@ -90,7 +90,7 @@ def _tasks(
     records: Iterable[JsonRecord | InputError], repairs: Counter[str]
 ) -> Iterator[tuple[JsonRecord, Record] | InputError]:
     """Each task in the form of the JSON export; of JSON-MIN, the records of one task together."""
-    minimal: dict[object, tuple[JsonRecord, Record, list[Record]]] = {}
+    minimal: dict[str, tuple[JsonRecord, Record, list[Record]]] = {}
     for record in records:
         if isinstance(record, InputError):
             yield record
@@ -103,8 +103,8 @@ def _tasks(
             of_task.append(annotation)
         else:
             yield record, record.value
-    for id, (record, data, of_task) in minimal.items():
-        yield record, {"id": id, "data": data, "annotations": of_task}
+    for name, (first, data, of_task) in minimal.items():
+        yield first, {"id": name, "data": data, "annotations": of_task}
 
 
 def _from_minimal(record: Record) -> tuple[Record, Record]:

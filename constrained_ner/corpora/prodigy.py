@@ -137,7 +137,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
         losses.passages(document)
         entities = losses.contiguous(document)
         tokens = _tokens(document.text, entities)
-        record = {
+        record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,
             "tokens": tokens,

@@ -48,6 +48,8 @@ from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import MissingExtraError, ModelError
 
 HUB_TIMEOUT = 10.0  # seconds
+# Where it is installed it says with each call that it computes in float16.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 QUANTIZATIONS = ("int8", "int4")
 # What transformers raises where a model, or a package that it needs, is not as it should be.
 _UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError)
@@ -420,8 +422,6 @@ def _quantization(name: str, dtype: torch.dtype) -> Any:
         import bitsandbytes  # noqa: F401
     except ImportError:
         raise MissingExtraError("quantised weights", "quantize") from None
-    # With each call it would say that it computes in float16.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     make: Any = BitsAndBytesConfig
     if name == "int8":
         return make(load_in_8bit=True)

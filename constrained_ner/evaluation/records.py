@@ -100,7 +100,7 @@ class Record:
 
 
 def read_predictions(
-    path: str | Path, input_format: str | None = None
+    path: str | Path, input_format: str | None = None, encoding: str | None = None
 ) -> Iterator[Record | InputError]:
     """The records of a file of `cner predict`, or of any corpus.
 
@@ -110,7 +110,7 @@ def read_predictions(
     """
     path = Path(path)
     if not _is_prediction_file(path, input_format):
-        for document in read(path, input_format):
+        for document in read(path, input_format, encoding=encoding):
             if isinstance(document, InputError):
                 yield document
             else:

@@ -23,7 +23,7 @@ from constrained_ner.documents import Document, Entity
 
 # Labels share words in a data set if at least this share of the rarer one's entities does.
 SHARED = 0.01
-SURE = 0.5  # a confidence from which on an answer is more likely than all others together
+SURE = 0.8  # a confidence from which on an answer is right in its own terms; see docs/predict.md
 
 
 @dataclass(frozen=True)

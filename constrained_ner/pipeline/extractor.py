@@ -25,7 +25,7 @@ class Extractor:
     Parameters
     ----------
     model: a folder, a packaged model, or a hub id. `adapter`: a LoRA adapter to put on it.
-    device, dtype: see `load_model`.
+    device, dtype, quantize: see `load_model`.
     batch_size: how many answers are generated at the same time.
 
     Raises
@@ -40,10 +40,11 @@ class Extractor:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        quantize: str | None = None,
         batch_size: int = 8,
     ):
         self.manifest = load_manifest(adapter or model)
-        self.model = load_model(model, adapter, device=device, dtype=dtype)
+        self.model = load_model(model, adapter, device=device, dtype=dtype, quantize=quantize)
         self.batch_size = batch_size
 
     def predictor(
