@@ -102,7 +102,7 @@ def test_pages_from_files(tmp_path: Path) -> None:
     records.write_text("\n".join([*lines, bare, '{"id": "e", "error": "no"}', "{broken"]))
 
     def page(*arguments: str | Path) -> Result:
-        return cner("page", *arguments, tmp_path / "page.html")
+        return cner("page", *arguments, tmp_path / "page.html", "--overwrite")
 
     done = page(records, "--gold", gold)
     assert done.exit_code == 1
