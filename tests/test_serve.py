@@ -199,7 +199,7 @@ def test_the_examples_of_the_contract_can_be_run(scored_folder: Path) -> None:
                 assert client.post(path, json=example).status_code == 200
         (record,) = contract["components"]["schemas"]["Found"]["examples"]
         prediction = Prediction.from_json(record)
-        assert prediction.to_json()["entities"] == record["entities"]
+        assert json.loads(line_of(prediction))["entities"] == record["entities"]
         assert prediction.text == contract["components"]["schemas"]["Ask"]["examples"][0]["text"]
 
 
@@ -436,16 +436,24 @@ def test_an_error_leaves_the_worker_alive(
 
 
 def test_owners_take_turns(extractor: Extractor) -> None:
-    """A caller with many documents does not keep one with a single one waiting."""
+    """A caller with many documents does not keep a later one with a single one waiting."""
     predictor = extractor.predictor(["Disease"])
-    jobs = [Job(predictor, Document(str(n), TEXT), owner="many") for n in range(30)]
-    one = Job(predictor, Document("one", TEXT), owner="one")
-    done = [job for job, _ in answer_in_turns([*jobs, one])]
-    assert sorted(done, key=id) == sorted([*jobs, one], key=id)
-    # It is among the first to be asked about, in a row that the others leave free.
-    assert done.index(one) < 2 * predictor.batch_size
-    last = replace(one, owner="many")
-    assert [job for job, _ in answer_in_turns([*jobs, last])].index(last) > 20
+    jobs = [Job(predictor, Document(str(n), TEXT), owner="many") for n in range(16)]
+    for owner, first, last in (("one", 1, 8), ("many", 12, 16)):
+        other = Job(predictor, Document("other", TEXT), owner=owner)
+        done: list[Job] = []
+
+        def arriving(other: Job = other, done: list[Job] = done) -> Iterator[Job | None]:
+            yield from jobs
+            while not done:
+                yield None
+            yield other
+
+        for job, prediction in answer_in_turns(arriving()):
+            assert prediction.id == getattr(job.document, "id", None)
+            done.append(job)
+        assert sorted(map(id, done)) == sorted(map(id, [*jobs, other]))
+        assert first <= done.index(other) <= last
 
 
 def test_what_is_abandoned_is_not_asked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,22 @@ def test_the_end_does_not_wait_for_ever(extractor: Extractor) -> None:
         results = many.result().json()["results"]
         assert len(results) == 200
         assert results[-1] == {"id": "200", "error": "the server is stopping"}
+
+
+def test_bodies_that_are_too_long_or_come_in_part(extractor: Extractor) -> None:
+    with running(extractor) as (_, client):
+        typed = {"Content-Type": "application/json"}
+        response = client.post("/predict", content=b" " * 30_000_000, headers=typed)
+        assert response.status_code == 413
+        assert response.json() == {"detail": "expected at most 340000 bytes"}
+        place = client.base_url.host, client.base_url.port or 0
+        with socket.create_connection(place) as half:
+            half.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+                b'Content-Length: 100\r\n\r\n{"text"'
+            )
+            assert client.post("/predict", json=ASKED).status_code == 200
+        assert client.get("/health").json()["waiting"] == 0
 
 
 def test_a_place_that_is_taken(tmp_path: Path) -> None:

@@ -479,6 +479,13 @@ def test_a_broken_row_never_loses_the_others(tmp_path: Path) -> None:
     assert "unexpected end of data" in errors[5]
 
 
+def test_lines_that_end_with_carriage_returns_only(tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_bytes(b"id,text\r1,one\r")
+    with pytest.raises(InputError, match=r"notes\.csv:1: not a row .*: \\r by itself outside"):
+        list(read(path))
+
+
 def test_a_large_cell(tmp_path: Path) -> None:
     text = "word " * 100_000
     write_rows(tmp_path / "notes.csv", ["text"], [[text]])

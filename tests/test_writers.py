@@ -394,12 +394,12 @@ def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
     write(CORPUS, path)
     found = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
     assert [s[0]["tag"] for s in found if s[0]["form"] == "-DOCSTART-"] == ["(123)", "(124)"]
-    found = [sentence for sentence in found if sentence[0]["form"] != "-DOCSTART-"]
-    tokens = [[token["form"] for token in sentence] for sentence in found]
+    blocks = [sentence for sentence in found if sentence[0]["form"] != "-DOCSTART-"]
+    tokens = [[token["form"] for token in sentence] for sentence in blocks]
     assert tokens[0][:8] == ["Left", "&", "right", "<", "knee", ">", "pain", "Aspirin"]
     mentioned = [
         [(label, " ".join(words[a : b + 1])) for label, a, b in get_entities([t["tag"] for t in s])]
-        for s, words in zip(found, tokens, strict=True)
+        for s, words in zip(blocks, tokens, strict=True)
     ]
     assert mentioned == [
         [("finding", "right < knee > pain"), ("drug", "Aspirin"), ("disease", "colon cancer")],

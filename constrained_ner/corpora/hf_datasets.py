@@ -126,9 +126,8 @@ def _named(value: Any, feature: Any) -> Any:
 def _document(row: Row, id: str, place: str, repairs: Counter[str]) -> Document:
     present = {key: _items(value, key) for key, value in row.items() if value is not None}
     if isinstance(row.get("text"), str):
-        if (
-            _TOKENS in present
-        ):  # the view of what `text` and `entities` say, and other columns of it
+        # The tokens are a view of what `text` and `entities` say, and so are columns of tags.
+        if _TOKENS in present:
             view = {_TOKENS, *(key for key in _TAGS if _is_tags(present.get(key)))}
             present = {key: value for key, value in present.items() if key not in view}
         return document_from_json(present | _meta(present), id)

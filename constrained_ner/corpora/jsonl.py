@@ -186,7 +186,9 @@ def _confidence(value: object) -> float | None:
     """How sure an entity is said to be; None where that is no number from 0 to 1."""
     found = value.get(_CONFIDENCE) if isinstance(value, dict) else None
     # bool is a subclass of int, but `true` is no probability
-    return float(found) if type(found) in (int, float) and 0 <= found <= 1 else None
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found <= 1 else None
 
 
 def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:

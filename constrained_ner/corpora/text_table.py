@@ -192,7 +192,7 @@ def read(
         said = f"cells are separated by {_DELIMITERS[delimiter]}; "
     columns = _choose(header, text_column, id_column, file)
     LOGGER.info("%s: %s%s", file.place, said, columns.describe())
-    line = file.suffix != parquet.SUFFIX
+    in_lines = file.suffix != parquet.SUFFIX
     for number, row in rows:
         if isinstance(row, InputError):
             yield row
@@ -200,8 +200,8 @@ def read(
         try:
             yield columns.document(row, f"{file.id}:{number}")
         except InputError as error:
-            reason = error.reason if line else f"row {number}: {error.reason}"
-            yield InputError(reason, file.place, number if line else None)
+            reason = error.reason if in_lines else f"row {number}: {error.reason}"
+            yield InputError(reason, file.place, number if in_lines else None)
 
 
 def _choose(
@@ -340,7 +340,9 @@ def _cells(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | InputE
         except csv.Error as error:
             number = lines.number
             lines.go_back()
-            reason = f"not a row of cells separated by {_DELIMITERS[delimiter]}: {error}"
+            # the library's own words are about the program that calls it
+            why = r"\r by itself outside of quotes" if "new-line" in str(error) else str(error)
+            reason = f"not a row of cells separated by {_DELIMITERS[delimiter]}: {why}"
             yield number, InputError(reason, file.place, number)
             continue
         if lines.error:

@@ -21,6 +21,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.requests import ClientDisconnect
 
 from constrained_ner.documents import Document
+from constrained_ner.engines import DEFAULT_ENGINE, choose_engine
 from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import FORMATS
 from constrained_ner.pages import render, script_data
@@ -92,6 +93,8 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # This tries the model, for which the first caller is not to wait.
+        await asyncio.to_thread(choose_engine, DEFAULT_ENGINE, extractor.model)
         app.state.worker = Worker(limits.waiting)
         yield
         await asyncio.to_thread(app.state.worker.close)
@@ -248,7 +251,8 @@ async def _unless(gone: asyncio.Task[None], outcome: Future[Prediction]) -> Pred
     ClientDisconnect: nobody waits for it any more.
     """
     waiting = asyncio.wrap_future(outcome)
-    await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {waiting, gone}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not waiting.done():
         waiting.cancel()
         raise ClientDisconnect

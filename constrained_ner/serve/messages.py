@@ -114,7 +114,7 @@ class BatchAsk(Settings):
     """One that cannot be answered has an error in its place."""
 
 
-_RECORD = {
+_RECORD: dict[str, Any] = {
     "id": "text",
     "text": EXAMPLE,
     "format": "multi_tag",
@@ -151,7 +151,7 @@ _RECORD = {
 }
 
 
-@with_config(_DOCUMENTED | {"json_schema_extra": {"examples": [_RECORD]}})
+@with_config(ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [_RECORD]}))
 class Found(PredictionRecord):
     """The record of a text, as `cner predict` writes it, and notes."""
 
