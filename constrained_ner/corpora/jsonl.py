@@ -38,7 +38,7 @@ _READ_ENTITY_KEYS = {"label", "fragments", *_SURFACE_KEYS, *_OFFSET_KEYS[0], *_O
 # What `cner predict` adds to every document that it answers; to those in a file; to entities.
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
 _PREDICTION_FILE_KEYS = {"fingerprint"}
-_PREDICTION_ENTITY_KEYS = {"confidence"}
+_PREDICTION_ENTITY_KEYS = {"confidence", "section"}
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
 _REJECTED = ("reject", "ignore")
 

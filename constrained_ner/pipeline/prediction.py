@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from time import perf_counter
 from typing import (
     Any,
@@ -18,28 +21,33 @@ from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.segments import sections
 from constrained_ner.words import Span
 
 # ---- records: what is written to files, and what the server sends
 
 
 class EntityRecord(TypedDict):
-    """An entity. Each fragment has a start and an end, half-open, in code points of the text."""
+    """An entity. Each fragment has a start and an end, half-open, in code points of the text.
+
+    `section` is the title of the heading that it stands under, if there is one.
+    """
 
     label: str
     fragments: list[tuple[int, int]]
     surface: str
     confidence: NotRequired[float]
+    section: NotRequired[str]
 
 
 class AnswerRecord(TypedDict):
     """An answer of the model about a segment of the text: without one, about all of it.
 
     Offsets in the answer, and in its problems, each a kind and its details, count from the start of
-    the segment. `settled` is what the format writes for the entities that were read, where it
-    differs from the answer. `allowed_mass` is the share of the model's probability that the grammar
-    let through: the mean and the least over the tokens. The server adds the prompt and the grammar
-    where it is asked for details.
+    the segment; `section` is the title of the heading that it begins under. `settled` is what the
+    format writes for the entities that were read, where it differs from the answer. `allowed_mass`
+    is the share of the model's probability that the grammar let through: the mean and the least
+    over the tokens. The server adds the prompt and the grammar where it is asked for details.
     """
 
     labels: list[str]
@@ -50,6 +58,7 @@ class AnswerRecord(TypedDict):
     ended: bool
     forced: bool
     segment: NotRequired[Span]
+    section: NotRequired[str]
     settled: NotRequired[str]
     allowed_mass: NotRequired[tuple[float, float]]
     prompt: NotRequired[str]
@@ -199,7 +208,7 @@ class Prediction:
             level=self.level,
             options=asdict(self.format.options),
             entities=[self._entity_record(entity) for entity in self.entities],
-            answers=[reply.to_record((0, len(self.text))) for reply in self.replies],
+            answers=[self._answer_record(reply) for reply in self.replies],
         )
         if self.passages:
             record["passages"] = [
@@ -210,6 +219,18 @@ class Prediction:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
         return record
 
+    def section_at(self, offset: int) -> str:
+        """The title of the heading that a place of the text stands under; empty if there is none.
+
+        It is a matter of the text alone, not of how it was cut into segments.
+        """
+        before = bisect_right(self._sections, offset, key=itemgetter(0))
+        return self._sections[before - 1][1] if before else ""
+
+    @cached_property
+    def _sections(self) -> list[tuple[int, str]]:
+        return sections(self.text)
+
     def _entity_record(self, entity: Entity) -> EntityRecord:
         record = EntityRecord(
             label=entity.label,
@@ -218,6 +239,14 @@ class Prediction:
         )
         if entity in self.confidences:
             record["confidence"] = round(self.confidences[entity], 4)
+        if section := self.section_at(entity.start):
+            record["section"] = section
+        return record
+
+    def _answer_record(self, reply: Reply) -> AnswerRecord:
+        record = reply.to_record((0, len(self.text)))
+        if "segment" in record and (section := self.section_at(reply.segment[0])):
+            record["section"] = section
         return record
 
     def to_json(self) -> dict[str, Any]:
