@@ -68,29 +68,21 @@ def is_heading(line: str, *, capitals: bool) -> bool:
     return _usual(line) or (not capitals and bool(CAPITALS.fullmatch(line)))
 
 
-def title_of(sentence: str, *, heading: bool) -> str:
-    """The title of the section that a sentence begins; empty if it begins none.
+def key_of(sentence: str) -> str:
+    """The key that a sentence begins with, its colon included; empty if there is none.
 
-    Parameters
-    ----------
-    sentence: on one line.
-    heading: whether it is nothing but a heading. If not, it may begin with a key: one word, or
-        words in capitals, or the usual ones of headings; of others it is a sentence with a colon.
+    It is one word, or words in capitals, or the usual ones of headings; of others it is a sentence
+    with a colon.
     """
-    if heading:
-        return sentence.removesuffix(":").rstrip()
     match = KEY.match(sentence)
-    if not match:
-        return ""
-    key = match[0].removesuffix(":")
-    if " " not in key or CAPITALS.fullmatch(key) or _usual(key):
-        return key
+    if match and (" " not in match[0] or CAPITALS.fullmatch(match[0]) or _usual(match[0])):
+        return match[0]
     return ""
 
 
 def says_nothing(heading: str) -> bool:
-    """Whether all words of a heading are the usual ones, so that it is not worth a question."""
-    return _usual(heading.removesuffix(":"))
+    """Whether all words of a heading or key are the usual ones, so that nobody asks about it."""
+    return _usual(heading)
 
 
 def _usual(line: str) -> bool:

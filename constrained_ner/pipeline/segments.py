@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -20,8 +20,8 @@ from constrained_ner.pipeline.headings import (
     CAPITALS,
     KEY,
     is_heading,
+    key_of,
     says_nothing,
-    title_of,
 )
 from constrained_ner.pipeline.view import View, view_of
 from constrained_ner.words import Span
@@ -38,6 +38,8 @@ _ITEM = re.compile(_MARK + r"[^\S\n\r]+(?=\S)")
 _ROW = re.compile(r"\S[^\S\n\r]*\t[^\S\n\r]*\S|\|[^|]*\|")
 # What a model would not be shown, since white space is one space to it.
 _BETWEEN_CELLS = re.compile(r"(?<=\S)(?:[^\S\n\r]*\t[^\S\n\r]*| {3,})(?=\S)")
+# A longer line with three spaces in it is no row, but prose where a character is missing.
+WIDEST_ROW = 160
 _GAP = re.compile(r"\S {3,}\S")  # between columns, or in a justified line
 _GOES_ON = re.compile(r"[,(\[/&-]$")
 # A paragraph whose longest line is shorter is no wrapped text, but a list without bullets.
@@ -62,31 +64,36 @@ _LETTER = re.compile(r"[^\W\d_]")
 _LAST_WORD = re.compile(r"(\w+)\.$")
 
 
+Kind = Literal["text", "heading", "cell"]
+Block = tuple[Span, Kind]
+
+
 class Part(NamedTuple):
     """A sentence, a heading, an item or a cell of a table.
 
     Attributes
     ----------
-    section: the title of the last heading, its own included; empty above the first one.
-    silent: whether there is nothing to find in it: it has no letter, or is a heading, or a cell, of
-        the usual words of headings only, such as `Past Medical History`.
+    section: the title of the heading that it stands under, or that it is; empty above the first.
+    asked: what a model is asked about. It has no key of the usual words of headings, such as
+        `Allergies:`, and is None where there is nothing to find: in a part without a letter, in a
+        heading of such words, such as `Past Medical History`, and in such a cell.
     cell: whether it stands in a table, beside others.
     """
 
     span: Span
     section: str
-    silent: bool
+    asked: Span | None
     cell: bool
 
 
 def segments(text: str, by: str, fits: Callable[[str], bool]) -> Iterator[Span]:
-    """The segments of a text, in order. White space is left out, and parts that are silent.
+    """The segments of a text, in order. White space is left out, and where nothing is to be found.
 
     Parameters
     ----------
-    by: `none`, the text as it is; `sentence`, each part by itself; or `window`, parts one after the
-        other, of up to `WINDOW` words together, but for cells. A part that does not fit is cut.
-        Silent ones are left out unless they stand in a window with others, or there are no others.
+    by: `none`, the text as it is; `sentence`, each part by itself, as far as it is `asked`; or
+        `window`, parts one after the other, of up to `WINDOW` words together, but for cells. A part
+        that does not fit is cut. If there is nothing to ask about, all is asked about.
     fits: whether a piece can be asked about, as it is shown: the model has room for it and its
         longest answer, and the format a grammar.
     """
@@ -95,23 +102,35 @@ def segments(text: str, by: str, fits: Callable[[str], bool]) -> Iterator[Span]:
             yield 0, len(text)
         return
     found = list(parts(text))
-    silent = {part.span for part in found if part.silent}
-    if len(silent) == len(found):
-        silent.clear()
-    for cells, some in groupby(found, key=lambda part: part.cell):
-        spans = [part.span for part in some]
-        for span in spans if cells or by == "sentence" else together(text, spans):
-            if span not in silent:
-                yield from pieces(text, span, fits)
+    if not any(part.asked for part in found):
+        found = [part._replace(asked=part.span) for part in found]
+    for cells, group in groupby(found, key=lambda part: part.cell):
+        some = list(group)
+        for span in _asked(some) if cells or by == "sentence" else _windows(text, some):
+            yield from pieces(text, span, fits)
+
+
+def _asked(some: Iterable[Part]) -> Iterator[Span]:
+    return (part.asked for part in some if part.asked)
+
+
+def _windows(text: str, some: Sequence[Part]) -> Iterator[Span]:
+    """Windows in which something is asked; there headings and keys stay, as what is around it."""
+    asked = list(_asked(some))
+    for start, end in together(text, [part.span for part in some]):
+        if any(start <= at < end for at, _ in asked):
+            yield start, end
 
 
 def sections(text: str) -> list[tuple[int, str]]:
-    """The offsets at which sections begin, and their titles, in order.
+    """The offsets at which sections begin, and their titles, in order; empty where one ends.
 
-    A section begins with its heading, and goes on until the next one.
+    A section begins with its heading, and goes on until the next one. That of a key with a value
+    behind it, such as `Allergies: penicillin`, ends with a blank line: what follows stands under
+    the heading before.
     """
     groups = groupby(parts(text), key=lambda part: part.section)
-    return [(next(group).span[0], title) for title, group in groups if title]
+    return [(next(group).span[0], title) for title, group in groups]
 
 
 def sentences(text: str) -> Iterator[Span]:
@@ -121,15 +140,30 @@ def sentences(text: str) -> Iterator[Span]:
 
 def parts(text: str) -> Iterator[Part]:
     """Sentences, headings, items and cells, in order, with the sections that they stand in."""
-    section = ""
-    for block, kind in blocks(text):
-        view = view_of(text, block)
-        heading, cell = kind == "heading", kind == "cell"
-        for start, end in [(0, len(view.text))] if heading else _sentences(view):
-            shown = view.text[start:end]
-            section = title_of(shown, heading=heading) or section
-            silent = (kind != "paragraph" and says_nothing(shown)) or not _LETTER.search(shown)
-            yield Part(view.span(start, end), section, silent, cell)
+    heading = section = ""
+    for paragraph in paragraphs(text):
+        section = heading
+        for block, kind in _blocks(text, paragraph):
+            view = view_of(text, block)
+            shown = view.text
+            if kind == "heading":
+                heading = section = shown.removesuffix(":").rstrip()
+                yield Part(block, section, None if says_nothing(shown) else block, False)
+                continue
+            for start, end in _sentences(view):
+                key = key_of(shown[start:end])
+                section = key.removesuffix(":") or section
+                begin = start + len(key) if key and says_nothing(key) else start
+                asked = trimmed(shown, begin, end)
+                if asked and _nothing_in(shown[slice(*asked)], kind):
+                    asked = None
+                yield Part(
+                    view.span(start, end), section, asked and view.span(*asked), kind == "cell"
+                )
+
+
+def _nothing_in(shown: str, kind: Kind) -> bool:
+    return not _LETTER.search(shown) or (kind == "cell" and says_nothing(shown))
 
 
 def _sentences(view: View) -> Iterator[Span]:
@@ -171,32 +205,26 @@ def _abbreviated(sentence: str) -> bool:
 # ---- blocks
 
 
-class Block(NamedTuple):
-    """Lines that belong together; `paragraph` is what is neither a heading nor in a table."""
-
-    span: Span
-    kind: Literal["paragraph", "heading", "cell"]
-
-
-def blocks(text: str) -> Iterator[Block]:
-    """Paragraphs, headings, items and cells, in order. A blank line is between two of them."""
-    paragraph: list[Span] = []
+def paragraphs(text: str) -> Iterator[list[Span]]:
+    """The lines between blank ones, without white space around them."""
+    lines: list[Span] = []
     behind = 0
     for match in _LINE.finditer(text):
         line = trimmed(text, *match.span())
         if line is None:
             continue
-        if paragraph and len(_LINE_END.findall(text, behind, match.start())) > 1:
-            yield from _blocks_of(text, paragraph)
-            paragraph = []
-        paragraph.append(line)
+        if lines and len(_LINE_END.findall(text, behind, match.start())) > 1:
+            yield lines
+            lines = []
+        lines.append(line)
         behind = match.end()
-    yield from _blocks_of(text, paragraph)
+    if lines:
+        yield lines
 
 
-def _blocks_of(text: str, lines: list[Span]) -> Iterator[Block]:
-    """The blocks of lines without a blank one between them."""
-    width = max((end - start for start, end in lines), default=0)
+def _blocks(text: str, lines: list[Span]) -> Iterator[Block]:
+    """The lines of a paragraph that are wrapped put together, its headings, items and cells."""
+    width = max(end - start for start, end in lines)
     # Some notes are in capitals from end to end: there they say nothing of a line.
     capitals = width >= NARROWEST and all(CAPITALS.fullmatch(text, *line) for line in lines)
     wrapped: list[Span] = []
@@ -206,27 +234,26 @@ def _blocks_of(text: str, lines: list[Span]) -> Iterator[Block]:
             yield from _block(text, wrapped, capitals)
             wrapped = []
         wrapped.append(span)
-    if wrapped:
-        yield from _block(text, wrapped, capitals)
+    yield from _block(text, wrapped, capitals)
 
 
 def _block(text: str, lines: list[Span], capitals: bool) -> Iterator[Block]:
     """The block of one line, or of a wrapped paragraph; of a row of a table, its cells."""
     start, end = lines[0][0], lines[-1][1]
     if len(lines) > 1:
-        yield Block((start, end), "paragraph")
+        yield (start, end), "text"
         return
     item = _ITEM.match(text, start, end)
     first = item.end() if item else start  # `1.`, a TAB and a text are no row
     gaps = list(_BETWEEN_CELLS.finditer(text, first, end))
-    if not gaps:
+    if not gaps or (end - start > WIDEST_ROW and "\t" not in text[start:end]):
         heading = is_heading(text[start:end], capitals=capitals)
-        yield Block((start, end), "heading" if heading else "paragraph")
+        yield (start, end), "heading" if heading else "text"
         return
     for gap in gaps:
-        yield Block((start, gap.start()), "cell")
+        yield (start, gap.start()), "cell"
         start = gap.end()
-    yield Block((start, end), "cell")
+    yield (start, end), "cell"
 
 
 def _goes_on(line: str, following: str, width: int, capitals: bool) -> bool:
