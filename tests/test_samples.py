@@ -134,7 +134,7 @@ def test_sections_begin_with_their_titles(
     notes: list[Document], segments: list[list[dict[str, Any]]]
 ) -> None:
     for note, some in zip(notes, segments, strict=True):
-        section = None
+        section: str | None = None
         for one in some:
             before, section = section, one.get("section")
             if section and section != before:
