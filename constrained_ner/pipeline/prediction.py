@@ -256,6 +256,7 @@ class Prediction:
             self.passages,
             confidences=self.confidences,
             meta=self.meta,
+            sections={e: title for e in self.entities if (title := self.section_at(e.start))},
         )
 
     def to_frame(self, library: str | None = None) -> Any:
