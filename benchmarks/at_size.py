@@ -95,10 +95,10 @@ def one(name: str, text: str) -> dict[str, Any]:
 
 
 def _uncovered(prediction: Prediction, asked: set[tuple[int, int]]) -> int:
-    """Characters but white space that are in no segment."""
+    """Letters that are in no segment."""
     at = found = 0
     for start, end in [*sorted(asked), (len(prediction.text), 0)]:
-        found += len("".join(prediction.text[at:start].split()))
+        found += sum(map(str.isalpha, prediction.text[at:start]))
         at = max(at, end)
     return found
 

@@ -1,4 +1,4 @@
-"""Pieces of a text: in order, inside the text, with nothing but white space between them."""
+"""Pieces of a text: in order, inside the text, with nothing to find between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.pipeline.segments import SEGMENTS, pieces, segments, sentences, together
+from constrained_ner.pipeline.headings import is_heading, says_nothing
+from constrained_ner.pipeline.segments import (
+    SEGMENTS,
+    parts,
+    pieces,
+    sections,
+    segments,
+    sentences,
+    together,
+)
 from constrained_ner.pipeline.view import view_of
 from tests.support.strategies import texts
 
@@ -19,15 +28,21 @@ def short(most: int) -> Callable[[str], bool]:
     return lambda text: len(text) <= most
 
 
+def with_something_in_it(text: str, start: int, end: int) -> bool:
+    """Whether a stretch of a text between segments is more than white space and usual words."""
+    return not says_nothing("Plan " + text[start:end])
+
+
 @given(texts(), st.sampled_from(SEGMENTS), st.integers(1, 40))
 def test_nothing_is_lost(text: str, by: str, most: int) -> None:
     found = list(segments(text, by, short(most)))
+    assert found
     at = 0
     for start, end in found:
-        assert not text[at:start].strip()
+        assert not with_something_in_it(text, at, start)
         assert start < end
         at = end
-    assert not text[at:].strip()
+    assert not with_something_in_it(text, at, len(text))
     if by != "none":
         for start, end in found:
             assert text[start:end] == text[start:end].strip()
@@ -63,7 +78,7 @@ def test_sentences(expected: list[str], between: str) -> None:
 
 def test_a_heading_ends_at_a_blank_line() -> None:
     text = "HISTORY\n\nChest pain since 3 a.m.\n\nPLAN\n \nDischarge"
-    found = [text[start:end] for start, end in sentences(text)]
+    found = [text[slice(*part.span)] for part in parts(text)]
     assert found == ["HISTORY", "Chest pain since 3 a.m.", "PLAN", "Discharge"]
 
 
@@ -110,7 +125,9 @@ OF_NOTE = [
     "A patient with MS.",
     "Later we left.",
     "Name: John Doe",
-    "BP 120/80 130/90",
+    "BP",
+    "120/80",
+    "130/90",
     "Amoxicillin 500 mg",
     "Metoprolol 50 mg",
 ]
@@ -158,16 +175,123 @@ def test_a_justified_paragraph_is_no_table() -> None:
         "heart failure with reduced ejection fraction and is on furosemide since 2019."
     ]
     rows = "Metoprolol     50 mg\nAspirin        100 mg"
-    assert len(list(sentences(rows))) == 2
+    assert len(list(sentences(rows))) == 4
 
 
-@given(st.lists(st.text("ab-.: \té𝔸A1|,", max_size=30), max_size=6))
-def test_line_ends_are_alike(lines: list[str]) -> None:
-    found = []
-    for end in ("\n", "\r\n", "\r", "\u2028"):
-        text = end.join(lines)
-        found.append([view_of(text, span).text for span in sentences(text)])
-    assert found == [found[0]] * 4
+WORDS = st.sampled_from([*"ab-.: \té𝔸A1|,", "Plan", "PMH:", "   "])
+LINES = st.lists(WORDS, max_size=20).map("".join)
+
+
+@given(st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\u2028", "\x85"])), max_size=6))
+def test_line_ends_are_alike(lines: list[tuple[str, str]]) -> None:
+    """Also mixed ones; but `\\r` and `\\n` of two line ends together would be one."""
+    mixed = "".join(line + end for line, end in lines)
+    of_one_kind = [
+        "".join(line + end for line, _ in lines) for end in ("\n", "\r\n", "\r", "\u2028")
+    ]
+    found = [
+        [
+            (
+                view_of(text, part.span).text,
+                part.section,
+                part.asked and view_of(text, part.asked).text,
+            )
+            for part in parts(text)
+        ]
+        for text in (mixed, *of_one_kind)
+    ]
+    assert found == [found[0]] * 5
+
+
+# ---- headings and sections
+
+
+@pytest.mark.parametrize(
+    ("line", "heading", "silent"),
+    [
+        ("HPI:", True, True),
+        ("Past Medical History", True, True),
+        ("ASSESSMENT AND PLAN", True, True),
+        ("ICU progress note, day 3", True, True),
+        ("Type 2 diabetes:", True, False),
+        ("PE:", True, False),  # an embolism?
+        ("COPD", True, False),
+        ("Post-op", True, True),
+        ("plan", False, False),
+        ("He was given the following:", False, False),
+        ("Allergies: penicillin", False, False),
+        ("Collected: today", False, True),
+        ("Discharged.", False, True),
+        ("and", False, False),
+    ],
+)
+def test_headings(line: str, heading: bool, silent: bool) -> None:
+    assert is_heading(line, capitals=False) == heading
+    assert says_nothing(line) == silent
+
+
+def test_a_heading_is_asked_about_unless_it_says_nothing() -> None:
+    text = (
+        "PLAN:\n\nType 2 diabetes:\nGoes on.\n\nDrug\tDose\nmetformin\t500\n\n12.5\n\n"
+        "Allergies: aspirin\nDate: 1/2\nCOPD: stable\n"
+    )
+    asked = [text[slice(*span)] for span in segments(text, "sentence", short(100))]
+    assert asked == ["Type 2 diabetes:", "Goes on.", "metformin", "aspirin", "COPD: stable"]
+    asked = [text[slice(*span)] for span in segments(text, "window", short(100))]
+    assert asked == [
+        "PLAN:\n\nType 2 diabetes:\nGoes on.",
+        "metformin",
+        "12.5\n\nAllergies: aspirin\nDate: 1/2\nCOPD: stable",
+    ]
+    assert list(segments("Plan", "sentence", short(100))) == [(0, 4)]
+
+
+def test_sections() -> None:
+    text = (
+        "Seen today.\nAllergies: penicillin\n\nIn bed.\n\nHPI:\nNo fever. PMH: gout. Meds: none\n"
+        "Results were as follows: good\n\nAlone.\nPlan\nRest.\n\nHuntington disease: a review\n"
+    )
+    found = [(text[start : start + 4], title) for start, title in sections(text)]
+    assert found == [
+        *[("Seen", ""), ("Alle", "Allergies"), ("In b", ""), ("HPI:", "HPI"), ("PMH:", "PMH")],
+        *[("Meds", "Meds"), ("Alon", "HPI"), ("Plan", "Plan")],
+    ]
+
+
+# ---- tables
+
+
+CELL = st.text("abé 1", min_size=1, max_size=6).map(str.strip).filter(bool)
+
+
+@given(st.lists(st.lists(CELL, min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_no_segment_reaches_beyond_a_cell(rows: list[list[str]], data: st.DataObject) -> None:
+    gap = data.draw(st.sampled_from(["\t", " \t ", "\t\t"]))
+    text = "\n".join(gap.join(row) for row in rows)
+    for by in ("sentence", "window"):
+        for start, end in segments(text, by, short(100)):
+            assert gap not in text[start:end]
+
+
+def test_a_mark_and_a_tab_are_no_row() -> None:
+    text = "1.\tAspirin 81 mg\n2.\tKnee pain\t7/10"
+    assert [view_of(text, span).text for span in sentences(text)] == [
+        *("1. Aspirin 81 mg", "2. Knee pain", "7/10")
+    ]
+
+
+def test_a_long_line_with_a_gap_is_no_row() -> None:
+    text = "Guillain-Barr   syndrome was the commonest identifiable cause of it" + " here" * 30
+    assert list(sentences(text)) == [(0, len(text))]
+
+
+def test_where_no_sentence_ends() -> None:
+    text = "1. Sepsis: fluids. Grew Klebsiella spp.; repeat.\n2. Ejection fraction of 58\n% today."
+    assert [view_of(text, span).text for span in sentences(text)] == [
+        "1. Sepsis: fluids.",
+        "Grew Klebsiella spp.; repeat.",
+        "2. Ejection fraction of 58 % today.",
+    ]
 
 
 def test_windows_are_sentences_together() -> None:

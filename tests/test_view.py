@@ -66,7 +66,7 @@ def test_one_line(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_line_ends_change_no_answer(name: str, tiny_model: LanguageModel) -> None:
-    lines = ["HPI:", "No type 2", "diabetes and no knee", "pain, says Dr. Miller.", "- gout"]
+    lines = ["HPI:", "No type 2", "diabetes and no knee", "pain, says Dr. Miller.", "gout\tnone"]
     texts = [end.join(lines) for end in ("\n", "\r\n", "\r", "\u2028")]
     predictor = Predictor(tiny_model, FORMATS[name], [Target(("Disease",))], segment="sentence")
     found = list(predictor.predict(Document(str(i), text) for i, text in enumerate(texts)))
@@ -78,3 +78,7 @@ def test_line_ends_change_no_answer(name: str, tiny_model: LanguageModel) -> Non
         for one in found
     ]
     assert surfaces == [surfaces[0]] * len(texts)
+    records = [one.to_record() for one in found]
+    for record in records:
+        assert [answer.get("section") for answer in record["answers"]] == ["HPI"] * 3
+        assert {entity.get("section") for entity in record["entities"]} <= {"HPI"}

@@ -33,8 +33,9 @@ def plain(prediction: Prediction) -> str:
     lines = [f"{prediction.id}: {prediction.text}"]
     width = max((len(entity.label) for entity in prediction.entities), default=0)
     for entity in prediction.entities:
-        surface, offsets, sure = _said(prediction, entity)
-        lines.append(f"  {entity.label:<{width}}  {surface}  [{offsets}]" + (sure and f"  {sure}"))
+        surface, offsets, *rest = _said(prediction, entity)
+        columns = f"{entity.label:<{width}}", surface, f"[{offsets}]", *filter(None, rest)
+        lines.append("  " + "  ".join(columns))
     lines += [f"  ! {start}-{end}: {why}" for (start, end), why in prediction.left_out]
     return "\n".join(lines) + "\n\n"
 
@@ -60,12 +61,13 @@ def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
             text.stylize(f"underline {colour.get(entity.label, '')}", start, end)
     table = Table.grid(padding=(0, 2))
     for entity in prediction.entities:
-        surface, offsets, sure = _said(prediction, entity)
+        surface, offsets, sure, section = _said(prediction, entity)
         table.add_row(
             _text(entity.label, f"bold {colour.get(entity.label, '')}"),
             _text(surface),
             _text(offsets, "dim"),
             _text(sure, "dim"),
+            _text(section, "dim"),
         )
     left_out = [
         _text(f"! {start}-{end}: {why}", "red") for (start, end), why in prediction.left_out
@@ -80,9 +82,10 @@ def _text(words: str, style: str = "") -> Text:
     return Text(words.translate(_VISIBLE), style)
 
 
-def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str]:
-    """The surface, offsets and confidence of an entity, as text."""
+def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str, str]:
+    """The surface, offsets, confidence and section of an entity, as text."""
     offsets = ";".join(f"{start}-{end}" for start, end in entity.fragments)
     sure = prediction.confidences.get(entity)
     surface = " ".join(entity.surface(prediction.text).split())
-    return surface, offsets, "" if sure is None else f"{sure:.2f}"
+    section = prediction.section_at(entity.start)
+    return surface, offsets, "" if sure is None else f"{sure:.2f}", section

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from operator import itemgetter
 from time import perf_counter
 from typing import (
     Annotated,
@@ -21,6 +24,7 @@ from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.segments import sections
 from constrained_ner.words import Span
 
 # ---- records: what is written to files, and what the server sends
@@ -40,6 +44,9 @@ class EntityRecord(TypedDict):
     also: Annotated[
         NotRequired[dict[str, float]],
         Field(description="What other answers call the same words, and how sure those are."),
+    ]
+    section: Annotated[
+        NotRequired[str], Field(description="The title of the heading that it stands under.")
     ]
 
 
@@ -62,6 +69,9 @@ class AnswerRecord(TypedDict):
     forced: Annotated[bool, Field(description="Whether its budget made it come to its end.")]
     segment: Annotated[
         NotRequired[Span], Field(description="Start and end of the part of the text it is about.")
+    ]
+    section: Annotated[
+        NotRequired[str], Field(description="The title of the heading that it begins under.")
     ]
     settled: Annotated[
         NotRequired[str],
@@ -261,7 +271,7 @@ class Prediction:
             level=self.level,
             options=asdict(self.format.options),
             entities=[self._entity_record(entity) for entity in self.entities],
-            answers=[reply.to_record((0, len(self.text))) for reply in self.replies],
+            answers=[self._answer_record(reply) for reply in self.replies],
         )
         if self.passages:
             record["passages"] = [
@@ -274,6 +284,18 @@ class Prediction:
             record["meta"] = dict(self.meta)
         return record
 
+    def section_at(self, offset: int) -> str:
+        """The title of the heading that a place of the text stands under; empty if there is none.
+
+        It is a matter of the text alone, not of how it was cut into segments.
+        """
+        before = bisect_right(self._sections, offset, key=itemgetter(0))
+        return self._sections[before - 1][1] if before else ""
+
+    @cached_property
+    def _sections(self) -> list[tuple[int, str]]:
+        return sections(self.text)
+
     def _entity_record(self, entity: Entity) -> EntityRecord:
         record = EntityRecord(
             label=entity.label,
@@ -284,6 +306,14 @@ class Prediction:
             record["confidence"] = round(self.confidences[entity], 4)
         if entity in self.also:
             record["also"] = {name: round(p, 4) for name, p in self.also[entity].items()}
+        if section := self.section_at(entity.start):
+            record["section"] = section
+        return record
+
+    def _answer_record(self, reply: Reply) -> AnswerRecord:
+        record = reply.to_record((0, len(self.text)))
+        if "segment" in record and (section := self.section_at(reply.segment[0])):
+            record["section"] = section
         return record
 
     def to_json(self) -> dict[str, Any]:
