@@ -80,8 +80,9 @@ def _is_project(file_set: FileSet) -> bool:
 
 
 def _is_cas(file: File) -> bool:
-    json = any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
-    return file.suffix == ".xmi" or (file.suffix == ".json" and json)
+    if file.suffix == ".json":
+        return any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
+    return file.suffix == ".xmi"
 
 
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
