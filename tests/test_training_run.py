@@ -690,9 +690,24 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
 def test_an_adapter_that_training_cannot_begin_with(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read"):
         train(replace(recipe, lora=Lora(rank=4, start=tmp_path)), tmp_path / "run")
-    run(replace(recipe, lora=Lora(rank=2)), tmp_path / "first", silent)
-    with pytest.raises(TrainingError, match="another kind of adapter"):
-        train(replace(recipe, lora=Lora(rank=4, start=tmp_path / "first")), tmp_path / "run")
+    run(replace(recipe, lora=Lora(rank=4)), tmp_path / "first", silent)
+    for other in (Lora(rank=2), Lora(rank=4, targets=("q_proj",))):
+        with pytest.raises(TrainingError, match="another kind of adapter"):
+            train(replace(recipe, lora=replace(other, start=tmp_path / "first")), tmp_path / "run")
+
+
+def test_an_adapter_of_a_higher_rank_begins_where_a_lower_one_ended(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    run(replace(recipe, lora=Lora(rank=2, alpha=4)), first, silent)
+    still = replace(recipe.training, learning_rate=1e-12)
+    grown = Lora(rank=8, alpha=8, start=first)
+    run(replace(recipe, lora=grown, training=still), tmp_path / "second", silent)
+    ids = torch.tensor([[5, 6, 7, 300]])
+    one, two = (load_model(tmp_path / name).steerable.model for name in ("first", "second"))
+    with torch.no_grad():
+        torch.testing.assert_close(two(ids).logits, one(ids).logits)
 
 
 # ---- several processes --------------------------------------------------------------------------

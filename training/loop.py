@@ -401,28 +401,34 @@ def _with_lora(recipe: Recipe, model: LanguageModel) -> LanguageModel:
 
 
 def _begin_with(folder: Path, adapted: Any) -> None:
-    """Take over the weights of an adapter.
+    """Take over the weights of an adapter, whose rank may be lower.
 
     Raises
     ------
-    TrainingError: there is none, or it has not the same rank and targets.
+    TrainingError: there is none, its rank is higher, or it is of other layers.
     """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
     try:
         weights = load_file(folder / ADAPTER)
-    except (OSError, SafetensorError) as error:
+        before: Any = PeftConfig.from_pretrained(str(folder))
+    except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(f"lora.start: {folder / ADAPTER} cannot be read: {error}") from None
-    given, own = (
-        {name: weight.shape for name, weight in of.items()}
-        for of in (weights, get_peft_model_state_dict(adapted))
-    )
-    if given != own:
+    own = get_peft_model_state_dict(adapted)
+    now = adapted.peft_config["default"]
+    # Of the product B A, which is scaled by alpha / rank, nothing changes.
+    scale = (before.lora_alpha / before.r) / (now.lora_alpha / now.r)
+    if weights.keys() != own.keys() or before.r > now.r:
         raise TrainingError(
-            f"lora.start: {folder} is another kind of adapter: expected rank and targets of the "
-            "recipe"
+            f"lora.start: {folder} is another kind of adapter: expected the recipe's targets, and "
+            f"a rank of {now.r} at most"
         )
-    set_peft_model_state_dict(adapted, weights)
+    # Of A [rank, in] the further rows are those that training would begin with without it, and of
+    # B [out, rank] the further columns are zeros, as they are there.
+    for name, weight in weights.items():
+        rows, columns = weight.shape
+        own[name][:rows, :columns] = weight * (scale if "lora_B" in name else 1.0)
+    set_peft_model_state_dict(adapted, own)
 
 
 def _has_bf16() -> bool:

@@ -33,8 +33,8 @@ class Lora:
     targets: names of the layers, or `all-linear`.
     dtype: of the adapter that is kept, one of `DTYPES` but `auto`; bfloat16 takes half the space.
         It is tested as it is kept.
-    start: the folder of an adapter, of the same rank and targets, whose weights training begins
-        with; by default it begins with none.
+    start: the folder of an adapter of the same targets and of the same rank or a lower one, whose
+        weights training begins with; by default it begins with none.
     """
 
     rank: int = 16
