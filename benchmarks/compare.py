@@ -24,7 +24,7 @@ from typing import Any
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.benchmark.blocks import EMPTY, number, percent
 from constrained_ner.benchmark.gather import gather
-from constrained_ner.benchmark.grid import ALL, Grid, Way, load_sample, run, variants_of
+from constrained_ner.benchmark.grid import ALL, Grid, Way, load_sample, variants_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import FILE, Results
 from constrained_ner.benchmark.view import (
@@ -37,7 +37,7 @@ from constrained_ner.benchmark.view import (
     strict,
     untrue,
 )
-from constrained_ner.cli.benchmark import Bar
+from constrained_ner.cli.benchmark import answer
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_manifest
@@ -82,8 +82,7 @@ def main() -> None:
         dtype=arguments.dtype,
     )
     if not arguments.report:
-        with Bar(grid, arguments.output) as bar:
-            run(grid, arguments.output, bar.progress, arguments.processes)
+        answer(grid, arguments.output, arguments.processes)
     found = gather(grid, arguments.output, texts=[OWN])
     save(replace(found, weights=weights_of(DEFAULT_MODEL)), arguments.results)
     results = load(arguments.results)

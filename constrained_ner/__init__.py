@@ -11,6 +11,7 @@ from constrained_ner.formats.grammar import Grammar, Level
 
 if TYPE_CHECKING:
     from constrained_ner.pipeline.extractor import Extractor
+    from constrained_ner.pipeline.prediction import to_frame
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Grammar",
     "Level",
     "get_format",
+    "to_frame",
 ]
 
 
@@ -30,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from constrained_ner.pipeline.extractor import Extractor
 
         return Extractor
+    if name == "to_frame":
+        from constrained_ner.pipeline.prediction import to_frame
+
+        return to_frame
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,12 +33,19 @@ class InputError(CnerError):
         super().__init__(f"{place} {reason}".strip())
 
 
-class MissingExtraError(CnerError):
-    """An optional package is not installed; the message names the extra that installs it."""
+class MissingPackageError(CnerError):
+    """An optional package is not installed; the message says how to install it."""
+
+    def __init__(self, what: str, package: str):
+        super().__init__(f"{what}: pip install {package}")
+
+
+class MissingExtraError(MissingPackageError):
+    """The same where an extra of this package installs it."""
 
     def __init__(self, what: str, extra: str):
         self.extra = extra
-        super().__init__(f"{what}: pip install 'constrained_ner[{extra}]'")
+        super().__init__(what, f"'constrained_ner[{extra}]'")
 
 
 class LabelError(CnerError):

@@ -34,6 +34,11 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def names_of(value: str) -> tuple[str, ...]:
+    """The names in a list separated by commas."""
+    return tuple(name.strip() for name in value.split(","))
+
+
 def slug(label: str) -> str:
     """The label as a single ASCII word.
 

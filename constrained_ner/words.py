@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 Span = tuple[int, int]
 
@@ -48,6 +49,12 @@ def units(text: str, boundaries: str = "word") -> Sequence[Span]:
             pieces.append((start, end))
             start = end
     return pieces
+
+
+def cut_units(text: str, cuts: Container[int]) -> Iterator[Span]:
+    """The units of a text between words, cut further at some offsets."""
+    for start, end in units(text):
+        yield from pairwise([start, *(at for at in range(start + 1, end) if at in cuts), end])
 
 
 @lru_cache(maxsize=64)

@@ -220,7 +220,7 @@ def test_an_output_that_cannot_be_written(
         *predict,
         tmp_path / "out.docx",
     )
-    fail_first("docbin: .spacy; html: .html .htm", *predict, tmp_path / "out.docx")
+    fail_first("parquet: .parquet; html: .html .htm", *predict, tmp_path / "out.docx")
     fail_first(f"there is no folder '{absent}'", "check", data, "-o", absent / "report.json")
     result = cner("evaluate", data, data, "-o", absent / "scores.json")
     assert (result.exit_code, result.stdout) == (1, "")

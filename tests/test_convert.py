@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from constrained_ner.cli import main
-from constrained_ner.corpora import OUTPUT_FORMATS, read, write
+from constrained_ner.corpora import read, write
 from constrained_ner.documents import Document, Entity
 from tests.test_writers import CORPUS, READABLE, SUFFIXES
 
@@ -19,7 +19,7 @@ def convert(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["convert", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(("source", "target"), list(product(READABLE, OUTPUT_FORMATS)))
+@pytest.mark.parametrize(("source", "target"), list(product(READABLE, SUFFIXES)))
 def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
     before, after = tmp_path / f"a{SUFFIXES[source]}", tmp_path / f"b{SUFFIXES[target]}"
     write(CORPUS, before, source)
@@ -30,7 +30,7 @@ def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
     assert f"{len(documents)} documents, {count} mentions: {source} to {target}" in result.stderr
     assert result.stdout == ""
     assert after.exists()
-    if target != "docbin":
+    if target in READABLE:
         again = [record for record in read(after) if isinstance(record, Document)]
         labels = {"drug", "disease"}
         for a, b in zip(documents, again, strict=True):
@@ -41,14 +41,13 @@ def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
 def test_what_is_not_kept_and_what_was_passed_over_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pubtator"
     path.write_text("1|t|Aspirin\n1|a|helped\n1\t0\t7\tAspirin\tDrug\tD1\n1\t0\t9\tx\tDrug\n")
-    result = convert(path, tmp_path / "b.tsv")
+    result = convert(path, tmp_path / "b.conll")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         f"warning: {path}:4: skipped Drug: the surface 'x' is not what 0 9 give, 'Aspirin h'",
         f"note: {path}: 1 concept identifiers, passed over",
         "1 documents, 1 mentions: pubtator to conll",
         "not kept: 1 documents whose passages are not kept (the first: document '1')",
-        "not kept: 1 documents without their ids (the first: document '1')",
         "not kept: 1 texts whose white space is not kept (the first: document '1')",
     ]
 
@@ -67,15 +66,17 @@ def test_words(tmp_path: Path) -> None:
     """Tokens stay what they are where the input has columns; else punctuation is cut off."""
     text = "CD28-mediated signals."
     write([Document("a:1", text, (Entity("x", ((0, 4),)),))], tmp_path / "a.jsonl")
-    assert convert(tmp_path / "a.jsonl", tmp_path / "fine.tsv").exit_code == 0
-    assert (tmp_path / "fine.tsv").read_text().split() == (
-        ["CD28", "B-x", "-", "O", "mediated", "O", "signals", "O", ".", "O"]
+    assert convert(tmp_path / "a.jsonl", tmp_path / "fine.conll").exit_code == 0
+    assert (tmp_path / "fine.conll").read_text().split() == (
+        ["-DOCSTART-", "(a:1)", "CD28", "B-x", "-", "O", "mediated", "O", "signals", "O", ".", "O"]
     )
-    result = convert(tmp_path / "a.jsonl", tmp_path / "space.tsv", "--words", "space")
+    result = convert(tmp_path / "a.jsonl", tmp_path / "space.conll", "--words", "space")
     assert "1 mentions that begin or end inside a token, left out" in result.stderr
-    assert (tmp_path / "space.tsv").read_text().split() == ["CD28-mediated", "O", "signals.", "O"]
-    assert convert(tmp_path / "space.tsv", tmp_path / "again.tsv").exit_code == 0
-    assert (tmp_path / "again.tsv").read_text() == (tmp_path / "space.tsv").read_text()
+    assert (tmp_path / "space.conll").read_text().split()[2:] == (
+        ["CD28-mediated", "O", "signals.", "O"]
+    )
+    assert convert(tmp_path / "space.conll", tmp_path / "again.conll").exit_code == 0
+    assert (tmp_path / "again.conll").read_text() == (tmp_path / "space.conll").read_text()
     result = convert(tmp_path / "a.jsonl", tmp_path / "b.json", "--words", "fine")
     assert "--words is for columns, and bioc_json has none" in result.output
 
@@ -98,13 +99,21 @@ def test_a_label_for_plain_tags(tmp_path: Path) -> None:
 
 def test_what_is_not_read_of_a_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    entity = '{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5}'
+    entity = '{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5, "note": ""}'
     path.write_text(f'{{"id": "1", "text": "Aspirin", "entities": [{entity}], "answers": []}}\n')
     result = convert(path, tmp_path / "b.jsonl")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         "1 documents, 1 mentions: jsonl to jsonl",
-        "not kept: 1 values of the entities' key 'confidence' (the first: document '1')",
+        "not kept: 1 values of the entities' key 'note' (the first: document '1')",
+    ]
+    (record,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert record["entities"][0]["confidence"] == 0.5
+    assert record["meta"] == {"answers": []}
+    result = convert(path, tmp_path / "b.pubtator")
+    assert result.stderr.splitlines()[1:] == [
+        "not kept: 1 confidences (the first: document '1': Drug 0-7 'Aspirin')",
+        "not kept: 1 values of the entities' key 'note' (the first: document '1')",
         "not kept: 1 values of the key 'answers' (the first: document '1')",
     ]
 
@@ -127,10 +136,16 @@ def test_what_predict_adds_is_named_as_one_thing(tmp_path: Path) -> None:
     result = convert(path, tmp_path / "b.jsonl")
     assert result.exit_code == 0
     assert result.stderr.splitlines()[1:] == [
-        "not kept: 1 records of `cner predict` whose answers, settings and confidences (where "
-        "recorded) are not kept (the first: document '1')",
-        "not kept: 1 values of the key 'notes' (the first: document '1')",
+        "not kept: 1 records of `cner predict` whose answers and settings are not kept (the first: "
+        "document '1')",
     ]
+    (again,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert again == {
+        "id": "1",
+        "text": "Aspirin",
+        "entities": [{"label": "Drug", "fragments": [[0, 7]], "confidence": 0.5}],
+        "meta": {"notes": 3},
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import re
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -75,7 +76,15 @@ RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
         ("a.json", '{"documents": [{"id": "1", "infons": {}, "passages": []}]}', "bioc_json"),
         ("a.json", '[{"id": "1", "passages": [], "entities": [{"offsets": []}]}]', "bigbio"),
         ("a.jsonl", '{"id": "1", "passages": [], "entities": [{"offsets": []}]}', "bigbio"),
-        ("a.parquet", "PAR1", "bigbio"),
+        ("a.parquet", "PAR1", "table"),
+        ("a.csv", "id;text\n", "table"),
+        ("a.csv", "Nummer;Befund\n1;Knie\n", "table"),
+        ("a.xlsx", "PK", "table"),
+        ("a.tsv", "note_id\tNOTE TEXT\n1\tKnee pain\n", "table"),
+        ("a.tsv", "text\tblood group\nKnee\tO\nHip\tB\n", "table"),
+        ("a.tsv", "text\tO\nmining\tO\n", "conll"),
+        ("a.tsv", "text\ttag\nKnee\tB-Site\npain\tO\n\nHip\tO\n", "conll"),
+        ("a.tsv", "Nummer\tBefund\n1\tKnie\n", None),
         ("train.in", "P1T0 Aspirin helped\n", "bc2gm"),
         ("x.abstracts.txt", "1\tA title\tText\n", "chemdner"),
         ("other.xml", "<html></html>", None),
@@ -260,7 +269,8 @@ def test_lines(tmp_path: Path) -> None:
     documents, errors = read(path, "lines")
     assert texts(documents) == [("notes:1", "Aspirin helped. "), ("notes:5", "Iron\u2028low")]
     assert [str(error) for error in errors] == [
-        f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1}"
+        f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1} "
+        "('ÿ' in cp1252: --encoding cp1252)"
     ]
 
 
@@ -446,24 +456,83 @@ def test_records_that_were_rejected_are_left_out(
 
 
 def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None:
-    """Whatever is written: keys of records, and of entities, such as confidences."""
+    """Whatever is written: keys of entities; and where there is no place for them, own keys."""
     path = tmp_path / "r.jsonl"
     entities = [
-        {"label": "A", "fragments": [span], "surface": "a", "confidence": 0.5}
-        for span in ([0, 1], [2, 3])
+        {"label": "A", "fragments": [span], "surface": "a", "confidence": sure, "note": ""}
+        for sure, span in ((0.5, [0, 1]), ("high", [2, 3]))
     ]
     record = {"id": "x", "text": "a a", "entities": entities, "answers": [], "level": "syntax"}
     path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"answers": [1]}))
     for name, output in OUTPUT_FORMATS.items():
         documents, _ = read(path)
-        losses = write_corpus(documents, tmp_path / f"out{name}{output.suffixes[0]}", name)
+        losses = write_corpus(
+            documents, tmp_path / f"out{name}{''.join(output.suffixes[:1])}", name
+        )
         kinds = {kind: n for kind, n in losses.counts.items() if kind.startswith("values")}
+        own = {"values of the key 'answers'": 2, "values of the key 'level'": 2}
         assert kinds == {
-            "values of the key 'answers'": 2,
-            "values of the key 'level'": 2,
-            "values of the entities' key 'confidence'": 4,
+            **({} if "meta" in output.holds else own),
+            "values of the entities' key 'confidence'": 2,
+            "values of the entities' key 'note'": 4,
         }
+        assert losses.counts["confidences"] == (0 if "confidences" in output.holds else 2)
     assert len(read(tmp_path / "outjsonl.jsonl")[0][0].unread) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "meta"),
+    [
+        (
+            {"date": "2020-01-02", "patient": {"id": 7}},
+            {"date": "2020-01-02", "patient": {"id": 7}},
+        ),
+        ({"meta": {"source": "x"}, "ward": 3}, {"source": "x", "ward": 3}),
+        ({"meta": {"ward": 1}, "ward": 2}, {"meta": {"ward": 1}, "ward": 2}),
+        ({"meta": "a string"}, {"meta": "a string"}),
+        ({"label": "of the whole text", "format": "pdf", "level": 1, "error": None}, None),
+        ({"meta": {"text": "t", "id": 1, "answers": []}}, {"text": "t", "id": 1, "answers": []}),
+        ({"labels": [], "passages": [], "meta": {}}, {}),
+    ],
+)
+def test_own_keys_of_a_record(
+    tmp_path: Path, record: dict[str, Any], meta: dict[str, Any] | None
+) -> None:
+    """They come through, whatever their names, and do so again."""
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"id": 12, "text": "t", **record}))
+    for _ in range(3):
+        (document,), errors = read(path)
+        assert (document.id, document.meta, document.unread) == (
+            "12",
+            record if meta is None else meta,
+            (),
+        )
+        assert errors == []
+        assert write_corpus([document], path).counts == {}
+
+
+@pytest.mark.parametrize("start", ["-DOCSTART- (PMID 7)", "-DOCSTART-\t(PMID 7) "])
+def test_sentences_of_a_document_with_an_id_are_one(tmp_path: Path, start: str) -> None:
+    """Those behind a line without an id are documents of their own."""
+    path = tmp_path / "a.conll"
+    body = "# s 1\nleft\tO\nknee\tB-S\n\n# s 2\nknee\tI-S\npain\tO\n"
+    path.write_text(f"{body}\n{start}\n\n{body}\n-DOCSTART- -X- O\n\n{body}{start}\nlast\tO\n")
+    documents, errors = read(path)
+    assert errors == []
+    one, two = ((5, 9),), ((0, 4),)
+    assert [(d.id, d.text, tuple(e.fragments for e in d.entities)) for d in documents] == [
+        ("a:1", "left knee", (one,)),
+        ("a:2", "knee pain", (two,)),
+        ("PMID 7", "left knee knee pain", (one, ((10, 14),))),
+        ("a:3", "left knee", (one,)),
+        ("a:4", "knee pain", (two,)),
+        ("PMID 7", "last", ()),
+    ]
+    path.write_text(f"{start}\n\n{body}\nbroken\n\n-DOCSTART- (8)\n\n{body}")
+    documents, errors = read(path)
+    assert [d.id for d in documents] == ["8"]
+    assert [(e.path, e.line) for e in errors] == [(str(path), 11)]
 
 
 def test_jsonl_not_utf_8(tmp_path: Path) -> None:
@@ -878,8 +947,9 @@ def test_brat_folder_and_archives_agree(
         Document("c", "no annotations"),
     ]
     assert [str(error) for error in errors] == [
-        f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3",
-        f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11",
+        f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3 ('é' in cp1252: --encoding cp1252)",
+        f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11 "
+        "('ÿ' in cp1252: --encoding cp1252)",
         f"{path}/f.txt: empty text",
         f"{path}/g.ann: there is no .txt file beside it",
     ]
@@ -966,3 +1036,45 @@ def test_brat_without_pairs(tmp_path: Path, name: str) -> None:
         path.mkdir()
     with pytest.raises(InputError, match=f"{name}: holds no .ann or .txt file"):
         read(path, "brat")
+
+
+# ---- other encodings
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig", "mac_roman"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_other_encodings(name: str, encoding: str, tmp_path: Path) -> None:
+    text = "Fièvre à 38°, dyspnée."
+    written = {
+        "a.txt": text,
+        "a.jsonl": json.dumps({"id": "1", "text": text, "entities": []}, ensure_ascii=False) + "\n",
+        "a.csv": f'id,text\n1,"{text}"\n',
+    }[name]
+    path = tmp_path / name
+    path.write_bytes(written.encode(encoding))
+    (document,) = read_corpus(path, encoding=encoding)
+    assert isinstance(document, Document)
+    assert document.text == text
+
+
+def test_what_is_not_in_the_encoding_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("Fièvre".encode())
+    with pytest.raises(InputError, match=r"a.txt: not ascii at byte offset 2"):
+        list(read_corpus(path, "text", encoding="ascii"))
+    with pytest.raises(InputError, match="unknown encoding 'klingon'"):
+        list(read_corpus(path, encoding="klingon"))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "hint"),
+    [
+        ("Fièvre à 38°", "cp1252", "'è' in cp1252: --encoding cp1252"),
+        ("Пациент жалуется на боль в груди", "cp1251", "'П' in cp1251: --encoding cp1251"),
+    ],
+)
+def test_the_likely_encoding_is_named(text: str, encoding: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=hint):
+        list(read_corpus(path, "text"))

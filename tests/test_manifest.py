@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.errors import ModelError
 from constrained_ner.pipeline.manifest import (
     FAR_BELOW,
@@ -181,3 +182,25 @@ def test_the_card_tells_the_default_format() -> None:
     assert "Far below the best, and not to be trusted: multi_span.\n" in told
     without = {name: score for name, score in SCORED.dev.items() if name != "multi_span"}
     assert "not to be trusted" not in card(replace(SCORED, dev=without), {})
+
+
+def test_what_is_asked_for_where_nobody_says() -> None:
+    def asked(trained: Manifest, labels: tuple[str, ...] | None = None) -> tuple[set[str], Any]:
+        task = task_for(trained, labels)
+        assert task.conflicts is not None
+        return {label for t in task.targets for label in t.labels}, task.conflicts.order
+
+    every = ("Disease", "Chemical", "GENE", "cell_type", "DNA", "RNA")
+    assert asked(TRAINED) == (set(every), every)
+    choosy = replace(TRAINED, default_labels=("GENE", "Disease"))
+    assert asked(choosy) == ({"GENE", "Disease"}, ("GENE", "Disease"))
+    assert asked(choosy, ("RNA",)) == ({"RNA"}, ("RNA",))
+    order = ("GENE", "Disease", "Chemical", "cell_type", "DNA", "RNA")
+    assert asked(choosy, ("all",)) == (set(every), order)
+
+
+def test_the_default_model_names_its_labels() -> None:
+    trained = load_manifest(DEFAULT_MODEL)
+    assert trained is not None
+    assert set(trained.default_labels) < set(trained.labels)
+    assert {label for group in trained.synonyms for label in group} <= set(trained.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -12,6 +13,7 @@ from urllib.error import URLError
 import pytest
 import torch
 
+from constrained_ner.documents import Document
 from constrained_ner.engines import models
 from constrained_ner.engines.converted import packaged_model
 from constrained_ner.engines.models import (
@@ -21,7 +23,10 @@ from constrained_ner.engines.models import (
     load_vocabulary,
     wrap,
 )
-from constrained_ner.errors import ModelError
+from constrained_ner.errors import MissingExtraError, ModelError
+from constrained_ner.formats import get_format
+from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.prompts import Target
 from tests.support.models import tiny_llama
 
 
@@ -165,3 +170,19 @@ def test_the_hub_cannot_be_reached(
     (kept / "refs" / "main").write_text("0" * 40)
     shutil.copytree(tiny_folder, kept / "snapshots" / ("0" * 40))
     assert load_model("some/one").name == "some/one"
+
+
+# ---- quantised weights
+
+
+def test_quantised_weights(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="unknown quantisation 'int3': expected int8 or int4"):
+        load_model(tiny_folder, quantize="int3")
+    if find_spec("bitsandbytes") is None:
+        with pytest.raises(MissingExtraError, match="quantize"):
+            load_model(tiny_folder, quantize="int4")
+        return
+    model = load_model(tiny_folder, quantize="int4")
+    predictor = Predictor(model, get_format("multi_tag"), (Target(("Disease",)),))
+    (prediction,) = predictor.predict([Document("1", "Knee pain.")])
+    assert prediction.error is None

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from constrained_ner import pages
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record, record_of
 from constrained_ner.pages import write_page
 from constrained_ner.pipeline.prediction import Prediction
+from tests.support.browser import browser, probe, told_by
 from tests.support.commands import cner
 from tests.support.training import write_documents
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 
 HOSTILE = "</script><script>alert(1)</script> <b>&amp; 😀 \u2028 كحة knee pain\r\nleft"
 
@@ -71,18 +64,8 @@ def seen(path: Path, script: str) -> Any:
     """What an expression of JavaScript gives on the page once it is shown."""
     told = path.with_name("told.html")
     # What the page does to its own elements is done by then.
-    probe = f"<script>document.title = JSON.stringify({script})</script>"
-    told.write_text(path.read_text(encoding="utf-8") + probe, encoding="utf-8")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    dom = subprocess.run(
-        [CHROMIUM, "--headless", "--disable-gpu", *sandbox, "--dump-dom", told.as_uri()],
-        capture_output=True,
-        check=True,
-        timeout=120,
-    ).stdout.decode()
-    found = re.search("<title>(.*?)</title>", dom, re.DOTALL)
-    assert found
-    return json.loads(unescape(found[1]))
+    told.write_text(path.read_text(encoding="utf-8") + probe(script), encoding="utf-8")
+    return told_by(told.as_uri())
 
 
 def test_a_page_is_one_file_and_nothing_ends_its_data(tmp_path: Path) -> None:
@@ -119,7 +102,7 @@ def test_pages_from_files(tmp_path: Path) -> None:
     records.write_text("\n".join([*lines, bare, '{"id": "e", "error": "no"}', "{broken"]))
 
     def page(*arguments: str | Path) -> Result:
-        return cner("page", *arguments, tmp_path / "page.html")
+        return cner("page", *arguments, tmp_path / "page.html", "--overwrite")
 
     done = page(records, "--gold", gold)
     assert done.exit_code == 1
@@ -245,3 +228,26 @@ def test_gold_that_goes_with_nothing_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "none of the documents is in the gold annotation: '3', '4' on one side" in done.output
     assert not (tmp_path / "page.html").exists()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.1 defines it, of `#rgb` or `#rrggbb`."""
+    digits = colour.removeprefix("#")
+    whole = "".join(digit * 2 for digit in digits) if len(digits) == 3 else digits
+    parts = [int(whole[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_words_can_be_read_on_light_and_dark_pages() -> None:
+    """Words on the page, and those of tags on their colours, have the contrast of WCAG's AA."""
+    css = (Path(pages.__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+    schemes = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]+);", scheme))
+        assert {f"c{n}" for n in range(10)} < colours.keys()
+        for name in colours.keys() - {"line", "paper", "head", "edge"}:
+            for ground in ("paper", "head") if name in ("ink", "soft", "wrong") else ("paper",):
+                low, high = sorted(luminance(colours[one]) for one in (name, ground))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)

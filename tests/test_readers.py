@@ -12,8 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -666,7 +667,7 @@ def bigbio() -> dict[str, Any]:
 def test_bigbio(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".parquet":
-        Dataset.from_list([bigbio()]).to_parquet(path)
+        pq.write_table(pa.Table.from_pylist([bigbio()]), path)
     else:
         path.write_text(json.dumps([bigbio()] if suffix == ".json" else bigbio()))
     assert detect_format(path) == "bigbio"

@@ -26,13 +26,12 @@ from rich.console import Console, Group
 from rich.text import Text
 from safetensors.torch import load_file, save_file
 
-from constrained_ner import Extractor
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LanguageModel, wrap
-from constrained_ner.errors import InputError, LabelError, UnknownNameError
+from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -392,31 +391,6 @@ def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> 
 # ---- from Python and from the command line
 
 
-def test_extractor(tiny_folder: Path) -> None:
-    extractor = Extractor(tiny_folder)
-    found = extractor.extract(
-        ["Knee pain.", Document("own", NOTE), "\ud800"], labels=LABELS, max_new_tokens=30
-    )
-    assert [prediction.id for prediction in found] == ["1", "own", ""]
-    assert "lone surrogate" in str(found[2].error)
-    assert all(reply.parses for p in found[:2] for reply in p.replies)
-    (free,) = extractor.stream(["Knee pain."], labels=LABELS, level="free", max_new_tokens=9)
-    assert free.level is Level.FREE
-    with pytest.raises(LabelError, match="expected labels"):
-        extractor.extract(["Knee pain."])
-    with pytest.raises(UnknownNameError, match="multi_xml"):
-        extractor.extract(["Knee pain."], labels=LABELS, format="multi_xml")
-
-
-def test_extractor_warns(scored_folder: Path) -> None:
-    extractor = Extractor(scored_folder)
-    assert extractor.predictor().format.name == "multi_tag"
-    with pytest.warns(UserWarning, match="multi_term are not to be trusted"):
-        assert extractor.predictor(format="multi_term").format.name == "multi_term"
-    with pytest.warns(UserWarning, match=r"never asked for Genes \(nearest: Gene\)"):
-        extractor.extract(["Knee pain."], labels=["Genes"], max_new_tokens=30)
-
-
 def test_the_format_is_the_models_best_and_others_are_warned_of(scored_folder: Path) -> None:
     def asked(*arguments: str) -> tuple[str, str]:
         text, model = ("-t", "Knee pain."), ("--model", scored_folder, "--max-new-tokens", "60")
@@ -504,6 +478,42 @@ OUTPUTS: dict[str, Callable[[Path], int]] = {
     "out.xml": lambda path: len(list(read(path))),
     "out": lambda path: len(list(read(path))),
 }
+
+
+def test_own_keys_come_through(tiny_folder: Path, tmp_path: Path) -> None:
+    """Also those of a document that fails; a run over others is not gone on with."""
+    data, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
+    own = [{"date": "2020-01-02", "text": "t"}, {"format": "pdf"}]
+    texts = ["Knee pain.", " "]
+    records = [
+        {"id": n, "text": text, "meta": meta}
+        for n, (text, meta) in enumerate(zip(texts, own, strict=True))
+    ]
+    data.write_text("\n".join(map(json.dumps, records)))
+    model = ("--model", tiny_folder, "--labels", "Disease", "--max-new-tokens", "60")
+    assert cner("predict", data, *model, "-o", out).exit_code == 1
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [record["meta"] for record in written] == own
+    assert [record["id"] for record in written] == ["0", "1"]
+    assert ["error" in record for record in written] == [False, True]
+    again = [Prediction.from_json(record) for record in written]
+    assert [prediction.to_json()["meta"] for prediction in again] == own
+    before = out.read_bytes()
+    records[0]["meta"] = {"date": "2021"}
+    data.write_text("\n".join(map(json.dumps, records)))
+    result = cner("predict", data, *model, "-o", out, "--resume")
+    assert (result.exit_code, out.read_bytes()) == (1, before)
+    assert "the record of '0' has other keys of its own: expected those of the run" in result.stderr
+
+
+def test_a_lone_surrogate_among_own_keys_is_written_as_it_was(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
+    data.write_text('{"text": "Knee pain.", "ward": "\\ud800"}\n')
+    model = ("--model", tiny_folder, "--labels", "Disease", "--max-new-tokens", "60")
+    assert cner("predict", data, *model, "-o", out).exit_code == 0
+    assert json.loads(out.read_text())["meta"] == {"ward": "\ud800"}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from constrained_ner.corpora import write
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document, Entity, Passage
 from tests.test_corpora import mentions, read, write_pair
@@ -352,3 +354,39 @@ def test_a_row_that_says_too_much_ends_at_the_next_row(
         f"{tmp_path}/a.ann:1",
         f"{tmp_path}/a.ann:3",
     ]
+
+
+def test_only_notes_that_say_a_confidence_are_read_as_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    rows = [
+        "#1\tAnnotatorNotes T1\tconfidence 0.25",
+        "T1\tDrug 0 7\tAspirin",
+        "T2\tDrug 8 14\thelped",
+        "#2\tAnnotatorNotes T2\t0.5",
+        "#3\tAnnotatorNotes T2\tconfidence 1.5",
+        "#4\tAnnotatorNotes T2\tconfidence is low",
+    ]
+    (tmp_path / "a.txt").write_text("Aspirin helped")
+    (tmp_path / "a.ann").write_text("\n".join(rows))
+    (document,), _ = read(tmp_path)
+    assert document.confidences == {Entity("Drug", ((0, 7),)): 0.25}
+    assert len(document.entities) == 2
+    assert any("3 rows other than T (relations, events, notes)" in m for m in caplog.messages)
+
+
+@pytest.mark.parametrize("said", ["high", "", "2", "nan", "-0.1"])
+def test_an_infon_that_is_no_probability_is_passed_over(
+    tmp_path: Path, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    item = Document("1", "Aspirin helped", (Entity("Drug", ((0, 7),)), Entity("x", ((8, 14),))))
+    sure = replace(item, confidences=dict.fromkeys(item.entities, 0.5))
+    path = tmp_path / "a.xml"
+    write([sure], path)
+    path.write_text(path.read_text().replace(">0.5<", f">{said}<", 1))
+    (document,), _ = read(path)
+    assert document == item
+    assert list(document.confidences.values()) == [0.5]
+    assert any("1 infons other than the type, passed over" in m for m in caplog.messages)

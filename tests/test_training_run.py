@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from peft.utils import save_and_load
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, pipeline
 
 from constrained_ner.cli import main
 from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
@@ -587,6 +587,8 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     ids = torch.tensor([[5, 6, 7, 300]])
     with torch.no_grad():
         torch.testing.assert_close(loaded.steerable.model(ids).logits, bare(ids).logits)
+        generator: Any = pipeline("text-generation", model=str(tmp_path))  # as others load it
+        torch.testing.assert_close(generator.model(ids).logits, bare(ids).logits)
     drawn = outcome.drawn
     chat = drawn.train[0].question.chat()
     assert loaded.encode(chat) == trained.encode(chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,25 +21,32 @@ from seqeval.metrics.sequence_labeling import get_entities
 from spacy.tokens import DocBin
 
 from constrained_ner.corpora import (
+    INPUT_FORMATS,
     OUTPUT_FORMATS,
     ConversionLosses,
+    conll,
     detect_output_format,
     read,
     write,
 )
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
-from tests.support.strategies import documents, examples
+from constrained_ner.pipeline.segments import sentences
+from tests.support.strategies import documents, examples, own_keys
 
-SUFFIXES = {name: format.suffixes[0] for name, format in OUTPUT_FORMATS.items()}
+SUFFIXES = {n: format.suffixes[0] for n, format in OUTPUT_FORMATS.items() if format.suffixes}
 # What a format loses of every document, and so of these, too.
 ALWAYS = {
-    "conll": {"documents without their ids", "documents whose passages are not kept"},
-    "nested_iob": {"documents without their ids", "documents whose passages are not kept"},
+    "conll": {"documents whose passages are not kept"},
+    "nested_iob": {"documents whose passages are not kept"},
     "brat": {"documents whose passages are not kept"},
     "docbin": {"documents whose passages are not kept"},
+    "inception": {"documents whose passages are not kept"},
+    "label_studio": {"documents whose passages are not kept"},
+    "prodigy": {"documents whose passages are not kept"},
+    "doccano": {"documents whose passages are not kept"},
 }
-READABLE = [name for name in OUTPUT_FORMATS if name != "docbin"]
+READABLE = [name for name in OUTPUT_FORMATS if name in INPUT_FORMATS]
 
 Case = tuple[ConversionLosses, list[Document]]
 
@@ -47,7 +55,7 @@ def written(items: Sequence[Document], folder: Path, name: str, **options: Any) 
     """What was lost, and what is read back."""
     path = folder / f"corpus{SUFFIXES[name]}"
     losses = write(items, path, name, **options)
-    if not items and name == "brat":
+    if not items and OUTPUT_FORMATS[name].folder:
         return losses, []
     records = list(read(path, name))
     assert [record for record in records if isinstance(record, InputError)] == []
@@ -73,19 +81,38 @@ def corpora(draw: st.DrawFn) -> list[Document]:
             Passage(draw(st.sampled_from(["title", "abstract", "<x>"])), start, end)
             for start, end in zip(cuts[::2], cuts[1::2], strict=False)
         )
-        found.append(Document(draw(ids), plain.text, plain.entities, passages))
+        sure = draw(st.lists(st.floats(0, 1), max_size=len(plain.entities)))
+        found.append(
+            Document(
+                draw(ids),
+                plain.text,
+                plain.entities,
+                passages,
+                confidences=dict(zip(plain.entities, sure, strict=False)),
+                meta=draw(own_keys()),
+            )
+        )
     return found
 
 
 @pytest.mark.parametrize("name", READABLE)
 @examples(60)
-@given(items=corpora(), words=st.sampled_from(["fine", "space"]))
+@given(
+    items=corpora(),
+    words=st.sampled_from(["fine", "space"]),
+    cut=st.sampled_from([None, sentences, lambda text: [(at, at + 1) for at in range(len(text))]]),
+)
 def test_what_is_not_counted_is_kept(
-    tmp_path_factory: pytest.TempPathFactory, name: str, items: list[Document], words: str
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    items: list[Document],
+    words: str,
+    cut: conll.Sentences | None,
 ) -> None:
-    options = {"words": words} if OUTPUT_FORMATS[name].options else {}
+    options = {"words": words, "sentences": cut} if OUTPUT_FORMATS[name].options else {}
     losses, back = written(items, tmp_path_factory.mktemp("law"), name, **options)
-    lost = set(losses.counts) - ALWAYS.get(name, set())
+    lost = {kind for kind in losses.counts if not kind.startswith("values of the key")}
+    lost -= {*ALWAYS.get(name, set()), "confidences"}
     assert losses.documents == len(items)
     assert losses.entities == sum(len(item.entities) for item in items)
     mentions = sum(n for kind, n in losses.counts.items() if "mentions" in kind)
@@ -99,19 +126,20 @@ def test_what_is_not_counted_is_kept(
 
 def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]:
     """What the format keeps of every document."""
-    keeps_ids = name not in ("conll", "nested_iob")
     # PubTator gives every document a title, also one that had no passages
     keeps_passages = name not in ALWAYS and name != "pubtator"
     rows = [
         (
-            item.id if keeps_ids else "",
+            item.id,
             item.text,
             item.entities,
             item.passages if keeps_passages else (),
+            dict(item.confidences) if "confidences" in OUTPUT_FORMATS[name].holds else {},
+            dict(item.meta) if "meta" in OUTPUT_FORMATS[name].holds else {},
         )
         for item in items
     ]
-    return sorted(rows) if name == "brat" else list(rows)
+    return sorted(rows, key=lambda row: row[:4]) if OUTPUT_FORMATS[name].folder else list(rows)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -138,11 +166,11 @@ def test_a_document_that_the_format_can_hold_is_kept(
             Passage(kind, *span) for kind, span in zip(["title", "abstract"], spans, strict=True)
         )
     )
-    item = Document("corpus:1" if columns else "9/x", text, tuple(entities), passages)
-    options = {"words": "space"} if columns else {}
+    item = Document("9/x (1)", text, tuple(entities), passages)
+    options = {"words": "space", "sentences": sentences} if columns else {}
     losses, back = written([item], tmp_path_factory.mktemp("kept"), name, **options)
     assert back == [item]
-    assert set(losses.counts) <= {"documents without their ids"}
+    assert losses.counts == {}
 
 
 def test_losses_are_named(tmp_path: Path) -> None:
@@ -161,7 +189,6 @@ def test_losses_are_named(tmp_path: Path) -> None:
     assert losses.lines() == [
         "1 discontinuous mentions, left out (the first: document 'n 1': finding site 0-4;15-24 "
         "'left knee pain')",
-        "1 documents without their ids (the first: document 'n 1')",
         "1 mentions that begin or end inside a token, left out (the first: document 'n 1': finding "
         "site 11-14 'ght')",
         "1 mentions that overlap with a longer one, left out (the first: document 'n 1': finding "
@@ -188,7 +215,14 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("a.jsonl", "jsonl"),
-        ("a.tsv", "conll"),
+        ("a.b.jsonl", "jsonl"),
+        ("a.labelstudio.json", "label_studio"),
+        ("a.prodigy.jsonl", "prodigy"),
+        ("a.doccano.jsonl", "doccano"),
+        ("a.conll", "conll"),
+        ("a.csv", "csv"),
+        ("a.tsv", "tsv"),
+        ("a.parquet", "parquet"),
         ("a.iob2", "conll"),
         ("a.nested", "nested_iob"),
         ("a.PubTator.txt", "pubtator"),
@@ -197,6 +231,8 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
         ("a.json", "bioc_json"),
         ("a.spacy", "docbin"),
         ("folder", "brat"),
+        ("a.inception", "inception"),
+        ("a.dataset", "datasets"),
     ],
 )
 def test_detect_output_format(name: str, expected: str) -> None:
@@ -248,6 +284,7 @@ CORPUS = [
             Entity("site", ((56, 61),)),
         ),
         (Passage("title", 0, 24), Passage("abstract", 25, 73)),
+        confidences={Entity("drug", ((25, 32),)): 0.97},
     ),
     Document("124", "No mention here."),
 ]
@@ -282,6 +319,17 @@ def test_bioc_reads_ours(tmp_path: Path, suffix: str, library: Any) -> None:
     assert [from_bioc(item) for item in collection.documents] == [
         (item.id, item.text, mentions(item)) for item in CORPUS
     ]
+
+
+@pytest.mark.parametrize(("suffix", "library"), [(".xml", biocxml), (".json", biocjson)])
+def test_bioc_finds_our_confidences(tmp_path: Path, suffix: str, library: Any) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(CORPUS, path)
+    with open(path, encoding="utf-8") as file:
+        collection = library.loads(file.read())
+    infons = [a.infons for p in collection.documents[0].passages for a in p.annotations]
+    assert [i["confidence"] for i in infons if "confidence" in i] == ["0.97"]
+    assert {"type": "drug", "confidence": "0.97"} in infons
 
 
 @pytest.mark.parametrize(("suffix", "library"), [(".xml", biocxml), (".json", biocjson)])
@@ -337,22 +385,52 @@ def test_pybrat_reads_ours(tmp_path: Path) -> None:
         assert Counter(
             (e.type, tuple((s.start, s.end) for s in e.spans), e.mention) for e in theirs.entities
         ) == mentions(ours)
+    rows = (tmp_path / "out" / "123.ann").read_text(encoding="utf-8").splitlines()
+    assert "#3\tAnnotatorNotes T3\tconfidence 0.97" in rows
 
 
 def test_conllu_and_seqeval_read_our_columns(tmp_path: Path) -> None:
-    path = tmp_path / "a.tsv"
+    path = tmp_path / "a.conll"
     write(CORPUS, path)
-    sentences = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
-    tokens = [[token["form"] for token in sentence] for sentence in sentences]
+    found = conllu.parse(path.read_text(encoding="utf-8"), fields=["form", "tag"])
+    assert [s[0]["tag"] for s in found if s[0]["form"] == "-DOCSTART-"] == ["(123)", "(124)"]
+    blocks = [sentence for sentence in found if sentence[0]["form"] != "-DOCSTART-"]
+    tokens = [[token["form"] for token in sentence] for sentence in blocks]
     assert tokens[0][:8] == ["Left", "&", "right", "<", "knee", ">", "pain", "Aspirin"]
-    found = [
+    mentioned = [
         [(label, " ".join(words[a : b + 1])) for label, a, b in get_entities([t["tag"] for t in s])]
-        for s, words in zip(sentences, tokens, strict=True)
+        for s, words in zip(blocks, tokens, strict=True)
     ]
-    assert found == [
+    assert mentioned == [
         [("finding", "right < knee > pain"), ("drug", "Aspirin"), ("disease", "colon cancer")],
         [],
     ]
+
+
+SENTENCES = "Knee pain eased. Aspirin\nhelped. Fever rose. It fell."
+
+
+@pytest.mark.parametrize("name", ["conll", "nested_iob"])
+def test_columns_have_a_block_for_each_sentence(tmp_path: Path, name: str) -> None:
+    """But a mention that a sentence's end would cut stays whole."""
+    item = Document("n 1", SENTENCES, (Entity("Disease", ((0, 9),)), Entity("x", ((33, 47),))))
+    assert list(sentences(SENTENCES)) == [(0, 16), (17, 32), (33, 44), (45, 53)]
+    path = tmp_path / "a.conll"
+    losses = write([item, Document("n2", "No mention.")], path, name, sentences=sentences)
+    assert list(losses.counts) == ["texts whose white space is not kept"]
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    assert [" ".join(line.split("\t")[0] for line in b.splitlines()) for b in blocks] == [
+        "-DOCSTART-",
+        "Knee pain eased .",
+        "Aspirin helped .",
+        "Fever rose . It fell .",
+        "-DOCSTART-",
+        "No mention .",
+        "",
+    ]
+    back = [record for record in read(path) if isinstance(record, Document)]
+    assert [found.id for found in back] == ["n 1", "n2"]
+    assert [e.surface(back[0].text) for e in back[0].entities] == ["Knee pain", "Fever rose . It"]
 
 
 def test_spacy_reads_our_docbin(tmp_path: Path) -> None:
@@ -367,6 +445,10 @@ def test_spacy_reads_our_docbin(tmp_path: Path) -> None:
         assert Counter(
             (s.label_, ((s.start_char, s.end_char),), s.text) for s in doc.spans["sc"]
         ) == mentions(item)
+    scores = docs[0].spans["sc"].attrs["scores"]
+    by_score = {s.label_: score for s, score in zip(docs[0].spans["sc"], scores, strict=True)}
+    assert by_score.pop("drug") == 0.97
+    assert all(map(math.isnan, by_score.values()))
     assert [e.text for e in docs[0].ents] == ["right <knee> pain", "Aspirin", "colon cancer"]
 
 

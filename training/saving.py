@@ -18,6 +18,7 @@ from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
 from constrained_ner.engines.models import LanguageModel
+from constrained_ner.pipeline.conflicts import labels_together
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
 from constrained_ner.pipeline.task import default_format
 
@@ -50,6 +51,7 @@ def describe(
                 checksum,
                 len(corpus.documents),
                 examples,
+                labels_together(corpus.documents),
             )
         )
     return Manifest(

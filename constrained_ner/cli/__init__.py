@@ -14,10 +14,11 @@ from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
-from constrained_ner.cli.options import notes
+from constrained_ner.cli.messages import messages, verbosity_options
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
+from constrained_ner.cli.settings import load_settings, name_variables
 from constrained_ner.cli.train import train
 from constrained_ner.errors import CnerError
 
@@ -29,7 +30,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with notes():
+            with messages():
+                ctx.default_map = load_settings(self)
                 return super().invoke(ctx)
         except CnerError as error:
             raise click.ClickException(str(error)) from error
@@ -50,3 +52,6 @@ for command in (
     *(formats, check, convert, page, corpora),
 ):
     main.add_command(command)
+    for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+        verbosity_options(each)
+name_variables(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,11 @@ from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variant
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
-from constrained_ner.cli.options import check_apart, names_of
+from constrained_ner.cli.messages import interruptible, report_left_out
+from constrained_ner.cli.options import check_apart
+from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 
 
 @click.command()
@@ -127,15 +129,28 @@ def benchmark(
         country,
     )
     output.mkdir(parents=True, exist_ok=True)
-    with Bar(grid, output) as bar:
-        run(grid, output, bar.progress, processes)
+    answer(grid, output, processes)
     results = gather(grid, output, resamples=resamples)
     click.echo(f"{len(results.cells)} cells answered")
     write_results(results, output)
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken:
-        sys.exit(1)
+    report_left_out(broken)
+
+
+def answer(grid: Grid, output: Path, processes: int = 1) -> None:
+    """Answer the cells that have no answers yet, while it is shown how far they are."""
+    sizes = {data.name: len(data.documents) for data in grid.data}
+    waiting = sum(sizes[cell.data] for cell in grid.cells() if not done(output, cell))
+    with (
+        interruptible(lambda: "the same command goes on with the next cell"),
+        Progress("documents", waiting) as shown,
+    ):
+
+        def progress(items: Iterable[Any], cell: str) -> Iterator[Any]:
+            for item in items:
+                shown.add(unit=f"documents, {cell}")
+                yield item
+
+        run(grid, output, progress, processes)
 
 
 def write_results(results: Results, folder: Path) -> None:
@@ -143,48 +158,3 @@ def write_results(results: Results, folder: Path) -> None:
     click.echo(f"written: {save_results(results, folder)}")
     for path in write_report(results, folder):
         click.echo(f"written: {path}")
-
-
-class Bar:
-    """Documents over all cells, and the time left, on a terminal."""
-
-    def __init__(self, grid: Grid, folder: Path):
-        sizes = {data.name: len(data.documents) for data in grid.data}
-        waiting = [cell for cell in grid.cells() if not done(folder, cell)]
-        self.total = sum(sizes[cell.data] for cell in waiting)
-        self.bar: Any = None
-
-    def __enter__(self) -> Bar:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self.bar = Progress(
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self.bar.start()
-            self.task = self.bar.add_task("", total=self.total)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def progress(self, items: Iterable[Any], what: str) -> Iterator[Any]:
-        for item in items:
-            yield item
-            if self.bar:
-                self.bar.update(self.task, description=what, advance=1)

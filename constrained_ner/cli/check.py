@@ -9,16 +9,18 @@ from typing import Any
 
 import click
 
+from constrained_ner.cli.messages import report_left_out
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     OutputFile,
     format_options,
     input_options,
     labels_option,
-    progress,
+    overwrite_option,
     read_all,
     to_options,
 )
+from constrained_ner.cli.progress import progress
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
@@ -53,6 +55,7 @@ from constrained_ner.labels import check_labels
     type=OutputFile(),
     help="Write the full report here, as JSON.",
 )
+@overwrite_option
 @format_options
 @input_options
 def check(
@@ -63,7 +66,9 @@ def check(
     model: str,
     output: Path | None,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
+    overwrite: bool,
     **options: Any,
 ) -> None:
     """Replay the gold answers of DATA through the masks.
@@ -71,7 +76,7 @@ def check(
     The exit status is 1 where an answer that the format can write is refused, and where a text
     has no grammar: mentions in it count as not expressible.
     """
-    documents, broken = read_all(data, input_format, limit)
+    documents, broken = read_all(data, input_format, limit, encoding)
     annotated = sorted({e.label for d in documents for e in d.entities})
     if not labels and not annotated:
         raise InputError("no document has an entity: expected annotated documents", data)
@@ -108,9 +113,8 @@ def check(
             + "\n",
             encoding="utf-8",
         )
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken or not all(report.passed for report in reports):
+    report_left_out(broken)
+    if not all(report.passed for report in reports):
         sys.exit(1)
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
-from constrained_ner.cli.options import check_apart, input_options, progress
+from constrained_ner.cli.messages import report_left_out, report_losses, say
+from constrained_ner.cli.options import (
+    check_apart,
+    check_replaceable,
+    input_options,
+    overwrite_option,
+    table_input,
+    table_options,
+)
+from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
     check_output,
@@ -20,12 +29,15 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+from constrained_ner.pipeline.segments import sentences
 
 
 @click.command()
 @click.argument("input", type=click.Path(exists=True, path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
+@overwrite_option
 @input_options
+@table_options
 @click.option(
     "--output-format",
     type=click.Choice(sorted(OUTPUT_FORMATS)),
@@ -48,10 +60,14 @@ def convert(
     input: Path,
     output: Path,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     output_format: str | None,
     words: str | None,
     label: str | None,
+    overwrite: bool,
 ) -> None:
     """Write the documents of INPUT in another format.
 
@@ -59,18 +75,26 @@ def convert(
     the end; the exit status is 1 then.
     """
     check_apart(input, output)
+    check_replaceable(output, overwrite=overwrite)
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)
-    input_format = input_format or detect_format(input)
+    input_format, reading = table_input(
+        input, input_format, encoding, text_column=text_column, id_column=id_column
+    )
+    input_format = input_format or detect_format(input, encoding)
     columns = input_format in ("conll", "nested_iob")
-    options = {}
+    options: dict[str, Any] = {}
+    if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:
+        options["sentences"] = sentences
     if "words" in OUTPUT_FORMATS[output_format].options:
         options["words"] = words or ("space" if columns else "fine")
     elif words:
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
     if label and not columns:
         raise click.UsageError(f"--label is for columns, and {input_format} has none")
-    records = read(input, input_format, **({"label": label} if label else {}))
+    if label:
+        reading["label"] = label
+    records = read(input, input_format, encoding=encoding, **reading)
     broken: list[InputError] = []
 
     def documents() -> Iterator[Document]:
@@ -81,14 +105,9 @@ def convert(
                 yield record
 
     losses = write(documents(), output, output_format, **options)
-    click.echo(
+    say(
         f"{losses.documents} documents, {losses.entities} mentions: "
-        f"{input_format} to {output_format}",
-        err=True,
+        f"{input_format} to {output_format}"
     )
-    for line in losses.lines():
-        click.echo(f"not kept: {line}", err=True)
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken:
-        sys.exit(1)
+    report_losses(losses)
+    report_left_out(broken)

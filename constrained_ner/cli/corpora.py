@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from constrained_ner.cli.messages import report_left_out
 from constrained_ner.corpora.catalogue import (
     CORPORA,
     SEED,
@@ -102,10 +103,7 @@ def prepare(name: str, path: Path | None, download: bool, folder: Path | None, s
     click.echo(_of_prepared(prepared))
     click.echo(f"written to {folder}: {', '.join(f'{s}.jsonl' for s in SPLITS)}, corpus.json")
     broken = dict.fromkeys(str(error) for split in prepared.splits for error in split.broken)
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken:
-        sys.exit(1)
+    report_left_out(broken)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import OutputFile, labels_option
+from constrained_ner.cli.messages import report_left_out, warn
+from constrained_ner.cli.options import OutputFile, labels_option, overwrite_option
 from constrained_ner.corpora import INPUT_FORMATS
 from constrained_ner.evaluation import PARITY, Scores
 from constrained_ner.evaluation.pairing import DataSet, load, pool, shorten
@@ -97,6 +98,7 @@ _FILE = click.Path(exists=True, path_type=Path)
     type=OutputFile(),
     help="Write the results here.",
 )
+@overwrite_option
 def evaluate(
     gold: Path,
     pred: Path,
@@ -113,6 +115,7 @@ def evaluate(
     seed: int,
     output_format: str,
     output: Path | None,
+    overwrite: bool,
 ) -> None:
     """Score the predictions PRED against the annotations GOLD.
 
@@ -129,7 +132,7 @@ def evaluate(
     for label in labels or ():
         if label not in known:
             there = ", ".join(known) or "none"
-            click.echo(f"warning: no entity has the label {label!r}: there are {there}", err=True)
+            warn(f"no entity has the label {label!r}: there are {there}")
 
     def score(data: DataSet) -> Report:
         return evaluate_data(
@@ -176,15 +179,12 @@ def _complain(data_sets: Sequence[DataSet]) -> None:
     for data in data_sets:
         if data.missing:
             ids = shorten(data.missing)
-            click.echo(f"{data.name}: no prediction for {len(data.missing)}: {ids}", err=True)
+            warn(f"{data.name}: no prediction for {len(data.missing)}: {ids}")
         if data.extra:
-            click.echo(f"{data.name}: left out without gold: {shorten(data.extra)}", err=True)
+            warn(f"{data.name}: left out without gold: {shorten(data.extra)}")
         for reason in data.failed:
-            click.echo(f"{data.name}: failed prediction: {reason}", err=True)
-        for error in data.broken:
-            click.echo(f"left out: {error}", err=True)
-    if any(data.broken for data in data_sets):
-        sys.exit(1)
+            warn(f"{data.name}: failed prediction: {reason}")
+    report_left_out(error for data in data_sets for error in data.broken)
 
 
 # ---- sections

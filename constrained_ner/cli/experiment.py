@@ -8,7 +8,9 @@ import click
 
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.cli.benchmark import write_results
-from constrained_ner.cli.options import check_apart, progress
+from constrained_ner.cli.messages import interruptible
+from constrained_ner.cli.options import check_apart
+from constrained_ner.cli.progress import progress
 
 
 @click.command()
@@ -45,7 +47,8 @@ def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None)
     output.mkdir(parents=True, exist_ok=True)
     done = []
     total = len(chosen.runs())
-    for found in run_experiment(chosen, output, progress, resamples=resamples):
-        done.append(found)
-        click.echo(f"{len(done)} of {total} runs: {found.models[0]}")
+    with interruptible(lambda: "the same command goes on where it was"):
+        for found in run_experiment(chosen, output, progress, resamples=resamples):
+            done.append(found)
+            click.echo(f"{len(done)} of {total} runs: {found.models[0]}")
     write_results(combine(done), output)

@@ -1,30 +1,27 @@
-"""What the commands share: options, reading documents, and progress bars."""
+"""What the commands share: options, and reading documents."""
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import check_writable
-from constrained_ner.corpora import INPUT_FORMATS, read
-from constrained_ner.corpora.files import LOGGER
+from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, text_table
+from constrained_ner.corpora.files import File
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.formats import Options
+from constrained_ner.formats import Format, Options
 from constrained_ner.formats.grammar import Level
-from constrained_ner.labels import check_labels
+from constrained_ner.labels import check_labels, names_of
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
+# The options that one format alone knows.
+_OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
 MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
 
@@ -66,19 +63,42 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add options for the model, and for where and how it runs."""
     for option in (
-        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True),
+        click.option(
+            "--batch-size",
+            envvar="CNER_BATCH_SIZE",
+            type=click.IntRange(1),
+            default=8,
+            show_default=True,
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
+            default=None,
+            help="Keep the model's weights in so many bits (extra `quantize`).",
+        ),
         click.option(
             "--dtype",
+            envvar="CNER_DTYPE",
             default="auto",
             show_default=True,
             help="float32, bfloat16 or float16.",
         ),
         click.option(
-            "--device", default="auto", show_default=True, help="Where to run, as torch says it."
+            "--device",
+            envvar="CNER_DEVICE",
+            default="auto",
+            show_default=True,
+            help="Where to run, as torch says it.",
         ),
-        click.option("--adapter", default=None, help="A LoRA adapter to put on the model."),
+        click.option(
+            "--adapter",
+            envvar="CNER_ADAPTER",
+            default=None,
+            help="A LoRA adapter to put on the model.",
+        ),
         click.option(
             "--model",
+            envvar="CNER_MODEL",
             default=DEFAULT_MODEL,
             show_default=True,
             help="A folder, a packaged model, or a hub id.",
@@ -97,10 +117,55 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=None,
             help="Format of the input; by default it is recognised.",
         ),
+        click.option(
+            "--encoding",
+            default=None,
+            help="Of the input's text, such as cp1252 or utf-16.  [default: utf-8]",
+        ),
         click.option("--limit", type=click.IntRange(1), help="Read this many documents at most."),
     ):
         command = option(command)
     return command
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for input that is a table; see `table_input`."""
+    for option in (
+        click.option(
+            "--id-column", default=None, help="The column of a table (CSV, TSV, parquet) with ids."
+        ),
+        click.option(
+            "--text-column",
+            default=None,
+            help="The column of a table (CSV, TSV, parquet) with the texts.  [default: the one "
+            "that is called text, note or so]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def table_input(
+    input: Path | None, input_format: str | None, encoding: str | None, **columns: str | None
+) -> tuple[str | None, dict[str, str]]:
+    """The format of the input, if it is known now, and the options of its reader.
+
+    Parameters
+    ----------
+    columns: as `table_options` parsed them.
+    """
+    given = {name: column for name, column in columns.items() if column is not None}
+    if not given:
+        return input_format, {}
+    names = " and ".join("--" + name.replace("_", "-") for name in given)
+    if input is None or str(input) == "-":
+        raise click.UsageError(f"{names}: for a table, expected as a file")
+    if input_format is None:
+        named = text_table.is_table(File.on_disk(input))
+        input_format = "table" if named else detect_format(input, encoding)
+    if input_format != "table":
+        raise click.UsageError(f"{names}: for tables, and {input_format} is none")
+    return input_format, given
 
 
 def labels_option(
@@ -123,8 +188,19 @@ def _labels(
     return check_labels(names_of(value))
 
 
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    is_eager=True,  # `OutputFile` has to know it
+    help="Replace an output that is there already.",
+)
+
+
 class OutputFile(click.Path):
-    """A file to write. Whether it can be written is checked before any work is done."""
+    """A file to write. Whether it can be written is checked before any work is done.
+
+    One that holds something is not replaced without `--overwrite`.
+    """
 
     def __init__(self, *, allow_dash: bool = False):
         super().__init__(allow_dash=allow_dash, path_type=Path)
@@ -133,7 +209,29 @@ class OutputFile(click.Path):
         path: Any = super().convert(value, param, ctx)
         if str(path) != "-":
             check_writable(path)
+            check_replaceable(path, overwrite=bool(ctx and ctx.params.get("overwrite")))
         return path
+
+
+def check_replaceable(output: Path, *, overwrite: bool, else_: str = "") -> None:
+    """See that nothing of the user's is lost by writing a file.
+
+    Parameters
+    ----------
+    else_: what else than replacing it can be done, for the message.
+
+    Raises
+    ------
+    InputError: it holds something, and `overwrite` is not set.
+    """
+    if not overwrite and output.is_file() and output.stat().st_size:
+        raise InputError(f"is there already: --overwrite replaces it{else_}", output)
+
+
+def given(name: str) -> bool:
+    """Whether an option of the present command was given on its command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def check_apart(input: Path, output: Path) -> None:
@@ -154,9 +252,16 @@ def check_apart(input: Path, output: Path) -> None:
         )
 
 
-def names_of(value: str) -> tuple[str, ...]:
-    """The names in a list separated by commas."""
-    return tuple(name.strip() for name in value.split(","))
+def check_effect(format: Format) -> None:
+    """Refuse an option that is given and that the format does not know.
+
+    Raises
+    ------
+    click.UsageError: it is another format's.
+    """
+    for name, known in _OF_ONE_FORMAT.items():
+        if given(name) and format.name != known:
+            raise click.UsageError(f"--{name} is for {known}, and changes nothing in {format.name}")
 
 
 def to_options(options: dict[str, Any]) -> Options:
@@ -164,69 +269,16 @@ def to_options(options: dict[str, Any]) -> Options:
     return Options(**{key: value for key, value in options.items() if value is not None})
 
 
-def progress(items: Iterable[Any], unit: str, console: Console | None = None) -> Iterator[Any]:
-    """The items, with a progress bar if standard error is a terminal.
-
-    Parameters
-    ----------
-    console: the terminal that is printed to meanwhile, if any; the bar stays below the output.
-    """
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed} {task.description}, {task.fields[speed]}"),
-        TimeElapsedColumn(),
-        console=console or Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,  # else it would go to the terminal, even if it is redirected
-    ) as bar:
-        task = bar.add_task(unit, total=None, speed="")
-        for item in items:
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=1, speed=f"{speed:.2f}/s" if speed else "")
-            yield item
-
-
-class _Notes(logging.Handler):
-    """Prints each message once: `cner predict` reads its input twice where it writes a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._printed: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        kind = "warning" if record.levelno >= logging.WARNING else "note"
-        message = f"{kind}: {record.getMessage()}"
-        if message not in self._printed:
-            self._printed.add(message)
-            click.echo(message, err=True)
-
-
-@contextmanager
-def notes() -> Iterator[None]:
-    """Print what readers log, including how much they repaired or passed over."""
-    handler, level = _Notes(), LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(level)
-
-
 def read_all(
-    path: Path, input_format: str | None, limit: int | None
+    path: Path,
+    input_format: str | None = None,
+    limit: int | None = None,
+    encoding: str | None = None,
 ) -> tuple[list[Document], list[InputError]]:
     """The documents of a path that have a text, and the records that cannot be read."""
     documents: list[Document] = []
     broken: list[InputError] = []
-    for record in islice(read(path, input_format), limit):
+    for record in islice(read(path, input_format, encoding=encoding), limit):
         if isinstance(record, InputError):
             broken.append(record)
         elif record.text.strip():

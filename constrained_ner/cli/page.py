@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from constrained_ner.cli.options import OutputFile, check_apart, input_options, progress
+from constrained_ner.cli.messages import report_left_out
+from constrained_ner.cli.options import (
+    OutputFile,
+    check_apart,
+    input_options,
+    overwrite_option,
+)
+from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -34,6 +40,7 @@ from constrained_ner.pages import write_page
     help="Format of the gold; by default it is recognised.",
 )
 @click.option("--title", default=None, help="Of the page; by default the input's name.")
+@overwrite_option
 @input_options
 def page(
     input: Path,
@@ -42,7 +49,9 @@ def page(
     gold_format: str | None,
     title: str | None,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
+    overwrite: bool,
 ) -> None:
     """Show what `cner predict` wrote, or any annotated documents, as one HTML file.
 
@@ -53,7 +62,7 @@ def page(
     broken: list[InputError] = []
 
     def records() -> Iterator[Record | InputError]:
-        found = islice(read_predictions(input, input_format), limit)
+        found = islice(read_predictions(input, input_format, encoding), limit)
         for record in progress(found, "documents"):
             if isinstance(record, InputError):
                 broken.append(record)
@@ -67,7 +76,4 @@ def page(
                 yield document
 
     write_page(beside_gold(records(), documents()), output, title=title or input.stem)
-    for error in broken:
-        click.echo(f"left out: {error}", err=True)
-    if broken:
-        sys.exit(1)
+    report_left_out(broken)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,48 +13,51 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.adapters import digest_of
-from constrained_ner.atomic import check_writable
 from constrained_ner.cli import reading
+from constrained_ner.cli.messages import (
+    detail,
+    interruptible,
+    is_quiet,
+    report_left_out,
+    say,
+    warn,
+)
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
-    check_apart,
+    check_effect,
     format_options,
+    given,
     input_options,
     labels_option,
     model_options,
-    progress,
+    overwrite_option,
     read_all,
     renamed_option,
+    table_input,
+    table_options,
 )
-from constrained_ner.corpora import (
-    OUTPUT_FORMATS,
-    check_output,
-    detect_output_format,
-    read,
-    write,
-)
-from constrained_ner.corpora.files import BOM
-from constrained_ner.corpora.jsonl import document_from_json, document_to_json
+from constrained_ner.cli.output import KINDS, RECORDS, Output
+from constrained_ner.cli.progress import Progress
+from constrained_ner.corpora import read
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
 from constrained_ner.errors import InputError
-from constrained_ner.evaluation.records import record_of
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pages import write_page
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
-from constrained_ner.pipeline.runs import Run, check_unfinished, line_of
+from constrained_ner.pipeline.runs import Run, line_of
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
-
-_RECORDS, _PAGE = "records", "html"
-_PAGE_SUFFIXES = (".html", ".htm")
 
 
 @click.command()
@@ -62,7 +65,9 @@ _PAGE_SUFFIXES = (".html", ".htm")
     "input", required=False, type=click.Path(exists=True, path_type=Path, allow_dash=True)
 )
 @click.option("-t", "--text", help="A text, in place of INPUT.")
-@labels_option(text="; by default those that the model was trained for")
+@labels_option(
+    text="; `all`: every one that the model was trained for. By default a choice of them"
+)
 @click.option(
     "--format",
     "name",
@@ -133,6 +138,20 @@ _PAGE_SUFFIXES = (".html", ".htm")
     help="Record how sure the model is, of masked answers.",
 )
 @click.option(
+    "--conflicts",
+    type=click.Choice(["settle", "keep"]),
+    default="settle",
+    show_default=True,
+    help="What to do where the answers of several questions contradict each other: take the surer "
+    "one, or keep them side by side.",
+)
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Leave out entities that the model is less sure of, from 0 to 1; answers stay whole.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -141,14 +160,16 @@ _PAGE_SUFFIXES = (".html", ".htm")
 )
 @click.option(
     "--output-format",
-    type=click.Choice([_RECORDS, _PAGE, *(name for name in OUTPUT_FORMATS if name != "jsonl")]),
+    type=click.Choice(KINDS),
     default=None,
     help="Records are JSON lines with answers and problems; html is a page to look at, with the "
     "gold entities where the input has some.  [default: by the suffix of the output]",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@overwrite_option
 @format_options
 @input_options
+@table_options
 def predict(
     input: Path | None,
     text: str | None,
@@ -160,6 +181,7 @@ def predict(
     adapter: str | None,
     device: str,
     dtype: str,
+    quantize: str | None,
     batch_size: int,
     max_new_tokens: int | None,
     dataset: str | None,
@@ -168,11 +190,17 @@ def predict(
     engine: str,
     segment: str,
     confidence: bool,
+    conflicts: str,
+    min_confidence: float,
     output: Path | None,
     output_format: str | None,
     resume: bool,
+    overwrite: bool,
     input_format: str | None,
+    encoding: str | None,
     limit: int | None,
+    text_column: str | None,
+    id_column: str | None,
     **options: Any,
 ) -> None:
     """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
@@ -183,34 +211,95 @@ def predict(
         raise click.UsageError("--free and --level exclude each other")
     if (input is None) == (text is None):
         raise click.UsageError("expected either INPUT or --text")
-    to_file = None if output is None or str(output) == "-" else output
-    if resume and to_file is None:
-        raise click.UsageError("--resume goes with an --output that is a file")
-    kind = _kind(output, output_format)
-    if to_file is not None:
-        _check_output(to_file, kind, input, resume=resume)
+    piped = input is None or str(input) == "-"
+    if piped and (given("input_format") or given("limit")):
+        raise click.UsageError(
+            "--input-format and --limit go with an INPUT that is a file or a folder"
+        )
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    input_format, columns = table_input(
+        input, input_format, encoding, text_column=text_column, id_column=id_column
+    )
+    to_file = None
+    if output is not None and str(output) != "-":
+        to_file = Output.of(output, output_format)
+        to_file.check(None if piped else input, resume=resume, overwrite=overwrite)
+    elif resume or overwrite or output_format not in (None, RECORDS):
+        raise click.UsageError(
+            "--resume, --overwrite and --output-format go with an --output that is a file"
+        )
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     manifest = _manifest(adapter or model, labels)
     task = task_for(manifest, labels, name, dataset, options)
+    check_effect(task.format)
     for note in task.notes:
-        click.echo(f"warning: {note}", err=True)
+        warn(note)
     shown = _examples(examples)
-    given: list[Document | InputError] | None = None
-    if input is None or str(input) == "-":
-        given = [Document("text", _piped() if text is None else text)]
+    whole = [Document("text", _piped(encoding) if text is None else text)] if piped else None
 
     def documents() -> Iterable[Document | InputError]:
-        return given if given is not None else islice(read(input or "", input_format), limit)
+        found = read(input or "", input_format, encoding=encoding, **columns)
+        return whole or islice(found, limit)
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
+    if not recorded and (min_confidence or (confidence and given("confidence"))):
+        raise click.UsageError(
+            "--confidence and --min-confidence are of masked answers of our own engines: not with "
+            "--free, --no-confidence, or outlines' own masks"
+        )
+    detail(f"format: {task.format.name}, {chosen}; engine: {engine}; segments: {segment}")
+    for target in task.targets:
+        detail(f"labels: {', '.join(target.labels)}, by the guidelines of {target.name}")
+
+    # Everything that answers depend on besides the documents. A run is resumed only if all of it
+    # is the same.
+    base = manifest and manifest.base
+    settings = {
+        "model": model,
+        "adapter": adapter,
+        "weights": [digest_of(one) for one in (model, adapter, base) if one],
+        "manifest": manifest and asdict(replace(manifest, dev={})),
+        "device": device,
+        "dtype": dtype,
+        "quantisation": quantize,
+        "batch size": batch_size,
+        "token budget": max_new_tokens,
+        "format": task.format.name,
+        "format's options": asdict(task.format.options),
+        "level": str(chosen),
+        "labels": [asdict(target) for target in task.targets],
+        "index": indexed,
+        "examples": [document_to_json(replace(one, confidences={}, meta={})) for one in shown],
+        "engine": engine,
+        "segment": segment,
+        "confidence": recorded,
+        "conflicts": conflicts,
+        "least confidence": min_confidence,
+    }
+    summary = Summary()
+    run = None
+    if to_file is not None:
+        run = Run(
+            documents(),
+            to_file.records,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            summary=summary,
+        )
+    terminal = _terminal() if output is None else None
+    # Records on a terminal show the progress themselves.
+    shown_beside = to_file is not None or terminal is not None or not sys.stdout.isatty()
+    bar = _progress(documents(), summary, terminal, shown=shown_beside)
 
     def predictor() -> Predictor:
-        from constrained_ner.engines.models import load_model
+        from constrained_ner.engines.models import device_name, load_model
         from constrained_ner.pipeline.predictor import Predictor
 
         made = Predictor(
-            load_model(model, adapter, device=device, dtype=dtype),
+            load_model(model, adapter, device=device, dtype=dtype, quantize=quantize),
             task.format,
             task.targets,
             chosen,
@@ -221,53 +310,31 @@ def predict(
             examples=shown,
             record=recorded,
             segment=segment,
+            conflicts=task.conflicts if conflicts == "settle" else None,
+            min_confidence=min_confidence,
+            on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )
+        detail(f"model: {made.model.name}, {dtype}, on {device_name(made.model)}")
         if made.unsupported_reason:
-            click.echo(f"decoding goes token by token: {made.unsupported_reason}", err=True)
+            say(f"decoding goes token by token: {made.unsupported_reason}")
         return made
 
-    summary = Summary()
-    if to_file is None:
+    def predictions() -> Iterator[Prediction]:
+        if run is not None:
+            return run.answer(predictor)
         made = predictor()
-        for prediction in _shown(made.predict(documents()), made, output is None):
+        labels = [label for target in made.targets for label in target.labels]
+        return _printed(made.predict(documents()), labels, output is None, terminal)
+
+    with interruptible(lambda: _how_to_go_on(to_file, summary)), bar:
+        for prediction in predictions():
             summary.add(prediction)
-    else:
-        # Everything that answers depend on besides the documents. A run is resumed only if all of
-        # it is the same.
-        base = manifest and manifest.base
-        settings = {
-            "model": model,
-            "adapter": adapter,
-            "weights": [digest_of(one) for one in (model, adapter, base) if one],
-            "manifest": manifest and asdict(replace(manifest, dev={})),
-            "device": device,
-            "dtype": dtype,
-            "batch size": batch_size,
-            "token budget": max_new_tokens,
-            "format": task.format.name,
-            "format's options": asdict(task.format.options),
-            "level": str(chosen),
-            "labels": [asdict(target) for target in task.targets],
-            "index": indexed,
-            "examples": [document_to_json(document) for document in shown],
-            "engine": engine,
-            "segment": segment,
-            "confidence": recorded,
-        }
-        records = _records(to_file, kind)
-        run = Run(documents(), records, settings, resume=resume, summary=summary)
-        for prediction in progress(run.answer(predictor), "documents"):
-            summary.add(prediction)
-        if kind != _RECORDS:
-            _convert(records, documents, to_file, kind)
+            bar.add()
+    if to_file is not None:
+        to_file.finish(documents())
     for line in summary.lines():
-        click.echo(line, err=True)
-    for error in summary.failed:
-        click.echo(f"left out: {error}", err=True)
-    for error in summary.partly:
-        click.echo(f"left out in part: {error}", err=True)
-    if summary.failed or summary.partly:
-        sys.exit(1)
+        say(line)
+    report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])
 
 
 def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
@@ -285,124 +352,67 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
     return manifest
 
 
-def _piped() -> str:
+def _piped(encoding: str | None) -> str:
     """The text on standard input, with its line ends unchanged."""
     data = sys.stdin.buffer.read()
-    try:
-        return data.decode().removeprefix(BOM)
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: byte {error.start}: expected UTF-8") from None
+    return File("-", "standard input", lambda: BytesIO(data), encoding).text()
 
 
-def _kind(output: Path | None, output_format: str | None) -> str:
-    """The format to write: its name among `OUTPUT_FORMATS`, or records, or a page."""
-    if output_format is not None or output is None or str(output) == "-":
-        return output_format or _RECORDS
-    if output.suffix.lower() in _PAGE_SUFFIXES:
-        return _PAGE
-    try:
-        found = detect_output_format(output)
-    except InputError as error:
-        reason = f"{error.reason}; {_PAGE}: {' '.join(_PAGE_SUFFIXES)}"
-        raise InputError(reason, output) from None
-    return _RECORDS if found == "jsonl" else found
+def _terminal() -> Console | None:
+    """Standard output, if it is a terminal that is read by a person."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(highlight=False)
 
 
-def _records(output: Path, kind: str) -> Path:
-    """The file of records, from which the output is made in the end if it is something else."""
-    return output if kind == _RECORDS else output.with_name(f".{output.name}.records")
-
-
-def _check_output(output: Path, kind: str, input: Path | None, *, resume: bool) -> None:
-    """See what is wrong with the output before a model is loaded.
-
-    Raises
-    ------
-    InputError: it cannot be written, holds an unfinished run that is not to be resumed (or its
-        answers, of which it was not made yet), or is finished where it should be resumed; or it
-        would become part of the input.
-    MissingExtraError: its format needs a package that is not installed.
-    """
-    if input is not None and str(input) != "-" and kind != _PAGE:
-        check_apart(input, output)
-    records = _records(output, kind)
-    check_unfinished(records, resume=resume)
-    if records != output and records.exists() and not resume:
-        raise InputError(
-            f"holds answers, of which {str(output)!r} was not made: --resume makes it, or "
-            "remove them",
-            records,
-        )
-    if kind in (_RECORDS, _PAGE):
-        check_writable(output)
-    else:
-        check_output(output, kind)
-    if resume and output.exists() and not records.exists():
-        raise InputError(
-            "is finished, and its records are gone: expected a run to resume; without --resume it "
-            "is made anew",
-            output,
-        )
-
-
-def _convert(
-    records: Path,
-    documents: Callable[[], Iterable[Document | InputError]],
-    output: Path,
-    kind: str,
-) -> None:
-    """Make the output of the records, which are removed then.
+def _progress(
+    documents: Iterable[Document | InputError],
+    before: Summary,
+    console: Console | None,
+    *,
+    shown: bool,
+) -> Progress:
+    """What shows how far a run over these documents is, by the characters that are answered.
 
     Parameters
     ----------
-    documents: read once more, for the gold entities of a page.
+    before: what had its records before.
     """
-    if kind == _PAGE:
-        gold = (one if isinstance(one, Document) else None for one in documents())
-        shown = (record_of(Prediction.from_json(record)) for record in _read(records))
-        write_page(zip(shown, gold, strict=False), output, title=output.stem)
-    else:
-        losses = write(_documents(records), output, kind)
-        for line in losses.lines():
-            click.echo(f"not kept: {line}", err=True)
-    records.unlink()
+    if is_quiet() or not shown:
+        return Progress("documents", silent=True)
+    sizes = [len(one.text) if isinstance(one, Document) else 0 for one in documents]
+    left = len(sizes) - before.before, sum(sizes) - before.characters
+    return Progress("documents", *left, console)
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+def _how_to_go_on(output: Output | None, summary: Summary) -> str:
+    if output is None:
+        return f"{summary.documents} documents were answered"
+    done = summary.before + summary.documents
+    return f"{output.records} holds {done} records, and the same command with --resume goes on"
 
 
-def _documents(path: Path) -> Iterator[Document]:
-    """The documents that were answered, with the entities that were found."""
-    return (document_from_json(record) for record in _read(path) if "error" not in record)
-
-
-def _shown(
-    predictions: Iterable[Prediction], predictor: Predictor, readable: bool
+def _printed(
+    predictions: Iterable[Prediction],
+    labels: Sequence[str],
+    readable: bool,
+    terminal: Console | None,
 ) -> Iterator[Prediction]:
     """Print predictions as they come, and pass them on."""
-    if readable and sys.stdout.isatty():
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        labels = [label for target in predictor.targets for label in target.labels]
-        for prediction in progress(predictions, "documents", console):
-            console.print(reading.coloured(prediction, labels))
-            yield prediction
-        return
     written = reading.plain if readable else line_of
-    if not sys.stdout.isatty():  # on a terminal, the output itself shows the progress
-        predictions = progress(predictions, "documents")
     for prediction in predictions:
-        sys.stdout.write(written(prediction))
-        sys.stdout.flush()
+        if terminal is not None:
+            terminal.print(reading.coloured(prediction, labels))
+        else:
+            sys.stdout.write(written(prediction))
+            sys.stdout.flush()
         yield prediction
 
 
 def _examples(path: Path | None) -> tuple[Document, ...]:
-    documents, broken = read_all(path, None, None) if path else ([], [])
+    documents, broken = read_all(path) if path else ([], [])
     if broken:
         raise broken[0]
     return tuple(documents)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import click
 
 from constrained_ner.cli.options import model_options
@@ -40,39 +38,61 @@ from constrained_ner.errors import MissingExtraError
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    help="The most requests that wait; others are refused.",
+    help="The most requests that are answered or wait; others are refused.",
+)
+@click.option(
+    "--max-documents",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="The most documents of a batch.",
+)
+@click.option(
+    "--max-batch-characters",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="The most characters of a batch's texts together.",
+)
+@click.option(
+    "--grace",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Seconds that requests have to be answered when the server is told to end; then 503.",
 )
 def serve(
     model: str,
     adapter: str | None,
     device: str,
     dtype: str,
+    quantize: str | None,
     batch_size: int,
     host: str,
     port: int,
     max_characters: int,
     max_labels: int,
     max_waiting: int,
+    max_documents: int,
+    max_batch_characters: int,
+    grace: int,
 ) -> None:
-    """Answer over HTTP: POST /predict, and a page to try it (extra `serve`)."""
+    """Answer over HTTP: POST /predict, /docs about it, and a page to try it (extra `serve`)."""
     try:
-        import fastapi  # noqa: F401
-        import uvicorn
+        import fastapi_offline  # noqa: F401
+
+        from constrained_ner.serve.running import Server, bind
     except ImportError:
         raise MissingExtraError("the server", "serve") from None
-    _check_address(host, port)
+    place = bind(host, port)
     from constrained_ner.pipeline.extractor import Extractor
     from constrained_ner.serve.app import Limits, create_app
 
-    extractor = Extractor(model, adapter, device=device, dtype=dtype, batch_size=batch_size)
-    limits = Limits(max_characters, max_labels, max_waiting)
-    uvicorn.run(create_app(extractor, limits), host=host, port=port, log_level="info")
-
-
-def _check_address(host: str, port: int) -> None:
-    """See that the server can listen here, before the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise click.ClickException(f"cannot listen at {host}:{port}: {error.strerror}") from None
+    extractor = Extractor(
+        model, adapter, device=device, dtype=dtype, quantize=quantize, batch_size=batch_size
+    )
+    limits = Limits(max_characters, max_labels, max_waiting, max_documents, max_batch_characters)
+    app = create_app(extractor, limits)
+    listening = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{listening}:{place.getsockname()[1]} is a page to try it, /docs tells more")
+    Server(app, grace).run(sockets=[place])

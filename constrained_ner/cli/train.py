@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from constrained_ner.cli.options import check_apart, labels_option, names_of, progress
+from constrained_ner.cli.messages import interruptible, report_left_out
+from constrained_ner.cli.options import check_apart, labels_option
+from constrained_ner.cli.progress import progress
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 
 # Options that change one value of the recipe: the option, its table, its key, and its type.
 _VALUES: tuple[tuple[str, str, str, Any], ...] = (
@@ -112,10 +114,8 @@ def train(
 
     from constrained_ner.training.run import prepare, run
 
-    outcome = (prepare if only_prepare else run)(chosen, output, progress)
+    with interruptible(lambda: "the same command goes on where the last checkpoint is"):
+        outcome = (prepare if only_prepare else run)(chosen, output, progress)
     for line in outcome.lines():
         click.echo(line)
-    for error in outcome.drawn.broken:
-        click.echo(f"left out: {error}", err=True)
-    if outcome.drawn.broken:
-        sys.exit(1)
+    report_left_out(outcome.drawn.broken)

@@ -23,14 +23,24 @@ from constrained_ner.corpora import (
     chemdner,
     conll,
     docbin,
+    doccano,
+    entity_table,
     genia,
+    hf_datasets,
+    inception,
     jsonl,
     knowtator,
+    label_studio,
+    omop,
+    parquet,
+    prodigy,
     pubtator,
     text,
+    text_table,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
+from constrained_ner.corpora.hf_datasets import to_dataset
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -42,6 +52,7 @@ __all__ = [
     "detect_format",
     "detect_output_format",
     "read",
+    "to_dataset",
     "write",
 ]
 
@@ -64,11 +75,14 @@ class FileFormat:
     Attributes
     ----------
     options: names of the keyword arguments that `read` takes.
+    accepts: which files of a folder are read where the format is named: by default those that it
+        recognises.
     """
 
     recognises: Callable[[File], bool]
     read: Callable[..., Records]
     options: tuple[str, ...] = ()
+    accepts: Callable[[File], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,18 +99,29 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "brat": FileSetFormat(brat.recognises, brat.read),
     "bionlp": FileSetFormat(bionlp.recognises, bionlp.read),
     "knowtator": FileSetFormat(knowtator.recognises, knowtator.read),
+    "datasets": FileSetFormat(hf_datasets.recognises, hf_datasets.read),
+    "inception": FileSetFormat(inception.recognises, inception.read),
     "chemdner": FileSetFormat(chemdner.recognises, chemdner.read),
     "bc2gm": FileSetFormat(bc2gm.recognises, bc2gm.read),
     "genia": FileFormat(genia.recognises, genia.read),
     "bioc_xml": FileFormat(bioc.recognises_xml, bioc.read_xml),
     "bioc_json": FileFormat(bioc.recognises_json, bioc.read_json),
     "bigbio": FileFormat(bigbio.recognises, bigbio.read),
+    "label_studio": FileFormat(label_studio.recognises, label_studio.read),
+    "prodigy": FileFormat(prodigy.recognises, prodigy.read),
+    "doccano": FileFormat(doccano.recognises, doccano.read),
     "jsonl": FileFormat(jsonl.recognises, jsonl.read),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
+    "table": FileFormat(
+        text_table.recognises,
+        text_table.read,
+        options=("text_column", "id_column"),
+        accepts=text_table.is_table,
+    ),
     "conll": FileFormat(conll.recognises, conll.read, options=("label",)),
     "nested_iob": FileFormat(conll.recognises_nested, conll.read_nested, options=("label",)),
     "text": FileFormat(lambda file: file.suffix == ".txt", text.read),
-    "lines": FileFormat(lambda file: False, text.read_lines),
+    "lines": FileFormat(lambda file: False, text.read_lines, accepts=lambda file: True),
 }
 
 
@@ -123,6 +148,9 @@ def _detect(file_set: FileSet) -> str:
     names = ", ".join(sorted(INPUT_FORMATS))
     if not file_set.files:
         raise InputError("holds no files: expected documents", file_set.path)
+    # A table whose columns have other names is one all the same, and says what it expects.
+    if not examples and file_set.is_file and text_table.is_unmistakable(*file_set.files.values()):
+        return "table"
     if not examples:
         raise InputError(
             f"format not recognised: name one with --input-format: {names}", file_set.path
@@ -152,18 +180,28 @@ def _warn_of_unknown_annotations(file_set: FileSet) -> None:
             return
 
 
-def detect_format(path: str | Path) -> str:
+def detect_format(path: str | Path, encoding: str | None = None) -> str:
     """The name of the format of a file, folder or archive, from its names and first lines.
+
+    Parameters
+    ----------
+    encoding: of the texts; by default UTF-8.
 
     Raises
     ------
     InputError: the path is missing, is of no known format, or holds files of several.
     """
-    with opened(path) as file_set:
+    with opened(path, encoding) as file_set:
         return _detect(file_set)
 
 
-def read(path: str | Path, input_format: str | None = None, **options: str) -> Records:
+def read(
+    path: str | Path,
+    input_format: str | None = None,
+    *,
+    encoding: str | None = None,
+    **options: str,
+) -> Records:
     """The documents of a file, folder or archive; an `InputError` in place of a broken record.
 
     Ids are those of the files. Where one comes twice, a warning is logged and both are read.
@@ -171,7 +209,9 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     Parameters
     ----------
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
-    options: `label` of the column formats: see `conll.read`.
+    encoding: of the texts; by default UTF-8. Offsets that count bytes are those of UTF-8.
+    options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
+        tables, see `text_table.read`.
 
     Raises
     ------
@@ -184,7 +224,7 @@ def read(path: str | Path, input_format: str | None = None, **options: str) -> R
     seen: set[str] = set()
     again: list[str] = []
     try:
-        with opened(path) as file_set:
+        with opened(path, encoding) as file_set:
             for record in records_of(file_set, input_format or _detect(file_set), **options):
                 if isinstance(record, Document):
                     if record.id in seen:
@@ -209,7 +249,7 @@ def records_of(file_set: FileSet, name: str, **options: str) -> Records:
     if file_set.is_file:
         yield from format.read(files[0], **options)
         return
-    files = [file for file in files if format.recognises(file) or name == "lines"]
+    files = list(filter(format.accepts or format.recognises, files))
     if not files:
         raise InputError(f"holds no file of the format {name}", file_set.path)
     names = {file.name for file in files}
@@ -245,55 +285,99 @@ Write = Callable[..., None]
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """How a format is written, and the suffixes that ask for it.
+    """How a format is written, and the suffixes that ask for it; without any it has to be named.
 
     Attributes
     ----------
-    binary: `write` is given the path; else it is given a text file that is open.
+    binary: `write` is given the path; else it is given a text file that is open. `folder`: it is
+        given that of a new folder.
     options: names of the keyword arguments that `write` takes.
+    holds: which of `confidences` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
     """
 
     suffixes: tuple[str, ...]
     write: Write
     binary: bool = False
+    folder: bool = False
     options: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
     check: Callable[[Path], None] = check_writable
 
 
-def _check_docbin(path: Path) -> None:
-    docbin.check_installed()
-    check_writable(path)
+def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
+    """The check of a format that needs a package."""
+
+    def check(path: Path) -> None:
+        check_installed()
+        check_writable(path)
+
+    return check
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write),
-    "brat": OutputFormat(("",), brat.write, binary=True, check=brat.check_output),
-    "conll": OutputFormat((".conll", ".tsv", ".iob2", ".bio"), conll.write, options=("words",)),
-    "nested_iob": OutputFormat((".nested", ".iob"), conll.write_nested, options=("words",)),
-    "pubtator": OutputFormat((".pubtator",), pubtator.write),
-    "bioc_xml": OutputFormat((".xml",), bioc.write_xml),
-    "bioc_json": OutputFormat((".json",), bioc.write_json),
-    "docbin": OutputFormat((".spacy",), docbin.write, binary=True, check=_check_docbin),
+    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "label_studio": OutputFormat(
+        (".labelstudio.json",), label_studio.write, holds=("confidences", "meta")
+    ),
+    "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
+    "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
+    "brat": OutputFormat(
+        ("",), brat.write, folder=True, holds=("confidences",), check=brat.check_output
+    ),
+    "inception": OutputFormat(
+        (".inception",), inception.write, folder=True, check=inception.check_output
+    ),
+    "datasets": OutputFormat(
+        (".dataset",),
+        hf_datasets.write,
+        folder=True,
+        holds=("confidences", "meta"),
+        check=hf_datasets.check_output,
+    ),
+    "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
+    "nested_iob": OutputFormat(
+        (".nested", ".iob"), conll.write_nested, options=("words", "sentences")
+    ),
+    "pubtator": OutputFormat((".pubtator", ".pubtator.txt"), pubtator.write),
+    "bioc_xml": OutputFormat((".xml",), bioc.write_xml, holds=("confidences",)),
+    "bioc_json": OutputFormat((".json",), bioc.write_json, holds=("confidences",)),
+    "docbin": OutputFormat(
+        (".spacy",),
+        docbin.write,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(docbin.check_installed),
+    ),
+    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
+    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
+    "parquet": OutputFormat(
+        (parquet.SUFFIX,),
+        entity_table.write_parquet,
+        binary=True,
+        holds=("confidences",),
+        check=_checked(parquet.check_installed),
+    ),
+    "omop": OutputFormat((), omop.write, holds=("confidences",)),
 }
 
 
 def detect_output_format(path: str | Path) -> str:
-    """The format that a path's suffix asks for; a folder, without suffix, is brat.
+    """The format that a path's longest suffix asks for; a folder, without suffix, is brat.
 
     Raises
     ------
     InputError: the suffix is that of no format.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix == ".txt" and Path(path).stem.lower().endswith(".pubtator"):
-        return "pubtator"
-    for name, format in OUTPUT_FORMATS.items():
-        if suffix in format.suffixes:
-            return name
+    suffixes = Path(str(path).lower()).suffixes
+    for suffix in ("".join(suffixes[-2:]), "".join(suffixes[-1:])):
+        for name, format in OUTPUT_FORMATS.items():
+            if suffix in format.suffixes:
+                return name
     known = "; ".join(
         f"{name}: {' '.join(filter(None, format.suffixes)) or 'no suffix'}"
         for name, format in OUTPUT_FORMATS.items()
+        if format.suffixes
     )
     raise InputError(f"no output format has this suffix: expected one of {known}", path)
 
@@ -320,7 +404,7 @@ def write(
     Parameters
     ----------
     output_format: a key of `OUTPUT_FORMATS`; by default it follows from the suffix of the path.
-    options: `words` of the column formats: see `conll.write`.
+    options: `words` and `sentences` of the column formats: see `conll.write`.
 
     Returns
     -------
@@ -339,9 +423,9 @@ def write(
     _check_options(name, options, format.options)
     check_output(path, name)
     losses = ConversionLosses()
-    counted = losses.counting(documents)
+    counted = losses.counting(documents, format.holds)
     try:
-        if name == "brat":
+        if format.folder:
             format.write(counted, path, losses)
         else:
             with whole(path) as part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from constrained_ner.corpora.files import LOGGER
@@ -31,6 +31,7 @@ class Annotation:
     fragments: the offsets as they are written: in any order, overlapping, with white space at the
         edges.
     surface: the text that the file gives for it; None where it gives none.
+    confidence: how sure a model is of it, from 0 to 1; None where the file does not say.
     """
 
     place: str
@@ -38,6 +39,7 @@ class Annotation:
     label: str
     fragments: Fragments
     surface: str | None = None
+    confidence: float | None = None
 
     @property
     def where(self) -> str:
@@ -117,10 +119,13 @@ def stripped(fragments: Fragments, text: str) -> Fragments:
     return tuple(kept)
 
 
-def entities_of(
-    annotations: Sequence[Annotation], text: str, repairs: Counter[str], marked: bool = False
-) -> list[Entity]:
-    """The entities of the annotations that fit `text`; the others are logged as warnings.
+def annotated(
+    document: Document,
+    annotations: Sequence[Annotation],
+    repairs: Counter[str],
+    marked: bool = False,
+) -> Document:
+    """The document with those annotations that fit its text; the others are logged as warnings.
 
     The offsets are read in the way in which the most surfaces fit.
 
@@ -130,10 +135,10 @@ def entities_of(
     marked: a byte order mark stands before the text.
     """
     if not annotations:
-        return []
-    texts = (StandoffText(text, reading) for reading in readings_of(text, marked))
+        return document
+    texts = (StandoffText(document.text, one) for one in readings_of(document.text, marked))
     best = best_reading(annotations, texts, annotations[0].where, repairs)
-    return checked(annotations, best, repairs)
+    return checked(document, annotations, best, repairs)
 
 
 def best_reading(
@@ -170,10 +175,13 @@ def best_reading(
 
 
 def checked(
-    annotations: Iterable[Annotation], text: StandoffText, repairs: Counter[str]
-) -> list[Entity]:
-    """As `entities_of`, where it is known what the offsets count."""
-    entities = []
+    document: Document,
+    annotations: Iterable[Annotation],
+    text: StandoffText,
+    repairs: Counter[str],
+) -> Document:
+    """As `annotated`, where it is known what the offsets count."""
+    found: list[tuple[Entity, float | None]] = []
     for annotation in annotations:
         problem = annotation.problem(text)
         if problem is None and not annotation.label:
@@ -189,9 +197,28 @@ def checked(
         repairs["mentions with white space at their edges, which was stripped"] += (
             fragments != in_order or blank
         )
-        entities.append(Entity(annotation.label, fragments))
-    repairs["annotations that say the same as another one"] += len(entities) - len(set(entities))
-    return entities
+        found.append((Entity(annotation.label, fragments), annotation.confidence))
+    entities = {entity for entity, _ in found}
+    repairs["annotations that say the same as another one"] += len(found) - len(entities)
+    return replace(document, entities=tuple(entities), confidences=highest(found))
+
+
+def probability(value: str) -> float | None:
+    """The number from 0 to 1 that a string says, if it says one."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if 0 <= found <= 1 else None
+
+
+def highest(pairs: Iterable[tuple[Entity, float | None]]) -> dict[Entity, float]:
+    """By entity the highest of its confidences, where it has any."""
+    found: dict[Entity, float] = {}
+    for entity, confidence in pairs:
+        if confidence is not None:
+            found[entity] = max(confidence, found.get(entity, 0.0))
+    return found
 
 
 def documents_of(

@@ -1,4 +1,4 @@
-"""BigBIO's knowledge-base schema, as JSON (a list or lines) and as parquet (extra `bigbio`).
+"""BigBIO's knowledge-base schema, as JSON (a list or lines) and as parquet (extra `tables`).
 
 A record has `passages` and `entities`, each with a list of texts and a list of `[start, end]`
 offsets into the document. Relations, events, coreferences and concept identifiers are passed over
@@ -11,23 +11,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from constrained_ner.corpora import parquet
 from constrained_ner.corpora.annotations import Annotation, log_repairs
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import JsonRecord, read_records
 from constrained_ner.corpora.passages import Piece, document_of
 from constrained_ner.documents import Document
-from constrained_ner.errors import InputError, MissingExtraError
+from constrained_ner.errors import InputError
 
 Record = dict[str, Any]
 
 
 def recognises(file: File) -> bool:
-    if file.suffix == ".parquet":
-        return True
+    if file.suffix == parquet.SUFFIX:
+        return {"passages", "entities"} <= set(parquet.columns_if_readable(file))
     head = file.head
     known = all(f'"{key}"' in head for key in ("passages", "entities", "offsets"))
     return known and file.suffix in (".json", ".jsonl", ".ndjson")
@@ -44,14 +43,14 @@ def read(file: File) -> Iterator[Document | InputError]:
     MissingExtraError: parquet, without the extra.
     """
     repairs: Counter[str] = Counter()
-    records = _parquet(file) if file.suffix == ".parquet" else read_records(file)
+    records = _parquet(file) if file.suffix == parquet.SUFFIX else read_records(file)
     try:
         for record in records:
             if isinstance(record, InputError):
                 yield record
                 continue
             try:
-                yield _document(record.value, record.place, repairs)
+                yield document_of_record(record.value, record.place, repairs)
             except InputError as error:
                 yield record.error(error.reason)
     finally:  # also when the caller stops early
@@ -59,21 +58,8 @@ def read(file: File) -> Iterator[Document | InputError]:
 
 
 def _parquet(file: File) -> Iterator[JsonRecord]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise MissingExtraError("parquet files", "bigbio") from None
-    with TemporaryDirectory() as folder:  # the library wants a path, and a member has none
-        path = Path(folder) / "corpus.parquet"
-        path.write_bytes(file.read())
-        try:
-            records = load_dataset(
-                "parquet", data_files=str(path), split="train", streaming=True, cache_dir=folder
-            )
-            for number, record in enumerate(records, 1):
-                yield JsonRecord(record, file, number, None)
-        except (OSError, ValueError) as error:
-            raise InputError(f"not a parquet file: {error}", file.place) from None
+    for number, record in enumerate(parquet.rows(file), 1):
+        yield JsonRecord(record, file, number, None)
 
 
 def _pieces(item: object, what: str) -> list[Piece]:
@@ -104,7 +90,13 @@ def _size(record: Record, key: str) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _document(record: Any, place: str, repairs: Counter[str]) -> Document:
+def document_of_record(record: Any, place: str, repairs: Counter[str]) -> Document:
+    """The document that a record describes.
+
+    Raises
+    ------
+    InputError: a key is missing or of a wrong type, or passages overlap.
+    """
     passages = []
     for passage in _list(record, "passages"):
         pieces = _pieces(passage, "a passage")

@@ -1,8 +1,9 @@
 """BioC, as XML and as JSON: documents of passages, passages of text and annotations.
 
 Offsets count from the beginning of the document. An annotation with several locations is a
-discontinuous entity; its label is its infon `type`. Relations and the other infons are passed over
-and counted. The XML names an external DTD, which is not read.
+discontinuous entity; its label is its infon `type`, and its confidence, from 0 to 1, its infon
+`confidence`. Relations and the other infons are passed over and counted. The XML names an external
+DTD, which is not read.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-from constrained_ner.corpora.annotations import Annotation, log_repairs
+from constrained_ner.corpora.annotations import Annotation, highest, log_repairs, probability
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.passages import Piece, cover, document_of
-from constrained_ner.corpora.xml import Node, subtrees
+from constrained_ner.corpora.xml import Node, subtrees, without_forbidden
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
@@ -58,10 +59,19 @@ def _string(value: object, what: str) -> str:
     return value
 
 
-def _type(record: Record) -> str:
+def _infon(record: Record, key: str) -> object:
     infons = record.get("infons")
-    found = infons.get("type") if isinstance(infons, dict) else None
+    return infons.get(key) if isinstance(infons, dict) else None
+
+
+def _type(record: Record) -> str:
+    found = _infon(record, "type")
     return found if isinstance(found, str) else ""
+
+
+def _confidence(record: Record) -> float | None:
+    """That of an annotation: as text, as BioC has it, or as a number, which some JSON has."""
+    return probability(str(_infon(record, "confidence")))
 
 
 def _other_infons(record: Record) -> int:
@@ -77,7 +87,12 @@ def _annotation(record: Record, place: str, default_line: int | None) -> Annotat
     surface = record.get("text")
     line = record.get("line", default_line)
     return Annotation(
-        place, line, _type(record), tuple(fragments), surface if isinstance(surface, str) else None
+        place,
+        line,
+        _type(record),
+        tuple(fragments),
+        surface if isinstance(surface, str) else None,
+        _confidence(record),
     )
 
 
@@ -102,7 +117,9 @@ def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
         for item in _items(holder.get("annotations") or [], "the annotations")
     ]
     annotations = [_annotation(item, place_of, record.get("line")) for item in marked]
-    repairs["infons other than the type, passed over"] += sum(map(_other_infons, holders + marked))
+    others = sum(map(_other_infons, holders + marked))
+    others -= sum(annotation.confidence is not None for annotation in annotations)
+    repairs["infons other than the type, passed over"] += others
     repairs["relations, passed over"] += sum(len(h.get("relations") or []) for h in holders)
     return document_of(id, passages, annotations, place_of, repairs)
 
@@ -224,7 +241,7 @@ def _passage(document: Document, passage: Passage, entities: list[tuple[int, Ent
         "annotations": [
             {
                 "id": str(number),
-                "infons": {"type": entity.label},
+                "infons": {"type": entity.label} | _confidence_infon(document, entity),
                 "text": entity.surface(document.text),
                 "locations": [
                     {"offset": start, "length": end - start} for start, end in entity.fragments
@@ -234,6 +251,11 @@ def _passage(document: Document, passage: Passage, entities: list[tuple[int, Ent
         ],
         "relations": [],
     }
+
+
+def _confidence_infon(document: Document, entity: Entity) -> dict[str, str]:
+    found = document.confidences.get(entity)
+    return {} if found is None else {"confidence": str(found)}
 
 
 def write_json(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
@@ -250,7 +272,7 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
     """One collection. Characters that XML cannot hold are written as U+FFFD."""
 
     def clean(text: str, document: Document) -> str:
-        kept = "".join(c if _in_xml(c) else "\ufffd" for c in text)
+        kept = without_forbidden(text)
         if kept != text:
             losses.add("texts, labels or ids with characters that XML cannot hold", document)
         return kept
@@ -269,11 +291,14 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
     file.write('<!DOCTYPE collection SYSTEM "BioC.dtd">\n')
     file.write(f"<collection><source>{SOURCE}</source><date></date><key></key>\n")
     for document in documents:
+        entities = [Entity(clean(e.label, document), e.fragments) for e in document.entities]
+        sure = map(document.confidences.get, document.entities)
         cleaned = Document(
             clean(document.id.encode(errors="replace").decode(), document),
             clean(document.text, document),
-            tuple(Entity(clean(e.label, document), e.fragments) for e in document.entities),
+            tuple(entities),
             tuple(Passage(clean(p.type, document), p.start, p.end) for p in document.passages),
+            confidences=highest(zip(entities, sure, strict=True)),
         )
         (record,) = _records([cleaned], losses)
         file.write(f"<document>{element('id', record['id'])}\n")
@@ -289,14 +314,3 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
             file.write("</passage>\n")
         file.write("</document>\n")
     file.write("</collection>\n")
-
-
-def _in_xml(character: str) -> bool:
-    """Whether it is a Char of XML 1.0 (section 2.2)."""
-    code = ord(character)
-    return (
-        code in (0x9, 0xA, 0xD)
-        or 0x20 <= code <= 0xD7FF
-        or 0xE000 <= code <= 0xFFFD
-        or code >= 0x10000
-    )

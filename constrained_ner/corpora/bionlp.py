@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import documents_of, entities_of
+from constrained_ner.corpora.annotations import annotated, documents_of
 from constrained_ner.corpora.brat import t_rows
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
@@ -67,4 +67,4 @@ def _document(id: str, group: _Group, repairs: Counter[str]) -> Document:
         raise InputError("there is no .txt file beside it", next(iter(group.values())).place)
     text, marked = text_and_mark(group[TEXT])
     rows = [row for s in ANNOTATIONS if s in group for row in t_rows(group[s], repairs)]
-    return Document(id, text, tuple(entities_of(rows, text, repairs, marked)))
+    return annotated(Document(id, text), rows, repairs, marked)

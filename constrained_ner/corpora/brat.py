@@ -2,7 +2,8 @@ r"""brat standoff: pairs of `NAME.txt` and `NAME.ann`, in a folder, an archive, 
 
 The text is that of the file, with its line breaks as they are and without a byte order mark.
 Offsets count its characters or, if the surfaces fit better so, something else (see `offsets`; brat
-itself counts a byte order mark). Of an `.ann` file only the `T` rows are read.
+itself counts a byte order mark). Of an `.ann` file only the `T` rows are read, and the notes that
+say how sure a model is of one: `#1<TAB>AnnotatorNotes T1<TAB>confidence 0.97`.
 
 CADEC is laid out so, too, but with its texts in a folder `text` and its annotations in a folder
 `original`. Those in `meddra` and `sct`, the same as concepts, are not read.
@@ -15,7 +16,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from constrained_ner.corpora.annotations import Annotation, Fragments, documents_of, entities_of
+from constrained_ner.corpora.annotations import (
+    Annotation,
+    Fragments,
+    annotated,
+    documents_of,
+    probability,
+)
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name
 from constrained_ner.corpora.text import text_and_mark
@@ -23,7 +30,9 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.words import one_line
 
-_T_ROW = re.compile(r"T[^\t]*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)", re.DOTALL)
+_T_ROW = re.compile(r"(T[^\t]*)\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)", re.DOTALL)
+# A note of ours on an annotation, which other notes are not taken for.
+_CONFIDENCE_NOTE = re.compile(r"#[^\t]*\tAnnotatorNotes (T\S*)\tconfidence (\S+)")
 _OTHER_ROW = re.compile(r"[REAMN][0-9]+\s|[#*]")
 # The beginning of a row of any kind, which no line of a surface looks like: it has a TAB.
 _ROW_START = re.compile(r"[TREAMN#*]\S*\t")
@@ -36,8 +45,20 @@ _NAME_LIMIT = 200  # bytes of a file name
 
 
 def t_rows(file: File, passed: Counter[str]) -> Iterator[Annotation]:
-    """The `T` rows of an `.ann` file; what is no row of brat is logged as a warning."""
+    """The `T` rows of an `.ann` file; what is no row of brat is logged as a warning.
+
+    A note on one that says its confidence is read with it.
+    """
+    rows: list[tuple[int, str]] = []
+    confidences: dict[str, float] = {}
     for number, row in _rows(file):
+        note = _CONFIDENCE_NOTE.fullmatch(row)
+        confidence = probability(note[2]) if note else None
+        if note and confidence is not None:
+            confidences[note[1]] = confidence
+        else:
+            rows.append((number, row))
+    for number, row in rows:
         if _OTHER_ROW.match(row):
             passed["rows other than T (relations, events, notes), passed over"] += 1
             continue
@@ -51,8 +72,9 @@ def t_rows(file: File, passed: Counter[str]) -> Iterator[Annotation]:
                 row,
             )
             continue
-        label, offsets, surface = match.groups()
-        yield Annotation(file.place, number, label, _fragments(offsets), surface)
+        id, label, offsets, surface = match.groups()
+        fragments, confidence = _fragments(offsets), confidences.get(id)
+        yield Annotation(file.place, number, label, fragments, surface, confidence)
 
 
 def _rows(file: File) -> Iterator[tuple[int, str]]:
@@ -85,7 +107,7 @@ def _lacking(line: str) -> int:
     match = _T_ROW.fullmatch(line)
     if not match:
         return 0
-    _, offsets, surface = match.groups()
+    *_, offsets, surface = match.groups()
     # there is one character between two fragments
     return sum(end - start + 1 for start, end in _fragments(offsets)) - 1 - len(surface)
 
@@ -172,7 +194,7 @@ def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document
         repairs["texts without an .ann file beside them, read as without entities"] += 1
         return Document(id, text)
     rows = list(t_rows(pair[".ann"], repairs))
-    return Document(id, text, tuple(entities_of(rows, text, repairs, marked)))
+    return annotated(Document(id, text), rows, repairs, marked)
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -200,7 +222,10 @@ def check_output(folder: Path) -> None:
 
 
 def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
-    """A new folder of pairs. White space in labels, which these files cannot hold, becomes `_`."""
+    """A new folder of pairs. White space in labels, which these files cannot hold, becomes `_`.
+
+    Confidences are notes on their annotations, which brat shows with them.
+    """
     ids, labels = Names("ids", losses), Names("labels", losses)
     for document in documents:
         if not document.text.strip():
@@ -223,3 +248,6 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
                 )
                 surface = one_line(entity.surface(text)).replace("\t", " ")
                 file.write(f"T{number}\t{label} {offsets}\t{surface}\n")
+                if entity in document.confidences:
+                    note = f"confidence {document.confidences[entity]}"
+                    file.write(f"#{number}\tAnnotatorNotes T{number}\t{note}\n")

@@ -9,15 +9,17 @@ tokens; they are passed over. Tags without a label, a plain `B`, `I` and `O`, ne
 to be told what they are tags of: the option `label`.
 
 Columns are separated by TABs, in a line without TAB by spaces. Each sentence is a document
-`NAME:N` (N from 1) whose text is its tokens joined by one space. Lines before a sentence that begin
+`NAME:N` (N from 1) whose text is its tokens joined by one space. Behind a line `-DOCSTART- (ID)`,
+all sentences up to the next such line are the document `ID`. Lines before a sentence that begin
 with `#` and are no row are comments.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TextIO
@@ -27,11 +29,12 @@ from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
-from constrained_ner.words import covering, one_line, tokens
+from constrained_ner.words import Span, covering, one_line, tokens
 
 TAG = re.compile(r"O|[BIESLU](-.+)?")
 _NUMBER = re.compile("[0-9]{1,9}")
 DOCUMENT_START = "-DOCSTART-"
+_NAMED_START = re.compile(rf"{DOCUMENT_START}[ \t]+\((.*)\)[ \t]*", re.DOTALL)
 COMMENT = "#"
 SUFFIXES = (".tsv", ".conll", ".iob", ".iob2", ".iobes", ".bio", ".bioes", ".nested")
 SAMPLE_LINES = 200
@@ -41,6 +44,7 @@ CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST
 _BEGINS, _ENDS = "BSU", "ESLU"
 
 Row = list[str]
+Sentences = Callable[[str], Iterable[Span]]
 
 
 def split_columns(line: str) -> Row:
@@ -179,18 +183,32 @@ def _is_no_plain_text(file: File) -> bool:
 _NO_LABEL = "has no label: expected one after it, or `cner convert --label LABEL`"
 
 
-class _Sentence:
-    """The rows of one sentence, checked as they come."""
+class _Block:
+    """The rows of one document, checked as they come: a sentence, or all that it has.
+
+    Attributes
+    ----------
+    breaks: where in the rows its later sentences begin.
+    """
 
     def __init__(self, columns: _Columns, label: str, file: File):
         self.columns, self.label, self.file = columns, label, file
         self.rows: list[Row] = []
         self.lines: list[int] = []
+        self.breaks: set[int] = set()
         self.error: InputError | None = None
 
     @property
     def begun(self) -> bool:
         return bool(self.rows or self.error)
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the next row begins a sentence."""
+        return not self.begun or len(self.rows) in self.breaks
+
+    def end_sentence(self) -> None:
+        self.breaks.add(len(self.rows))
 
     def add(self, number: int, line: str | InputError) -> None:
         if self.error:
@@ -244,41 +262,69 @@ class _Sentence:
 
     def _mentions(self, tags: Iterable[str], orphans: list[int]) -> list[tuple[str, int, int]]:
         """Label, first and last token of the mentions of one layer."""
-        mentions: list[tuple[str, int, int]] = []
-        open_label: str | None = None
-        for index, tag in enumerate(tags):
-            kind, label = tag[0], self._label(tag)
-            if kind == "O":
-                open_label = None
-                continue
-            if kind not in _BEGINS and label == open_label:
-                mentions[-1] = (*mentions[-1][:2], index)
-            else:
-                mentions.append((label, index, index))
-                if kind not in _BEGINS:
-                    orphans.append(self.lines[index])
-            open_label = None if kind in _ENDS else label
+        kinds = [(tag[0], self._label(tag)) for tag in tags]
+        mentions, orphan_tags = mentions_of(kinds, self.breaks)
+        orphans += [self.lines[index] for index in orphan_tags]
         return mentions
+
+
+def mentions_of(
+    tags: Iterable[tuple[str, str]], breaks: Container[int] = ()
+) -> tuple[list[tuple[str, int, int]], list[int]]:
+    """Label, first and last token of the mentions that tags say.
+
+    Parameters
+    ----------
+    tags: of each token `B`, `I`, `E`, `S`, `L`, `U` or `O`, and the label.
+    breaks: the tokens that no mention goes on to.
+
+    Returns
+    -------
+    The mentions, and the tokens whose tags continue nothing, which are read as beginnings.
+    """
+    mentions: list[tuple[str, int, int]] = []
+    orphans: list[int] = []
+    open_label: str | None = None
+    for index, (kind, label) in enumerate(tags):
+        if index in breaks:
+            open_label = None
+        if kind == "O":
+            open_label = None
+            continue
+        if kind not in _BEGINS and label == open_label:
+            mentions[-1] = (*mentions[-1][:2], index)
+        else:
+            mentions.append((label, index, index))
+            if kind not in _BEGINS:
+                orphans.append(index)
+        open_label = None if kind in _ENDS else label
+    return mentions, orphans
 
 
 def _read(file: File, columns: _Columns, label: str) -> Iterator[Document | InputError]:
     _refuse(file, columns, label)
-    count, sentence = 0, _Sentence(columns, label, file)
+    count, block = 0, _Block(columns, label, file)
+    name = ""
     orphans: list[int] = []
     passed: Counter[str] = Counter()
     try:
         for number, line in file.lines():
-            if isinstance(line, str) and (_blank(line) or split_columns(line)[0] == DOCUMENT_START):
-                if sentence.begun:
-                    count += 1
-                    yield sentence.document(f"{file.id}:{count}", orphans)
-                    sentence = _Sentence(columns, label, file)
-            elif not sentence.begun and _is_comment(line, sentence):
+            start = isinstance(line, str) and split_columns(line)[0] == DOCUMENT_START
+            if start or (isinstance(line, str) and _blank(line)):
+                if block.begun and (start or not name):
+                    count += not name
+                    yield block.document(name or f"{file.id}:{count}", orphans)
+                    block = _Block(columns, label, file)
+                block.end_sentence()
+                if isinstance(line, str) and start:
+                    named = _NAMED_START.fullmatch(line)
+                    name = named[1] if named else ""
+            elif block.at_start and _is_comment(line, block):
                 passed["comment lines, passed over"] += 1
             else:
-                sentence.add(number, line)
-        if sentence.begun:
-            yield sentence.document(f"{file.id}:{count + 1}", orphans)
+                block.add(number, line)
+        if block.begun:
+            yield block.document(name or f"{file.id}:{count + 1}", orphans)
     finally:  # also when the caller stops early
         if columns.token:
             LOGGER.info("%s: the words are column %d, after ids", file.place, columns.token + 1)
@@ -293,11 +339,11 @@ def _read(file: File, columns: _Columns, label: str) -> Iterator[Document | Inpu
             )
 
 
-def _is_comment(line: str | InputError, sentence: _Sentence) -> bool:
+def _is_comment(line: str | InputError, block: _Block) -> bool:
     """Whether a line before a sentence is a comment: a word may begin with the same mark."""
     if isinstance(line, InputError) or not line.startswith(COMMENT):
         return False
-    return sentence.problem(split_columns(line), line) is not None
+    return block.problem(split_columns(line), line) is not None
 
 
 def _refuse(file: File, columns: _Columns, label: str) -> None:
@@ -349,9 +395,21 @@ def read_nested(file: File, label: str = "") -> Iterator[Document | InputError]:
 
 
 class _Rows:
-    """A document's tokens, and its mentions as ranges of tokens."""
+    """A document's tokens, and its mentions as ranges of tokens.
 
-    def __init__(self, document: Document, words: str, losses: ConversionLosses, labels: Names):
+    Attributes
+    ----------
+    breaks: the tokens before which a blank line stands.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        words: str,
+        sentences: Sentences | None,
+        losses: ConversionLosses,
+        labels: Names,
+    ):
         self.words: list[str] = []
         spans = []
         for start, end in tokens(document.text, words):
@@ -372,6 +430,10 @@ class _Rows:
                 label = labels.name(entity.label, allowed.replace("\t", " "), document)
                 self.mentions.append((*tokens_of, label, entity))
         losses.passages(document)
+        begins = [start for start, _ in sentences(document.text)] if sentences else []
+        inside = {i for first, last, *_ in self.mentions for i in range(first + 1, last)}
+        # no sentence ends inside a mention, nor before the first token
+        self.breaks = {bisect_left(spans, (start, start)) for start in begins} - inside - {0}
 
     def tags(self, mentions: Iterable[tuple[int, int, str, Entity]]) -> list[str]:
         tags = ["O"] * len(self.words)
@@ -381,49 +443,75 @@ class _Rows:
 
 
 def _documents(
-    documents: Iterable[Document], words: str, losses: ConversionLosses
-) -> Iterator[tuple[Document, _Rows]]:
-    labels = Names("labels", losses)
+    documents: Iterable[Document],
+    words: str,
+    sentences: Sentences | None,
+    losses: ConversionLosses,
+) -> Iterator[tuple[Document, str, _Rows]]:
+    """Each document with the id by which it is written, and its rows."""
+    labels, ids = Names("labels", losses), Names("ids", losses)
     for document in documents:
-        rows = _Rows(document, words, losses, labels)
+        rows = _Rows(document, words, sentences, losses, labels)
         if rows.words:
-            losses.add("documents without their ids", document)
-            yield document, rows
+            allowed = one_line(document.id).encode(errors="replace").decode() or "_"
+            yield document, ids.fresh(document.id, allowed, document), rows
         else:
             losses.add("texts without a word, left out", document)
 
 
+def _write_document(
+    file: TextIO, id: str, breaks: Container[int], rows: Iterable[Sequence[str]]
+) -> None:
+    file.write(f"{DOCUMENT_START}\t({id})\n\n")
+    for number, row in enumerate(rows):
+        if number in breaks:
+            file.write("\n")
+        file.write("\t".join(row) + "\n")
+    file.write("\n")
+
+
 def write(
-    documents: Iterable[Document], file: TextIO, losses: ConversionLosses, words: str = "fine"
+    documents: Iterable[Document],
+    file: TextIO,
+    losses: ConversionLosses,
+    words: str = "fine",
+    sentences: Sentences | None = None,
 ) -> None:
     """Two columns, IOB2. Of mentions that overlap, the longest is kept, or else the first.
 
+    A line `-DOCSTART-<TAB>(ID)` begins each document.
+
     Parameters
     ----------
+    sentences: finds those of a text, between which blank lines are written, but inside no mention;
+        by default a document is one block.
     words: `fine`: runs of word characters, and every other character by itself. `space`: runs of
         non-space, which gives back the tokens of a text that was read from columns.
     """
-    for document, rows in _documents(documents, words, losses):
+    for document, id, rows in _documents(documents, words, sentences, losses):
         kept: list[tuple[int, int, str, Entity]] = []
         for mention in sorted(rows.mentions, key=lambda m: (m[0] - m[1], m[0])):
             if all(mention[1] <= other[0] or other[1] <= mention[0] for other in kept):
                 kept.append(mention)
             else:
                 losses.drop("mentions that overlap with a longer one", document, mention[3])
-        for word, tag in zip(rows.words, rows.tags(kept), strict=True):
-            file.write(f"{word}\t{tag}\n")
-        file.write("\n")
+        table = zip(rows.words, rows.tags(kept), strict=True)
+        _write_document(file, id, rows.breaks, table)
 
 
 def write_nested(
-    documents: Iterable[Document], file: TextIO, losses: ConversionLosses, words: str = "fine"
+    documents: Iterable[Document],
+    file: TextIO,
+    losses: ConversionLosses,
+    words: str = "fine",
+    sentences: Sentences | None = None,
 ) -> None:
     """As many columns of tags as the corpus needs, the innermost mentions first.
 
     The corpus is held in memory, since the number of columns is known only at its end.
     """
-    tables: list[tuple[list[str], list[list[str]]]] = []
-    for _, rows in _documents(documents, words, losses):
+    tables: list[tuple[str, _Rows, list[list[str]]]] = []
+    for _, id, rows in _documents(documents, words, sentences, losses):
         layers: list[list[tuple[int, int, str, Entity]]] = []
         for mention in sorted(rows.mentions, key=lambda m: (m[1] - m[0], m[0], m[2])):
             # above every mention that it overlaps, since those are not longer
@@ -438,10 +526,9 @@ def write_nested(
             if depth == len(layers):
                 layers.append([])
             layers[depth].append(mention)
-        tables.append((rows.words, [rows.tags(layer) for layer in layers]))
-    most = max((len(layers) for _, layers in tables), default=1)
-    for words_of, layers_of in tables:
-        blank = [["O"] * len(words_of)] * (max(1, most) - len(layers_of))
-        for row in zip(words_of, *layers_of, *blank, strict=True):
-            file.write("\t".join(row) + "\n")
-        file.write("\n")
+        tables.append((id, rows, [rows.tags(layer) for layer in layers]))
+    most = max((len(layers) for *_, layers in tables), default=1)
+    for id, rows, layers_of in tables:
+        blank = [["O"] * len(rows.words)] * (max(1, most) - len(layers_of))
+        table = zip(rows.words, *layers_of, *blank, strict=True)
+        _write_document(file, id, rows.breaks, table)

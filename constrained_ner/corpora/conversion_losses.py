@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from constrained_ner.documents import Document, Entity
@@ -31,11 +31,21 @@ class ConversionLosses:
     def drop(self, kind: str, document: Document, entity: Entity) -> None:
         self.add(f"{kind}, left out", document, entity.describe(document.text))
 
-    def counting(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents, counted on their way, with what was not read of their records."""
+    def counting(self, documents: Iterable[Document], holds: Container[str]) -> Iterator[Document]:
+        """The documents, counted on their way, with what was not read of their records.
+
+        Parameters
+        ----------
+        holds: `confidences`, `meta`, where the format has a place for them; else they are lost.
+        """
         for document in documents:
             for what in document.unread:
                 self.add(what, document)
+            for key in () if "meta" in holds else document.meta:
+                self.add(f"values of the key {key!r}", document)
+            for entity in () if "confidences" in holds else document.entities:
+                if entity in document.confidences:
+                    self.add("confidences", document, entity.describe(document.text))
             self.documents += 1
             self.entities += len(document.entities)
             yield document

@@ -1,12 +1,14 @@
 """spaCy's `DocBin`, for `spacy train` (extra `spacy`); written only.
 
-All mentions are in the span group `sc`; those that do not overlap are `doc.ents`, too. Tokens are
+All mentions are in the span group `sc`, with their confidences in its attribute `scores`, where
+spaCy's own span categorizer has them; those that do not overlap are `doc.ents`, too. Tokens are
 those of spaCy's English tokenizer, split further where a mention begins or ends inside one. The
 space after a token is no token, so that a mention that begins or ends with it is left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import pairwise
@@ -40,14 +42,17 @@ def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -
         doc = nlp.make_doc(document.text)
         entities = losses.contiguous(document)
         _split(doc, {offset for entity in entities for offset in (entity.start, entity.end)})
-        spans = []
+        spans, scores = [], []
         for entity in entities:
             span = doc.char_span(entity.start, entity.end, label=entity.label)
             if span is None:
                 losses.drop("mentions that begin or end between two tokens", document, entity)
             else:
                 spans.append(span)
+                scores.append(document.confidences.get(entity, math.nan))
         doc.spans[SPAN_GROUP] = spans
+        if document.confidences:
+            doc.spans[SPAN_GROUP].attrs["scores"] = scores
         doc.ents = filter_spans(spans)
         doc.user_data["id"] = document.id
         store.add(doc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -11,10 +12,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from charset_normalizer import from_bytes
 
 from constrained_ner.errors import InputError
 
@@ -25,6 +28,7 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LINE_LIMIT = 64 * 2**20  # bytes
 MEMBER_LIMIT = 256 * 2**20  # bytes, uncompressed, of a file in an archive or one read whole
 ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
+MANY = 0.5  # a share of bytes beyond ASCII that texts in Latin letters do not have
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 
 _CANNOT_READ = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
@@ -81,10 +85,24 @@ def decode(data: bytes, path: str | Path, line: int | None = None, start: int = 
     except UnicodeDecodeError as error:
         bad = error.start
         raise InputError(
-            f"not UTF-8: byte 0x{data[bad]:02x} at byte offset {start + bad}",
+            f"not UTF-8: byte 0x{data[bad]:02x} at byte offset {start + bad}{_hint(data, bad)}",
             path,
             line or data.count(b"\n", 0, bad) + 1,
         ) from None
+
+
+def _hint(data: bytes, bad: int) -> str:
+    """What the byte would be in the encoding that the text is likely to have, for the message."""
+    around = data[max(0, bad - HEAD) : bad + HEAD]
+    likely: str | None = "cp1252"  # of letters with accents here and there
+    if sum(byte >= 0x80 for byte in around) > MANY * len(around):
+        best = from_bytes(around).best()
+        likely = best.encoding if best else None
+    try:
+        read = data[bad : bad + 8].decode(likely or "", errors="ignore")
+    except LookupError:
+        return ""
+    return f" ({read[0]!r} in {likely}: --encoding {likely})" if read else ""
 
 
 @dataclass(frozen=True)
@@ -96,11 +114,13 @@ class File:
     name: its path below the folder or in the archive that is read; of a single file its own name.
     place: where it is, for messages.
     opener: opens it for reading.
+    encoding: of its text; None is UTF-8.
     """
 
     name: str
     place: str
     opener: Callable[[], BinaryIO]
+    encoding: str | None = None
 
     @classmethod
     def on_disk(cls, path: Path, name: str | None = None) -> File:
@@ -134,9 +154,23 @@ class File:
         try:
             with file:
                 packed = self.path.suffix.lower() == ".gz"
-                yield io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+                plain: BinaryIO = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+                yield plain if self.encoding is None else self._as_utf8(plain, self.encoding)
         except _CANNOT_READ as error:
             raise failure(error, self.place) from None
+
+    def _as_utf8(self, file: BinaryIO, encoding: str) -> BinaryIO:
+        """The file in UTF-8, so that readers need not know of other encodings."""
+        data = file.read(MEMBER_LIMIT + 1)
+        if len(data) > MEMBER_LIMIT:
+            raise InputError(
+                f"larger than {MEMBER_LIMIT} bytes, and not in UTF-8: convert it", self.place
+            )
+        try:
+            return io.BytesIO(data.decode(encoding).encode())
+        except UnicodeError as error:
+            at = f" at byte offset {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+            raise InputError(f"not {encoding}{at}: {error}", self.place) from None
 
     def read(self) -> bytes:
         """The whole file, of `MEMBER_LIMIT` bytes at most."""
@@ -178,23 +212,34 @@ class File:
         InputError: the file cannot be read, begins with a UTF-16 byte order mark, or has a line of
             more than `LINE_LIMIT` bytes.
         """
+        for number, offset, data in self.byte_lines():
+            try:
+                line = decode(data, self.place, number, offset)
+            except InputError as error:
+                yield number, error
+            else:
+                line = line.removeprefix(BOM) if number == 1 else line
+                yield number, line.removesuffix("\n").removesuffix("\r")
+
+    def byte_lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Each line's 1-based number, its byte offset in the file, and its bytes with their end.
+
+        Raises
+        ------
+        InputError: as `lines` does.
+        """
         offset = number = 0
         with self.open() as file:
             while data := file.readline(LINE_LIMIT + 1):
                 number += 1
                 if number == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise InputError(
-                        "not UTF-8: it begins with a UTF-16 byte order mark", self.place
+                        "not UTF-8: it begins with a UTF-16 byte order mark (--encoding utf-16)",
+                        self.place,
                     )
                 if len(data) > LINE_LIMIT:
                     raise InputError(f"a line of over {LINE_LIMIT} bytes", self.place, number)
-                try:
-                    line = decode(data, self.place, number, offset)
-                except InputError as error:
-                    yield number, error
-                else:
-                    line = line.removeprefix(BOM) if number == 1 else line
-                    yield number, line.removesuffix("\n").removesuffix("\r")
+                yield number, offset, data
                 offset += len(data)
 
 
@@ -217,6 +262,23 @@ class FileSet:
     def is_file(self) -> bool:
         return bool(self.beside)
 
+    def in_encoding(self, encoding: str) -> FileSet:
+        """The same with files of texts in another encoding than UTF-8.
+
+        Raises
+        ------
+        InputError: Python knows no such encoding.
+        """
+        try:
+            codecs.lookup(encoding)
+        except LookupError:
+            raise InputError(f"unknown encoding {encoding!r}: expected such as cp1252") from None
+
+        def those(files: dict[str, File]) -> dict[str, File]:
+            return {name: replace(file, encoding=encoding) for name, file in files.items()}
+
+        return FileSet(self.path, those(self.files), those(self.beside))
+
     def find(self, name: str) -> File | None:
         """A file by its name, also beside a single file."""
         return self.files.get(name) or self.beside.get(name)
@@ -227,13 +289,23 @@ def is_archive(path: str | Path) -> bool:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[FileSet]:
+def opened(path: str | Path, encoding: str | None = None) -> Iterator[FileSet]:
     """The files that a path names. Archives are read where they are, never unpacked.
+
+    Parameters
+    ----------
+    encoding: of the texts; by default UTF-8.
 
     Raises
     ------
-    InputError: the path is missing, or an archive is broken or too large.
+    InputError: the path is missing, an archive is broken or too large, or Python knows no such
+        encoding.
     """
+    for found in _opened(path):
+        yield found if encoding is None else found.in_encoding(encoding)
+
+
+def _opened(path: str | Path) -> Iterator[FileSet]:
     path = Path(path)
     if path.is_dir():
         names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from constrained_ner.corpora.files import File
 from constrained_ner.errors import InputError
@@ -43,6 +44,12 @@ class JsonRecord:
 def is_list(file: File) -> bool:
     """Whether a file is one list of records; else each line is a record."""
     return file.suffix == ".json" and file.head.lstrip().startswith("[")
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """A record as a line; a lone surrogate, which UTF-8 does not have, as JSON escapes it."""
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    return line.encode(errors="backslashreplace").decode()
 
 
 def read_records(file: File) -> Iterator[JsonRecord | InputError]:

@@ -4,24 +4,29 @@ Offsets are code points into `text`, half-open. `entities` may be missing, and s
 `[{"type": ..., "start": ..., "end": ...}]`. The surface of an entity, `surface` or `text`, may be
 missing; where it is stated, it has to be what stands at the offsets, in another spelling at most.
 
-The entities of annotation tools are read, too: doccano's `labels` and `label`, `[[s, e, label]]`;
-Prodigy's and spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`; each of these forms under
-each of these keys. Other keys are counted (`Document.unread`), since no format keeps them; those
-that `cner predict` adds are counted as one. The records may also be the items of one JSON list.
+The entities of tools are read, too: spaCy's `spans`, `[{"start": s, "end": e, "label": ...}]`, and
+`labels` or `label`, `[[s, e, label]]`; each of these forms under each of these keys. (What looks
+like a file of Prodigy or doccano is read by `prodigy` or `doccano`.) The records may also be the
+items of one JSON list.
+
+Keys that are none of these are the user's own (`Document.meta`). They are written under `meta`,
+where no key of ours can ever have their names; an object `meta` of a record that is read is the
+same. So `{"meta": {"ward": 3}}` comes back as it is, and `{"ward": 3}` as `{"meta": {"ward": 3}}`.
+What else a record says is counted (`Document.unread`): keys of entities, and what `cner predict`
+adds.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from constrained_ner.corpora.annotations import Annotation
+from constrained_ner.corpora.annotations import Annotation, highest
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.json_records import JsonRecord, is_list, json_line, read_records
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -29,18 +34,20 @@ from constrained_ner.errors import InputError
 Record = Mapping[str, Any]
 
 # Where tools keep entities, and what they call the two offsets of one.
-_ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
+ENTITY_KEYS = ("entities", "labels", "label", "spans", "annotations")
 _OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
 # What only repeats the text at the offsets, and is compared with it.
 _SURFACE_KEYS = ("surface", "text")
 _READ_KEYS = {"id", "text", "passages"}
 _READ_ENTITY_KEYS = {"label", "fragments", *_SURFACE_KEYS, *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
-# What `cner predict` adds to every document that it answers; to those in a file; to entities.
+_CONFIDENCE = "confidence"
+_META = "meta"
+# What `cner predict` adds to every document that it answers; to some of them.
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
-_PREDICTION_FILE_KEYS = {"fingerprint"}
-_PREDICTION_ENTITY_KEYS = {"confidence", "section"}
+_OTHER_PREDICTION_KEYS = {"fingerprint", "left_out"}
+_OTHER_PREDICTION_ENTITY_KEYS = {"section"}  # which the text has
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
-_REJECTED = ("reject", "ignore")
+REJECTED = ("reject", "ignore")
 
 
 def recognises(file: File) -> bool:
@@ -50,22 +57,28 @@ def recognises(file: File) -> bool:
     if is_list(file):
         return '"text"' in file.head
     if file.suffix == ".json":  # one JSON object over many lines is something else
-        return first != "{"
+        return first != "{" and not first.startswith('{"%')  # that is a UIMA CAS
     return file.suffix == ".txt" and first.startswith("{") and '"text"' in first
 
 
-def entity_to_json(entity: Entity) -> dict[str, Any]:
-    return {"label": entity.label, "fragments": [list(fragment) for fragment in entity.fragments]}
+def entity_to_json(entity: Entity, confidence: float | None = None) -> dict[str, Any]:
+    fragments = [list(fragment) for fragment in entity.fragments]
+    record: dict[str, Any] = {"label": entity.label, "fragments": fragments}
+    return record if confidence is None else record | {_CONFIDENCE: confidence}
 
 
 def document_to_json(document: Document) -> dict[str, Any]:
-    record = {
+    record: dict[str, Any] = {
         "id": document.id,
         "text": document.text,
-        "entities": [entity_to_json(entity) for entity in document.entities],
+        "entities": [
+            entity_to_json(entity, document.confidences.get(entity)) for entity in document.entities
+        ],
     }
     if document.passages:
         record["passages"] = [asdict(passage) for passage in document.passages]
+    if document.meta:
+        record[_META] = dict(document.meta)
     return record
 
 
@@ -125,7 +138,7 @@ def _entity_key(record: Record) -> str:
     ------
     InputError: there are several.
     """
-    found = [key for key in _ENTITY_KEYS if _holds_entities(record, key)]
+    found = [key for key in ENTITY_KEYS if _holds_entities(record, key)]
     if len(found) > 1:
         raise InputError(f"there are entities under {' and '.join(map(repr, found))}: expected one")
     if not found:  # an object is no list of them, and is refused where it is read
@@ -139,9 +152,9 @@ def _holds_entities(record: Record, key: str) -> bool:
     return isinstance(value, list) and any(isinstance(item, list | dict) for item in value)
 
 
-def _entity_keys(record: Record) -> set[str]:
+def entity_keys(record: Record) -> set[str]:
     """The keys that are known to be for entities, those with an empty list included."""
-    return {key for key in _ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
+    return {key for key in ENTITY_KEYS if record.get(key) == [] or _holds_entities(record, key)}
 
 
 def _is_prediction(record: Record) -> bool:
@@ -150,26 +163,45 @@ def _is_prediction(record: Record) -> bool:
 
 
 def _unknown_keys(record: Record) -> list[str]:
-    known = _READ_KEYS | _entity_keys(record)
+    known = _READ_KEYS | entity_keys(record)
     if _is_prediction(record):
-        known |= _PREDICTION_KEYS | _PREDICTION_FILE_KEYS
+        known |= _PREDICTION_KEYS | _OTHER_PREDICTION_KEYS
     return [key for key in record if key not in known]
+
+
+def meta_of(record: Record) -> dict[str, Any]:
+    """The values of the keys that are the user's own.
+
+    An object `meta` holds some of them, but where it has a name that stands beside it, too: then it
+    is a value like the others.
+    """
+    own = {key: record[key] for key in _unknown_keys(record)}
+    inner = own.get(_META)
+    if isinstance(inner, dict) and not inner.keys() & (own.keys() - {_META}):
+        del own[_META]
+        return {**inner, **own}
+    return own
+
+
+def _confidence(value: object) -> float | None:
+    """How sure an entity is said to be; None where that is no number from 0 to 1."""
+    found = value.get(_CONFIDENCE) if isinstance(value, dict) else None
+    # bool is a subclass of int, but `true` is no probability
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found <= 1 else None
 
 
 def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:
     """What else a record says, in the words in which `ConversionLosses` counts it."""
-    known_of_entities = _READ_ENTITY_KEYS
+    read = _READ_ENTITY_KEYS
     if _is_prediction(record):
-        known_of_entities = _READ_ENTITY_KEYS | _PREDICTION_ENTITY_KEYS
-        yield (
-            "records of `cner predict` whose answers, settings and confidences (where recorded) "
-            "are not kept"
-        )
-    for key in _unknown_keys(record):
-        yield f"values of the key {key!r}"
+        yield "records of `cner predict` whose answers and settings are not kept"
+        read = read | _OTHER_PREDICTION_ENTITY_KEYS
     for entity in entities:
+        known = read | ({_CONFIDENCE} if _confidence(entity) is not None else set())
         for key in entity if isinstance(entity, dict) else ():
-            if key not in known_of_entities:
+            if key not in known:
                 yield f"values of the entities' key {key!r}"
 
 
@@ -206,6 +238,8 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
         tuple(entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
         unread=tuple(_unread(obj, values)),
+        confidences=highest(zip(entities, map(_confidence, values), strict=True)),
+        meta=meta_of(obj),
     )
     text = StandoffText(document.text)
     for value, entity in zip(values, entities, strict=True):
@@ -248,7 +282,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 rejected += 1
             else:
                 if isinstance(record.value, dict):
-                    annotated = annotated or bool(_entity_keys(record.value))
+                    annotated = annotated or bool(entity_keys(record.value))
                     lists.update(_unknown_lists(record.value))
                 yield _document(record)
     finally:  # also when the caller stops early
@@ -260,7 +294,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 "entities under one of %s",
                 file.place,
                 ", ".join(f"{key!r} ({count} times)" for key, count in lists.items()),
-                ", ".join(_ENTITY_KEYS),
+                ", ".join(ENTITY_KEYS),
             )
 
 
@@ -272,7 +306,8 @@ def _document(record: JsonRecord) -> Document | InputError:
 
 
 def _is_rejected(value: object) -> bool:
-    return isinstance(value, dict) and "spans" in value and value.get("answer") in _REJECTED
+    """Also where a file is not recognised as Prodigy's: nothing rejected is ever gold."""
+    return isinstance(value, dict) and "spans" in value and value.get("answer") in REJECTED
 
 
 def _unknown_lists(record: Record) -> list[str]:
@@ -283,4 +318,4 @@ def _unknown_lists(record: Record) -> list[str]:
 def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """One record a line: everything is kept."""
     for document in documents:
-        file.write(json.dumps(document_to_json(document), ensure_ascii=False) + "\n")
+        file.write(json_line(document_to_json(document)))

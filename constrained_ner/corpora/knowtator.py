@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import Annotation, documents_of, entities_of
+from constrained_ner.corpora.annotations import Annotation, annotated, documents_of
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.corpora.xml import Node, subtrees
@@ -103,7 +103,7 @@ def _only(name: str, texts: list[File], annotations: File) -> File:
 def _document(text_file: File, files: list[File], repairs: Counter[str]) -> Document:
     text, marked = text_and_mark(text_file)
     annotations = [one for file in files for one in _annotations(file, repairs)]
-    return Document(text_file.id, text, tuple(entities_of(annotations, text, repairs, marked)))
+    return annotated(Document(text_file.id, text), annotations, repairs, marked)
 
 
 def _annotations(file: File, repairs: Counter[str]) -> Iterator[Annotation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from constrained_ner.corpora.annotations import Annotation, checked, log_repairs
@@ -55,8 +55,7 @@ class PairedFiles(Generic[Row]):
                         continue
                     annotations = _annotations(rows.pop(document.id, []), placed, place)
                     # each such layout is that of one corpus: it is known what its offsets count
-                    entities = checked(annotations, StandoffText(document.text), repairs)
-                    yield replace(document, entities=tuple(entities))
+                    yield checked(document, annotations, StandoffText(document.text), repairs)
         finally:  # also when the caller stops early
             log_repairs(repairs, place)
         for id, left in rows.items():

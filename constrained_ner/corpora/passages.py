@@ -99,7 +99,8 @@ def document_of(
             end = max(start + length for start, length in spans)
             typed.append(Passage(type, min(spans)[0], end))
     typed.sort(key=lambda passage: passage.start)
-    return Document(id, text.text, tuple(checked(annotations, text, repairs)), tuple(typed))
+    document = Document(id, text.text, passages=tuple(typed))
+    return checked(document, annotations, text, repairs)
 
 
 def title_and_abstract(title: str, abstract: str) -> tuple[str, tuple[Passage, ...]]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from constrained_ner.corpora.annotations import Annotation, entities_of, log_repairs
+from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.passages import GAP, title_and_abstract
@@ -92,9 +92,8 @@ class _Record:
         text, passages = title_and_abstract(title, abstract)
         repairs["relation rows, passed over"] += self.relations
         repairs["concept identifiers, passed over"] += self.concepts
-        return Document(
-            self.id, text, tuple(entities_of(self.annotations, text, repairs)), passages
-        )
+        document = Document(self.id, text, passages=passages)
+        return annotated(document, self.annotations, repairs)
 
 
 def read(file: File) -> Iterator[Document | InputError]:

@@ -136,3 +136,33 @@ def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
                 yield error
             if error or not chunk:
                 return
+
+
+def refuse_entities(file: File) -> None:
+    """See that a file is well-formed and declares no entities, before a library reads it.
+
+    Raises
+    ------
+    InputError: it is not, it does, it is too deep, or it cannot be read; with the line.
+    """
+    for failure in subtrees(file, ""):
+        if isinstance(failure, InputError):
+            raise InputError(failure.reason.split("; nothing after")[0], file.place, failure.line)
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def without_forbidden(text: str) -> str:
+    """The text with U+FFFD in place of what is no Char of XML 1.0 (section 2.2)."""
+    return "".join(character if _in_xml(character) else "\ufffd" for character in text)
+
+
+def _in_xml(character: str) -> bool:
+    code = ord(character)
+    return (
+        code in (0x9, 0xA, 0xD)
+        or 0x20 <= code <= 0xD7FF
+        or 0xE000 <= code <= 0xFFFD
+        or code >= 0x10000
+    )

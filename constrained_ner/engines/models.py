@@ -9,6 +9,7 @@ run, and weights are read from safetensors or GGUF only.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
@@ -32,6 +33,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     LogitsProcessorList,
 )
@@ -43,9 +45,12 @@ from constrained_ner.engines.converted import BASE_MODEL as BASE_MODEL
 from constrained_ner.engines.converted import converted, gguf_in, packaged_model
 from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.errors import ModelError
+from constrained_ner.errors import MissingExtraError, ModelError
 
 HUB_TIMEOUT = 10.0  # seconds
+# Where it is installed it says with each call that it computes in float16.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+QUANTIZATIONS = ("int8", "int4")
 # What transformers raises where a model, or a package that it needs, is not as it should be.
 _UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError)
 
@@ -164,6 +169,7 @@ def load_model(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
 ) -> LanguageModel:
     """Load a model for inference.
 
@@ -173,10 +179,12 @@ def load_model(
     adapter: a folder or hub id of a LoRA adapter to put on top.
     device: `auto` (a GPU where there is one), or a name that torch knows.
     dtype: `auto` (float32 on a CPU, else bfloat16), or a name that torch knows.
+    quantize: one of `QUANTIZATIONS`, in which weights are kept; `dtype` is what is computed in.
 
     Raises
     ------
     ModelError: it cannot be found, read or used; the message says which.
+    MissingExtraError: quantised weights need bitsandbytes.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -185,6 +193,7 @@ def load_model(
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
 
+    small = _quantization(quantize, getattr(torch, dtype)) if quantize else None
     source, adapters = _sources(str(name))
     if adapter is not None:
         adapters = [*adapters, _adapter_folder(str(adapter))]
@@ -195,16 +204,21 @@ def load_model(
         check_kind(str(name), config)
         _check_size(str(adapter or name), tokenizer, config.get_text_config().vocab_size)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True
+            source,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            # Quantised weights cannot be moved later.
+            **({"quantization_config": small, "device_map": {"": device}} if small else {}),
         )
         model, missing_and_foreign = loaded
         check_whole(str(name), missing_and_foreign)
     except _UNREADABLE as error:
         raise _cannot_load(str(name), error) from error
     for added in adapters:
-        model = _with_adapter(model, added)
+        model = _with_adapter(model, added, merged=small is None)
     try:
-        model.to(device).eval()
+        model = model.eval() if small else model.to(device).eval()
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(f"cannot move model {str(name)!r} to {device!r}: {error}") from error
     check_causal(str(name), model)
@@ -400,13 +414,35 @@ def _cannot_load(name: str, error: Exception) -> ModelError:
     )
 
 
-def _with_adapter(model: Any, adapter: str) -> Any:
+def _quantization(name: str, dtype: torch.dtype) -> Any:
+    """How transformers is to quantise weights."""
+    if name not in QUANTIZATIONS:
+        raise ModelError(f"unknown quantisation {name!r}: expected {' or '.join(QUANTIZATIONS)}")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("quantised weights", "quantize") from None
+    make: Any = BitsAndBytesConfig
+    if name == "int8":
+        return make(load_in_8bit=True)
+    return make(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def _with_adapter(model: Any, adapter: str, *, merged: bool = True) -> Any:
+    """The model with an adapter.
+
+    Parameters
+    ----------
+    merged: into its weights. Into quantised ones it would be rounded away in part: beside them it
+        keeps its own precision.
+    """
     from peft import PeftModel
 
     try:
         with warnings.catch_warnings():  # peft uses a name that transformers is about to change
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
-            return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            both = PeftModel.from_pretrained(model, adapter)
+            return both.merge_and_unload() if merged else both.base_model.model
     except (*_UNREADABLE, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"cannot load adapter {adapter!r}: {reason}") from error

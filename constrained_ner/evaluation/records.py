@@ -100,7 +100,7 @@ class Record:
 
 
 def read_predictions(
-    path: str | Path, input_format: str | None = None
+    path: str | Path, input_format: str | None = None, encoding: str | None = None
 ) -> Iterator[Record | InputError]:
     """The records of a file of `cner predict`, or of any corpus.
 
@@ -110,7 +110,7 @@ def read_predictions(
     """
     path = Path(path)
     if not _is_prediction_file(path, input_format):
-        for document in read(path, input_format):
+        for document in read(path, input_format, encoding=encoding):
             if isinstance(document, InputError):
                 yield document
             else:
@@ -160,7 +160,4 @@ def record_of(prediction: Prediction) -> Record:
     """What evaluation takes of a prediction."""
     if prediction.error is not None:
         return Record(prediction.id, None, prediction.error)
-    document = Document(
-        prediction.id, prediction.text, prediction.entities, passages=prediction.passages
-    )
-    return Record(prediction.id, document, None, prediction)
+    return Record(prediction.id, prediction.document, None, prediction)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from constrained_ner.atomic import whole
 from constrained_ner.corpora.jsonl import entity_to_json
-from constrained_ner.documents import Document, Entity
+from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record
 from constrained_ner.pipeline.prediction import Reply
@@ -60,13 +60,15 @@ def _shown(record: Record | InputError, gold: Document | None) -> dict[str, Any]
     document, prediction = record.document, record.prediction
     if document is None:
         return {"id": record.id, "error": record.error}
-    confidences = prediction.confidences if prediction else {}
+    confidences = document.confidences
     replies = prediction.replies if prediction else ()
     shown: dict[str, Any] = {
         "id": document.id,
         "text": document.text,
         "format": f"{prediction.format.name}, {prediction.level}" if prediction else "",
-        "entities": [_entity(entity, confidences.get(entity)) for entity in document.entities],
+        "entities": [
+            entity_to_json(entity, confidences.get(entity)) for entity in document.entities
+        ],
         "answers": [_answer(reply, document.text) for reply in replies],
     }
     if prediction and prediction.left_out:
@@ -74,14 +76,11 @@ def _shown(record: Record | InputError, gold: Document | None) -> dict[str, Any]
     if gold is not None and gold.text == document.text and gold.entities:
         asked = {label for reply in replies for label in reply.labels}
         shown["gold"] = [
-            _entity(entity) for entity in gold.entities if entity.label in asked or not replies
+            entity_to_json(entity)
+            for entity in gold.entities
+            if entity.label in asked or not replies
         ]
     return shown
-
-
-def _entity(entity: Entity, confidence: float | None = None) -> dict[str, Any]:
-    known = {} if confidence is None else {"confidence": confidence}
-    return entity_to_json(entity) | known
 
 
 def _answer(reply: Reply, text: str) -> dict[str, Any]:

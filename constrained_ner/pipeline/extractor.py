@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import load_model
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
@@ -24,7 +25,7 @@ class Extractor:
     Parameters
     ----------
     model: a folder, a packaged model, or a hub id. `adapter`: a LoRA adapter to put on it.
-    device, dtype: see `load_model`.
+    device, dtype, quantize: see `load_model`.
     batch_size: how many answers are generated at the same time.
 
     Raises
@@ -39,15 +40,16 @@ class Extractor:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        quantize: str | None = None,
         batch_size: int = 8,
     ):
         self.manifest = load_manifest(adapter or model)
-        self.model = load_model(model, adapter, device=device, dtype=dtype)
+        self.model = load_model(model, adapter, device=device, dtype=dtype, quantize=quantize)
         self.batch_size = batch_size
 
     def predictor(
         self,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         format: str | None = None,
         level: Level | str = Level.FAITHFUL,
         *,
@@ -61,12 +63,15 @@ class Extractor:
 
         Parameters
         ----------
+        labels: a list, or a string with commas between them.
         dataset, options: see `task_for`. `rest`: further arguments of `Predictor`.
 
         Raises
         ------
         LabelError, UnknownNameError: see `task_for`.
         """
+        if isinstance(labels, str):
+            labels = names_of(labels)
         task = task_for(self.manifest, labels, format, dataset, options)
         for note in task.notes:
             warnings.warn(note, stacklevel=2)
@@ -79,14 +84,23 @@ class Extractor:
             "record": True,
             "batch_size": self.batch_size,
             "index": task.index,
+            "conflicts": task.conflicts,
             **rest,
         }
         return Predictor(self.model, task.format, task.targets, Level.parse(level), **given)
 
+    @overload
+    def extract(self, texts: str | Document, **settings: Any) -> Prediction: ...
+
+    @overload
     def extract(
         self, texts: Iterable[str | Document | InputError], **settings: Any
-    ) -> list[Prediction]:
-        """A prediction for each text, in the same order.
+    ) -> list[Prediction]: ...
+
+    def extract(
+        self, texts: str | Document | Iterable[str | Document | InputError], **settings: Any
+    ) -> Prediction | list[Prediction]:
+        """A prediction for each text, in the same order; of a single one, its prediction.
 
         Parameters
         ----------
@@ -94,7 +108,13 @@ class Extractor:
         settings: `labels`, by default those that the model was trained for; `format`, by default
             the one that it is best at; `level`: `faithful`, `syntax` or `free`; and the other
             parameters of `predictor`.
+
+        Raises
+        ------
+        TypeError: the texts are none.
         """
+        if isinstance(texts, str | Document):
+            return next(self.stream([texts], **settings))
         return list(self.stream(texts, **settings))
 
     def stream(
@@ -104,18 +124,22 @@ class Extractor:
 
         For a text that cannot be answered, the prediction has an `error`.
         """
+        if isinstance(texts, str | Document) or not isinstance(texts, Iterable):
+            kind = type(texts).__name__
+            raise TypeError(f"expected several strings or documents, such as a list: got {kind}")
         predictor = self.predictor(**settings)
         return predictor.predict(_documents(texts))
 
 
-def _documents(
-    texts: Iterable[str | Document | InputError],
-) -> Iterator[Document | InputError]:
+def _documents(texts: Iterable[object]) -> Iterator[Document | InputError]:
     for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
+        if isinstance(text, Document | InputError):
             yield text
-            continue
-        try:
-            yield Document(str(number), text)
-        except InputError as error:
-            yield error
+        elif isinstance(text, str):
+            try:
+                yield Document(str(number), text)
+            except InputError as error:
+                yield error
+        else:  # a cell of a table that is empty, say: the others are not lost
+            kind = type(text).__name__
+            yield InputError(f"text {number}: expected a string or a document, got {kind}")

@@ -11,6 +11,7 @@ from typing import Any
 from constrained_ner.adapters import folder_of
 from constrained_ner.atomic import whole
 from constrained_ner.errors import InputError, ModelError
+from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.structuring import structure
 
@@ -27,11 +28,13 @@ class Dataset(Target):
     ----------
     fingerprint: sha256 of the training file or folder (`corpora.files.sha256_of`).
     documents, examples: how many there were, and how many of them were drawn.
+    together: pairs of labels that it gives to the same words.
     """
 
     fingerprint: str = ""
     documents: int = 0
     examples: int = 0
+    together: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Manifest:
     device: what it was trained on.
     dev: by format, how good it is on a sample of the dev splits of its data sets; empty where
         nothing was measured.
+    default_labels: what it is asked for where nobody says; by default all labels.
+    synonyms: groups of labels that mean the same to a reader of its answers.
     """
 
     base: str
@@ -84,6 +89,8 @@ class Manifest:
     energy: dict[str, float] = field(default_factory=dict)
     device: str = ""
     dev: dict[str, DevScore] = field(default_factory=dict)
+    default_labels: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     @property
     def best(self) -> str | None:
@@ -103,6 +110,12 @@ class Manifest:
     def labels(self) -> tuple[str, ...]:
         """The labels of all data sets, each once."""
         return tuple(dict.fromkeys(label for d in self.datasets for label in d.labels))
+
+    @property
+    def conflicts(self) -> Conflicts:
+        """Which of its labels contradict each other."""
+        together = frozenset(frozenset(pair) for d in self.datasets for pair in d.together)
+        return Conflicts(self.synonyms, together)
 
     def targets(self, labels: Sequence[str] | None = None) -> tuple[Target, ...]:
         """How to ask for each label as in training.

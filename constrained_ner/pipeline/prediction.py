@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 from time import perf_counter
 from typing import (
+    Annotated,
     Any,
     NotRequired,  # pydantic takes no other before Python 3.12
 )
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
+from constrained_ner.corpora.entity_table import frame
 from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -28,66 +31,95 @@ from constrained_ner.words import Span
 
 
 class EntityRecord(TypedDict):
-    """An entity. Each fragment has a start and an end, half-open, in code points of the text.
+    """An entity. Each fragment has a start and an end, half-open, in code points of the text."""
 
-    `section` is the title of the heading that it stands under, if there is one.
-    """
-
-    label: str
-    fragments: list[tuple[int, int]]
-    surface: str
-    confidence: NotRequired[float]
-    section: NotRequired[str]
+    label: Annotated[str, Field(description="One of the labels that were asked for.")]
+    fragments: Annotated[
+        list[tuple[int, int]], Field(description="Where it is; several if it is discontinuous.")
+    ]
+    surface: Annotated[str, Field(description="The text of its fragments, joined by one space.")]
+    confidence: Annotated[
+        NotRequired[float], Field(description="How sure the model is, 0 to 1; of masked answers.")
+    ]
+    also: Annotated[
+        NotRequired[dict[str, float]],
+        Field(description="What other answers call the same words, and how sure those are."),
+    ]
+    section: Annotated[
+        NotRequired[str], Field(description="The title of the heading that it stands under.")
+    ]
 
 
 class AnswerRecord(TypedDict):
     """An answer of the model about a segment of the text: without one, about all of it.
 
-    Offsets in the answer, and in its problems, each a kind and its details, count from the start of
-    the segment; `section` is the title of the heading that it begins under. `settled` is what the
-    format writes for the entities that were read, where it differs from the answer. `allowed_mass`
-    is the share of the model's probability that the grammar let through: the mean and the least
-    over the tokens. The server adds the prompt and the grammar where it is asked for details.
+    Offsets in the answer, and in its problems, count from the start of the segment. The server adds
+    the prompt and the grammar where it is asked for details.
     """
 
-    labels: list[str]
-    answer: str
-    parses: bool
-    problems: list[tuple[str, str]]
-    tokens: int
-    ended: bool
-    forced: bool
-    segment: NotRequired[Span]
-    section: NotRequired[str]
-    settled: NotRequired[str]
-    allowed_mass: NotRequired[tuple[float, float]]
-    prompt: NotRequired[str]
-    grammar: NotRequired[str | None]
+    labels: Annotated[list[str], Field(description="What was asked for.")]
+    answer: Annotated[str, Field(description="As the model wrote it.")]
+    parses: Annotated[bool, Field(description="Whether it follows its format exactly.")]
+    problems: Annotated[
+        list[tuple[str, str]],
+        Field(description="What is wrong with it, or was dropped: each a kind and its details."),
+    ]
+    tokens: Annotated[int, Field(description="How many it has, its end included.")]
+    ended: Annotated[bool, Field(description="Whether it came to its end within its budget.")]
+    forced: Annotated[bool, Field(description="Whether its budget made it come to its end.")]
+    segment: Annotated[
+        NotRequired[Span], Field(description="Start and end of the part of the text it is about.")
+    ]
+    section: Annotated[
+        NotRequired[str],
+        Field(description="The title of the heading that the segment begins under."),
+    ]
+    settled: Annotated[
+        NotRequired[str],
+        Field(description="The entities that were read, written in the format, where it differs."),
+    ]
+    allowed_mass: Annotated[
+        NotRequired[tuple[float, float]],
+        Field(
+            description="The share of the model's probability that the grammar let through: the "
+            "mean and the least over the tokens."
+        ),
+    ]
+    prompt: Annotated[NotRequired[str], Field(description="What the model was asked.")]
+    grammar: Annotated[
+        NotRequired[str | None], Field(description="The grammar's source; null of free answers.")
+    ]
 
 
 class PassageRecord(TypedDict):
     """A named part of the text, such as its title."""
 
-    type: str
-    start: int
-    end: int
+    type: Annotated[str, Field(description="Its name.")]
+    start: Annotated[int, Field(description="Its first character.")]
+    end: Annotated[int, Field(description="Behind its last character.")]
 
 
 class PredictionRecord(TypedDict):
-    """The entities of a document, and the answers that they were read from.
+    """The entities of a document, and the answers that they were read from."""
 
-    `left_out` lists the parts of the text that could not be asked about: start, end and why.
-    """
-
-    id: str
-    text: str
-    format: str
-    level: Level
-    options: dict[str, Any]
-    entities: list[EntityRecord]
-    answers: list[AnswerRecord]
-    passages: NotRequired[list[PassageRecord]]
-    left_out: NotRequired[list[tuple[int, int, str]]]
+    id: Annotated[str, Field(description="The document.")]
+    text: Annotated[str, Field(description="Its text, as it was given.")]
+    format: Annotated[str, Field(description="How the answers are written.")]
+    level: Annotated[Level, Field(description="How much of the answers their grammars decided.")]
+    options: Annotated[dict[str, Any], Field(description="Those of the format.")]
+    entities: Annotated[list[EntityRecord], Field(description="In the order of the text.")]
+    answers: Annotated[list[AnswerRecord], Field(description="In the order of the segments.")]
+    passages: Annotated[
+        NotRequired[list[PassageRecord]], Field(description="Those of the document.")
+    ]
+    left_out: Annotated[
+        NotRequired[list[tuple[int, int, str]]],
+        Field(description="What could not be asked about: start, end and why."),
+    ]
+    meta: Annotated[
+        NotRequired[dict[str, Any]],
+        Field(description="The keys of the input's record that are the user's own."),
+    ]
 
 
 # ---- predictions
@@ -186,6 +218,8 @@ class Prediction:
     passages: those of the document.
     confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
         is the highest.
+    also: by entity, what other answers call the same words, with their confidences.
+    meta: see `Document`.
     """
 
     id: str
@@ -196,8 +230,38 @@ class Prediction:
     left_out: tuple[tuple[Span, str], ...] = ()
     passages: tuple[Passage, ...] = ()
     confidences: Mapping[Entity, float] = field(default_factory=dict)
+    also: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     format: Format = field(kw_only=True)
     level: Level = field(kw_only=True)
+
+    def at_least(self, confidence: float) -> Prediction:
+        """The same without the entities that the model is less sure of, from 0 to 1.
+
+        The replies keep what they say. An entity without a confidence stays.
+        """
+        kept = tuple(e for e in self.entities if self.confidences.get(e, 1.0) >= confidence)
+        return replace(
+            self,
+            entities=kept,
+            confidences={e: value for e, value in self.confidences.items() if value >= confidence},
+        )
+
+    @property
+    def document(self) -> Document:
+        """The text and what was found in it."""
+        return Document(
+            self.id,
+            self.text,
+            self.entities,
+            self.passages,
+            confidences=self.confidences,
+            meta=self.meta,
+        )
+
+    def to_frame(self, library: str | None = None) -> Any:
+        """The entities as a data frame, a row for each: see `to_frame`."""
+        return to_frame([self], library)
 
     def to_record(self) -> PredictionRecord:
         """What is written of a document that was answered."""
@@ -217,6 +281,8 @@ class Prediction:
             ]
         if self.left_out:
             record["left_out"] = [(start, end, why) for (start, end), why in self.left_out]
+        if self.meta:
+            record["meta"] = dict(self.meta)
         return record
 
     def section_at(self, offset: int) -> str:
@@ -239,6 +305,8 @@ class Prediction:
         )
         if entity in self.confidences:
             record["confidence"] = round(self.confidences[entity], 4)
+        if entity in self.also:
+            record["also"] = {name: round(p, 4) for name, p in self.also[entity].items()}
         if section := self.section_at(entity.start):
             record["section"] = section
         return record
@@ -253,13 +321,14 @@ class Prediction:
         """The record as a value for JSON; of a document that failed, its id and what was wrong."""
         if self.error is None:
             return {**self.to_record()}
-        return {
+        record = {
             "id": self.id,
             "error": self.error,
             "format": self.format.name,
             "level": self.level,
             "options": asdict(self.format.options),
         }
+        return record | ({"meta": dict(self.meta)} if self.meta else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Prediction:
@@ -272,16 +341,18 @@ class Prediction:
         """
         try:
             failed = "error" in value
-            document = Document(value["id"], "") if failed else document_from_json(value)
+            meta = value.get("meta", {})
+            document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
             format = get_format(value["format"], Options(**value.get("options", {})))
             level = Level.parse(value["level"])
             if failed:
-                return cls(document.id, "", error=value["error"], format=format, level=level)
+                error = value["error"]
+                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
             whole = 0, len(document.text)
-            confidences = {
-                entity_from_json(entity): float(entity["confidence"])
-                for entity in value.get("entities", ())
-                if "confidence" in entity
+            also = {
+                entity_from_json(one): dict(one["also"])
+                for one in value.get("entities", ())
+                if "also" in one
             }
             return cls(
                 document.id,
@@ -291,7 +362,9 @@ class Prediction:
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
-                confidences,
+                document.confidences,
+                also,
+                document.meta,
                 format=format,
                 level=level,
             )
@@ -303,18 +376,42 @@ class Prediction:
             ) from None
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 document`, `2 documents`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+    """The entities of predictions as a data frame, a row for each.
+
+    Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
+    without entities, or with an error, has no row.
+
+    Parameters
+    ----------
+    library: `pandas` or `polars`; by default the first of them that is installed.
+
+    Raises
+    ------
+    UnknownNameError: it is neither.
+    MissingPackageError: it is not installed, or none is.
+    """
+    return frame((prediction.document for prediction in predictions), library)
+
+
 @dataclass
 class Summary:
     """What is counted during a run, and reported at its end.
 
     Attributes
     ----------
-    before: how many documents had their records before.
+    before: how many documents had their records before. `characters`: of their texts.
     failed: an error for each document that could not be answered. `partly`: for each part of one.
     """
 
     documents: int = 0
     before: int = 0
+    characters: int = 0
     failed: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     entities: int = 0
@@ -329,6 +426,7 @@ class Summary:
     def pass_over(self, record: Mapping[str, Any]) -> None:
         """Count a document that has its record already. Only its errors are reported."""
         self.before += 1
+        self.characters += len(record.get("text", ""))
         if "error" in record:
             self.failed.append(record["error"])
         self.partly += [
@@ -358,9 +456,10 @@ class Summary:
         problems = ", ".join(f"{n} {kind}" for kind, n in sorted(self.problems.items()))
         before = f" (and {self.before} done before)" if self.before else ""
         return [
-            f"{self.documents} documents{before}, {self.entities} entities, {self.answers} "
-            "answers; "
-            f"{self.tokens} tokens in {seconds:.1f} s ({self.tokens / seconds:.1f} tokens/s)",
+            f"{counted(self.documents, 'document')}{before}, "
+            f"{counted(self.entities, 'entity', 'entities')}, "
+            f"{counted(self.answers, 'answer')}; {self.tokens} tokens in {seconds:.1f} s "
+            f"({self.tokens / seconds:.1f} tokens/s)",
             f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
             f"closed by the budget: {self.forced}",
             f"problems: {problems or 'none'}",

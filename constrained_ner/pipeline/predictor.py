@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from statistics import fmean
@@ -27,6 +27,7 @@ from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.confidence import Confidence
+from constrained_ner.pipeline.conflicts import Conflicts, Mention, Verdict
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prediction import Prediction, Reply
 from constrained_ner.pipeline.prompts import Target
@@ -98,6 +99,10 @@ class Predictor:
     record: record how sure the model was, and the share of its probability that masks allowed; see
         `Reply.confidences` and `Reply.allowed_mass`.
     segment: one of `SEGMENTS`, how texts are cut into segments.
+    conflicts: what labels contradict each other; None leaves what several answers say side by side.
+        Where confidences are not recorded nothing can be decided, and all stays.
+    min_confidence: entities that the model is less sure of are left out; from 0 to 1.
+    on_answer: is told of each answer: the document that it is about, and how many it gets.
     costs: the costs of answering are added to it.
     """
 
@@ -112,6 +117,9 @@ class Predictor:
     examples: tuple[Document, ...] = ()
     record: bool = False
     segment: str = "none"
+    conflicts: Conflicts | None = None
+    min_confidence: float = 0.0
+    on_answer: Callable[[Document, int], None] | None = None
     costs: Costs = field(default_factory=Costs)
 
     def __post_init__(self) -> None:
@@ -119,6 +127,13 @@ class Predictor:
         if self.segment not in SEGMENTS:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
+            )
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"min_confidence is {self.min_confidence}: expected 0 to 1")
+        if self.min_confidence and not (self.record and self._knows_confidences):
+            raise InputError(
+                "min_confidence needs confidences: expected a masked level, an engine that takes "
+                "grammars, and that they are recorded"
             )
         if not self._chosen.capabilities.grammars:
             if self.level is not Level.SYNTAX:
@@ -157,6 +172,10 @@ class Predictor:
         return choose_engine(self.engine, self.model)
 
     @property
+    def _knows_confidences(self) -> bool:
+        return self.level is not Level.FREE and self._chosen.capabilities.grammars
+
+    @property
     def unsupported_reason(self) -> str:
         """Why the reference engine is used instead of the speculative one; empty if it is not."""
         return self._chosen.unsupported_reason
@@ -166,10 +185,10 @@ class Predictor:
 
     def prediction(self, document: Document | InputError, turns: Sequence[Turn]) -> Prediction:
         """The prediction for a document, once all of its turns have an outcome."""
-        passages = document.passages if isinstance(document, Document) else ()
-        prediction = partial(Prediction, format=self.format, level=self.level, passages=passages)
+        prediction = partial(Prediction, format=self.format, level=self.level)
         if isinstance(document, InputError):
             return prediction("", "", error=str(document))
+        prediction = partial(prediction, passages=document.passages, meta=document.meta)
         if not turns:
             error = f"document {document.id!r}: the text is empty"
             return prediction(document.id, document.text, error=error)
@@ -179,19 +198,31 @@ class Predictor:
         whole = {(0, len(document.text))}
         if failed and (not replies or failed.keys() <= whole):
             return prediction(document.id, document.text, error=next(iter(failed.values())))
-        entities = text_order(entity for reply in replies for entity in reply.entities)
-        confidences: dict[Entity, float] = {}
-        for reply in replies:
-            for entity, value in zip(reply.entities, reply.confidences, strict=False):
-                confidences[entity] = max(value, confidences.get(entity, 0.0))
+        verdicts = self._verdicts(replies)
+        every = (entity for reply in replies for entity in reply.entities)
         return prediction(
             document.id,
             document.text,
-            entities,
+            text_order(every if verdicts is None else verdicts),
             replies,
             left_out=tuple(sorted(failed.items())),
-            confidences=confidences,
-        )
+            confidences={e: verdict.confidence for e, verdict in (verdicts or {}).items()},
+            also={e: verdict.also for e, verdict in (verdicts or {}).items() if verdict.also},
+        ).at_least(self.min_confidence)
+
+    def _verdicts(self, replies: Sequence[Reply]) -> dict[Entity, Verdict] | None:
+        """What the replies say together; None where they do not say how sure they are."""
+        if not self.record or any(len(r.confidences) < len(r.entities) for r in replies):
+            return None
+        mentions = [
+            Mention(entity, confidence, number)
+            for number, reply in enumerate(replies)
+            for entity, confidence in zip(reply.entities, reply.confidences, strict=True)
+        ]
+        if self.conflicts is None:
+            ordered = sorted(mentions, key=lambda mention: mention.confidence)
+            return {mention.entity: Verdict(mention.confidence, {}) for mention in ordered}
+        return self.conflicts.settled(mentions)
 
     def turns(self, document: Document | InputError) -> list[Turn]:
         """The questions about a document, in order; none if it is broken or empty."""

@@ -2,11 +2,11 @@
 
 Documents are answered in chunks, and each chunk has an engine of its own, so that no record depends
 on anything before its chunk. A run that was killed goes on with the chunk that it was in, and ends
-with the file that an uninterrupted run writes.
+with the file that an uninterrupted run writes. A long document is a chunk by itself.
 
 Each record carries a fingerprint of everything that it was made from: the settings of the run, and
-the id, text and passages of its document. A record is kept only if the fingerprint is still the
-same, whether the run before was finished or not.
+the id, text, passages and own keys of its document. A record is kept only if the fingerprint is
+still the same, whether the run before was finished or not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constrained_ner.atomic import whole
+from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.predictor import Predictor
 
 CHUNK = 64  # documents
+CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
 
 
@@ -45,11 +47,12 @@ class Run:
     settings: what the answers depend on besides the documents, as values for JSON. While the run is
         unfinished they stand in a file beside `path`, `.NAME.run`.
     resume: keep the records that the file holds. Where there is no such file, the run begins.
+    overwrite: make the file anew, whatever it holds.
     summary: is told of the documents whose records are kept.
 
     Raises
     ------
-    InputError: the file holds an unfinished run, and `resume` is not set; or its records are not
+    InputError: the file holds an unfinished run, and neither is set; or its records are not
         those of these documents and settings, or there are more of them than documents. The file
         is left as it was.
     """
@@ -61,6 +64,7 @@ class Run:
         settings: Mapping[str, Any] | None = None,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         summary: Summary | None = None,
     ):
         self.path = path
@@ -70,7 +74,7 @@ class Run:
         )
         self._mark = path.with_name(f".{path.name}.run")
         self._kept = 0  # bytes of the file
-        check_unfinished(path, resume=resume)
+        check_unfinished(path, resume=resume or overwrite)
         if resume and path.exists():
             self._chunk = self._keep(summary or Summary())
         else:
@@ -117,7 +121,18 @@ class Run:
             os.fsync(file.fileno())
 
     def _next_chunk(self) -> list[Document | InputError]:
-        return list(islice(self._source, CHUNK))
+        """Up to `CHUNK` documents: fewer, where they are long.
+
+        What is done of a chunk when a run is killed is done again, so that its bytes are the same.
+        """
+        chunk: list[Document | InputError] = []
+        size = 0
+        for document in islice(self._source, CHUNK):
+            chunk.append(document)
+            size += len(document.text) if isinstance(document, Document) else 0
+            if size >= CHUNK_SIZE:
+                break
+        return chunk
 
     def _leave_mark(self) -> None:
         """Put the settings beside the file: they mark it as unfinished."""
@@ -128,11 +143,12 @@ class Run:
 
     def _fingerprint(self, document: Document | InputError) -> str:
         """What a record is made from, as 16 hexadecimal digits."""
-        source: Any = (
-            [document.id, document.text, [astuple(passage) for passage in document.passages]]
-            if isinstance(document, Document)
-            else document.reason
-        )
+        source: Any
+        if isinstance(document, Document):
+            source = [document.id, document.text, [astuple(one) for one in document.passages]]
+            source += [document.meta] if document.meta else []
+        else:
+            source = document.reason
         return sha256(json.dumps([self._settings, source]).encode()).hexdigest()[:16]
 
     # ---- records that are there already
@@ -192,6 +208,8 @@ class Run:
             )
         if "text" in record and record["text"] != getattr(document, "text", None):
             return f"the record of {id!r} is of another text: expected that of the run"
+        if isinstance(document, Document) and record.get("meta", {}) != document.meta:
+            return f"the record of {id!r} has other keys of its own: expected those of the run"
         # Of a document that failed, the record does not hold the text.
         other = "other settings" if "text" in record else "other settings, or of another text"
         names = self._other_settings()
@@ -225,7 +243,7 @@ def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
     record: dict[str, Any] = prediction.to_json()
     if fingerprint is not None:
         record[FINGERPRINT] = fingerprint
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json_line(record)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:

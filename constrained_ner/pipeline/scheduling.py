@@ -1,17 +1,19 @@
 """The order of requests: documents of one or of several predictors are answered side by side.
 
-A second thread prepares requests in advance, while the model works. Predictions are given in the
-order of the documents. The next turn of a conversation comes before all other requests, because
-the beginning of its prompt is still in the cache.
+A second thread prepares requests in advance, while the model works. The next turn of a conversation
+comes before all other requests, because the beginning of its prompt is still in the cache. A run
+over files (`answer`) asks document after document and gives predictions in that order. A server
+(`answer_in_turns`) has callers who do not know of one another: their questions take turns, and each
+document is given as soon as it is done.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, takewhile
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -26,31 +28,56 @@ if TYPE_CHECKING:
 
     _Pair = tuple[Predictor, Document | InputError]
 
+_AHEAD = 2  # requests of an owner that are prepared in advance where owners take turns
+
+
+@dataclass(eq=False)
+class Job:
+    """A document that is to be answered by a predictor.
+
+    Attributes
+    ----------
+    owner: who asked. The questions of different owners take turns.
+    abandoned: nobody waits for it any more: what was not asked about yet never is, and there is no
+        prediction. Any thread may set it.
+    """
+
+    predictor: Predictor
+    document: Document | InputError
+    owner: Hashable = None
+    abandoned: bool = False
+
 
 @dataclass(eq=False)
 class _Pending:
-    """A document whose turns are being answered.
+    """A job whose turns are being answered.
 
     Attributes
     ----------
     open: how many of the turns have no outcome yet.
     """
 
-    predictor: Predictor
-    document: Document | InputError
+    job: Job
     turns: list[Turn]
     open: int
 
     @classmethod
-    def of(cls, predictor: Predictor, document: Document | InputError) -> _Pending:
-        turns = predictor.turns(document)
-        return cls(predictor, document, turns, len(turns))
+    def of(cls, job: Job) -> _Pending:
+        turns = job.predictor.turns(job.document)
+        return cls(job, turns, len(turns))
+
+    @property
+    def prediction(self) -> Prediction:
+        """Once no turn is open."""
+        return self.job.predictor.prediction(self.job.document, self.turns)
 
     def take(self, turn: Turn, outcome: Reply | CnerError) -> None:
         """Note the outcome of a turn. If it failed, so did the rest of its conversation."""
         while True:
             turn.outcome = outcome
             self.open -= 1
+            if self.job.predictor.on_answer:
+                self.job.predictor.on_answer(turn.document, len(self.turns))
             if turn.after is None or isinstance(outcome, Reply):
                 return
             turn = turn.after
@@ -69,25 +96,46 @@ def answer(asked: Iterable[_Pair | None]) -> Iterator[Prediction]:
     if first is None:
         return
     predictor = first[0]
-    answered = _answered(chain([first], source), predictor)
+    jobs = (None if pair is None else Job(*pair) for pair in chain([first], source))
+    answered = _answered(jobs, predictor, in_turns=False)
     while True:
         with predictor.costs.timed("seconds"):
-            prediction = next(answered, None)
-        if prediction is None:
+            done = next(answered, None)
+        if done is None:
             return
-        yield prediction
+        yield done[1]
 
 
-def _answered(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[Prediction]:
+def answer_in_turns(jobs: Iterable[Job | None]) -> Iterator[tuple[Job, Prediction]]:
+    """Each job with its prediction, as soon as it is done; owners of jobs take turns.
+
+    Parameters
+    ----------
+    jobs: see `answer`. All that there are for now are taken at once.
+    """
+    source = iter(jobs)
+    first = next(source, None)
+    if first is not None:
+        yield from _answered(chain([first], source), first.predictor, in_turns=True)
+
+
+def _answered(
+    source: Iterator[Job | None], predictor: Predictor, *, in_turns: bool
+) -> Iterator[tuple[Job, Prediction]]:
     under_way: deque[_Pending] = deque()
     in_hand: dict[int, _Pending] = {}  # by id of the turn
 
-    def done() -> Iterator[Prediction]:
-        while under_way and not under_way[0].open:
-            pending = under_way.popleft()
-            yield pending.predictor.prediction(pending.document, pending.turns)
+    def done() -> Iterator[tuple[Job, Prediction]]:
+        if in_turns:
+            ready = [pending for pending in under_way if not pending.open or pending.job.abandoned]
+        else:
+            ready = list(takewhile(lambda pending: not pending.open, under_way))
+        for pending in ready:
+            under_way.remove(pending)
+            if not pending.job.abandoned:
+                yield pending.job, pending.prediction
 
-    with _Preparation(source, under_way, predictor.batch_size) as preparation:
+    with _Preparation(source, under_way, predictor.batch_size, in_turns=in_turns) as preparation:
 
         def next_request() -> Request | None:
             while (next_one := preparation.next()) is not None:
@@ -96,6 +144,7 @@ def _answered(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[
                     in_hand[id(turn)] = pending
                     return request
                 pending.take(turn, request)
+                preparation.give_back(pending)
             return None
 
         for request, answered in predictor.new_engine().decode(next_request):
@@ -105,11 +154,22 @@ def _answered(source: Iterator[_Pair | None], predictor: Predictor) -> Iterator[
                 pending.take(turn, answered)
             else:
                 pending.take(turn, turn.predictor.read(turn, answered))
-                # The next turn goes first, because the cache still holds the turns before it.
-                if turn.after is not None and isinstance(turn.outcome, Reply):
-                    preparation.put_first(pending, turn.after)
+            # The next turn goes first, because the cache still holds the turns before it.
+            if turn.after is not None and isinstance(turn.outcome, Reply):
+                preparation.put_first(pending, turn.after)
+            else:
+                preparation.give_back(pending)
             yield from done()
     yield from done()
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A turn that waits for the engine, and its request, once that is being prepared."""
+
+    pending: _Pending
+    turn: Turn
+    request: Future[Request | CnerError] | None = None
 
 
 class _Preparation:
@@ -120,18 +180,29 @@ class _Preparation:
 
     Parameters
     ----------
-    source: documents with their predictors; None where there is none for now.
-    under_way: documents whose requests were begun are appended to it.
-    ahead: how many requests to prepare in advance.
+    source: jobs; None where there is none for now.
+    under_way: jobs whose requests were begun are appended to it.
+    rows: how many requests the engine answers at a time.
+    in_turns: take all jobs that there are for now, let their owners take turns, and keep one row
+        free of each owner for another one. Else so many jobs are taken as can be prepared for.
     """
 
-    def __init__(self, source: Iterator[_Pair | None], under_way: deque[_Pending], ahead: int):
+    def __init__(
+        self,
+        source: Iterator[Job | None],
+        under_way: deque[_Pending],
+        rows: int,
+        *,
+        in_turns: bool,
+    ):
         self._source = source
         self._under_way = under_way
-        self._most = ahead
-        self._waiting: deque[tuple[_Pending, Turn]] = deque()
+        self._in_turns = in_turns
+        self._ahead = _AHEAD if in_turns else rows  # of each owner
+        self._share = max(1, rows - 1) if in_turns else rows  # of the rows for one owner
+        self._lanes: dict[Hashable, deque[_Waiting]] = {}  # by owner; the next to ask is the first
+        self._held: Counter[Hashable] = Counter()  # rows by owner
         self._first: deque[tuple[_Pending, Turn]] = deque()
-        self._ready: deque[tuple[_Pending, Turn, Future[Request | CnerError]]] = deque()
         self._pool = ThreadPoolExecutor(1, "cner-preparation")
         self._alone = Lock()  # a tokenizer must not be used by two threads at once
 
@@ -142,31 +213,67 @@ class _Preparation:
         self._pool.shutdown(cancel_futures=True)
 
     def put_first(self, pending: _Pending, turn: Turn) -> None:
+        """The next turn of a conversation. It goes on in the row of the turn before."""
         self._first.appendleft((pending, turn))
+
+    def give_back(self, pending: _Pending) -> None:
+        """A row that `next` gave a turn is free again."""
+        self._held[pending.job.owner] -= 1
 
     def next(self) -> tuple[_Pending, Turn, Request | CnerError] | None:
         """A turn with its request, or the error in its place; None if there is none for now."""
-        if self._first:
+        while self._first:
             pending, turn = self._first.popleft()
-            return pending, turn, self._request(turn)
+            if not pending.job.abandoned:
+                return pending, turn, self._request(turn)
+            self.give_back(pending)
         self._look_ahead()
-        if not self._ready:
+        chosen = self._choose()
+        if chosen is None:
             return None
-        pending, turn, request = self._ready.popleft()
+        assert chosen.request is not None  # each owner's first turn is looked ahead to
+        self._held[chosen.pending.job.owner] += 1
         self._look_ahead()
-        return pending, turn, request.result()
+        return chosen.pending, chosen.turn, chosen.request.result()
+
+    def _choose(self) -> _Waiting | None:
+        """The next turn of the owner who has waited longest and has less than a share of rows."""
+        for owner, lane in self._lanes.items():
+            if self._held[owner] < self._share:
+                chosen = lane.popleft()
+                del self._lanes[owner]
+                if lane:
+                    self._lanes[owner] = lane  # behind all others
+                return chosen
+        return None
 
     def _look_ahead(self) -> None:
-        while len(self._ready) < self._most:
-            while not self._waiting:
-                if (pair := next(self._source, None)) is None:
-                    return
-                with self._alone:
-                    pending = _Pending.of(*pair)
-                self._under_way.append(pending)
-                self._waiting.extend((pending, turn) for turn in pending.turns if not turn.before)
-            pending, turn = self._waiting.popleft()
-            self._ready.append((pending, turn, self._pool.submit(self._request, turn)))
+        """Take jobs, and have the first turns of each owner prepared."""
+        while self._in_turns or sum(map(len, self._lanes.values())) < self._ahead:
+            if not self._take_job():
+                break
+        for owner, lane in list(self._lanes.items()):
+            while lane and lane[0].pending.job.abandoned:
+                lane.popleft()
+            if not lane:
+                del self._lanes[owner]
+            for waiting in islice(lane, self._ahead):
+                if waiting.request is None:
+                    waiting.request = self._pool.submit(self._request, waiting.turn)
+
+    def _take_job(self) -> bool:
+        """Whether there was one."""
+        job = next(self._source, None)
+        if job is None:
+            return False
+        with self._alone:
+            pending = _Pending.of(job)
+        self._under_way.append(pending)
+        # The first turn of each conversation; the others are put first when their time comes.
+        first = [_Waiting(pending, turn) for turn in pending.turns if not turn.before]
+        if first:
+            self._lanes.setdefault(job.owner, deque()).extend(first)
+        return True
 
     def _request(self, turn: Turn) -> Request | CnerError:
         predictor = turn.predictor

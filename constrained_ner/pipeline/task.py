@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
 from constrained_ner.errors import LabelError
 from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
 
 DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
 MOSTLY = 0.5  # the share of indexed prompts in training from which on prompts are indexed
+EVERY = "all"  # in place of labels: all that the model was trained for
 FEW = 30  # so many labels are listed in a message
 
 
@@ -25,12 +27,14 @@ class Task:
     ----------
     notes: why the model may not do it well, a line each.
     index: whether the prompt shows the words with their offsets or numbers.
+    conflicts: which labels contradict each other; None where nothing is known of them.
     """
 
     format: Format
     targets: tuple[Target, ...]
     notes: tuple[str, ...] = ()
     index: bool = False
+    conflicts: Conflicts | None = None
 
 
 def default_format(trained: Manifest | None) -> str:
@@ -56,7 +60,8 @@ def task_for(
 
     Parameters
     ----------
-    labels: by default those that the model was trained for.
+    labels: by default those that the model names for it (`Manifest.default_labels`), or all that it
+        was trained for; these, too, if the only one is `all`.
     format: by default the one that it is best at, see `default_format`.
     dataset: the data set that prompts name, for all labels. By default each label has one that the
         model was trained on.
@@ -67,20 +72,23 @@ def task_for(
     LabelError: there are no labels, and the model does not say which it knows.
     UnknownNameError: there is no such format or option.
     """
+    if trained and labels and tuple(labels) == (EVERY,) and EVERY not in trained.labels:
+        labels = tuple(dict.fromkeys((*trained.default_labels, *trained.labels)))
+    labels = labels or (trained and (trained.default_labels or trained.labels)) or None
     given = {key: value for key, value in (options or {}).items() if value is not None}
     name = format or default_format(trained)
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
-        wanted = tuple(labels or (trained.labels if trained else ()))
-        if not wanted:
+        if not labels:
             raise LabelError("expected labels: the model does not say which it knows")
-        targets = (Target(wanted, dataset or DEFAULT_DATASET),)
+        targets = (Target(tuple(labels), dataset or DEFAULT_DATASET),)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
     notes = _notes(trained, name, labels or ()) if trained else ()
     chosen = get_format(name, Options(**given))
     index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    return Task(chosen, targets, notes, index)
+    conflicts = replace(trained.conflicts, order=tuple(labels or ())) if trained else None
+    return Task(chosen, targets, notes, index, conflicts)
 
 
 def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -1,102 +1,191 @@
-"""A single thread that uses the model. Requests that arrive meanwhile are answered together."""
+"""A single thread that uses the model. Those who call meanwhile are answered together, in turns."""
 
 from __future__ import annotations
 
-import queue
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from threading import Thread
-from typing import NamedTuple
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Self
 
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
-from constrained_ner.pipeline.scheduling import answer
+from constrained_ner.pipeline.scheduling import Job, answer_in_turns
 
 
 class BusyError(CnerError):
-    """Too many requests are waiting already."""
+    """There are as many callers already as the worker takes."""
 
 
-class _Request(NamedTuple):
-    predictor: Predictor
-    document: Document
-    outcome: Future[Prediction]
+class StoppingError(CnerError):
+    """The worker is about to end, or has ended."""
 
 
 class Worker:
-    """Answers requests, several at a time, whatever their formats and levels.
+    """Answers the documents of several callers at a time, whatever their formats and levels.
 
     Parameters
     ----------
-    most: how many requests may wait.
+    most: how many callers there may be at a time.
     """
 
     def __init__(self, most: int):
-        self._waiting: queue.Queue[_Request | None] = queue.Queue(most)
-        self._closed = False
+        self._most = most
+        self._callers: set[Caller] = set()
+        self._open: dict[Job, Future[Prediction]] = {}
+        self._taken: set[Job] = set()  # of the open ones those that the thread knows of
+        self._arrived: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = Lock()  # of all above
+        self._stopping = self._given_up = self._closed = False
         self._thread = Thread(target=self._work, name="cner-worker", daemon=True)
         self._thread.start()
 
     @property
-    def waiting(self) -> int:
-        return self._waiting.qsize()
+    def callers(self) -> int:
+        """How many have been admitted and have not left."""
+        return len(self._callers)
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def submit(self, predictor: Predictor, document: Document) -> Future[Prediction]:
-        """Put a request in the queue; the future will have its prediction.
-
-        Parameters
-        ----------
-        predictor: all requests must have the same model and the same engine.
+    def check(self) -> None:
+        """See that another caller would be admitted.
 
         Raises
         ------
-        BusyError: too many requests are waiting.
+        BusyError, StoppingError
         """
-        request = _Request(predictor, document, Future())
-        try:
-            self._waiting.put_nowait(request)
-        except queue.Full:
-            raise BusyError(f"{self.waiting} requests are waiting: try again later") from None
-        return request.outcome
+        if self._stopping or not self.alive:
+            raise StoppingError("the server is stopping")
+        if self.callers >= self._most:
+            raise BusyError(f"{self.callers} requests are being answered: try again later")
+
+    def admit(self) -> Caller:
+        """A new caller, who leaves at the end of the `with` block.
+
+        Raises
+        ------
+        BusyError, StoppingError
+        """
+        with self._lock:
+            self.check()
+            caller = Caller(self)
+            self._callers.add(caller)
+        return caller
+
+    def stop(self) -> None:
+        """Admit nobody any more. Those who are here go on."""
+        self._stopping = True
+
+    def give_up(self) -> None:
+        """Refuse whatever has no answer yet."""
+        with self._lock:
+            self._stopping = self._given_up = True
+            refused, self._open = self._open, {}
+            self._taken.clear()
+        for job, outcome in refused.items():
+            job.abandoned = True
+            _settle(outcome, StoppingError("the server is stopping"))
 
     def close(self) -> None:
-        """Answer the requests that are waiting, then end the thread."""
-        self._waiting.put(None)
+        """Answer what was submitted, then end the thread."""
+        self.stop()
+        self._arrived.put(None)
         self._thread.join()
 
+    # ---- for callers
+
+    def submit(
+        self, caller: Caller, predictor: Predictor, document: Document
+    ) -> Future[Prediction]:
+        job = Job(predictor, document, owner=caller)
+        outcome: Future[Prediction] = Future()
+        with self._lock:
+            if self._given_up:
+                raise StoppingError("the server is stopping")
+            self._open[job] = outcome
+        self._arrived.put(job)
+        return outcome
+
+    def leave(self, caller: Caller) -> None:
+        with self._lock:
+            self._callers.discard(caller)
+            for job in [job for job in self._open if job.owner is caller]:
+                job.abandoned = True
+                self._taken.discard(job)
+                self._open.pop(job).cancel()
+
+    # ---- the thread
+
     def _work(self) -> None:
-        while not self._closed and (first := self._waiting.get()) is not None:
-            under_way: deque[_Request] = deque()
+        while not self._closed and (first := self._arrived.get()) is not None:
             try:
-                for prediction in answer(self._asked(first, under_way)):
-                    under_way.popleft().outcome.set_result(prediction)
+                for job, prediction in answer_in_turns(self._jobs(first)):
+                    self._settle(job, prediction)
             except Exception as error:
                 # Whatever it was: the callers must be told, and the thread must go on.
-                for request in under_way or [first]:
-                    if not request.outcome.done():
-                        request.outcome.set_exception(error)
+                for job in list(self._taken):
+                    self._settle(job, error)
 
-    def _asked(
-        self, first: _Request, under_way: deque[_Request]
-    ) -> Iterator[tuple[Predictor, Document] | None]:
-        """The first request, then those that arrive meanwhile; None whenever none is waiting."""
-        request: _Request | None = first
-        while request is not None:
-            # Skip requests whose callers have gone away.
-            if request.outcome.set_running_or_notify_cancel():
-                under_way.append(request)
-                yield request.predictor, request.document
+    def _jobs(self, first: Job) -> Iterator[Job | None]:
+        """The first job, then those that arrive meanwhile; None whenever there is none."""
+        job: Job | None = first
+        while job is not None:
+            with self._lock:
+                wanted = job in self._open
+                if wanted:
+                    self._taken.add(job)
+            if wanted:
+                yield job
             while True:
                 try:
-                    request = self._waiting.get_nowait()
+                    job = self._arrived.get_nowait()
                     break
-                except queue.Empty:
+                except Empty:
                     yield None
         self._closed = True
+
+    def _settle(self, job: Job, outcome: Prediction | Exception) -> None:
+        with self._lock:
+            self._taken.discard(job)
+            future = self._open.pop(job, None)
+        if future is not None:
+            _settle(future, outcome)
+
+
+class Caller:
+    """Someone whose documents are answered. What has no answer when they leave is abandoned."""
+
+    def __init__(self, worker: Worker):
+        self._worker = worker
+
+    def submit(self, predictor: Predictor, document: Document) -> Future[Prediction]:
+        """Have a document answered; the future will have its prediction.
+
+        Parameters
+        ----------
+        predictor: all must have the same model and the same engine.
+
+        Raises
+        ------
+        StoppingError: the worker answers nothing any more.
+        """
+        return self._worker.submit(self, predictor, document)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.leave(self)
+
+
+def _settle(future: Future[Prediction], outcome: Prediction | Exception) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Prediction):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)

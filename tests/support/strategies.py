@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -180,6 +181,26 @@ def _together(a: Entity, b: Entity, nested: bool, same_span: bool, crossing: boo
         return same_span
     inside = (a.start <= b.start and b.end <= a.end) or (b.start <= a.start and a.end <= b.end)
     return nested if inside else crossing
+
+
+def json_values() -> st.SearchStrategy[Any]:
+    """Any value that JSON has, but for NaN, which is not equal to itself."""
+    simple = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False))
+    text = st.one_of(hostile_texts(), st.text(max_size=4))
+    return st.recursive(
+        st.one_of(simple, text),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        ),
+        max_leaves=4,
+    )
+
+
+def own_keys() -> st.SearchStrategy[dict[str, Any]]:
+    """Keys of the user's own, with names that are ours, too."""
+    ours = ("meta", "text", "id", "entities", "labels", "answers", "format", "level", "options")
+    names = st.one_of(st.sampled_from(ours), st.text(max_size=3))
+    return st.dictionaries(names, json_values(), max_size=4)
 
 
 @st.composite

@@ -64,7 +64,7 @@ function showKey() {
   for (const [kind, words] of [["hit", "as in the gold annotation"], ["false", "not in it"], ["miss", "only in it"]]) {
     const tag = make("span", { className: `tag ${kind}` });
     tag.dataset.label = "label";
-    tag.style.setProperty("--colour", "#444");
+    tag.style.setProperty("--colour", "var(--soft)");
     byId("key").append(make("span", {}, tag, `${kinds[kind].toLocaleString("en")} ${words}`));
   }
 }

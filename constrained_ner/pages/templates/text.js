@@ -1,7 +1,7 @@
 "use strict";
-// Okabe and Ito's colours, as dark as white letters on them need; with many labels they come again,
-// and every entity says its label anyway.
-const COLOURS = ["#0072b2", "#b34f00", "#00795a", "#a0467f", "#5b5b00", "#3d6d99", "#7a4f9e", "#8c2d04", "#4f5d2f", "#1f5f6b"];
+// In page.css, for a light and a dark page. With many labels they come again, and every entity says
+// its label anyway.
+const COLOURS = Array.from({ length: 10 }, (_, i) => `var(--c${i})`);
 const LANE = 5;
 
 function make(name, properties = {}, ...children) {

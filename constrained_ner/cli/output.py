@@ -1,0 +1,128 @@
+"""What `cner predict` writes: records as they come, and in the end what is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constrained_ner.atomic import check_writable
+from constrained_ner.cli.messages import report_losses
+from constrained_ner.cli.options import check_apart, check_replaceable
+from constrained_ner.corpora import OUTPUT_FORMATS, check_output, detect_output_format, write
+from constrained_ner.corpora.jsonl import document_from_json
+from constrained_ner.documents import Document
+from constrained_ner.errors import InputError
+from constrained_ner.evaluation.records import record_of
+from constrained_ner.pages import write_page
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.runs import check_unfinished
+from constrained_ner.pipeline.segments import sentences
+
+RECORDS, PAGE = "records", "html"
+KINDS = (RECORDS, PAGE, *(name for name in OUTPUT_FORMATS if name != "jsonl"))
+_PAGE_SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder, and what is to be in it.
+
+    Attributes
+    ----------
+    kind: one of `KINDS`.
+    """
+
+    path: Path
+    kind: str
+
+    @classmethod
+    def of(cls, path: Path, kind: str | None) -> Output:
+        """With the kind that its suffix asks for, where none is given.
+
+        Raises
+        ------
+        InputError: no kind has the suffix.
+        """
+        if kind is not None:
+            return cls(path, kind)
+        if path.suffix.lower() in _PAGE_SUFFIXES:
+            return cls(path, PAGE)
+        try:
+            found = detect_output_format(path)
+        except InputError as error:
+            reason = f"{error.reason}; {PAGE}: {' '.join(_PAGE_SUFFIXES)}"
+            raise InputError(reason, path) from None
+        return cls(path, RECORDS if found == "jsonl" else found)
+
+    @property
+    def records(self) -> Path:
+        """The file of records, of which the output is made in the end if it is something else."""
+        if self.kind == RECORDS:
+            return self.path
+        return self.path.with_name(f".{self.path.name}.records")
+
+    def check(self, input: Path | None, *, resume: bool, overwrite: bool) -> None:
+        """See what is wrong with it before a model is loaded.
+
+        Raises
+        ------
+        InputError: it cannot be written; it, or an unfinished run for it, is there, and is neither
+            to be replaced nor to be gone on with; it is finished where it should be gone on with;
+            or it would become part of the input.
+        MissingExtraError: its format needs a package that is not installed.
+        """
+        if input is not None and self.kind != PAGE:
+            check_apart(input, self.path)
+        check_unfinished(self.records, resume=resume or overwrite)
+        if not resume:
+            other_way = "; --resume goes on with a run that is the same"
+            check_replaceable(self.path, overwrite=overwrite, else_=other_way)
+        if self.records != self.path and self.records.exists() and not (resume or overwrite):
+            raise InputError(
+                f"holds answers, of which {str(self.path)!r} was not made: --resume makes it, or "
+                "remove them",
+                self.records,
+            )
+        if self.kind in (RECORDS, PAGE):
+            check_writable(self.path)
+        else:
+            check_output(self.path, self.kind)
+        if resume and self.path.exists() and not self.records.exists():
+            raise InputError(
+                "is finished, and its records are gone: expected a run to resume; without --resume "
+                "it is made anew",
+                self.path,
+            )
+
+    def finish(self, documents: Iterable[Document | InputError]) -> None:
+        """Make it of the records, which are removed then; where it is the records, it is done.
+
+        Parameters
+        ----------
+        documents: read once more, for the gold entities of a page.
+        """
+        if self.kind == RECORDS:
+            return
+        if self.kind == PAGE:
+            gold = (one if isinstance(one, Document) else None for one in documents)
+            shown = (record_of(Prediction.from_json(record)) for record in _read(self.records))
+            write_page(zip(shown, gold, strict=False), self.path, title=self.path.stem)
+        else:
+            cut = "sentences" in OUTPUT_FORMATS[self.kind].options
+            options = {"sentences": sentences} if cut else {}
+            answered = (
+                document_from_json(record)
+                for record in _read(self.records)
+                if "error" not in record
+            )
+            report_losses(write(answered, self.path, self.kind, **options))
+        self.records.unlink()
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

@@ -1,0 +1,155 @@
+"""Defaults of options that a user keeps in a file: `cner.toml`, or `[tool.cner]` of a project.
+
+    model = "models/ours"           # for every command that has the option
+    [predict]
+    labels = ["Disease", "Chemical"]
+    min-confidence = 0.5
+
+Environment variables come before the file (`CNER_PREDICT_MIN_CONFIDENCE`), and options that are
+given before both.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from constrained_ner.errors import InputError
+
+FILE, PROJECT = "cner.toml", "pyproject.toml"
+VARIABLE = "CNER_CONFIG"  # names another file
+
+
+def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, Any]:
+    """The defaults of each command, as click takes them (`default_map`).
+
+    Parameters
+    ----------
+    folder: where to look; the file of the nearest folder above counts where it has none. By default
+        the working folder.
+
+    Raises
+    ------
+    InputError: the file is not TOML, or has a key or a value that no option takes.
+    """
+    path, values = _found(folder or Path.cwd())
+    if path is None:
+        return {}
+    return _Reader(path).defaults(group, values)
+
+
+def _found(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named), _toml(Path(named))
+    for above in (folder, *folder.parents):
+        if (above / FILE).is_file():
+            return above / FILE, _toml(above / FILE)
+        if (above / PROJECT).is_file():
+            tools = _toml(above / PROJECT).get("tool", {})
+            if "cner" in tools:
+                return above / PROJECT, tools["cner"]
+    return None, {}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not TOML: {error}", path) from None
+
+
+class _Reader:
+    """Checks the values of a file against the options that there are."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def defaults(self, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {key: value for key, value in values.items() if key not in group.commands}
+        for key in shared:
+            if not any(key in _options(command) for command in _commands(group)):
+                known = {*group.commands, *(o for c in _commands(group) for o in _options(c))}
+                raise self._unknown(key, known)
+        return self._of(group, values, shared)
+
+    def _of(
+        self, group: click.Group, values: Mapping[str, Any], shared: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, command in group.commands.items():
+            own = values.get(name, {})
+            if not isinstance(own, Mapping):
+                raise InputError(f"{name} is {own!r}: expected a table of options", self.path)
+            if isinstance(command, click.Group):
+                found[name] = self._of(command, own, shared)
+                continue
+            options = _options(command)
+            for key in own:
+                if key not in options:
+                    raise self._unknown(f"{name}.{key}", {f"{name}.{o}" for o in options})
+            given = {**{key: shared[key] for key in shared if key in options}, **own}
+            found[name] = {
+                options[key].name: self._value(f"{name}.{key}", value, options[key])
+                for key, value in given.items()
+            }
+        return found
+
+    def _value(self, key: str, value: Any, option: click.Option) -> Any:
+        """A value as the option takes it: a list of names is one string for some."""
+        if isinstance(value, list) and not option.multiple:
+            value = ",".join(map(str, value))
+        if option.is_flag != isinstance(value, bool):
+            expected = "true or false" if option.is_flag else "no true or false"
+            raise InputError(f"{key} is {value!r}: expected {expected}", self.path)
+        try:
+            for one in value if option.multiple and isinstance(value, list) else [value]:
+                option.type.convert(one, option, None)
+        except click.UsageError as error:
+            raise InputError(f"{key}: {error.format_message()}", self.path) from None
+        return value
+
+    def _unknown(self, key: str, known: set[str]) -> InputError:
+        near = get_close_matches(key, known, n=1)
+        return InputError(
+            f"no option {key}" + (f": is {near[0]} meant?" if near else ""), self.path
+        )
+
+
+def name_variables(group: click.Group, prefix: str = "CNER") -> None:
+    """Let each option be set by a variable with its name: `CNER_PREDICT_MIN_CONFIDENCE`."""
+    for name, command in group.commands.items():
+        own = f"{prefix}_{name.upper()}"
+        if isinstance(command, click.Group):
+            name_variables(command, own)
+            continue
+        for key, option in _options(command).items():
+            shared = [option.envvar] if isinstance(option.envvar, str) else []
+            option.envvar = [f"{own}_{key.upper().replace('-', '_')}", *shared]
+
+
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+        else:
+            yield command
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """The options that have a value, by their long names without the dashes."""
+    return {
+        name.removeprefix("--"): option
+        for option in command.params
+        if isinstance(option, click.Option) and option.expose_value
+        for name in option.opts
+        if name.startswith("--")
+    }

@@ -1,0 +1,122 @@
+"""doccano's JSON lines: `{"id": ..., "text": ..., "label": [[start, end, "LABEL"]]}`.
+
+What it exports of a project of sequence labelling: `label` (in older versions `labels`, or
+`annotations` with a `user` each), or `entities` where the project has relations. Relations and
+comments are passed over and counted; all other keys, and those of an object `meta`, are the user's
+own, and the document's `meta`.
+
+Offsets count characters. (A project may count grapheme clusters instead; its export does not say
+so, and has no surfaces that would show it.)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TextIO
+
+from constrained_ner.corpora.annotations import log_repairs
+from constrained_ner.corpora.conversion_losses import ConversionLosses
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json, entity_keys
+from constrained_ner.documents import Document
+from constrained_ner.errors import InputError
+
+Record = Mapping[str, Any]
+
+# What its records have, and those of few others.
+_MARKS = re.compile(r'"start_offset"|"Comments"|"annotation_approver"|"labels?":\s*\[[\[\]]')
+_NOT_READ = ("relations", "Comments", "comments", "cats", "annotation_approver")
+# Of an entity: numbers in doccano's database.
+_NUMBERS = ("id", "user")
+_OWN = ("id", "text", "meta", *ENTITY_KEYS, *_NOT_READ)
+
+
+def recognises(file: File) -> bool:
+    if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
+        return False
+    return '"text"' in file.head and bool(_MARKS.search(file.head))
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def read(file: File) -> Iterator[Document | InputError]:
+    """One document for each record; one without an id is called `NAME:NUMBER`.
+
+    Where several users annotated a text in one record, the entities of the first one are taken.
+
+    Raises
+    ------
+    InputError: the file is missing, or is a list that is not JSON.
+    """
+    repairs: Counter[str] = Counter()
+    try:
+        for record in read_records(file):
+            if isinstance(record, InputError):
+                yield record
+                continue
+            try:
+                yield _document(record, repairs)
+            except InputError as error:
+                yield record.error(error.reason)
+    finally:  # also when the caller stops early
+        log_repairs(repairs, file.place)
+
+
+def _document(record: JsonRecord, repairs: Counter[str]) -> Document:
+    value = record.value
+    if not isinstance(value, dict):
+        raise InputError(f"the record is {value!r:.80}: expected an object")
+    known = {"id", "text", *entity_keys(value)}
+    # a string, or a list of strings, is a category of the whole text
+    known.update(k for k in ENTITY_KEYS if k in value and not isinstance(value[k], str | list))
+    plain = {key: value[key] for key in value if key in known}
+    for key in ENTITY_KEYS:
+        if isinstance(plain.get(key), list):
+            plain[key] = _of_first_user(plain[key], repairs)
+    document = document_from_json(plain, f"{record.file.id}:{record.number}")
+    own = {k: v for k, v in value.items() if k not in known and k not in _NOT_READ}
+    inner = own.get("meta")
+    if isinstance(inner, dict) and not inner.keys() & (own.keys() - {"meta"}):
+        del own["meta"]
+        own |= inner
+    unread = (f"values of the key {key!r}" for key in _NOT_READ if value.get(key))
+    return replace(document, unread=(*document.unread, *unread), meta=own)
+
+
+def _of_first_user(entities: list[Any], repairs: Counter[str]) -> list[Any]:
+    """Those of the user who comes first, without doccano's numbers."""
+    users = [entity.get("user") if isinstance(entity, dict) else None for entity in entities]
+    of_one = [entity for entity, user in zip(entities, users, strict=True) if user == users[0]]
+    repairs["annotations of further users, left out"] += len(entities) - len(of_one)
+    return [
+        {key: value for key, value in entity.items() if key not in _NUMBERS}
+        if isinstance(entity, dict)
+        else entity
+        for entity in of_one
+    ]
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
+    """One record a line, for a project of sequence labelling that allows overlapping entities."""
+    for document in documents:
+        losses.passages(document)
+        record: dict[str, Any] = {
+            "id": document.id,
+            "text": document.text,
+            "label": [[e.start, e.end, e.label] for e in losses.contiguous(document)],
+        }
+        for key, value in document.meta.items():
+            if key in _OWN:
+                losses.add(f"keys {key!r} of the user's, a name that doccano has", document)
+            else:
+                record[key] = value
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -1,0 +1,248 @@
+"""UIMA CAS, as INCEpTION has it: XMI with its `TypeSystem.xml`, and JSON (extra `inception`).
+
+A folder or an archive of such files, as INCEpTION exports documents; or one of them. Files are
+read and written by dkpro-cassis, which counts characters where UIMA counts UTF-16 units; before,
+XMI is seen to declare no entities.
+
+Entities are the spans of the layer *Named entity*, their label its `value`, and those of custom
+span layers, their label the feature `value` or `label`, else the only feature of strings, else the
+layer's name. Other layers, relations and chains are passed over and counted. Without a type system
+that of DKPro Core is taken, which has no custom layers.
+
+Written is one XMI for each document, with the sentences and tokens that INCEpTION wants, cut so
+that each entity begins and ends with a token and lies in one sentence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from constrained_ner.corpora import brat
+from constrained_ner.corpora.annotations import Annotation, checked, documents_of
+from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
+from constrained_ner.corpora.files import File, FileSet
+from constrained_ner.corpora.offsets import StandoffText
+from constrained_ner.corpora.xml import refuse_entities, without_forbidden
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError, MissingExtraError
+from constrained_ner.words import Span, cut_units
+
+TYPES = "TypeSystem.xml"
+_DKPRO = "de.tudarmstadt.ukp.dkpro.core.api."
+NAMED_ENTITY = f"{_DKPRO}ner.type.NamedEntity"
+SENTENCE, TOKEN = f"{_DKPRO}segmentation.type.Sentence", f"{_DKPRO}segmentation.type.Token"
+# Of the layers that are no custom ones.
+_BUILT_IN = ("uima.", "de.tudarmstadt.ukp.", "org.dkpro.core.")
+# What a CAS always has, or has of its text and not of its annotators.
+_NO_LAYER = ("uima.", f"{_DKPRO}segmentation.", f"{_DKPRO}metadata.")
+# What relations and chains have, and spans have not.
+_NO_SPAN = {"Governor", "Dependent", "next", "first"}
+_STRING = "uima.cas.String"
+# What a CAS that is not as it should be makes of cassis.
+_CANNOT_READ = (
+    *(AttributeError, IndexError, KeyError, RecursionError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError),
+)
+
+
+def check_installed() -> None:
+    """Raises `MissingExtraError` without dkpro-cassis."""
+    if find_spec("cassis") is None:
+        raise MissingExtraError("UIMA CAS", "inception")
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def recognises(file_set: FileSet) -> bool:
+    return any(map(_is_cas, file_set.files.values()))
+
+
+def _is_cas(file: File) -> bool:
+    json = any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
+    return file.suffix == ".xmi" or (file.suffix == ".json" and json)
+
+
+def read(file_set: FileSet) -> Iterator[Document | InputError]:
+    """A document for each CAS, sorted by id, which is the file's path without suffix.
+
+    A span that lies outside the text or has no label is logged and skipped.
+
+    Raises
+    ------
+    InputError: there is no CAS.
+    MissingExtraError: dkpro-cassis is not installed.
+    """
+    check_installed()
+    files = {file.id: file for file in file_set.files.values() if _is_cas(file)}
+    if not files:
+        raise InputError("holds no .xmi, and no .json of UIMA", file_set.path)
+    types: dict[File | None, Any] = {}
+
+    def make(id: str, file: File, repairs: Counter[str]) -> Document:
+        return _document(id, file, _types_of(file, file_set, types), repairs)
+
+    yield from documents_of(files, make, file_set.path)
+
+
+def _types_of(file: File, file_set: FileSet, known: dict[File | None, Any]) -> Any:
+    """The type system of the nearest folder that has one, else that of DKPro Core."""
+    from cassis import load_dkpro_core_typesystem, load_typesystem
+
+    names = (str(folder / TYPES) for folder in file.path.parents)
+    found = next(filter(None, map(file_set.find, names)), None)
+    if found in known:
+        return known[found]
+    if found is None:
+        known[None] = load_dkpro_core_typesystem()
+    else:
+        refuse_entities(found)
+        known[found], _ = _loaded(found, partial(load_typesystem, BytesIO(found.read())))
+    return known[found]
+
+
+def _loaded(file: File, load: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """What cassis makes of a file, and its warnings."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            return load(), [str(warning.message) for warning in said]
+        except _CANNOT_READ as error:
+            reason = f"not a UIMA CAS: {type(error).__name__}: {error}"
+            raise InputError(f"{reason:.300}", file.place) from None
+
+
+def _document(id: str, file: File, types: Any, repairs: Counter[str]) -> Document:
+    from cassis import load_cas_from_json, load_cas_from_xmi
+
+    if file.suffix == ".json":
+        cas, said = _loaded(file, partial(load_cas_from_json, file.text()))
+    else:
+        refuse_entities(file)
+        data = BytesIO(file.read())
+        cas, said = _loaded(file, partial(load_cas_from_xmi, data, typesystem=types, lenient=True))
+    unmapped = [message for message in said if message.startswith("Not mapping")]
+    if unmapped:
+        raise InputError(f"an offset lies outside the text: {unmapped[0]}", file.place)
+    repairs["annotations of types that the type system has not, passed over"] += len(said)
+    if not cas.sofa_string:
+        raise InputError("it has no text", file.place)
+    document = Document(id, cas.sofa_string)
+    annotations = list(_annotations(cas, file, repairs))
+    return checked(document, annotations, StandoffText(document.text), repairs)
+
+
+def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annotation]:
+    types = cas.typesystem
+    known = types.contains_type(NAMED_ENTITY)
+    for found in cas.select_all_annotations():
+        is_entity = known and types.is_instance_of(found.type.name, NAMED_ENTITY)
+        features = {feature.name: feature.rangeType.name for feature in found.type.all_features}
+        built_in = found.type.name.startswith(_BUILT_IN)
+        if not is_entity and (built_in or _NO_SPAN & features.keys()):
+            repairs["annotations of other layers, passed over"] += not (
+                found.type.name.startswith(_NO_LAYER)
+            )
+            continue
+        repairs["concept identifiers, passed over"] += bool(getattr(found, "identifier", None))
+        label = _label(found, features, is_entity)
+        yield Annotation(file.place, None, label, ((found.begin, found.end),))
+
+
+def _label(found: Any, features: dict[str, str], is_entity: bool) -> str:
+    layer = str(found.type.name).rpartition(".")[2]
+    if is_entity:  # some types are kinds of named entities, such as `Person`
+        return str(found.value or ("" if found.type.name == NAMED_ENTITY else layer))
+    strings = [name for name, range in features.items() if range == _STRING]
+    named = [name for name in ("value", "label") if name in strings]
+    if named or len(strings) == 1:
+        return str(getattr(found, (named or strings)[0]) or "")
+    return layer
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def check_output(folder: Path) -> None:
+    """See that a corpus can be written here.
+
+    Raises
+    ------
+    InputError: the folder exists and is not empty.
+    MissingExtraError: dkpro-cassis is not installed.
+    """
+    check_installed()
+    brat.check_output(folder)
+
+
+def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
+    """A new folder of XMI files, and their type system.
+
+    Characters that XML cannot hold are written as U+FFFD.
+    """
+    from cassis import load_dkpro_core_typesystem
+
+    types = load_dkpro_core_typesystem()
+    folder.mkdir(parents=True, exist_ok=True)
+    types.to_xml(folder / TYPES)
+    ids = Names("ids", losses)
+    for document in documents:
+        if not document.text.strip():
+            losses.add("texts without a word, left out", document)
+            continue
+        losses.passages(document)
+        id = document.id.encode(errors="replace").decode()
+        path = folder / PurePosixPath(ids.fresh(document.id, brat.file_name(id), document))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cas = _cas(document, types, losses)
+        cas.to_xmi(path.with_name(path.name + ".xmi"))
+
+
+def _cas(document: Document, types: Any, losses: ConversionLosses) -> Any:
+    from cassis import Cas
+
+    def clean(text: str) -> str:
+        kept = without_forbidden(text)
+        if kept != text:
+            losses.add("texts or labels with characters that XML cannot hold", document)
+        return kept
+
+    entities = losses.contiguous(document)
+    text = clean(document.text)
+    cas = Cas(typesystem=types)
+    cas.sofa_string, cas.sofa_mime = text, "text/plain"
+    spans: list[tuple[str, Span, dict[str, str]]] = [
+        *((SENTENCE, span, {}) for span in _sentences(text, entities)),
+        *((TOKEN, span, {}) for span in _tokens(text, entities)),
+        *((NAMED_ENTITY, (e.start, e.end), {"value": clean(e.label)}) for e in entities),
+    ]
+    for layer, (begin, end), features in spans:
+        cas.add(types.get_type(layer)(begin=begin, end=end, **features))
+    return cas
+
+
+def _tokens(text: str, entities: Iterable[Entity]) -> Iterator[Span]:
+    cuts = {offset for entity in entities for offset in (entity.start, entity.end)}
+    return ((s, e) for s, e in cut_units(text, cuts) if not text[s:e].isspace())
+
+
+def _sentences(text: str, entities: Iterable[Entity]) -> Iterator[Span]:
+    """Sentences of lines, without white space at their edges; no entity lies in two of them."""
+    from sentencex import get_sentence_boundaries
+
+    cuts = {found["start_index"] for found in get_sentence_boundaries("en", text)}
+    cuts |= {at + 1 for at, character in enumerate(text) if character == "\n"}
+    for entity in entities:
+        cuts -= set(range(entity.start + 1, entity.end))
+    for start, end in pairwise(sorted(cuts | {0, len(text)})):
+        piece = text[start:end]
+        if piece.strip():
+            yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

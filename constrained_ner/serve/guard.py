@@ -1,0 +1,68 @@
+"""What holds for every request and every answer: how long bodies may be, and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Texts may be those of patients: no cache keeps them, and no page of the server loads, or is loaded
+# by, anything from elsewhere.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src "
+    "'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+}
+
+
+class Guard:
+    """Refuses bodies before they are read: too long, of unknown length, or no JSON.
+
+    Parameters
+    ----------
+    most: bytes of a body, by path; of other paths no body is read.
+    headers: of all answers, besides those that are the same everywhere.
+    """
+
+    def __init__(self, app: ASGIApp, most: Mapping[str, int], headers: Mapping[str, str]):
+        self._app = app
+        self._most = most
+        self._headers = {**_HEADERS, **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        fault = self._fault(scope)
+        app: Any = self._app if fault is None else JSONResponse({"detail": fault[1]}, fault[0])
+        await app(scope, receive, answer)
+
+    def _fault(self, scope: Scope) -> tuple[int, str] | None:
+        """A status and what is wrong with the request, if something is."""
+        most = self._most.get(scope["path"])
+        if most is None or scope["method"] != "POST":
+            return None
+        headers = Headers(scope=scope)
+        length = headers.get("content-length")
+        if length is None and "transfer-encoding" in headers:
+            return 411, "expected a Content-Length"
+        if length is not None and (not length.isdecimal() or int(length) > most):
+            return 413, f"expected at most {most} bytes"
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            return 415, f"expected Content-Type: application/json, got {kind or 'none'}"
+        return None

@@ -1,0 +1,91 @@
+"""Defaults of options from a file and from variables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from constrained_ner.cli import main
+from constrained_ner.cli.settings import load_settings
+from constrained_ner.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def defaults(folder: Path) -> dict[str, object]:
+    assert isinstance(main, click.Group)
+    return load_settings(main, folder)
+
+
+def test_no_file_no_defaults(tmp_path: Path) -> None:
+    assert defaults(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("cner.toml", ""), ("pyproject.toml", "tool.cner.")])
+def test_values_of_all_commands_and_of_one(tmp_path: Path, name: str, prefix: str) -> None:
+    head = "[tool.cner]\n" if prefix else ""
+    (tmp_path / name).write_text(
+        f'{head}device = "cpu"\n[{prefix}predict]\nlabels = ["A", "B"]\nmin-confidence = 0.5\n'
+    )
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    for folder in (tmp_path, below):
+        found = defaults(folder)
+        assert found["predict"] == {"device": "cpu", "labels": "A,B", "min_confidence": 0.5}
+        assert found["serve"] == {"device": "cpu"}
+        assert found["convert"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = \n", "not TOML: .*line 1"),
+        ('modle = "x"\n', "no option modle: is model meant"),
+        ("[predict]\nlabel = 'A'\n", r"no option predict.label: is predict.labels meant"),
+        ("[predict]\nmin-confidence = 2\n", "predict.min-confidence: .*0<=x<=1"),
+        ("[predict]\nresume = 'yes'\n", "predict.resume is 'yes': expected true or false"),
+        ("predict = 3\n", "predict is 3: expected a table"),
+        ("[predict]\nformat = 'multi_xml'\n", "predict.format: .*multi_xml"),
+    ],
+)
+def test_what_no_option_takes_is_named_with_the_file(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "cner.toml").write_text(text)
+    with pytest.raises(InputError, match=rf"cner.toml: {said}"):
+        defaults(tmp_path)
+
+
+def test_a_line_comes_before_a_variable_and_that_before_the_file(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cner.toml").write_text(
+        f'model = {json.dumps(str(tiny_folder))}\n[predict]\nformat = "multi_tag"\nlabels = ["A"]\n'
+    )
+
+    def asked(*arguments: str, **variables: str) -> tuple[str, list[str]]:
+        fixed = ["predict", "-t", "Knee pain.", "-o", "-", "--max-new-tokens", "60"]
+        done = CliRunner().invoke(main, [*fixed, *arguments], env=variables)
+        assert done.exit_code == 0, done.output
+        record = json.loads(done.stdout)
+        return record["format"], record["answers"][0]["labels"]
+
+    assert asked() == ("multi_tag", ["A"])
+    assert asked(CNER_PREDICT_FORMAT="multi_term") == ("multi_term", ["A"])
+    assert asked("--format", "multi_code", CNER_PREDICT_FORMAT="multi_term")[0] == "multi_code"
+    (tmp_path / "cner.toml").unlink()
+    assert asked("--labels", "B", CNER_MODEL=str(tiny_folder)) == ("multi_term", ["B"])
+
+
+def test_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.toml"
+    monkeypatch.setenv("CNER_CONFIG", str(other))
+    with pytest.raises(InputError, match=r"other.toml: cannot be read"):
+        defaults(tmp_path)
+    other.write_text('dtype = "bfloat16"\n')
+    assert defaults(tmp_path)["predict"] == {"dtype": "bfloat16"}
