@@ -45,17 +45,13 @@ BATCH = 1000
 @contextmanager
 def served(options: list[str]) -> Iterator[tuple[str, int]]:
     """The address and the process of a server that is ready."""
-    command = [sys.executable, "-m", "constrained_ner", "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "constrained_ner", "serve", "--quiet", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
         try:
+            assert process.stdout
             address = process.stdout.readline().split()[0]
             httpx.get(f"{address}/ready", timeout=300).raise_for_status()
-            # What it writes of each request is read, or it would stop at a full pipe.
-            with ThreadPoolExecutor(1) as reader:
-                reader.submit(process.stdout.read)
-                yield address, process.pid
-                process.terminate()
+            yield address, process.pid
         finally:
             process.terminate()
 
@@ -189,7 +185,7 @@ def write_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=45, help="for each of the four loads")
+    parser.add_argument("--seconds", type=float, default=40, help="for each of the four loads")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--page", action="store_true", help="write docs/measurements.md")
     parser.add_argument("options", nargs="*", help="of `cner serve`, behind --")

@@ -104,8 +104,9 @@ class Document:
     unread: what else its record says, for `ConversionLosses` to count.
     confidences: how sure a model is of each entity, from 0 to 1, where that is known.
     meta: what its record has under keys that are the user's own, such as a date; JSON values.
+    sections: the title of the section that each entity stands in, where that is known.
 
-    The last three are ignored when documents are compared.
+    The last four are ignored when documents are compared.
 
     Raises
     ------
@@ -119,6 +120,7 @@ class Document:
     unread: tuple[str, ...] = field(default=(), compare=False, repr=False)
     confidences: Mapping[Entity, float] = field(default_factory=dict, compare=False, repr=False)
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    sections: Mapping[Entity, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         try:

@@ -158,3 +158,16 @@ def test_an_output_that_cannot_be(tmp_path: Path, name: str, message: str) -> No
     assert result.exit_code == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_sections_of_entities_come_along(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    entity = {"label": "Drug", "fragments": [[0, 7]], "section": "PLAN"}
+    path.write_text(json.dumps({"id": "1", "text": "Aspirin", "entities": [entity]}) + "\n")
+    assert convert(path, tmp_path / "b.jsonl").exit_code == 0
+    (record,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())
+    assert record["entities"] == [entity]
+    assert convert(path, tmp_path / "b.csv").exit_code == 0
+    assert (tmp_path / "b.csv").read_text().splitlines()[1] == "1,0,7,Drug,Aspirin,,PLAN,0-7"
+    result = convert(path, tmp_path / "b.pubtator")
+    assert "not kept: 1 sections (the first: document '1': Drug 0-7 'Aspirin')" in result.stderr

@@ -492,7 +492,7 @@ def test_what_is_not_read_of_a_record_is_counted_as_lost(tmp_path: Path) -> None
         ({"meta": "a string"}, {"meta": "a string"}),
         ({"label": "of the whole text", "format": "pdf", "level": 1, "error": None}, None),
         ({"meta": {"text": "t", "id": 1, "answers": []}}, {"text": "t", "id": 1, "answers": []}),
-        ({"labels": [], "passages": [], "meta": {}}, {}),
+        ({"spans": [], "passages": [], "meta": {}}, {}),
     ],
 )
 def test_own_keys_of_a_record(

@@ -132,6 +132,41 @@ def test_what_the_label_of_a_layer_is(
     assert ([entity.label for entity in found.entities], errors) == ([label] if label else [], [])
 
 
+def test_a_project(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its archive has one for each user and document; what was curated is taken."""
+    exported(tmp_path / "in")
+    types = load_dkpro_core_typesystem()
+    cas_of((NAMED_ENTITY, 7, 14, {"value": "curated"}), types=types).to_xmi(tmp_path / "c.xmi")
+    cas_of(types=types).to_xmi(tmp_path / "none.xmi")
+    archive = tmp_path / "project.zip"
+    with zipfile.ZipFile(archive, "w") as outer:
+        outer.writestr("exportedproject.json", '{\n  "name" : "p"\n}')
+        outer.writestr("source/a.txt", TEXT)
+        for name, xmi in (
+            ("annotation/a.txt/INITIAL_CAS.zip", tmp_path / "none.xmi"),
+            ("annotation/a.txt/bob.zip", tmp_path / "none.xmi"),
+            ("annotation/a.txt/alice.zip", tmp_path / "in" / "letter 7.xmi"),
+            ("annotation/b.txt/alice.zip", tmp_path / "none.xmi"),
+            ("curation/b.txt/CURATION_USER.zip", tmp_path / "c.xmi"),
+            ("annotation/c.txt/INITIAL_CAS.zip", tmp_path / "none.xmi"),
+        ):
+            inner = tmp_path / "inner.zip"
+            with zipfile.ZipFile(inner, "w") as packed:
+                packed.write(xmi, f"{Path(name).stem}.xmi")
+                packed.write(tmp_path / "in" / TYPES, TYPES)
+            outer.write(inner, name)
+        outer.writestr("annotation/d.txt/alice.zip", b"no zip")
+    assert detect_format(archive) == "inception"
+    with caplog.at_level(logging.INFO):
+        found, (error,) = read_all(archive)
+    assert [(document.id, {e.label for e in document.entities}) for document in found] == [
+        ("a.txt", {"DRUG", "NSAID", "Site"}),
+        ("b.txt", {"curated"}),
+    ]
+    assert str(error).startswith(f"{archive}/annotation/d.txt/alice.zip: cannot be read")
+    assert "2 annotations of a document by further users, left out" in caplog.messages
+
+
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
 

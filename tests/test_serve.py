@@ -183,6 +183,9 @@ def test_the_docs_need_no_network(client: TestClient) -> None:
 
 def test_every_field_is_described(client: TestClient) -> None:
     contract = client.get("/openapi.json").json()
+    told = contract["info"]["description"]
+    for limit in ("300 characters", "4 labels", "40 documents", "1,000 characters", "8 requests"):
+        assert limit in told
     for name, model in contract["components"]["schemas"].items():
         assert model["description"], name
         for field, schema in model.get("properties", {}).items():

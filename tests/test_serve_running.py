@@ -161,7 +161,7 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
 
 def test_the_command(tiny_folder: Path) -> None:
     """It says where it is, answers, and ends by SIGTERM with what it was asked before answered."""
-    command = [sys.executable, "-m", "constrained_ner", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "constrained_ner", "serve", "--port", "0", "--quiet"]
     with subprocess.Popen(
         [*command, "--model", str(tiny_folder)], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -177,6 +177,7 @@ def test_the_command(tiny_folder: Path) -> None:
                     process.send_signal(signal.SIGTERM)
                     assert asked.result().status_code == 200
             assert process.wait(60) in (0, -signal.SIGTERM)
+            assert process.stdout.read() == ""  # no line for each request
         finally:
             process.kill()
 

@@ -243,7 +243,7 @@ def test_a_document_that_cannot_be_answered_goes_to_the_error_handler(tiny_folde
         ({"labels": None}, LabelError, "expected labels"),
         ({"format": "multi_x"}, UnknownNameError, "multi_x"),
         ({"level": "high"}, UnknownNameError, "high"),
-        ({"options": {"x": 1}}, Exception, "x"),
+        ({"options": {"x": 1}}, UnknownNameError, "unknown option 'x': there are "),
         ({"segment": "page"}, UnknownNameError, "unknown segment 'page'"),
         ({"alignment_mode": "x"}, UnknownNameError, "unknown alignment_mode 'x'"),
         ({"label": ["a"]}, ValueError, "unexpected argument: 'label'"),

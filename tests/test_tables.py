@@ -45,10 +45,12 @@ KNEES = Document(
     (Entity("finding", ((0, 4), (15, 24))), Entity("site", ((15, 19),))),
     (Passage("title", 0, 10),),
     confidences={Entity("site", ((15, 19),)): 0.123456},
+    sections={Entity("site", ((15, 19),)): "EXAM"},
 )
+PLAIN = replace(KNEES, sections={})
 ROWS = [
     EntityRow("n1", 0, 24, "finding", "left knee pain", None, "title", "0-4;15-24"),
-    EntityRow("n1", 15, 19, "site", "knee", 0.1235, None, "15-19"),
+    EntityRow("n1", 15, 19, "site", "knee", 0.1235, "EXAM", "15-19"),
 ]
 
 
@@ -238,7 +240,7 @@ def predictions(documents: Sequence[Document]) -> list[Prediction]:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-@pytest.mark.parametrize("items", [[KNEES], [Document("n2", "Nothing.")], [], [KNEES, KNEES]])
+@pytest.mark.parametrize("items", [[PLAIN], [Document("n2", "Nothing.")], [], [PLAIN, PLAIN]])
 def test_a_frame_has_the_rows_of_the_table(
     tmp_path: Path, library: str, items: list[Document]
 ) -> None:
@@ -250,7 +252,7 @@ def test_a_frame_has_the_rows_of_the_table(
     found.to_parquet(path) if library == "pandas" else found.write_parquet(path)
     assert rows_in(path) == [row for item in items for row in rows_of(item)]
     assert str(found["start"].dtype).lower() == "int64"
-    if items == [KNEES]:
+    if items == [PLAIN]:
         (one,) = predictions(items)
         assert one.to_frame(library).equals(found)
 

@@ -67,6 +67,9 @@ def written(items: Sequence[Document], folder: Path, name: str, **options: Any) 
 IDS = ("1", "a", "train/1", "../x", "/etc", ".", "..", "a/../b", ".hidden", "a|b", "x\ny", "a\\b")
 
 
+titles = st.text(st.characters(codec="utf-8"), min_size=1, max_size=3)
+
+
 @st.composite
 def corpora(draw: st.DrawFn) -> list[Document]:
     """Documents of hostile texts, labels and ids, some with passages."""
@@ -89,6 +92,7 @@ def corpora(draw: st.DrawFn) -> list[Document]:
                 plain.entities,
                 passages,
                 confidences=dict(zip(plain.entities, sure, strict=False)),
+                sections=dict(zip(plain.entities, draw(st.lists(titles)), strict=False)),
                 meta=draw(own_keys()),
             )
         )
@@ -112,7 +116,7 @@ def test_what_is_not_counted_is_kept(
     options = {"words": words, "sentences": cut} if OUTPUT_FORMATS[name].options else {}
     losses, back = written(items, tmp_path_factory.mktemp("law"), name, **options)
     lost = {kind for kind in losses.counts if not kind.startswith("values of the key")}
-    lost -= {*ALWAYS.get(name, set()), "confidences"}
+    lost -= {*ALWAYS.get(name, set()), "confidences", "sections"}
     assert losses.documents == len(items)
     assert losses.entities == sum(len(item.entities) for item in items)
     mentions = sum(n for kind, n in losses.counts.items() if "mentions" in kind)
@@ -135,6 +139,7 @@ def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]
             item.entities,
             item.passages if keeps_passages else (),
             dict(item.confidences) if "confidences" in OUTPUT_FORMATS[name].holds else {},
+            dict(item.sections) if "sections" in OUTPUT_FORMATS[name].holds else {},
             dict(item.meta) if "meta" in OUTPUT_FORMATS[name].holds else {},
         )
         for item in items

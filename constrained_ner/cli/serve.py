@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from constrained_ner.cli.messages import is_quiet
 from constrained_ner.cli.options import model_options
 from constrained_ner.errors import MissingExtraError
 
@@ -95,4 +96,4 @@ def serve(
     app = create_app(extractor, limits)
     listening = f"[{host}]" if ":" in host else host
     click.echo(f"http://{listening}:{place.getsockname()[1]} is a page to try it, /docs tells more")
-    Server(app, grace).run(sockets=[place])
+    Server(app, grace, log_level="warning" if is_quiet() else "info").run(sockets=[place])

@@ -292,7 +292,7 @@ class OutputFormat:
     binary: `write` is given the path; else it is given a text file that is open. `folder`: it is
         given that of a new folder.
     options: names of the keyword arguments that `write` takes.
-    holds: which of `confidences` and `meta` of documents it has a place for.
+    holds: which of `confidences`, `sections` and `meta` of documents it has a place for.
     check: raises what is known to be wrong before there are documents to write.
     """
 
@@ -316,7 +316,9 @@ def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
 
 
 OUTPUT_FORMATS: dict[str, OutputFormat] = {
-    "jsonl": OutputFormat((".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "meta")),
+    "jsonl": OutputFormat(
+        (".jsonl", ".ndjson"), jsonl.write, holds=("confidences", "sections", "meta")
+    ),
     "label_studio": OutputFormat(
         (".labelstudio.json",), label_studio.write, holds=("confidences", "meta")
     ),
@@ -349,13 +351,13 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
         holds=("confidences",),
         check=_checked(docbin.check_installed),
     ),
-    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=("confidences",)),
-    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=("confidences",)),
+    "csv": OutputFormat((".csv",), entity_table.write_csv, holds=entity_table.HOLDS),
+    "tsv": OutputFormat((".tsv",), entity_table.write_tsv, holds=entity_table.HOLDS),
     "parquet": OutputFormat(
         (parquet.SUFFIX,),
         entity_table.write_parquet,
         binary=True,
-        holds=("confidences",),
+        holds=entity_table.HOLDS,
         check=_checked(parquet.check_installed),
     ),
     "omop": OutputFormat((), omop.write, holds=("confidences",)),

@@ -36,16 +36,18 @@ class ConversionLosses:
 
         Parameters
         ----------
-        holds: `confidences`, `meta`, where the format has a place for them; else they are lost.
+        holds: `confidences`, `sections`, `meta`, where the format has a place for them; else they
+            are lost.
         """
         for document in documents:
             for what in document.unread:
                 self.add(what, document)
             for key in () if "meta" in holds else document.meta:
                 self.add(f"values of the key {key!r}", document)
-            for entity in () if "confidences" in holds else document.entities:
-                if entity in document.confidences:
-                    self.add("confidences", document, entity.describe(document.text))
+            for kind in ("confidences", "sections"):
+                for entity in () if kind in holds else document.entities:
+                    if entity in getattr(document, kind):
+                        self.add(kind, document, entity.describe(document.text))
             self.documents += 1
             self.entities += len(document.entities)
             yield document

@@ -20,6 +20,7 @@ from constrained_ner.corpora.files import LOGGER
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import MissingPackageError, UnknownNameError
 
+HOLDS = ("confidences", "sections")
 FRAMES = ("pandas", "polars")
 _FORMULA = ("=", "+", "-", "@")
 _ROWS = 10_000  # of a table that are in memory at a time
@@ -34,7 +35,8 @@ class EntityRow(NamedTuple):
     start, end: from the first fragment to the last, half-open, in code points of the text.
     surface: exactly as in the text; between fragments stands a space.
     confidence: from 0 to 1, to four digits; None where it is not known.
-    section: the type of the passage in which it begins; None where it begins in none.
+    section: the title of the section that it stands in or, where that is not known, the type of the
+        passage in which it begins; None where there is neither.
     fragments: `start-end`, with `;` between several.
     """
 
@@ -70,7 +72,7 @@ def rows_of(document: Document) -> Iterator[EntityRow]:
 
 def _section(document: Document, entity: Entity) -> str | None:
     holding = (one.type for one in document.passages if one.start <= entity.start < one.end)
-    return next(holding, None)
+    return document.sections.get(entity) or next(holding, None)
 
 
 def counting(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[Document]:

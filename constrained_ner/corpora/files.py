@@ -398,3 +398,30 @@ def _zip(path: Path) -> Iterator[FileSet]:
                 for name in names
             ),
         )
+
+
+def members_of(file: File) -> list[File]:
+    """The files in a zip that is itself a file of a folder or of an archive.
+
+    Raises
+    ------
+    InputError: it cannot be read.
+    """
+
+    def open_member(name: str) -> BinaryIO:
+        with zipfile.ZipFile(io.BytesIO(file.read())) as archive, archive.open(name) as member:
+            data = member.read(MEMBER_LIMIT + 1)
+        if len(data) > MEMBER_LIMIT:
+            raise InputError(f"larger than {MEMBER_LIMIT} bytes", f"{file.place}/{name}")
+        return io.BytesIO(data)
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except _CANNOT_OPEN as error:
+        raise failure(error, file.place) from None
+    folder = file.path.with_suffix("")
+    return [
+        File(f"{folder}/{name}", f"{file.place}/{name}", partial(open_member, name))
+        for name in names
+    ]

@@ -1,8 +1,11 @@
 """UIMA CAS, as INCEpTION has it: XMI with its `TypeSystem.xml`, and JSON (extra `inception`).
 
-A folder or an archive of such files, as INCEpTION exports documents; or one of them. Files are
-read and written by dkpro-cassis, which counts characters where UIMA counts UTF-16 units; before,
-XMI is seen to declare no entities.
+A folder or an archive of such files, as INCEpTION exports documents; or one of them. Or what it
+exports of a project, where each user's files lie in `annotation/DOCUMENT` or, put together, in
+`curation/DOCUMENT`: curated ones are taken or, without one, those of the first user by name.
+
+Files are read and written by dkpro-cassis, which counts characters where UIMA counts UTF-16 units;
+before, XMI is seen to declare no entities.
 
 Entities are the spans of the layer *Named entity*, their label its `value`, and those of custom
 span layers, their label the feature `value` or `label`, else the only feature of strings, else the
@@ -15,6 +18,7 @@ that each entity begins and ends with a token and lies in one sentence.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -28,14 +32,19 @@ from typing import Any
 from constrained_ner.corpora import brat
 from constrained_ner.corpora.annotations import Annotation, checked, documents_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import File, FileSet
+from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, members_of
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, MissingExtraError
 from constrained_ner.words import Span, cut_units
 
-TYPES = "TypeSystem.xml"
+TYPES, PROJECT = "TypeSystem.xml", "exportedproject.json"
+# In a project's archive, what a user has done; and what is there before anybody has done anything.
+_OF_USER = re.compile(
+    r"(?:.*/)?(?P<kind>annotation|curation)/(?P<document>[^/]+)/(?P<user>[^/]+?)(?:\.\w+)?(?:/|$)"
+)
+_NOBODY = "INITIAL_CAS"
 _DKPRO = "de.tudarmstadt.ukp.dkpro.core.api."
 NAMED_ENTITY = f"{_DKPRO}ner.type.NamedEntity"
 SENTENCE, TOKEN = f"{_DKPRO}segmentation.type.Sentence", f"{_DKPRO}segmentation.type.Token"
@@ -63,12 +72,17 @@ def check_installed() -> None:
 
 
 def recognises(file_set: FileSet) -> bool:
-    return any(map(_is_cas, file_set.files.values()))
+    return _is_project(file_set) or any(map(_is_cas, file_set.files.values()))
+
+
+def _is_project(file_set: FileSet) -> bool:
+    return any(file.path.name == PROJECT for file in file_set.files.values())
 
 
 def _is_cas(file: File) -> bool:
-    json = any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
-    return file.suffix == ".xmi" or (file.suffix == ".json" and json)
+    if file.suffix == ".json":
+        return any(key in file.head for key in ('"%TYPES"', '"%FEATURE_STRUCTURES"'))
+    return file.suffix == ".xmi"
 
 
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
@@ -82,15 +96,44 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     MissingExtraError: dkpro-cassis is not installed.
     """
     check_installed()
-    files = {file.id: file for file in file_set.files.values() if _is_cas(file)}
-    if not files:
+    unpacked, errors = _unpacked(file_set) if _is_project(file_set) else (file_set, [])
+    found = [file for file in unpacked.files.values() if _is_cas(file)]
+    files = _of_users(found) if _is_project(file_set) else {file.id: file for file in found}
+    if not files and not errors:
         raise InputError("holds no .xmi, and no .json of UIMA", file_set.path)
+    yield from errors
     types: dict[File | None, Any] = {}
 
     def make(id: str, file: File, repairs: Counter[str]) -> Document:
-        return _document(id, file, _types_of(file, file_set, types), repairs)
+        return _document(id, file, _types_of(file, unpacked, types), repairs)
 
     yield from documents_of(files, make, file_set.path)
+
+
+def _unpacked(file_set: FileSet) -> tuple[FileSet, list[InputError]]:
+    """With the files of the archives that a project has for each user's work on a document."""
+    files, errors = dict(file_set.files), []
+    for file in file_set.files.values():
+        if file.suffix == ".zip" and _OF_USER.match(file.name):
+            try:
+                files.update({member.name: member for member in members_of(file)})
+            except InputError as error:
+                errors.append(error)
+    return FileSet(file_set.path, files, file_set.beside), errors
+
+
+def _of_users(files: Iterable[File]) -> dict[str, File]:
+    """By document of a project: what was curated, else the file of the first user."""
+    found: dict[str, list[tuple[bool, str, File]]] = {}
+    for file in files:
+        match = _OF_USER.match(file.name)
+        if match and not match["user"].startswith(_NOBODY):
+            place = (match["kind"] != "curation", match["user"], file)
+            found.setdefault(clean_name(match["document"]), []).append(place)
+    further = sum(len(places) - 1 for places in found.values())
+    if further:
+        LOGGER.info("%d annotations of a document by further users, left out", further)
+    return {id: min(places, key=lambda place: place[:2])[2] for id, places in found.items()}
 
 
 def _types_of(file: File, file_set: FileSet, known: dict[File | None, Any]) -> Any:

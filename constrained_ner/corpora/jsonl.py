@@ -40,12 +40,12 @@ _OFFSET_KEYS = (("start", "end"), ("start_offset", "end_offset"))
 _SURFACE_KEYS = ("surface", "text")
 _READ_KEYS = {"id", "text", "passages"}
 _READ_ENTITY_KEYS = {"label", "fragments", *_SURFACE_KEYS, *_OFFSET_KEYS[0], *_OFFSET_KEYS[1]}
-_CONFIDENCE = "confidence"
+_CONFIDENCE, _SECTION = "confidence", "section"
 _META = "meta"
 # What `cner predict` adds to every document that it answers; to some of them.
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
 _OTHER_PREDICTION_KEYS = {"fingerprint", "left_out"}
-_OTHER_PREDICTION_ENTITY_KEYS = {"section"}  # which the text has
+_PREDICTION_ENTITY_KEYS = {"also"}
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
 REJECTED = ("reject", "ignore")
 
@@ -61,10 +61,16 @@ def recognises(file: File) -> bool:
     return file.suffix == ".txt" and first.startswith("{") and '"text"' in first
 
 
-def entity_to_json(entity: Entity, confidence: float | None = None) -> dict[str, Any]:
+def entity_to_json(
+    entity: Entity, confidence: float | None = None, section: str | None = None
+) -> dict[str, Any]:
     fragments = [list(fragment) for fragment in entity.fragments]
-    record: dict[str, Any] = {"label": entity.label, "fragments": fragments}
-    return record if confidence is None else record | {_CONFIDENCE: confidence}
+    known = {_CONFIDENCE: confidence, _SECTION: section}
+    return {
+        "label": entity.label,
+        "fragments": fragments,
+        **{key: value for key, value in known.items() if value is not None},
+    }
 
 
 def document_to_json(document: Document) -> dict[str, Any]:
@@ -72,7 +78,8 @@ def document_to_json(document: Document) -> dict[str, Any]:
         "id": document.id,
         "text": document.text,
         "entities": [
-            entity_to_json(entity, document.confidences.get(entity)) for entity in document.entities
+            entity_to_json(entity, document.confidences.get(entity), document.sections.get(entity))
+            for entity in document.entities
         ],
     }
     if document.passages:
@@ -192,14 +199,20 @@ def _confidence(value: object) -> float | None:
     return float(found) if 0 <= found <= 1 else None
 
 
+def _section(value: object) -> str:
+    """The section that an entity is said to stand in; empty where that is none."""
+    found = value.get(_SECTION) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""
+
+
 def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:
     """What else a record says, in the words in which `ConversionLosses` counts it."""
-    read = _READ_ENTITY_KEYS
     if _is_prediction(record):
         yield "records of `cner predict` whose answers and settings are not kept"
-        read = read | _OTHER_PREDICTION_ENTITY_KEYS
     for entity in entities:
-        known = read | ({_CONFIDENCE} if _confidence(entity) is not None else set())
+        known = _READ_ENTITY_KEYS | (_PREDICTION_ENTITY_KEYS if _is_prediction(record) else set())
+        known |= {_CONFIDENCE} if _confidence(entity) is not None else set()
+        known |= {_SECTION} if _section(entity) else set()
         for key in entity if isinstance(entity, dict) else ():
             if key not in known:
                 yield f"values of the entities' key {key!r}"
@@ -240,6 +253,11 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
         unread=tuple(_unread(obj, values)),
         confidences=highest(zip(entities, map(_confidence, values), strict=True)),
         meta=meta_of(obj),
+        sections={
+            entity: section
+            for entity, value in zip(entities, values, strict=True)
+            if (section := _section(value))
+        },
     )
     text = StandoffText(document.text)
     for value, entity in zip(values, entities, strict=True):

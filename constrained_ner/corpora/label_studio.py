@@ -7,15 +7,15 @@ passed over and counted.
 
 Of several annotations of a task one is taken: the ground truth or, where none is marked so, the one
 that was updated last. Skipped ones (`was_cancelled`) are no gold. A task that nobody has annotated
-is read with its last prediction, whose scores are confidences.
+is read with its last prediction, whose scores are confidences; a warning says how many there are.
 
 The text is `data.text`, else what the regions' `to_name` names in `data`, else its only string.
 `data.document_id` is the document's id, else the task's number. All other strings, numbers, lists
 and objects of `data` are the document's `meta`.
 
-Offsets count characters; versions before 1.5 counted UTF-16 units, which shows in the surfaces.
-There `\n` may stand for a line break. Regions of HTML are read by their `globalOffsets`, where
-these fit the text as it is stored.
+Offsets count characters; old versions counted UTF-16 units, which shows in the surfaces. There `\n`
+may stand for a line break. Regions of HTML are read by their `globalOffsets`, where these fit the
+text as it is stored.
 
 Source: the task format of Label Studio's documentation, and the tests of its editor.
 """
@@ -29,7 +29,7 @@ from typing import Any, TextIO
 
 from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs, probability
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import File
+from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
@@ -42,6 +42,9 @@ _ID = "document_id"
 # Data of other kinds of tasks, of which a file name is no text.
 _MEDIA = frozenset(("image", "img", "audio", "video", "pdf", "url"))
 _REGIONS = ("labels", "hypertextlabels")
+# What is no gold, and is read all the same.
+_PREDICTED = "tasks that nobody has annotated, read with their last predictions"
+_EMPTY = "tasks that nobody has annotated, read as without entities"
 # What JSON-MIN adds to the keys of `data`, and to those of the tags.
 _MIN_KEYS = frozenset(
     ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
@@ -83,6 +86,9 @@ def read(file: File) -> Iterator[Document | InputError]:
                 if document:
                     yield document
     finally:  # also when the caller stops early
+        for what in (_PREDICTED, _EMPTY):
+            if count := repairs.pop(what, 0):
+                LOGGER.warning("%s: %d %s", file.place, count, what)
         log_repairs(repairs, file.place)
 
 
@@ -159,9 +165,9 @@ def _answer(task: Record, repairs: Counter[str]) -> Record | None:
         return max(kept, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
     predictions = _dicts(task.get("predictions") or [], "the key 'predictions'")
     if predictions:
-        repairs["tasks that nobody has annotated, read with their last predictions"] += 1
+        repairs[_PREDICTED] += 1
         return predictions[-1]
-    repairs["tasks that nobody has annotated, read as without entities"] += 1
+    repairs[_EMPTY] += 1
     return {}
 
 

@@ -71,8 +71,7 @@ class AnswerRecord(TypedDict):
         NotRequired[Span], Field(description="Start and end of the part of the text it is about.")
     ]
     section: Annotated[
-        NotRequired[str],
-        Field(description="The title of the heading that the segment begins under."),
+        NotRequired[str], Field(description="The title of the heading that it begins under.")
     ]
     settled: Annotated[
         NotRequired[str],
@@ -257,6 +256,7 @@ class Prediction:
             self.passages,
             confidences=self.confidences,
             meta=self.meta,
+            sections={e: title for e in self.entities if (title := self.section_at(e.start))},
         )
 
     def to_frame(self, library: str | None = None) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from constrained_ner.errors import LabelError
+from constrained_ner.errors import LabelError, UnknownNameError
 from constrained_ner.formats import Format, Options, get_format
 from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.manifest import Manifest
@@ -76,6 +76,7 @@ def task_for(
         labels = tuple(dict.fromkeys((*trained.default_labels, *trained.labels)))
     labels = labels or (trained and (trained.default_labels or trained.labels)) or None
     given = {key: value for key, value in (options or {}).items() if value is not None}
+    _check_options(given)
     name = format or default_format(trained)
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
@@ -89,6 +90,13 @@ def task_for(
     index = trained is not None and chosen.by_place and trained.index >= MOSTLY
     conflicts = replace(trained.conflicts, order=tuple(labels or ())) if trained else None
     return Task(chosen, targets, notes, index, conflicts)
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    names = [option.name for option in fields(Options)]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise UnknownNameError(f"unknown option {unknown[0]!r}: there are {', '.join(names)}")
 
 
 def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:

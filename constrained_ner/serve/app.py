@@ -75,6 +75,14 @@ class Limits:
             "/predict/batch": 12 * self.batch_characters + 200 * self.documents + 100_000,
         }
 
+    @property
+    def in_words(self) -> str:
+        return (
+            f"Accepted are texts of up to {self.characters:,} characters and {self.labels} labels, "
+            f"batches of up to {self.documents:,} documents with {self.batch_characters:,} "
+            f"characters together, and {self.waiting} requests at a time."
+        )
+
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refused, "description": "The body cannot be read."},
@@ -103,7 +111,8 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         redoc_url=None,
         title="constrained_ner",
         version=version("constrained_ner"),
-        description=f"Named entity recognition under a grammar, by {extractor.model.name}.",
+        description=f"Named entity recognition under a grammar, by {extractor.model.name}. "
+        f"{limits.in_words}",
         lifespan=lifespan,
         # The address of a contract is not sent to a checker of contracts somewhere.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},

@@ -43,11 +43,15 @@ class Server(uvicorn.Server):
     ----------
     app: made by `create_app`.
     grace: seconds after which what has no answer yet is refused with 503.
+    log_level: `info` has a line for each request, without its text.
     """
 
-    def __init__(self, app: FastAPI, grace: float):
+    def __init__(self, app: FastAPI, grace: float, *, log_level: str = "info"):
         # The second limit is for readers who do not take their answers.
-        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=int(grace) + 10))
+        patience = int(grace) + 10
+        super().__init__(
+            uvicorn.Config(app, log_level=log_level, timeout_graceful_shutdown=patience)
+        )
         self.app = app
         self._grace = grace
 
