@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, decode_speed, page
+from benchmarks import compare, decode_speed, page, splitters
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 
+SPLITTERS = Path(splitters.__file__).parent / "results" / "splitters.json"
 SPEED = Path(decode_speed.__file__).parent / "results" / "decode_speed.json"
 
 
@@ -22,7 +23,7 @@ def emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = tmp_path / "measurements.md"
     copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(page, "PAGE", copy)
-    for name in ("compare", "decode_speed"):
+    for name in ("compare", "decode_speed", "splitters"):
         page.put(name, ["nothing"], [])
     return copy
 
@@ -32,6 +33,7 @@ def test_the_tables_of_the_page(emptied: Path) -> None:
     assert emptied.read_bytes() != before.read_bytes()
     compare.write_table(compare.load(compare.RESULTS))
     decode_speed.write_table(json.loads(SPEED.read_bytes())["rows"])
+    splitters.write_table(json.loads(SPLITTERS.read_bytes()))
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 

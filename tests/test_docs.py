@@ -19,6 +19,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
+from tests.support.commands import cner
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,3 +91,22 @@ def test_one_sentence_is_as_the_page_says(smollm2: LanguageModel) -> None:
         [entity["label"], entity["surface"]] for entity in record["entities"]
     ]
     assert len(vocabulary.tokenize(answer[1])) + 1 == record["answers"][0]["tokens"]
+
+
+@pytest.mark.model
+def test_the_note_of_the_docs(smollm2: LanguageModel) -> None:
+    """What the model is sure of is the same wherever it runs."""
+    page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    (words,) = [words for words in commands(page) if any("notes.jsonl" in word for word in words)]
+    shown = re.findall(r"^      (\w+ +.*\]  0\.9\d  .*)$", page, re.MULTILINE)
+    assert len(shown) >= 5
+    result = cner(*words)
+    assert result.exit_code == 0, result.output
+    confidence = re.compile(r"\]  \d\.\d\d  ")
+    printed = [confidence.sub("]  ", line.strip()) for line in result.stdout.splitlines()]
+    for line in shown:
+        assert confidence.sub("]  ", line) in printed
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    of_the_note = re.findall(r"^      (\w+ +.*\]  \d\.\d\d  .*)$", readme, re.MULTILINE)
+    assert of_the_note
+    assert all(f"      {line}\n" in page for line in of_the_note)

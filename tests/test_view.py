@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LanguageModel
 from constrained_ner.formats import FORMATS
+from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.view import in_one_line, view_of
@@ -79,6 +81,8 @@ def test_line_ends_change_no_answer(name: str, tiny_model: LanguageModel) -> Non
     ]
     assert surfaces == [surfaces[0]] * len(texts)
     records = [one.to_record() for one in found]
-    for record in records:
+    for one, record in zip(found, records, strict=True):
+        written = json.dumps(one.to_json())
+        assert json.dumps(Prediction.from_json(json.loads(written)).to_json()) == written
         assert [answer.get("section") for answer in record["answers"]] == ["HPI"] * 3
         assert {entity.get("section") for entity in record["entities"]} <= {"HPI"}
