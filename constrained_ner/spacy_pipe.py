@@ -87,6 +87,7 @@ def make_component(
     options: dict[str, Any] | None = None,
     dataset: str | None = None,
     segment: str = "sentence",
+    min_confidence: float = 0.0,
     batch_size: int = 8,
     device: str = "auto",
     dtype: str = "auto",
@@ -106,6 +107,7 @@ def make_component(
         options=options,
         dataset=dataset,
         segment=segment,
+        min_confidence=min_confidence,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
@@ -122,7 +124,8 @@ class ConstrainedNer(Pipe):
     Parameters
     ----------
     model, adapter, device, dtype: see `Extractor`.
-    labels, format, options, dataset: see `task_for`. `level`, `segment`: see `Predictor`.
+    labels, format, options, dataset: see `task_for`. `level`, `segment`, `min_confidence`: see
+        `Predictor`.
     batch_size: how many answers are generated at the same time.
     spans_key: the span group of `doc.spans`.
     alignment_mode: of entities that begin or end inside a token: see above.
@@ -147,6 +150,7 @@ class ConstrainedNer(Pipe):
         options: dict[str, Any] | None = None,
         dataset: str | None = None,
         segment: str = "sentence",
+        min_confidence: float = 0.0,
         batch_size: int = 8,
         device: str = "auto",
         dtype: str = "auto",
@@ -175,7 +179,13 @@ class ConstrainedNer(Pipe):
         self._task = task_for(load_manifest(adapter or model), labels, format, dataset, options)
         self._level = Level.parse(level)
         self._loading = model, adapter, device, dtype
-        self._asking = {"segment": segment, "batch_size": batch_size}
+        if not 0 <= min_confidence <= 1:
+            raise InputError(f"min_confidence is {min_confidence}: expected 0 to 1")
+        self._asking = {
+            "segment": segment,
+            "min_confidence": min_confidence,
+            "batch_size": batch_size,
+        }
         for note in self._task.notes:
             warnings.warn(note, stacklevel=2)
 
