@@ -46,7 +46,7 @@ signature signed signs social specimen specimens speech state status steps studi
 subjective suggestions summary surgeon surgical system systems technique test tests therapies
 therapy time today treatment treatments triage tx type up update visit vital vitals ward
 """
-_USUAL = frozenset(_WORDS_OF_HEADINGS.split())
+_KNOWN = _LINKS.union(_WORDS_OF_HEADINGS.split())
 
 
 def is_heading(line: str, *, capitals: bool) -> bool:
@@ -65,7 +65,7 @@ def is_heading(line: str, *, capitals: bool) -> bool:
         return not _of_a_sentence(line)
     if ":" in line or _CLOSED.search(line):
         return False
-    return _usual(line) or (not capitals and bool(CAPITALS.fullmatch(line)))
+    return says_nothing(line) or (not capitals and bool(CAPITALS.fullmatch(line)))
 
 
 def key_of(sentence: str) -> str:
@@ -75,23 +75,15 @@ def key_of(sentence: str) -> str:
     with a colon.
     """
     match = KEY.match(sentence)
-    if match and (" " not in match[0] or CAPITALS.fullmatch(match[0]) or _usual(match[0])):
+    if match and (" " not in match[0] or CAPITALS.fullmatch(match[0]) or says_nothing(match[0])):
         return match[0]
     return ""
 
 
 def says_nothing(heading: str) -> bool:
-    """Whether all words of a heading or key are the usual ones, so that nobody asks about it."""
-    return _usual(heading)
-
-
-def _usual(line: str) -> bool:
-    words = [word.casefold() for word in _WORD.findall(line)]
-    return (
-        line[0].isupper()
-        and not _LINKS.issuperset(words)
-        and _LINKS.union(_USUAL).issuperset(words)
-    )
+    """Whether all words of a heading, key or cell are the usual ones: nobody asks about it then."""
+    words = {word.casefold() for word in _WORD.findall(heading)}
+    return heading[:1].isupper() and not words <= _LINKS and words <= _KNOWN
 
 
 def _of_a_sentence(line: str) -> bool:
