@@ -562,10 +562,14 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     )
     assert json.loads(piped.stdout)["text"] == "Knee pain.\r\nFlu."
     broken = subprocess.run(command, input=b"Knee \xff", capture_output=True)
-    assert b"standard input: byte 5: expected UTF-8" in broken.stderr
+    assert b"standard input:1: not UTF-8: byte 0xff at byte offset 5" in broken.stderr
+    latin = subprocess.run(
+        [*command, "--encoding", "cp1252"], input=b"Fi\xe8vre.", capture_output=True, check=True
+    )
+    assert json.loads(latin.stdout)["text"] == "Fièvre."
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output
-    assert "--resume goes with" in cner("predict", "-t", "x", "--resume", *model).output
+    assert "go with an --output that is a file" in cner("predict", "-t", "x", "--resume", *model).output
 
 
 def on_a_terminal(command: list[str], stdout: int | None = None) -> tuple[str, bytes]:

@@ -69,7 +69,7 @@ def test_a_line_comes_before_a_variable_and_that_before_the_file(
     )
 
     def asked(*arguments: str, **variables: str) -> tuple[str, list[str]]:
-        fixed = ["predict", "-t", "Knee pain.", "-o", "-", "--max-new-tokens", "60"]
+        fixed = ["predict", "-t", "Knee pain.", "-o", "-", "--max-new-tokens", "200"]
         done = CliRunner().invoke(main, [*fixed, *arguments], env=variables)
         assert done.exit_code == 0, done.output
         record = json.loads(done.stdout)
