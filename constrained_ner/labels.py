@@ -21,6 +21,8 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     if not labels:
         raise LabelError("no labels: expected at least one")
     for i, label in enumerate(labels):
+        if not isinstance(label, str):
+            raise LabelError(f"label {i + 1} is {label!r:.80}: expected a string")
         if not label or label.isspace():
             raise LabelError(f"label {i + 1} is {label!r}: expected at least one visible character")
         if label != label.strip():

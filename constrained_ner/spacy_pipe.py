@@ -40,7 +40,6 @@ from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
-from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import task_for
@@ -81,7 +80,7 @@ def make_component(
     name: str,
     model: str = DEFAULT_MODEL,
     adapter: str | None = None,
-    labels: list[str] | None = None,
+    labels: list[str] | str | None = None,
     format: str | None = None,
     level: str = "faithful",
     options: dict[str, Any] | None = None,
@@ -144,7 +143,7 @@ class ConstrainedNer(Pipe):
         model: str = DEFAULT_MODEL,
         adapter: str | None = None,
         *,
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str] | str | None = None,
         format: str | None = None,
         level: str = "faithful",
         options: dict[str, Any] | None = None,
@@ -173,12 +172,12 @@ class ConstrainedNer(Pipe):
                 raise UnknownNameError(
                     f"unknown {what} {value!r}: expected one of {', '.join(known)}"
                 )
-        if labels is not None:
-            check_labels(labels)
         load_vocabulary(model)
         self._task = task_for(load_manifest(adapter or model), labels, format, dataset, options)
         self._level = Level.parse(level)
         self._loading = model, adapter, device, dtype
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence is {min_confidence}: expected 0 to 1")
         self._asking = {

@@ -46,7 +46,7 @@ def test_what_is_not_kept_and_what_was_passed_over_is_named(tmp_path: Path) -> N
     assert result.stderr.splitlines() == [
         f"warning: {path}:4: skipped Drug: the surface 'x' is not what 0 9 give, 'Aspirin h'",
         f"note: {path}: 1 concept identifiers, passed over",
-        "1 documents, 1 mentions: pubtator to conll",
+        "1 document, 1 mention: pubtator to conll",
         "not kept: 1 documents whose passages are not kept (the first: document '1')",
         "not kept: 1 texts whose white space is not kept (the first: document '1')",
     ]
@@ -104,7 +104,7 @@ def test_what_is_not_read_of_a_record_is_named(tmp_path: Path) -> None:
     result = convert(path, tmp_path / "b.jsonl")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
-        "1 documents, 1 mentions: jsonl to jsonl",
+        "1 document, 1 mention: jsonl to jsonl",
         "not kept: 1 values of the entities' key 'note' (the first: document '1')",
     ]
     (record,) = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines())

@@ -306,7 +306,7 @@ def test_jsonl(tmp_path: Path) -> None:
         ("[1]", "expected an object"),
         ('{"id": 1.5, "text": "t"}', "the key 'id' is 1.5: expected a string"),
         ('{"id": true, "text": "t"}', "the key 'id' is True: expected a string"),
-        ('{"id": "a"}', "the key 'text' is None: expected a string"),
+        ('{"id": "a"}', "the record has no key 'text', but 'id'"),
         ('{"text": ["t"]}', "the key 'text' is"),
         ('{"text": "\\ud800"}', "lone surrogate '\\ud800' at offset 0"),
         ('{"text": "t", "entities": null}', "the key 'entities' is None: expected a list"),
@@ -1078,3 +1078,27 @@ def test_the_likely_encoding_is_named(text: str, encoding: str, hint: str, tmp_p
     path.write_bytes(text.encode(encoding))
     with pytest.raises(InputError, match=hint):
         list(read_corpus(path, "text"))
+
+
+def test_byte_order_marks_name_their_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("Fever".encode("utf-16"))
+    with pytest.raises(InputError, match="a byte order mark: --encoding utf-16"):
+        list(read_corpus(path, "text"))
+    with pytest.raises(InputError, match="not cp1252: it begins as utf-16 does"):
+        list(read_corpus(path, "text", encoding="cp1252"))
+    path.write_bytes("Fever".encode("utf-8-sig"))
+    with pytest.raises(InputError, match="not cp1252: it begins as utf-8 does"):
+        list(read_corpus(path, "text", encoding="cp1252"))
+
+
+def test_ids_and_numbers_that_exports_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": 1.0, "text": "Fever."}\n{"id": null, "text": "Cough."}\n'
+        '{"id": "c", "text": "Rash.", "score": NaN, "most": 1e999, "Comments": ["seen"]}\n'
+    )
+    documents, errors = read(path)
+    assert not errors
+    assert [document.id for document in documents] == ["1", "a:2", "c"]
+    assert documents[2].meta == {"score": None, "most": None, "Comments": ["seen"]}

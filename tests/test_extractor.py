@@ -69,7 +69,7 @@ def test_what_is_no_text_costs_none_of_the_others(extractor: Extractor) -> None:
     ]
 
 
-@pytest.mark.parametrize("texts", [None, 3])
+@pytest.mark.parametrize("texts", [None, 3, b"Fever."])
 def test_no_texts_at_all(extractor: Extractor, texts: Any) -> None:
     with pytest.raises(TypeError, match="expected several strings or documents"):
         extractor.extract(texts, labels="Disease")
@@ -99,3 +99,14 @@ def test_unsure_entities_are_left_out(extractor: Extractor) -> None:
 def test_thresholds_that_mean_nothing(extractor: Extractor, settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="min_confidence"):
         extractor.extract(TEXT, labels="Disease", format="multi_term", **settings)
+
+
+@pytest.mark.parametrize("labels", [[], [1], [["Disease"]]])
+def test_labels_that_are_none(extractor: Extractor, labels: Any) -> None:
+    with pytest.raises(LabelError):
+        extractor.predictor(labels, "multi_term")
+
+
+def test_a_single_text_that_cannot_be_answered_is_an_error(extractor: Extractor) -> None:
+    with pytest.raises(InputError, match="the text is empty"):
+        extractor.extract(" ", labels="Disease")

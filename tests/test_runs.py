@@ -569,7 +569,8 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     assert json.loads(latin.stdout)["text"] == "Fièvre."
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output
-    assert "go with an --output that is a file" in cner("predict", "-t", "x", "--resume", *model).output
+    alone = cner("predict", "-t", "x", "--resume", *model)
+    assert "go with an --output that is a file" in alone.output
 
 
 def on_a_terminal(command: list[str], stdout: int | None = None) -> tuple[str, bytes]:
@@ -710,3 +711,16 @@ def test_foreign_records_are_refused(bad: dict[str, Any], tmp_path: Path) -> Non
     path.write_text(json.dumps({"id": "0", **bad}) + "\n")
     with pytest.raises(InputError, match="not a record of a run"):
         Run([Document("0", "Pain.")], path, resume=True)
+
+
+def test_two_runs_do_not_write_one_file(
+    many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.jsonl"
+    first = Run(many[:2], path)
+    with pytest.raises(InputError, match=r"out.jsonl: another run is writing it"):
+        Run(many[:2], path, resume=True, overwrite=True)
+    predictor = Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], max_new_tokens=40)
+    assert len(list(first.answer(lambda: predictor))) == 2
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+    Run(many[:2], path, resume=True)

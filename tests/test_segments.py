@@ -215,7 +215,8 @@ def test_line_ends_are_alike(lines: list[tuple[str, str]]) -> None:
         ("ICU progress note, day 3", True, True),
         ("Type 2 diabetes:", True, False),
         ("PE:", True, False),  # an embolism?
-        ("COPD", True, False),
+        ("COPD", False, False),
+        ("OPERATION NOTE 12", True, True),
         ("Post-op", True, True),
         ("plan", False, False),
         ("He was given the following:", False, False),
@@ -300,3 +301,18 @@ def test_windows_are_sentences_together() -> None:
     spans = [(m.start(), m.end()) for m in re.finditer(r"[^.]+\.", text)]
     words = [len(text[start:end].split()) for start, end in together(text, spans)]
     assert words == [60, 1, 70, 5]
+
+
+@pytest.mark.parametrize("items", ["- COPD\n- MI\n- asthma", "1. AF\n2. DVT 2019", "COPD\nCKD 3"])
+def test_problems_in_capitals_are_no_headings(items: str) -> None:
+    text = f"PMH:\n{items}"
+    head, *rest = parts(text)
+    assert head.section == "PMH"
+    assert [text[slice(*part.span)] for part in rest] == items.split("\n")
+    assert {part.section for part in rest} == {"PMH"}
+
+
+@pytest.mark.parametrize("text", ["Type 2\ndiabetes.", "COPD\nexacerbation today."])
+def test_a_line_that_goes_on_is_no_heading(text: str) -> None:
+    (part,) = parts(text)
+    assert part.asked == (0, len(text))

@@ -89,3 +89,21 @@ def test_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         defaults(tmp_path)
     other.write_text('dtype = "bfloat16"\n')
     assert defaults(tmp_path)["predict"] == {"dtype": "bfloat16"}
+
+
+def test_a_variable_that_no_option_takes_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CNER_PREDICT_LABELZ", "x")
+    defaults(tmp_path)
+    assert caplog.messages == [
+        "no option takes the variable CNER_PREDICT_LABELZ: is CNER_PREDICT_LABELS meant?"
+    ]
+
+
+def test_help_comes_whatever_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cner.toml").write_bytes(b"\xff\x00")
+    monkeypatch.setattr("sys.argv", ["cner", "predict", "--help"])
+    assert CliRunner().invoke(main, ["predict", "--help"]).exit_code == 0
+    monkeypatch.setattr("sys.argv", ["cner", "predict"])
+    assert "not TOML" in CliRunner().invoke(main, ["predict"]).output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -31,7 +32,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with messages():
-                ctx.default_map = load_settings(self)
+                if not set(sys.argv) & set(ctx.help_option_names):  # help comes whatever is wrong
+                    ctx.default_map = load_settings(self)
                 return super().invoke(ctx)
         except CnerError as error:
             raise click.ClickException(str(error)) from error

@@ -29,6 +29,7 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+from constrained_ner.pipeline.prediction import counted
 from constrained_ner.pipeline.segments import sentences
 
 
@@ -106,7 +107,7 @@ def convert(
 
     losses = write(documents(), output, output_format, **options)
     say(
-        f"{losses.documents} documents, {losses.entities} mentions: "
+        f"{counted(losses.documents, 'document')}, {counted(losses.entities, 'mention')}: "
         f"{input_format} to {output_format}"
     )
     report_losses(losses)

@@ -128,8 +128,8 @@ if TYPE_CHECKING:
     type=click.Choice(SEGMENTS),
     default="sentence",
     show_default=True,
-    help="What of a text is asked about at a time: all of it, each sentence, or as much as the "
-    "model has room for. Sentences that do not fit are cut at white space.",
+    help="What of a text is asked about at a time: all of it, each sentence, or sentences together "
+    "of up to 60 words. What does not fit is cut at white space.",
 )
 @click.option(
     "--confidence/--no-confidence",

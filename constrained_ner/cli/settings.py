@@ -20,10 +20,13 @@ from typing import Any
 
 import click
 
+from constrained_ner.cli.messages import warn
 from constrained_ner.errors import InputError
 
 FILE, PROJECT = "cner.toml", "pyproject.toml"
 VARIABLE = "CNER_CONFIG"  # names another file
+# Those of the cache of converted models, and of the tests.
+_OTHER_VARIABLES = {VARIABLE, "CNER_CACHE", "CNER_CORPORA", "CNER_HYPOTHESIS"}
 
 
 def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, A
     ------
     InputError: the file is not TOML, or has a key or a value that no option takes.
     """
+    _warn_of_variables(group)
     path, values = _found(folder or Path.cwd())
     if path is None:
         return {}
@@ -134,6 +138,16 @@ def name_variables(group: click.Group, prefix: str = "CNER") -> None:
         for key, option in _options(command).items():
             shared = [option.envvar] if isinstance(option.envvar, str) else []
             option.envvar = [f"{own}_{key.upper().replace('-', '_')}", *shared]
+
+
+def _warn_of_variables(group: click.Group) -> None:
+    """Name variables that look like ours and that nothing takes."""
+    options = (o for c in _commands(group) for o in _options(c).values())
+    known = {name for option in options for name in option.envvar or ()}
+    own = {name for name in os.environ if name.startswith("CNER_")}
+    for name in sorted(own - known - _OTHER_VARIABLES):
+        near = get_close_matches(name, known, n=1)
+        warn(f"no option takes the variable {name}" + (f": is {near[0]} meant?" if near else ""))
 
 
 def _commands(group: click.Group) -> Iterator[click.Command]:

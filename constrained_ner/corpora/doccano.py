@@ -29,7 +29,9 @@ from constrained_ner.errors import InputError
 Record = Mapping[str, Any]
 
 # What its records have, and those of few others.
-_MARKS = re.compile(r'"start_offset"|"Comments"|"annotation_approver"|"labels?":\s*\[[\[\]]')
+_MARKS = re.compile(
+    r'"start_offset":\s*[0-9]|"annotation_approver":|"labels?":\s*\[\s*(?:\[\s*[0-9]|\])'
+)
 _NOT_READ = ("relations", "Comments", "comments", "cats", "annotation_approver")
 # Of an entity: numbers in doccano's database.
 _NUMBERS = ("id", "user")

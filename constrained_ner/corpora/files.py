@@ -28,6 +28,7 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 LINE_LIMIT = 64 * 2**20  # bytes
 MEMBER_LIMIT = 256 * 2**20  # bytes, uncompressed, of a file in an archive or one read whole
 ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MANY = 0.5  # a share of bytes beyond ASCII that texts in Latin letters do not have
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 
@@ -93,6 +94,8 @@ def decode(data: bytes, path: str | Path, line: int | None = None, start: int = 
 
 def _hint(data: bytes, bad: int) -> str:
     """What the byte would be in the encoding that the text is likely to have, for the message."""
+    if data.startswith(_UTF_16):
+        return " (a byte order mark: --encoding utf-16)"
     around = data[max(0, bad - HEAD) : bad + HEAD]
     likely: str | None = "cp1252"  # of letters with accents here and there
     if sum(byte >= 0x80 for byte in around) > MANY * len(around):
@@ -166,6 +169,10 @@ class File:
             raise InputError(
                 f"larger than {MEMBER_LIMIT} bytes, and not in UTF-8: convert it", self.place
             )
+        marks = {"utf-8": (codecs.BOM_UTF8,), "utf-16": _UTF_16}
+        for name, known in marks.items():
+            if data.startswith(known) and not codecs.lookup(encoding).name.startswith(name):
+                raise InputError(f"not {encoding}: it begins as {name} does", self.place)
         try:
             return io.BytesIO(data.decode(encoding).encode())
         except UnicodeError as error:
@@ -232,7 +239,7 @@ class File:
         with self.open() as file:
             while data := file.readline(LINE_LIMIT + 1):
                 number += 1
-                if number == 1 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                if number == 1 and data.startswith(_UTF_16):
                     raise InputError(
                         "not UTF-8: it begins with a UTF-16 byte order mark (--encoding utf-16)",
                         self.place,

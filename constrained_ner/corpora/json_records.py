@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,16 @@ def json_line(record: dict[str, Any]) -> str:
     return line.encode(errors="backslashreplace").decode()
 
 
+def parsed(text: str) -> Any:
+    """A value of JSON. What Python takes beside that, NaN and the infinities, is null."""
+
+    def number(digits: str) -> float | None:
+        value = float(digits)
+        return value if math.isfinite(value) else None
+
+    return json.loads(text, parse_constant=lambda _: None, parse_float=number)
+
+
 def read_records(file: File) -> Iterator[JsonRecord | InputError]:
     """Each record, or an `InputError` for a line that is not JSON; blank lines are passed over.
 
@@ -61,7 +72,7 @@ def read_records(file: File) -> Iterator[JsonRecord | InputError]:
     """
     if is_list(file):
         try:
-            values = json.loads(file.text())
+            values = parsed(file.text())
         except (ValueError, RecursionError) as error:
             raise InputError(f"not JSON: {error}", file.place) from None
         for number, value in enumerate(values, 1):
@@ -72,7 +83,7 @@ def read_records(file: File) -> Iterator[JsonRecord | InputError]:
             yield line
         elif line.strip():
             try:
-                value = json.loads(line)
+                value = parsed(line)
             except (ValueError, RecursionError) as error:
                 yield InputError(f"not JSON: {error}", file.place, number)
             else:

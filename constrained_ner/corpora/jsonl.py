@@ -227,6 +227,23 @@ def _passage(value: object) -> Passage:
     return Passage(_string(value.get("type"), "a passage's type"), start, end)
 
 
+def _there(record: Record, key: str) -> Any:
+    if key not in record:
+        raise InputError(
+            f"the record has no key {key!r}, but {', '.join(map(repr, record))!s:.200}"
+        )
+    return record[key]
+
+
+def _id(value: object, default: str | None) -> str:
+    """An id as a string: integers, also those that a table made `1.0`; the default for null."""
+    if value is None and default is not None:
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if type(value) is int else _string(value, "the key 'id'")
+
+
 def document_from_json(obj: object, default_id: str | None = None) -> Document:
     """The document that a parsed record describes.
 
@@ -241,13 +258,13 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
     """
     if not isinstance(obj, dict):
         raise InputError(f"the record is {obj!r:.80}: expected an object")
-    id = obj.get("id", default_id)
+    id = _id(obj.get("id"), default_id)
     key = _entity_key(obj)
     values = _list(obj.get(key, []), f"the key {key!r}")
     entities = [entity_from_json(value) for value in values]
     document = Document(
-        str(id) if type(id) is int else _string(id, "the key 'id'"),
-        _string(obj.get("text"), "the key 'text'"),
+        id,
+        _string(_there(obj, "text"), "the key 'text'"),
         tuple(entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
         unread=tuple(_unread(obj, values)),

@@ -12,7 +12,6 @@ from constrained_ner.documents import Document
 from constrained_ner.engines.models import load_model
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
-from constrained_ner.labels import names_of
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
@@ -63,15 +62,12 @@ class Extractor:
 
         Parameters
         ----------
-        labels: a list, or a string with commas between them.
-        dataset, options: see `task_for`. `rest`: further arguments of `Predictor`.
+        labels, dataset, options: see `task_for`. `rest`: further arguments of `Predictor`.
 
         Raises
         ------
         LabelError, UnknownNameError: see `task_for`.
         """
-        if isinstance(labels, str):
-            labels = names_of(labels)
         task = task_for(self.manifest, labels, format, dataset, options)
         for note in task.notes:
             warnings.warn(note, stacklevel=2)
@@ -111,10 +107,14 @@ class Extractor:
 
         Raises
         ------
+        InputError: the single text cannot be answered. Of several, the prediction has an `error`.
         TypeError: the texts are none.
         """
         if isinstance(texts, str | Document):
-            return next(self.stream([texts], **settings))
+            prediction = next(self.stream([texts], **settings))
+            if prediction.error is not None:
+                raise InputError(prediction.error)
+            return prediction
         return list(self.stream(texts, **settings))
 
     def stream(
@@ -124,7 +124,7 @@ class Extractor:
 
         For a text that cannot be answered, the prediction has an `error`.
         """
-        if isinstance(texts, str | Document) or not isinstance(texts, Iterable):
+        if isinstance(texts, str | bytes | Document) or not isinstance(texts, Iterable):
             kind = type(texts).__name__
             raise TypeError(f"expected several strings or documents, such as a list: got {kind}")
         predictor = self.predictor(**settings)

@@ -44,15 +44,17 @@ psychiatric purpose radiology reason recommendation recommendations referral reg
 results review reviewed ros rounds rx s sample secondary service setting sex shift shx sign
 signature signed signs social specimen specimens speech state status steps studies study subject
 subjective suggestions summary surgeon surgical system systems technique test tests therapies
-therapy time today treatment treatments triage tx type up update visit vital vitals ward
+therapy time today treatment treatments triage tx up update visit vital vitals ward
 """
-_KNOWN = _LINKS.union(_WORDS_OF_HEADINGS.split())
+_USUAL = frozenset(_WORDS_OF_HEADINGS.split())
+_KNOWN = _LINKS | _USUAL
 
 
 def is_heading(line: str, *, capitals: bool) -> bool:
     """Whether a line is nothing but a heading.
 
-    It ends with a colon, or is in capitals, or has no words but the usual ones of headings.
+    It ends with a colon, or is in capitals with one of the usual words of headings (`OPERATION
+    NOTE`; `COPD` is an entry of a list), or has no other words than these.
 
     Parameters
     ----------
@@ -65,7 +67,9 @@ def is_heading(line: str, *, capitals: bool) -> bool:
         return not _of_a_sentence(line)
     if ":" in line or _CLOSED.search(line):
         return False
-    return says_nothing(line) or (not capitals and bool(CAPITALS.fullmatch(line)))
+    if says_nothing(line):
+        return True
+    return not capitals and bool(CAPITALS.fullmatch(line)) and not _USUAL.isdisjoint(_words(line))
 
 
 def key_of(sentence: str) -> str:
@@ -82,8 +86,12 @@ def key_of(sentence: str) -> str:
 
 def says_nothing(heading: str) -> bool:
     """Whether all words of a heading, key or cell are the usual ones: nobody asks about it then."""
-    words = {word.casefold() for word in _WORD.findall(heading)}
+    words = _words(heading)
     return heading[:1].isupper() and not words <= _LINKS and words <= _KNOWN
+
+
+def _words(line: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(line)}
 
 
 def _of_a_sentence(line: str) -> bool:

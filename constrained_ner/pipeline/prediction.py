@@ -381,7 +381,7 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> Any:
+def to_frame(predictions: Prediction | Iterable[Prediction], library: str | None = None) -> Any:
     """The entities of predictions as a data frame, a row for each.
 
     Its columns are those of the tables that `cner predict` writes, see `EntityRow`. A document
@@ -396,6 +396,8 @@ def to_frame(predictions: Iterable[Prediction], library: str | None = None) -> A
     UnknownNameError: it is neither.
     MissingPackageError: it is not installed, or none is.
     """
+    if isinstance(predictions, Prediction):
+        predictions = [predictions]
     return frame((prediction.document for prediction in predictions), library)
 
 

@@ -20,7 +20,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from constrained_ner.atomic import whole
+from filelock import FileLock, Timeout
+
+from constrained_ner.atomic import check_writable, whole
 from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -38,7 +40,8 @@ class Run:
     """A file that gets one line of JSON for each document, in their order.
 
     Creating a run only reads: it looks for records that can be kept, so that whatever is wrong with
-    them is known before a model is loaded. `answer` does the rest.
+    them is known before a model is loaded. `answer` does the rest. From then until it is done the
+    file is locked (`.NAME.lock`), so that no other run writes it.
 
     Parameters
     ----------
@@ -52,9 +55,9 @@ class Run:
 
     Raises
     ------
-    InputError: the file holds an unfinished run, and neither is set; or its records are not
-        those of these documents and settings, or there are more of them than documents. The file
-        is left as it was.
+    InputError: the file cannot be written, or another run is writing it; it holds an unfinished
+        run, and neither is set; or its records are not those of these documents and settings, or
+        there are more of them than documents. It is left as it was.
     """
 
     def __init__(
@@ -74,11 +77,20 @@ class Run:
         )
         self._mark = path.with_name(f".{path.name}.run")
         self._kept = 0  # bytes of the file
-        check_unfinished(path, resume=resume or overwrite)
-        if resume and path.exists():
-            self._chunk = self._keep(summary or Summary())
-        else:
-            self._chunk = self._next_chunk()
+        self._lock = _locked(path)
+        try:
+            check_unfinished(path, resume=resume or overwrite)
+            if resume and path.exists():
+                self._chunk = self._keep(summary or Summary())
+            else:
+                self._chunk = self._next_chunk()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _unlock(self) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def answer(self, predictor: Callable[[], Predictor]) -> Iterator[Prediction]:
         """Answer the documents that have no record yet.
@@ -105,6 +117,8 @@ class Run:
             reason = error.strerror or str(error)
             place = error.filename or self.path
             raise InputError(f"cannot be written: {reason}", place) from None
+        finally:
+            self._unlock()
 
     def _answer(self, predictor: Predictor) -> Iterator[Prediction]:
         self._leave_mark()
@@ -225,6 +239,19 @@ class Run:
         now = json.loads(self._settings)
         known = before if isinstance(before, dict) else now
         return [name for name in now if now[name] != known.get(name)]
+
+
+def _locked(path: Path) -> FileLock:
+    """The lock of an output, which ends with the process at the latest."""
+    check_writable(path)  # a lock would make the folder
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError("another run is writing it: expected another output", path) from None
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", path) from None
+    return lock
 
 
 def check_unfinished(path: Path, *, resume: bool) -> None:

@@ -247,7 +247,9 @@ def _block(text: str, lines: list[Span], capitals: bool) -> Iterator[Block]:
     first = item.end() if item else start  # `1.`, a TAB and a text are no row
     gaps = list(_BETWEEN_CELLS.finditer(text, first, end))
     if not gaps or (end - start > WIDEST_ROW and "\t" not in text[start:end]):
-        heading = is_heading(text[start:end], capitals=capitals)
+        # Of items only those with a colon: problems are often written in capitals.
+        listed = item is not None and not text[start:end].endswith(":")
+        heading = not listed and is_heading(text[start:end], capitals=capitals)
         yield (start, end), "heading" if heading else "text"
         return
     for gap in gaps:

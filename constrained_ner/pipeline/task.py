@@ -9,6 +9,7 @@ from typing import Any
 
 from constrained_ner.errors import LabelError, UnknownNameError
 from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.labels import check_labels, names_of
 from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
@@ -51,7 +52,7 @@ def default_format(trained: Manifest | None) -> str:
 
 def task_for(
     trained: Manifest | None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | None = None,
     format: str | None = None,
     dataset: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -60,8 +61,8 @@ def task_for(
 
     Parameters
     ----------
-    labels: by default those that the model names for it (`Manifest.default_labels`), or all that it
-        was trained for; these, too, if the only one is `all`.
+    labels: a list, or a string with commas between them; `all` stands for those that the model was
+        trained for. By default those that it names for it (`Manifest.default_labels`), or all.
     format: by default the one that it is best at, see `default_format`.
     dataset: the data set that prompts name, for all labels. By default each label has one that the
         model was trained on.
@@ -69,27 +70,41 @@ def task_for(
 
     Raises
     ------
-    LabelError: there are no labels, and the model does not say which it knows.
+    LabelError: see `check_labels`; there are none, and the model does not say which it knows.
     UnknownNameError: there is no such format or option.
     """
-    if trained and labels and tuple(labels) == (EVERY,) and EVERY not in trained.labels:
-        labels = tuple(dict.fromkeys((*trained.default_labels, *trained.labels)))
-    labels = labels or (trained and (trained.default_labels or trained.labels)) or None
+    labels = _asked_for(trained, labels)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     _check_options(given)
     name = format or default_format(trained)
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
-        if not labels:
-            raise LabelError("expected labels: the model does not say which it knows")
-        targets = (Target(tuple(labels), dataset or DEFAULT_DATASET),)
+        targets = (Target(labels, dataset or DEFAULT_DATASET),)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
-    notes = _notes(trained, name, labels or ()) if trained else ()
+    notes = _notes(trained, name, labels) if trained else ()
     chosen = get_format(name, Options(**given))
     index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    conflicts = replace(trained.conflicts, order=tuple(labels or ())) if trained else None
+    conflicts = replace(trained.conflicts, order=labels) if trained else None
     return Task(chosen, targets, notes, index, conflicts)
+
+
+def _asked_for(trained: Manifest | None, labels: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The labels to ask for, those first that matter most."""
+    if isinstance(labels, str):
+        labels = names_of(labels)
+    every = trained.labels if trained else ()
+    if labels is None:
+        labels = (trained.default_labels if trained else ()) or every
+        if not labels:
+            raise LabelError("expected labels: the model does not say which it knows")
+    asked = check_labels(labels)
+    if EVERY not in asked or EVERY in every or trained is None:
+        return asked
+    named = [label for label in asked if label != EVERY]
+    folded = {label.casefold() for label in named}
+    rest = dict.fromkeys((*trained.default_labels, *every))
+    return (*named, *(label for label in rest if label.casefold() not in folded))
 
 
 def _check_options(given: Mapping[str, Any]) -> None:

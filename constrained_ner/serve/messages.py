@@ -32,7 +32,8 @@ class Settings(BaseModel):
     labels: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]] | None, Field(min_length=1)
     ] = None
-    """By default those that the model was trained for, see /version."""
+    """By default those that the model names for it; `all` stands for those that it was trained for,
+    see /version."""
     # Names are checked where they are used; the schema only lists them.
     format: Annotated[str | None, Field(json_schema_extra={"enum": [*FORMATS, None]})] = None
     """How the model writes its answers; by default as it is best at, see /version."""
