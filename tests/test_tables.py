@@ -211,7 +211,7 @@ def test_omop_has_to_be_named(tmp_path: Path) -> None:
     write([KNEES], tmp_path / "a.jsonl")
     result = cner("convert", tmp_path / "a.jsonl", tmp_path / "b.csv", "--output-format", "omop")
     assert result.exit_code == 0, result.output
-    assert "1 documents, 2 mentions: jsonl to omop" in result.stderr
+    assert "1 document, 2 mentions: jsonl to omop" in result.stderr
     first, _ = omop_rows(tmp_path / "b.csv")
     assert first["term_modifiers"] == "label=finding,fragments=0-4;15-24"
     assert first["snippet"] == KNEES.text
