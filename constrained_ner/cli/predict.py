@@ -249,6 +249,7 @@ def predict(
             "--confidence and --min-confidence are of masked answers of our own engines: not with "
             "--free, --no-confidence, or outlines' own masks"
         )
+    settling = task.conflicts if conflicts == "settle" else None
     detail(f"format: {task.format.name}, {chosen}; engine: {engine}; segments: {segment}")
     for target in task.targets:
         detail(f"labels: {', '.join(target.labels)}, by the guidelines of {target.name}")
@@ -275,7 +276,7 @@ def predict(
         "engine": engine,
         "segment": segment,
         "confidence": recorded,
-        "conflicts": conflicts,
+        "conflicts": settling and settling.order,  # the rest is in the manifest
         "least confidence": min_confidence,
     }
     summary = Summary()
@@ -310,7 +311,7 @@ def predict(
             examples=shown,
             record=recorded,
             segment=segment,
-            conflicts=task.conflicts if conflicts == "settle" else None,
+            conflicts=settling,
             min_confidence=min_confidence,
             on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )
