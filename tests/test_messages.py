@@ -129,7 +129,13 @@ def test_after_ctrl_c_it_says_how_to_go_on(tiny_folder: Path, tmp_path: Path) ->
     notes.write_text("\n".join(f"Case {i}: left knee pain, no fever." for i in range(400)))
     command = [sys.executable, "-m", "constrained_ner", "predict", str(notes), "-o", str(out)]
     command += ["--input-format", "lines", "--labels", "Disease", "--model", str(tiny_folder)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "NO_COLOR": "1"})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NO_COLOR": "1"},
+        # Who starts tests in the background may have them pass the signal over.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not (out.exists() and out.stat().st_size):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
