@@ -553,12 +553,12 @@ def test_a_table_of_texts_is_answered_and_converted(
 
 
 def test_columns_are_for_tables(tiny_folder: Path, tmp_path: Path) -> None:
-    data = tmp_path / "a.jsonl"
-    data.write_text('{"text": "Knee pain."}\n')
+    data = tmp_path / "a.txt"
+    data.write_text("Knee pain.")
     for command in (("convert", data, tmp_path / "b.jsonl"), ("predict", data)):
         result = cner(*command, "--text-column", "x")
         assert result.exit_code == 2
-        assert "--text-column: for tables, and jsonl is none" in result.stderr
+        assert "--text-column: for tables and JSON lines, and text is neither" in result.stderr
     result = cner("predict", "-t", "Knee pain.", "--id-column", "x")
     assert "--id-column: for a table, expected as a file" in result.stderr
 
@@ -583,3 +583,13 @@ def test_predict_and_convert_write_the_same_table(
     converted = cner("convert", tmp_path / "good.jsonl", tmp_path / f"again.{name}")
     assert converted.exit_code == 0, converted.output
     assert rows_in(tmp_path / f"again.{name}") == rows
+
+
+def test_keys_of_json_lines(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    path.write_text('{"note": "Fever.", "note_id": 3, "ward": 4}\n{"note": "x", "text": "y"}\n')
+    done = cner("convert", path, out, "--text-column", "note", "--id-column", "note_id")
+    assert done.exit_code == 1
+    assert "a.jsonl:2: the record has both 'note' and 'text'" in done.stderr
+    (record,) = map(json.loads, out.read_text().splitlines())
+    assert (record["id"], record["text"], record["meta"]) == ("3", "Fever.", {"ward": 4})

@@ -132,13 +132,15 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add options for input that is a table; see `table_input`."""
     for option in (
         click.option(
-            "--id-column", default=None, help="The column of a table (CSV, TSV, parquet) with ids."
+            "--id-column",
+            default=None,
+            help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with ids.",
         ),
         click.option(
             "--text-column",
             default=None,
-            help="The column of a table (CSV, TSV, parquet) with the texts.  [default: the one "
-            "that is called text, note or so]",
+            help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with the texts."
+            "  [default: the one that is called text or, in tables, note or so]",
         ),
     ):
         command = option(command)
@@ -163,8 +165,8 @@ def table_input(
     if input_format is None:
         named = text_table.is_table(File.on_disk(input))
         input_format = "table" if named else detect_format(input, encoding)
-    if input_format != "table":
-        raise click.UsageError(f"{names}: for tables, and {input_format} is none")
+    if input_format not in ("table", "jsonl"):
+        raise click.UsageError(f"{names}: for tables and JSON lines, and {input_format} is neither")
     return input_format, given
 
 

@@ -110,7 +110,7 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "label_studio": FileFormat(label_studio.recognises, label_studio.read),
     "prodigy": FileFormat(prodigy.recognises, prodigy.read),
     "doccano": FileFormat(doccano.recognises, doccano.read),
-    "jsonl": FileFormat(jsonl.recognises, jsonl.read),
+    "jsonl": FileFormat(jsonl.recognises, jsonl.read, options=("text_column", "id_column")),
     "pubtator": FileFormat(pubtator.recognises, pubtator.read),
     "table": FileFormat(
         text_table.recognises,

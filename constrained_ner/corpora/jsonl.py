@@ -227,6 +227,16 @@ def _passage(value: object) -> Passage:
     return Passage(_string(value.get("type"), "a passage's type"), start, end)
 
 
+def _renamed(value: Any, names: Mapping[str | None, str]) -> Any:
+    """A record whose keys have our names."""
+    if not isinstance(value, dict):
+        return value
+    for theirs, ours in names.items():
+        if theirs in value and theirs != ours and ours in value:
+            raise InputError(f"the record has both {theirs!r} and {ours!r}: expected one of them")
+    return {names.get(key, key): one for key, one in value.items()}
+
+
 def _there(record: Record, key: str) -> Any:
     if key not in record:
         raise InputError(
@@ -296,11 +306,17 @@ def _check_surface(value: object, entity: Entity, text: StandoffText) -> None:
             raise InputError(f"an entity {entity.label!r:.80}: {problem}")
 
 
-def read(file: File) -> Iterator[Document | InputError]:
+def read(
+    file: File, text_column: str | None = None, id_column: str | None = None
+) -> Iterator[Document | InputError]:
     """One document for each record; one without an id is called `NAME:NUMBER`.
 
     Records that Prodigy's user has rejected or ignored are left out; their number is logged. A
     warning names lists that may be annotations where no record has any that are known.
+
+    Parameters
+    ----------
+    text_column, id_column: the keys of the text and the id, where these are not `text` and `id`.
 
     Raises
     ------
@@ -319,7 +335,7 @@ def read(file: File) -> Iterator[Document | InputError]:
                 if isinstance(record.value, dict):
                     annotated = annotated or bool(entity_keys(record.value))
                     lists.update(_unknown_lists(record.value))
-                yield _document(record)
+                yield _document(record, {text_column: "text", id_column: "id"})
     finally:  # also when the caller stops early
         if rejected:
             LOGGER.warning("%s: %d rejected or ignored records, left out", file.place, rejected)
@@ -333,9 +349,10 @@ def read(file: File) -> Iterator[Document | InputError]:
             )
 
 
-def _document(record: JsonRecord) -> Document | InputError:
+def _document(record: JsonRecord, names: Mapping[str | None, str]) -> Document | InputError:
     try:
-        return document_from_json(record.value, f"{record.file.id}:{record.number}")
+        value = _renamed(record.value, names)
+        return document_from_json(value, f"{record.file.id}:{record.number}")
     except InputError as error:
         return record.error(error.reason)
 
