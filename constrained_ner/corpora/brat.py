@@ -221,12 +221,11 @@ def check_output(folder: Path) -> None:
         raise InputError("exists: expected a new or an empty folder", folder)
 
 
-def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
-    """A new folder of pairs. White space in labels, which these files cannot hold, becomes `_`.
-
-    Confidences are notes on their annotations, which brat shows with them.
-    """
-    ids, labels = Names("ids", losses), Names("labels", losses)
+def placed(
+    documents: Iterable[Document], folder: Path, losses: ConversionLosses
+) -> Iterator[tuple[Document, Path]]:
+    """The documents that have a text, and where the files of each go, without a suffix."""
+    ids = Names("ids", losses)
     for document in documents:
         if not document.text.strip():
             losses.add("texts without a word, left out", document)
@@ -235,6 +234,16 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
         id = document.id.encode(errors="replace").decode()
         path = folder / PurePosixPath(ids.fresh(document.id, file_name(id), document))
         path.parent.mkdir(parents=True, exist_ok=True)
+        yield document, path
+
+
+def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
+    """A new folder of pairs. White space in labels, which these files cannot hold, becomes `_`.
+
+    Confidences are notes on their annotations, which brat shows with them.
+    """
+    labels = Names("labels", losses)
+    for document, path in placed(documents, folder, losses):
         text = document.text
         # readers drop a byte order mark, so a text that begins with one gets a second one, which
         # brat counts

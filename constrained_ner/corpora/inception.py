@@ -26,12 +26,12 @@ from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora import brat
 from constrained_ner.corpora.annotations import Annotation, checked, documents_of
-from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
+from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, members_of
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
@@ -236,15 +236,7 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
     types = load_dkpro_core_typesystem()
     folder.mkdir(parents=True, exist_ok=True)
     types.to_xml(folder / TYPES)
-    ids = Names("ids", losses)
-    for document in documents:
-        if not document.text.strip():
-            losses.add("texts without a word, left out", document)
-            continue
-        losses.passages(document)
-        id = document.id.encode(errors="replace").decode()
-        path = folder / PurePosixPath(ids.fresh(document.id, brat.file_name(id), document))
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for document, path in brat.placed(documents, folder, losses):
         cas = _cas(document, types, losses)
         cas.to_xmi(path.with_name(path.name + ".xmi"))
 
