@@ -31,7 +31,7 @@ from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.task import EVERY, task_for
 
 from .compare import weights_of
-from .dev_scores import lined
+from .page import lined
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 RESULTS = Path(__file__).parent / "results" / "conflicts.json"

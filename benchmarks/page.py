@@ -16,8 +16,7 @@ def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     ------
     LookupError: the page has no such place.
     """
-    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = lined(heads, rows)
     begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
     text = PAGE.read_text(encoding="utf-8")
     place = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
@@ -25,3 +24,9 @@ def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if count != 1:
         raise LookupError(f"expected one place between {begin} and {end} in {PAGE.name}")
     PAGE.write_text(changed, encoding="utf-8")
+
+
+def lined(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; all columns but the first are numbers."""
+    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,7 @@ of dev sentences, the same for all variants: the mean, over answers, of minus th
 probability that the model gives to the whole answer, without a mask. It is far less noisy than F1
 on as many sentences, and no answer has to be generated. The difference from the first variant is
 given with an interval of 95 % by a bootstrap over the answers, and by format. Each variant's folder
-is a model, whose F1 `benchmarks.dev_scores` measures.
+is a model, whose F1 `cner calibrate` measures.
 
 A search that was stopped goes on. Results are rows of JSON in OUT/search.jsonl; the table is
 printed.
@@ -40,7 +40,7 @@ from constrained_ner.training.sampling import Sampling, draw
 from constrained_ner.training.scoring import load_rows
 
 from .compare import weights_of
-from .dev_scores import lined
+from .page import lined
 from .train_speed import CORPORA
 
 FILE = "search.jsonl"

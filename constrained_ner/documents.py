@@ -54,6 +54,10 @@ class Entity:
     def end(self) -> int:
         return self.fragments[-1][1]
 
+    def overlaps(self, other: Entity) -> bool:
+        """Whether they have a character in common."""
+        return any(s < u and t < e for s, e in self.fragments for t, u in other.fragments)
+
     @property
     def key(self) -> tuple[int, int, str, tuple[tuple[int, int], ...]]:
         """What text order sorts by: the start, then the end (the later first), then the label."""

@@ -86,7 +86,9 @@ def make_component(
     options: dict[str, Any] | None = None,
     dataset: str | None = None,
     segment: str = "sentence",
-    min_confidence: float = 0.0,
+    min_confidence: float | None = None,
+    precision: float | None = None,
+    combine: str = "agreement",
     batch_size: int = 8,
     device: str = "auto",
     dtype: str = "auto",
@@ -107,6 +109,8 @@ def make_component(
         dataset=dataset,
         segment=segment,
         min_confidence=min_confidence,
+        precision=precision,
+        combine=combine,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
@@ -123,8 +127,8 @@ class ConstrainedNer(Pipe):
     Parameters
     ----------
     model, adapter, device, dtype: see `Extractor`.
-    labels, format, options, dataset: see `task_for`. `level`, `segment`, `min_confidence`: see
-        `Predictor`.
+    labels, format, options, dataset, combine: see `task_for`.
+    level, segment, min_confidence, precision: see `Predictor`.
     batch_size: how many answers are generated at the same time.
     spans_key: the span group of `doc.spans`.
     alignment_mode: of entities that begin or end inside a token: see above.
@@ -149,7 +153,9 @@ class ConstrainedNer(Pipe):
         options: dict[str, Any] | None = None,
         dataset: str | None = None,
         segment: str = "sentence",
-        min_confidence: float = 0.0,
+        min_confidence: float | None = None,
+        precision: float | None = None,
+        combine: str = "agreement",
         batch_size: int = 8,
         device: str = "auto",
         dtype: str = "auto",
@@ -173,16 +179,20 @@ class ConstrainedNer(Pipe):
                     f"unknown {what} {value!r}: expected one of {', '.join(known)}"
                 )
         load_vocabulary(model)
-        self._task = task_for(load_manifest(adapter or model), labels, format, dataset, options)
+        manifest = load_manifest(adapter or model)
+        self._task = task_for(manifest, labels, format, dataset, options, combine)
         self._level = Level.parse(level)
+        if precision is not None:
+            self._task.check_precision(self._level, precision)
         self._loading = model, adapter, device, dtype
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
-        if not 0 <= min_confidence <= 1:
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence is {min_confidence}: expected 0 to 1")
         self._asking = {
             "segment": segment,
             "min_confidence": min_confidence,
+            "precision": precision,
             "batch_size": batch_size,
         }
         for note in self._task.notes:

@@ -38,9 +38,9 @@ def test_texts_and_documents(tiny_folder: Path) -> None:
 
 def test_warnings(scored_folder: Path) -> None:
     extractor = Extractor(scored_folder)
-    assert extractor.predictor().format.name == "multi_tag"
+    assert extractor.predictor().formats[0].name == "multi_tag"
     with pytest.warns(UserWarning, match="multi_term are not to be trusted"):
-        assert extractor.predictor(format="multi_term").format.name == "multi_term"
+        assert extractor.predictor(format="multi_term").formats[0].name == "multi_term"
     with pytest.warns(UserWarning, match=r"never asked for Genes \(nearest: Gene\)"):
         extractor.extract(["Knee pain."], labels=["Genes"], max_new_tokens=30)
 

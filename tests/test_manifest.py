@@ -123,8 +123,8 @@ def test_damaged_scores(dev: Any, tmp_path: Path) -> None:
 def test_the_default_format(trained: Manifest | None, name: str) -> None:
     assert default_format(trained) == name
     asked = task_for(trained, ["Disease"])
-    assert (asked.format.name, asked.notes) == (name, ())
-    assert task_for(trained, ["Disease"], "conv_term").format.name == "conv_term"
+    assert (asked.format, asked.notes) == (name, ())
+    assert task_for(trained, ["Disease"], "conv_term").format == "conv_term"
 
 
 def test_a_format_far_below_the_best_is_warned_of() -> None:

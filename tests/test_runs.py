@@ -620,7 +620,7 @@ def test_a_terminal_shows_what_a_document_says_and_obeys_none_of_it() -> None:
     places = [(text.index(s), text.index(s) + len(s)) for s in ("left", "knee\x9b31m", "flu")]
     pain, flu = Entity("Disease", tuple(places[:2])), Entity("Dis\x1bease", tuple(places[2:]))
     prediction = Prediction(
-        "a\x1bb", text, (pain, flu), format=FORMATS["multi_term"], level=Level.FAITHFUL
+        "a\x1bb", text, (pain, flu), formats=(FORMATS["multi_term"],), level=Level.FAITHFUL
     )
     shown = coloured(prediction, ["Disease"])
     assert isinstance(shown, Group)

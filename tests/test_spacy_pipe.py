@@ -109,7 +109,7 @@ def add(component: ConstrainedNer, text: str, entities: dict[Entity, float], **m
         text,
         tuple(entities),
         confidences=entities,
-        format=get_format("multi_term"),
+        formats=(get_format("multi_term"),),
         level=Level.FAITHFUL,
         **more,
     )
@@ -167,7 +167,7 @@ def test_entities_that_were_there_before(
     doc = spacy.blank("en")(TEXT)
     doc.ents = (Span(doc, 0, 1, "OLD"), Span(doc, 1, 2, "OLD"))
     entities = {OUTER: 0.9, INNER: 0.5}
-    settings: dict[str, Any] = {"format": get_format("multi_term"), "level": Level.FAITHFUL}
+    settings: dict[str, Any] = {"formats": (get_format("multi_term"),), "level": Level.FAITHFUL}
     prediction = Prediction("1", TEXT, tuple(entities), confidences=entities, **settings)
     component._add(doc, prediction)
     assert spans_of(doc.ents) == expected

@@ -232,7 +232,7 @@ def predictions(documents: Sequence[Document]) -> list[Prediction]:
             item.entities,
             passages=item.passages,
             confidences=item.confidences,
-            format=get_format("multi_tag"),
+            formats=(get_format("multi_tag"),),
             level=Level.FAITHFUL,
         )
         for item in documents
@@ -259,7 +259,7 @@ def test_a_frame_has_the_rows_of_the_table(
 
 def test_a_frame_of_a_failed_prediction_is_empty() -> None:
     failed = Prediction(
-        "x", "", error="too long", format=get_format("multi_tag"), level=Level.FAITHFUL
+        "x", "", error="too long", formats=(get_format("multi_tag"),), level=Level.FAITHFUL
     )
     assert len(failed.to_frame("pandas")) == 0
 

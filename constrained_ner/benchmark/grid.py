@@ -17,12 +17,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import whole
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
@@ -325,11 +327,16 @@ class Grid:
     def data_of(self, cell: Cell) -> CorpusSample:
         return next(data for data in self.data if data.name == cell.data)
 
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {model: digest_of(self.source(model)) for model in self.models}
+
     def fingerprint(self, cell: Cell) -> str:
         """What the answers of a cell depend on, as 16 hexadecimal digits."""
         data = self.data_of(cell)
         parts = [
             cell.to_json(),
+            self._digests[cell.model],  # a model may change under its name
             [(document.id, document.text) for document in data.documents],
             (data.labels, data.max_fragments),
             (self.batch_size, self.device, self.dtype),

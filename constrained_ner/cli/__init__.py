@@ -9,6 +9,7 @@ import click
 
 from constrained_ner import __version__
 from constrained_ner.cli.benchmark import benchmark
+from constrained_ner.cli.calibrate import calibrate
 from constrained_ner.cli.check import check
 from constrained_ner.cli.convert import convert
 from constrained_ner.cli.corpora import corpora
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 for command in (
-    *(predict, serve, train, evaluate, benchmark, experiment),
+    *(predict, serve, train, calibrate, evaluate, benchmark, experiment),
     *(formats, check, convert, page, corpora),
 ):
     main.add_command(command)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import check_writable
@@ -16,9 +17,10 @@ from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, text_tab
 from constrained_ner.corpora.files import File
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.formats import Format, Options
+from constrained_ner.formats import FORMATS, Format, Options
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels, names_of
+from constrained_ner.pipeline.task import is_best
 
 # The options that one format alone knows.
 _OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
@@ -170,6 +172,24 @@ def table_input(
     return input_format, given
 
 
+def format_names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Names of formats with commas between them, or `best` with a number: see `task_for`."""
+    for name in names_of(value) if value is not None else ():
+        if name not in FORMATS and not is_best(name):
+            expected = f"{', '.join(FORMATS)}; or best3"
+            raise click.BadParameter(f"unknown format {name!r}: expected {expected}")
+    return value
+
+
+def complete_formats(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """How the last of several names may go on."""
+    before, comma, begun = incomplete.rpartition(",")
+    names = [name for name in (*FORMATS, "best3") if name.startswith(begun)]
+    return [CompletionItem(before + comma + name) for name in names]
+
+
 def labels_option(
     default: str | None = None, text: str = "; by default the data's own"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -254,16 +274,19 @@ def check_apart(input: Path, output: Path) -> None:
         )
 
 
-def check_effect(format: Format) -> None:
-    """Refuse an option that is given and that the format does not know.
+def check_effect(formats: Sequence[Format]) -> None:
+    """Refuse an option that is given and that none of the formats knows.
 
     Raises
     ------
     click.UsageError: it is another format's.
     """
+    names = [format.name for format in formats]
     for name, known in _OF_ONE_FORMAT.items():
-        if given(name) and format.name != known:
-            raise click.UsageError(f"--{name} is for {known}, and changes nothing in {format.name}")
+        if given(name) and known not in names:
+            raise click.UsageError(
+                f"--{name} is for {known}, and changes nothing in {', '.join(names)}"
+            )
 
 
 def to_options(options: dict[str, Any]) -> Options:

@@ -25,6 +25,8 @@ from constrained_ner.cli.messages import (
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     check_effect,
+    complete_formats,
+    format_names,
     format_options,
     given,
     input_options,
@@ -51,7 +53,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET
 from constrained_ner.pipeline.runs import Run, line_of
 from constrained_ner.pipeline.segments import SEGMENTS
-from constrained_ner.pipeline.task import DEFAULT_FORMAT, task_for
+from constrained_ner.pipeline.task import COMBINATIONS, DEFAULT_FORMAT, task_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,10 +73,22 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "name",
-    type=click.Choice(list(FORMATS)),
     default=None,
-    help="How the model writes its answer.  [default: the format that it is best at on dev; where "
-    f"that is not known, {DEFAULT_FORMAT}, or the first that it was trained for]",
+    callback=format_names,
+    shell_complete=complete_formats,
+    metavar="FORMATS",
+    help=f"How the model writes its answer: {', '.join(FORMATS)}; several with commas between "
+    "them, whose answers are put together; or `best3`, the three that it does best with together.  "
+    f"[default: the one that it is best at on dev; where that is not known, {DEFAULT_FORMAT}, or "
+    "the first that it was trained for]",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(COMBINATIONS),
+    default="agreement",
+    show_default=True,
+    help="How the answers in several formats are put together: by how sure the model was in each, "
+    "and how good each is; or what most of them have.",
 )
 @click.option(
     "--constrained/--free",
@@ -148,8 +162,15 @@ if TYPE_CHECKING:
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Leave out entities that the model is less sure of, from 0 to 1; answers stay whole.",
+    default=None,
+    help="Leave out entities that are less sure, from 0 to 1; answers stay whole.  [default: what "
+    "was best on dev, where `cner calibrate` has measured it]",
+)
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1),
+    default=None,
+    help="In place of --min-confidence, what has this precision on dev.",
 )
 @click.option(
     "-o",
@@ -175,6 +196,7 @@ def predict(
     text: str | None,
     labels: tuple[str, ...] | None,
     name: str | None,
+    combine: str,
     constrained: bool,
     level: str | None,
     model: str,
@@ -191,7 +213,8 @@ def predict(
     segment: str,
     confidence: bool,
     conflicts: str,
-    min_confidence: float,
+    min_confidence: float | None,
+    precision: float | None,
     output: Path | None,
     output_format: str | None,
     resume: bool,
@@ -231,8 +254,10 @@ def predict(
         )
     chosen = Level.parse(level or Level.FAITHFUL) if constrained else Level.FREE
     manifest = _manifest(adapter or model, labels)
-    task = task_for(manifest, labels, name, dataset, options)
-    check_effect(task.format)
+    task = task_for(manifest, labels, name, dataset, options, combine)
+    check_effect(task.formats)
+    if given("combine") and len(task.formats) == 1:
+        raise click.UsageError("--combine is for several formats")
     for note in task.notes:
         warn(note)
     shown = _examples(examples)
@@ -244,13 +269,24 @@ def predict(
 
     indexed = task.index if index is None else index
     recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
-    if not recorded and (min_confidence or (confidence and given("confidence"))):
+    if min_confidence is not None and precision is not None:
+        raise click.UsageError("--min-confidence and --precision exclude each other")
+    asked = min_confidence or precision is not None or (confidence and given("confidence"))
+    if not recorded and asked:
         raise click.UsageError(
-            "--confidence and --min-confidence are of masked answers of our own engines: not with "
-            "--free, --no-confidence, or outlines' own masks"
+            "--confidence, --min-confidence and --precision are of masked answers of our own "
+            "engines: not with --free, --no-confidence, or outlines' own masks"
+        )
+    if not recorded and len(task.formats) > 1 and combine != "vote":
+        raise click.UsageError(
+            "several formats agree by their confidences, which only masked answers of our own "
+            "engines have: expected --combine vote"
         )
     settling = task.conflicts if conflicts == "settle" else None
-    detail(f"format: {task.format.name}, {chosen}; engine: {engine}; segments: {segment}")
+    calibration = task.calibration(chosen)
+    if precision is not None:
+        task.check_precision(chosen, precision)
+    detail(f"format: {task.format}, {chosen}; engine: {engine}; segments: {segment}")
     for target in task.targets:
         detail(f"labels: {', '.join(target.labels)}, by the guidelines of {target.name}")
 
@@ -261,14 +297,16 @@ def predict(
         "model": model,
         "adapter": adapter,
         "weights": [digest_of(one) for one in (model, adapter, base) if one],
-        "manifest": manifest and asdict(replace(manifest, dev={})),
+        "manifest": manifest and asdict(replace(manifest, dev={}, calibrations=())),
         "device": device,
         "dtype": dtype,
         "quantisation": quantize,
         "batch size": batch_size,
         "token budget": max_new_tokens,
-        "format": task.format.name,
-        "format's options": asdict(task.format.options),
+        "format": task.format,
+        "format's options": asdict(task.formats[0].options),
+        "combination": asdict(task.agreement) if len(task.formats) > 1 else None,
+        "calibration": recorded and calibration and asdict(calibration),
         "level": str(chosen),
         "labels": [asdict(target) for target in task.targets],
         "index": indexed,
@@ -278,6 +316,7 @@ def predict(
         "confidence": recorded,
         "conflicts": settling and settling.order,  # the rest is in the manifest
         "least confidence": min_confidence,
+        "precision": precision,
     }
     summary = Summary()
     run = None
@@ -301,7 +340,7 @@ def predict(
 
         made = Predictor(
             load_model(model, adapter, device=device, dtype=dtype, quantize=quantize),
-            task.format,
+            task.formats,
             task.targets,
             chosen,
             batch_size=batch_size,
@@ -312,7 +351,10 @@ def predict(
             record=recorded,
             segment=segment,
             conflicts=settling,
+            agreement=task.agreement,
+            calibration=calibration,
             min_confidence=min_confidence,
+            precision=precision,
             on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )
         detail(f"model: {made.model.name}, {dtype}, on {device_name(made.model)}")

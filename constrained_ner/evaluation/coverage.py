@@ -22,6 +22,7 @@ from constrained_ner.errors import CnerError, GrammarError
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.view import in_one_line
 
@@ -210,24 +211,32 @@ class Ceiling:
 
 
 def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setting) -> Ceiling:
-    """What the gold answers of a format can hold of the gold entities.
+    """What the gold answers of a format, or of several together, can hold of the gold entities.
 
     Raises
     ------
     LabelError: a label cannot be asked for.
     """
-    format: Format = get_format(setting.format, setting.options)
+    formats = [get_format(name, setting.options) for name in names_of(setting.format)]
     entities = expressible = returned = 0
     causes: Counter[str] = Counter()
     for document in map(in_one_line, documents):
-        for question in format.questions(labels):
-            kept, dropped = format.expressible(document, question, setting.level)
-            entities += len(kept) + len(dropped)
-            expressible += len(kept)
-            causes.update(cause for _, cause in dropped)
-            if kept:
-                gold = replace(document, entities=kept)
-                answer = format.encode(gold, question, setting.level)
-                decoded = format.decode(answer, document.text, question, level=setting.level)
-                returned += len(set(kept) & set(decoded.entities))
+        held: set[Entity] = set()
+        read: set[Entity] = set()
+        lacking: dict[Entity, str] = {}
+        for format in formats:
+            for question in format.questions(labels):
+                kept, dropped = format.expressible(document, question, setting.level)
+                held.update(kept)
+                for entity, cause in dropped:
+                    lacking.setdefault(entity, cause)
+                if kept:
+                    gold = replace(document, entities=kept)
+                    answer = format.encode(gold, question, setting.level)
+                    decoded = format.decode(answer, document.text, question, level=setting.level)
+                    read |= {*kept} & {*decoded.entities}
+        entities += len(held | lacking.keys())
+        expressible += len(held)
+        returned += len(read)
+        causes.update(cause for entity, cause in lacking.items() if entity not in held)
     return Ceiling(setting, entities, expressible, returned, dict(causes))

@@ -55,7 +55,12 @@ class Health:
 
 @dataclass(frozen=True)
 class Setting:
-    """How answers were written and read."""
+    """How answers were written and read.
+
+    Attributes
+    ----------
+    format: a name, or several with commas between them.
+    """
 
     format: str
     level: Level = Level.FREE
@@ -95,8 +100,8 @@ class Record:
     def setting(self) -> Setting | None:
         if self.prediction is None:
             return None
-        format = self.prediction.format
-        return Setting(format.name, self.prediction.level, format.options)
+        options = self.prediction.formats[0].options
+        return Setting(self.prediction.format, self.prediction.level, options)
 
 
 def read_predictions(

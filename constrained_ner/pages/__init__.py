@@ -65,12 +65,15 @@ def _shown(record: Record | InputError, gold: Document | None) -> dict[str, Any]
     shown: dict[str, Any] = {
         "id": document.id,
         "text": document.text,
-        "format": f"{prediction.format.name}, {prediction.level}" if prediction else "",
+        "format": f"{prediction.format}, {prediction.level}" if prediction else "",
         "entities": [
             entity_to_json(entity, confidences.get(entity)) for entity in document.entities
         ],
         "answers": [_answer(reply, document.text) for reply in replies],
     }
+    if prediction and len(prediction.formats) > 1:
+        for answer, reply in zip(shown["answers"], replies, strict=True):
+            answer["format"] = f"{reply.format}, {prediction.level}"
     if prediction and prediction.left_out:
         shown["left_out"] = [[start, end, why] for (start, end), why in prediction.left_out]
     if gold is not None and gold.text == document.text and gold.entities:

@@ -115,7 +115,7 @@ class Conflicts:
         labels = one.entity.label, other.entity.label
         if names.get(labels[0], labels[0]) == names.get(labels[1], labels[1]):
             # Two data sets may draw the borders of the same thing differently.
-            return labels[0] != labels[1] and _overlap(one.entity, other.entity)
+            return labels[0] != labels[1] and one.entity.overlaps(other.entity)
         if frozenset(labels) in self.together:
             return False
         if one.entity.fragments == other.entity.fragments:
@@ -123,13 +123,9 @@ class Conflicts:
         return _cross(one.entity, other.entity)
 
 
-def _overlap(one: Entity, other: Entity) -> bool:
-    return any(s < u and t < e for s, e in one.fragments for t, u in other.fragments)
-
-
 def _cross(one: Entity, other: Entity) -> bool:
     """Whether they overlap, and neither lies within the other."""
-    return _overlap(one, other) and not (_within(one, other) or _within(other, one))
+    return one.overlaps(other) and not (_within(one, other) or _within(other, one))
 
 
 def _within(one: Entity, other: Entity) -> bool:

@@ -54,6 +54,7 @@ class Extractor:
         *,
         dataset: str | None = None,
         options: dict[str, Any] | None = None,
+        combine: str = "agreement",
         **rest: Any,
     ) -> Predictor:
         """A predictor with these settings; see `extract`.
@@ -62,28 +63,32 @@ class Extractor:
 
         Parameters
         ----------
-        labels, dataset, options: see `task_for`. `rest`: further arguments of `Predictor`.
+        labels, format, dataset, options, combine: see `task_for`.
+        rest: further arguments of `Predictor`.
 
         Raises
         ------
         LabelError, UnknownNameError: see `task_for`.
         """
-        task = task_for(self.manifest, labels, format, dataset, options)
+        task = task_for(self.manifest, labels, format, dataset, options, combine)
         for note in task.notes:
             warnings.warn(note, stacklevel=2)
         return self.answering(task, level, **rest)
 
     def answering(self, task: Task, level: Level | str = Level.FAITHFUL, **rest: Any) -> Predictor:
         """A predictor for a task that `task_for` made, without warnings."""
+        level = Level.parse(level)
         given = {
             "segment": "sentence",
             "record": True,
             "batch_size": self.batch_size,
             "index": task.index,
             "conflicts": task.conflicts,
+            "agreement": task.agreement,
+            "calibration": task.calibration(level),
             **rest,
         }
-        return Predictor(self.model, task.format, task.targets, Level.parse(level), **given)
+        return Predictor(self.model, task.formats, task.targets, level, **given)
 
     @overload
     def extract(self, texts: str | Document, **settings: Any) -> Prediction: ...
@@ -102,8 +107,9 @@ class Extractor:
         ----------
         texts: documents, or strings, which get the ids 1, 2 and so on.
         settings: `labels`, by default those that the model was trained for; `format`, by default
-            the one that it is best at; `level`: `faithful`, `syntax` or `free`; and the other
-            parameters of `predictor`.
+            the one that it is best at, or several (`"multi_tag,multi_brat"`, `"best3"`); `level`:
+            `faithful`, `syntax` or `free`; `min_confidence`; `precision`; and the other parameters
+            of `predictor`.
 
         Raises
         ------

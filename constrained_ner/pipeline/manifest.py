@@ -11,6 +11,7 @@ from typing import Any
 from constrained_ner.adapters import folder_of
 from constrained_ner.atomic import whole
 from constrained_ner.errors import InputError, ModelError
+from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.structuring import structure
@@ -72,6 +73,7 @@ class Manifest:
     device: what it was trained on.
     dev: by format, how good it is on a sample of the dev splits of its data sets; empty where
         nothing was measured.
+    calibrations: what its confidences are worth, of single formats and of several together.
     default_labels: what it is asked for where nobody says; by default all labels.
     synonyms: groups of labels that mean the same to a reader of its answers.
     """
@@ -89,6 +91,7 @@ class Manifest:
     energy: dict[str, float] = field(default_factory=dict)
     device: str = ""
     dev: dict[str, DevScore] = field(default_factory=dict)
+    calibrations: tuple[Calibration, ...] = ()
     default_labels: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, ...], ...] = ()
 
@@ -96,6 +99,16 @@ class Manifest:
     def best(self) -> str | None:
         """The format with the highest F1 on dev; None if none was measured."""
         return max(self.dev, key=self._f1, default=None)
+
+    def best_together(self, number: int) -> tuple[str, ...]:
+        """So many formats that have the highest F1 on dev together; empty if none were measured."""
+        known = [one for one in self.calibrations if len(one.formats) == number]
+        return max(known, key=lambda one: one.best.f1).formats if known else ()
+
+    def weights(self, formats: Sequence[str]) -> dict[str, float]:
+        """How good each of several formats is on dev; none where one of them was not measured."""
+        known = all(name in self.dev for name in formats)
+        return {name: self._f1(name) for name in formats} if known else {}
 
     @property
     def doubtful(self) -> tuple[str, ...]:

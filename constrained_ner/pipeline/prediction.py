@@ -24,6 +24,7 @@ from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.labels import names_of
 from constrained_ner.pipeline.segments import sections
 from constrained_ner.words import Span
 
@@ -45,6 +46,10 @@ class EntityRecord(TypedDict):
         NotRequired[dict[str, float]],
         Field(description="What other answers call the same words, and how sure those are."),
     ]
+    by_format: Annotated[
+        NotRequired[dict[str, float]],
+        Field(description="How sure the model was in each of several formats; 0: it has it not."),
+    ]
     section: Annotated[
         NotRequired[str], Field(description="The title of the heading that it stands under.")
     ]
@@ -57,6 +62,9 @@ class AnswerRecord(TypedDict):
     the prompt and the grammar where it is asked for details.
     """
 
+    format: Annotated[
+        NotRequired[str], Field(description="How it is written, where there are several formats.")
+    ]
     labels: Annotated[list[str], Field(description="What was asked for.")]
     answer: Annotated[str, Field(description="As the model wrote it.")]
     parses: Annotated[bool, Field(description="Whether it follows its format exactly.")]
@@ -103,11 +111,17 @@ class PredictionRecord(TypedDict):
 
     id: Annotated[str, Field(description="The document.")]
     text: Annotated[str, Field(description="Its text, as it was given.")]
-    format: Annotated[str, Field(description="How the answers are written.")]
+    format: Annotated[
+        str, Field(description="How the answers are written; several with commas between them.")
+    ]
     level: Annotated[Level, Field(description="How much of the answers their grammars decided.")]
     options: Annotated[dict[str, Any], Field(description="Those of the format.")]
     entities: Annotated[list[EntityRecord], Field(description="In the order of the text.")]
     answers: Annotated[list[AnswerRecord], Field(description="In the order of the segments.")]
+    calibrated: Annotated[
+        NotRequired[bool],
+        Field(description="True where confidences are probabilities, as they were on dev."),
+    ]
     passages: Annotated[
         NotRequired[list[PassageRecord]], Field(description="Those of the document.")
     ]
@@ -130,6 +144,7 @@ class Reply:
 
     Attributes
     ----------
+    format: how it is written.
     labels: those that were asked for. `segment`: the part of the document that it was about.
     answer: as the model wrote it.
     settled: what the format writes for the entities that were read; None for free answers.
@@ -143,6 +158,7 @@ class Reply:
     confidences: one for each entity, see `Confidence`; empty if they were not recorded.
     """
 
+    format: str
     labels: tuple[str, ...]
     segment: Span
     answer: str
@@ -187,11 +203,17 @@ class Reply:
         return record
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], whole: Span) -> Reply:
-        """The reply of a record. It has no entities: those of a record are not listed by answer."""
+    def from_json(cls, value: Mapping[str, Any], whole: Span, format: str) -> Reply:
+        """The reply of a record. It has no entities: those of a record are not listed by answer.
+
+        Parameters
+        ----------
+        format: that of the record.
+        """
         start, end = value.get("segment", whole)
         mass = value.get("allowed_mass")
         return cls(
+            value.get("format", format),
             tuple(value.get("labels", ())),
             (start, end),
             value.get("answer", ""),
@@ -215,8 +237,10 @@ class Prediction:
     error: why the document could not be answered, if it could not.
     left_out: segments for which at least one question could not be answered, and why.
     passages: those of the document.
-    confidences: by entity, as far as they were recorded. Where an entity is in several answers, it
-        is the highest.
+    confidences: by entity, as far as they were recorded. Where an entity is in several answers of
+        one format, it is the highest; of several formats, see `Agreement`.
+    calibrated: whether they are probabilities, see `Calibration`.
+    by_format: by entity, how sure the model was in each of several formats.
     also: by entity, what other answers call the same words, with their confidences.
     meta: see `Document`.
     """
@@ -231,8 +255,15 @@ class Prediction:
     confidences: Mapping[Entity, float] = field(default_factory=dict)
     also: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    format: Format = field(kw_only=True)
+    calibrated: bool = False
+    by_format: Mapping[Entity, Mapping[str, float]] = field(default_factory=dict)
+    formats: tuple[Format, ...] = field(kw_only=True)
     level: Level = field(kw_only=True)
+
+    @property
+    def format(self) -> str:
+        """The names of its formats, with commas between them."""
+        return ",".join(format.name for format in self.formats)
 
     def at_least(self, confidence: float) -> Prediction:
         """The same without the entities that the model is less sure of, from 0 to 1.
@@ -268,12 +299,14 @@ class Prediction:
         record = PredictionRecord(
             id=self.id,
             text=self.text,
-            format=self.format.name,
+            format=self.format,
             level=self.level,
-            options=asdict(self.format.options),
+            options=asdict(self.formats[0].options),
             entities=[self._entity_record(entity) for entity in self.entities],
             answers=[self._answer_record(reply) for reply in self.replies],
         )
+        if self.calibrated:
+            record["calibrated"] = True
         if self.passages:
             record["passages"] = [
                 PassageRecord(type=passage.type, start=passage.start, end=passage.end)
@@ -307,12 +340,17 @@ class Prediction:
             record["confidence"] = round(self.confidences[entity], 4)
         if entity in self.also:
             record["also"] = {name: round(p, 4) for name, p in self.also[entity].items()}
+        if entity in self.by_format:
+            votes = self.by_format[entity]
+            record["by_format"] = {name: round(p, 4) for name, p in votes.items()}
         if section := self.section_at(entity.start):
             record["section"] = section
         return record
 
     def _answer_record(self, reply: Reply) -> AnswerRecord:
         record = reply.to_record((0, len(self.text)))
+        if len(self.formats) > 1:
+            record["format"] = reply.format
         if "segment" in record and (section := self.section_at(reply.segment[0])):
             record["section"] = section
         return record
@@ -324,9 +362,9 @@ class Prediction:
         record = {
             "id": self.id,
             "error": self.error,
-            "format": self.format.name,
+            "format": self.format,
             "level": self.level,
-            "options": asdict(self.format.options),
+            "options": asdict(self.formats[0].options),
         }
         return record | ({"meta": dict(self.meta)} if self.meta else {})
 
@@ -343,29 +381,32 @@ class Prediction:
             failed = "error" in value
             meta = value.get("meta", {})
             document = Document(value["id"], "", meta=meta) if failed else document_from_json(value)
-            format = get_format(value["format"], Options(**value.get("options", {})))
+            options = Options(**value.get("options", {}))
+            formats = tuple(get_format(name, options) for name in names_of(value["format"]))
             level = Level.parse(value["level"])
             if failed:
                 error = value["error"]
-                return cls(document.id, "", error=error, meta=meta, format=format, level=level)
+                return cls(document.id, "", error=error, meta=meta, formats=formats, level=level)
             whole = 0, len(document.text)
-            also = {
-                entity_from_json(one): dict(one["also"])
-                for one in value.get("entities", ())
-                if "also" in one
-            }
+
+            def told(key: str) -> dict[Entity, dict[str, float]]:
+                entities = [one for one in value.get("entities", ()) if key in one]
+                return {entity_from_json(one): dict(one[key]) for one in entities}
+
             return cls(
                 document.id,
                 document.text,
                 document.entities,
-                tuple(Reply.from_json(answer, whole) for answer in value["answers"]),
+                tuple(Reply.from_json(one, whole, value["format"]) for one in value["answers"]),
                 None,
                 tuple(((start, end), why) for start, end, why in value.get("left_out", ())),
                 document.passages,
                 document.confidences,
-                also,
+                told("also"),
                 document.meta,
-                format=format,
+                bool(value.get("calibrated", False)),
+                told("by_format"),
+                formats=formats,
                 level=level,
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,8 @@
-"""Asking a model in one way: documents become requests to an engine, and answers entities."""
+"""Asking a model in one way: documents become requests to an engine, and answers entities.
+
+Where it is asked in several formats, the questions about a document go to the engine together, and
+their answers become one set of entities: see `agreement`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import groupby, product
 from statistics import fmean
 
 from constrained_ner.documents import Document, Entity, text_order
@@ -25,7 +30,9 @@ from constrained_ner.errors import (
 from constrained_ner.formats import Format, Places, Problem, ProblemKind
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.labels import check_labels
+from constrained_ner.pipeline.agreement import CUT, Agreed, Agreement, Ballot
 from constrained_ner.pipeline.budget import derived_budget
+from constrained_ner.pipeline.calibration import Calibration, least_for
 from constrained_ner.pipeline.confidence import Confidence
 from constrained_ner.pipeline.conflicts import Conflicts, Mention, Verdict
 from constrained_ner.pipeline.conversation import Conversation
@@ -45,13 +52,14 @@ class Turn:
 
     Attributes
     ----------
-    predictor: makes the request and reads the answer.
+    predictor: makes the request and reads the answer. `format`: of the answer.
     labels: those that are asked for. `target`: the one that they belong to.
     before: the earlier turns of the same conversation. `after`: the next one.
     outcome: the reply, or what went wrong; None until then.
     """
 
     predictor: Predictor
+    format: Format
     document: Document
     segment: Span
     target: Target
@@ -89,10 +97,12 @@ class Predictor:
 
     Parameters
     ----------
+    format: how answers are written; of several each is asked for, and `agreement` decides.
     targets: each is asked for separately, and the entities are put together.
     level: FREE decodes without a mask, and reads answers leniently.
     max_new_tokens: the token budget of each answer; None computes it from the text.
-    index: show words with their offsets or numbers in the prompt.
+    index: show words with their offsets or numbers in the prompt; of several formats, in those that
+        only say places.
     engine: one of `engines.ENGINES`. Those that take only JSON schemas work at the syntax level of
         the JSON formats, and do not guarantee that answers are complete within the budget.
     examples: annotated documents that are shown to the model before each question.
@@ -101,13 +111,18 @@ class Predictor:
     segment: one of `SEGMENTS`, how texts are cut into segments.
     conflicts: what labels contradict each other; None leaves what several answers say side by side.
         Where confidences are not recorded nothing can be decided, and all stays.
-    min_confidence: entities that the model is less sure of are left out; from 0 to 1.
+    agreement: how the answers in several formats are put together.
+    calibration: what confidences are worth in these formats at this level. With it they become
+        probabilities, once it is settled which entities stay.
+    min_confidence: entities that are less sure are left out; from 0 to 1. By default, what is best
+        on dev where there is a calibration, `agreement.CUT` of several formats, or none.
+    precision: in place of `min_confidence`, the precision on dev that it is to have.
     on_answer: is told of each answer: the document that it is about, and how many it gets.
     costs: the costs of answering are added to it.
     """
 
     model: LanguageModel
-    format: Format
+    format: Format | Sequence[Format]
     targets: Sequence[Target]
     level: Level = Level.FAITHFUL
     batch_size: int = 8
@@ -118,7 +133,10 @@ class Predictor:
     record: bool = False
     segment: str = "none"
     conflicts: Conflicts | None = None
-    min_confidence: float = 0.0
+    agreement: Agreement = field(default_factory=Agreement)
+    calibration: Calibration | None = None
+    min_confidence: float | None = None
+    precision: float | None = None
     on_answer: Callable[[Document, int], None] | None = None
     costs: Costs = field(default_factory=Costs)
 
@@ -128,37 +146,63 @@ class Predictor:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
             )
-        if not 0 <= self.min_confidence <= 1:
-            raise InputError(f"min_confidence is {self.min_confidence}: expected 0 to 1")
-        if self.min_confidence and not (self.record and self._knows_confidences):
-            raise InputError(
-                "min_confidence needs confidences: expected a masked level, an engine that takes "
-                "grammars, and that they are recorded"
-            )
+        self._check_formats()
+        self._check_thresholds()
         if not self._chosen.capabilities.grammars:
             if self.level is not Level.SYNTAX:
                 raise UnknownNameError(
                     f"the engine {self.engine} knows the syntax level only: it takes no grammar "
                     "made from a text"
                 )
-            if self.format.schema(self.format.questions(self.targets[0].labels)[0]) is None:
-                raise UnknownNameError(
-                    f"the engine {self.engine} takes JSON schemas, and {self.format.name} has none"
-                )
+            for format in self.formats:
+                if format.schema(format.questions(self.targets[0].labels)[0]) is None:
+                    raise UnknownNameError(
+                        f"the engine {self.engine} takes JSON schemas, and {format.name} has none"
+                    )
         elif self.level is not Level.FREE:
             self._check_spelling()
 
+    def _check_formats(self) -> None:
+        names = [format.name for format in self.formats]
+        if not names:
+            raise InputError("no format: expected at least one")
+        if len(set(names)) < len(names):
+            raise InputError(f"formats {', '.join(names)}: expected each once")
+        if len(names) > 1 and not self.agreement.vote and not self._has_confidences:
+            raise InputError(
+                "an agreement of several formats needs confidences: expected a masked level, an "
+                "engine that takes grammars, and that they are recorded; or a vote"
+            )
+
+    def _check_thresholds(self) -> None:
+        for name, value in (("min_confidence", self.min_confidence), ("precision", self.precision)):
+            if value is None:
+                continue
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}: expected 0 to 1")
+            if value and not self._has_confidences:
+                raise InputError(
+                    f"{name} needs confidences: expected a masked level, an engine that takes "
+                    "grammars, and that they are recorded"
+                )
+        _ = self._least  # or it raises
+
     def _check_spelling(self) -> None:
         """See that the model's tokens can spell an answer with each of the labels."""
-        for target in self.targets:
+        for format, target in product(self.formats, self.targets):
             for label in target.labels:
-                written = self.format.write("a", [Entity(label, ((0, 1),))], [label])
+                written = format.write("a", [Entity(label, ((0, 1),))], [label])
                 at = self.model.vocabulary.first_unspellable(written)
                 if at is not None:
                     raise LabelError(
-                        f"label {label!r} cannot be asked for in {self.format.name}: the model's "
+                        f"label {label!r} cannot be asked for in {format.name}: the model's "
                         f"tokens cannot spell {written[at]!r}"
                     )
+
+    @cached_property
+    def formats(self) -> tuple[Format, ...]:
+        """Those of the answers."""
+        return (self.format,) if isinstance(self.format, Format) else tuple(self.format)
 
     def predict(self, documents: Iterable[Document | InputError]) -> Iterator[Prediction]:
         """A prediction for each document, in the same order, as they are done.
@@ -172,8 +216,23 @@ class Predictor:
         return choose_engine(self.engine, self.model)
 
     @property
-    def _knows_confidences(self) -> bool:
-        return self.level is not Level.FREE and self._chosen.capabilities.grammars
+    def _has_confidences(self) -> bool:
+        masked = self.level is not Level.FREE and self._chosen.capabilities.grammars
+        return self.record and masked
+
+    @cached_property
+    def _least(self) -> float:
+        """The threshold of confidences, or of probabilities where there is a calibration."""
+        if self.precision is not None:
+            names = ",".join(format.name for format in self.formats)
+            return least_for(self.calibration, self.precision, names, str(self.level))
+        if self.min_confidence is not None:
+            return self.min_confidence
+        if not self._has_confidences or self.agreement.vote:
+            return 0.0
+        if self.calibration is not None:
+            return self.calibration.best.least
+        return CUT if len(self.formats) > 1 else 0.0
 
     @property
     def unsupported_reason(self) -> str:
@@ -185,107 +244,149 @@ class Predictor:
 
     def prediction(self, document: Document | InputError, turns: Sequence[Turn]) -> Prediction:
         """The prediction for a document, once all of its turns have an outcome."""
-        prediction = partial(Prediction, format=self.format, level=self.level)
+        prediction = partial(Prediction, formats=self.formats, level=self.level)
         if isinstance(document, InputError):
             return prediction("", "", error=str(document))
         prediction = partial(prediction, passages=document.passages, meta=document.meta)
         if not turns:
             error = f"document {document.id!r}: the text is empty"
             return prediction(document.id, document.text, error=error)
-        outcomes = [(turn.segment, turn.outcome) for turn in turns]
-        failed = {segment: str(o) for segment, o in outcomes if isinstance(o, CnerError)}
-        replies = tuple(outcome for _, outcome in outcomes if isinstance(outcome, Reply))
-        whole = {(0, len(document.text))}
-        if failed and (not replies or failed.keys() <= whole):
-            return prediction(document.id, document.text, error=next(iter(failed.values())))
-        verdicts = self._verdicts(replies)
+        replies = tuple(turn.outcome for turn in turns if isinstance(turn.outcome, Reply))
+        failed = [turn for turn in turns if isinstance(turn.outcome, CnerError)]
+        whole = all(turn.segment == (0, len(document.text)) for turn in failed)
+        if failed and (not replies or (whole and len(self.formats) == 1)):
+            return prediction(document.id, document.text, error=str(failed[0].outcome))
+        agreed = self._agreed(document, turns) if len(self.formats) > 1 else []
+        verdicts = self._verdicts(replies, agreed)
         every = (entity for reply in replies for entity in reply.entities)
-        return prediction(
+        prediction = partial(
+            prediction,
             document.id,
             document.text,
             text_order(every if verdicts is None else verdicts),
             replies,
-            left_out=tuple(sorted(failed.items())),
-            confidences={e: verdict.confidence for e, verdict in (verdicts or {}).items()},
-            also={e: verdict.also for e, verdict in (verdicts or {}).items() if verdict.also},
-        ).at_least(self.min_confidence)
+            left_out=tuple(sorted({(turn.segment, self._reason(turn)) for turn in failed})),
+        )
+        if verdicts is None:
+            return prediction()
+        worth = self.calibration.probability if self.calibration else float
+        by_format = {one.entity: one.by_format for _, one in agreed}
+        return prediction(
+            confidences={e: worth(verdict.confidence) for e, verdict in verdicts.items()},
+            calibrated=self.calibration is not None,
+            also={e: verdict.also for e, verdict in verdicts.items() if verdict.also},
+            by_format={e: by_format[e] for e in verdicts if e in by_format},
+        ).at_least(self._least)
 
-    def _verdicts(self, replies: Sequence[Reply]) -> dict[Entity, Verdict] | None:
-        """What the replies say together; None where they do not say how sure they are."""
-        if not self.record or any(len(r.confidences) < len(r.entities) for r in replies):
+    def _reason(self, failed: Turn) -> str:
+        """Why a turn has no reply, for the record."""
+        format = f"{failed.format.name}: " if len(self.formats) > 1 else ""
+        return f"{format}{failed.outcome}"
+
+    def _verdicts(
+        self, replies: Sequence[Reply], agreed: Sequence[tuple[int, Agreed]]
+    ) -> dict[Entity, Verdict] | None:
+        """What the replies say together; None where they do not say how sure they are.
+
+        Parameters
+        ----------
+        agreed: what came out of several formats, with the number of the target.
+        """
+        if len(self.formats) > 1:
+            mentions = [Mention(one.entity, one.score, number) for number, one in agreed]
+        elif not self.record or any(len(r.confidences) < len(r.entities) for r in replies):
             return None
-        mentions = [
-            Mention(entity, confidence, number)
-            for number, reply in enumerate(replies)
-            for entity, confidence in zip(reply.entities, reply.confidences, strict=True)
-        ]
+        else:
+            mentions = [
+                Mention(entity, confidence, number)
+                for number, reply in enumerate(replies)
+                for entity, confidence in zip(reply.entities, reply.confidences, strict=True)
+            ]
         if self.conflicts is None:
             ordered = sorted(mentions, key=lambda mention: mention.confidence)
             return {mention.entity: Verdict(mention.confidence, {}) for mention in ordered}
         return self.conflicts.settled(mentions)
+
+    def _agreed(self, document: Document, turns: Sequence[Turn]) -> list[tuple[int, Agreed]]:
+        """What the formats have together for each target, with its number."""
+        found: list[tuple[int, Agreed]] = []
+        for number, target in enumerate(self.targets):
+            ballots = []
+            about = (turn for turn in turns if turn.target is target)
+            for (format, segment), same in groupby(about, key=lambda t: (t.format, t.segment)):
+                replies = [turn.outcome for turn in same if isinstance(turn.outcome, Reply)]
+                if replies:
+                    ballots.append(_ballot(format, segment, replies))
+            agreed = self.agreement.settled(ballots, document.text)
+            found += [(number, one) for one in agreed]
+        return found
 
     def turns(self, document: Document | InputError) -> list[Turn]:
         """The questions about a document, in order; none if it is broken or empty."""
         found: list[Turn] = []
         if isinstance(document, InputError):
             return found
-        for segment in segments(document.text, self.segment, self._fits):
-            for target in self.targets:
-                for labels in self.format.conversations(target.labels):
-                    before: tuple[Turn, ...] = ()
-                    for asked in self.format.turns(labels):
-                        turn = Turn(self, document, segment, target, asked, before)
-                        if before:
-                            before[-1].after = turn
-                        before = (*before, turn)
-                    found += before
+        for format in self.formats:
+            fits = partial(self._fits, format)
+            for segment in segments(document.text, self.segment, fits):
+                for target in self.targets:
+                    for labels in format.conversations(target.labels):
+                        before: tuple[Turn, ...] = ()
+                        for asked in format.turns(labels):
+                            turn = Turn(self, format, document, segment, target, asked, before)
+                            if before:
+                                before[-1].after = turn
+                            before = (*before, turn)
+                        found += before
         return found
 
-    def _about(self, target: Target, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels of the conversation that has these labels in one of its turns."""
-        every = self.format.conversations(target.labels)
-        return next(about for about in every if set(labels) <= set(about))
-
     def _messages(
-        self, text: str, target: Target, labels: tuple[str, ...], answers: Sequence[str] = ()
+        self,
+        format: Format,
+        text: str,
+        target: Target,
+        labels: tuple[str, ...],
+        answers: Sequence[str] = (),
     ) -> list[Message]:
         """The prompt of a turn that asks for these labels after these answers."""
-        about = target.of(self._about(target, labels))
-        talk = Conversation(self.format, text, about, self.index)
+        about = target.of(_about(format, target, labels))
+        index = self.index and (format.by_place or len(self.formats) == 1)
+        talk = Conversation(format, text, about, index)
         shown = [message for one in self.examples for message in talk.demonstration(one)]
         return shown + talk.messages(answers)
 
     def explain(self, prediction: Prediction, reply: Reply) -> tuple[str, str | None]:
         """The prompt of an answer, and the source of its grammar; None for free answers."""
         text = view_of(prediction.text, reply.segment).text
+        format = next(format for format in self.formats if format.name == reply.format)
         target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
         by_labels = {
-            other.labels: other for other in prediction.replies if other.segment == reply.segment
+            other.labels: other
+            for other in prediction.replies
+            if (other.format, other.segment) == (reply.format, reply.segment)
         }
-        turns = self.format.turns(self._about(target, reply.labels))
+        turns = format.turns(_about(format, target, reply.labels))
         answers = [by_labels[labels].shown for labels in turns[: turns.index(reply.labels)]]
-        chat = self._messages(text, target, reply.labels, answers)
+        chat = self._messages(format, text, target, reply.labels, answers)
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
         if self.level is Level.FREE:
             return prompt, None
-        return prompt, self.format.grammar(text, reply.labels, self.level).source
+        return prompt, format.grammar(text, reply.labels, self.level).source
 
-    def _budget(self, text: str, labels: Sequence[str]) -> int:
-        return self.max_new_tokens or derived_budget(
-            self.format, text, labels, self.model.vocabulary
-        )
+    def _budget(self, format: Format, text: str, labels: Sequence[str]) -> int:
+        return self.max_new_tokens or derived_budget(format, text, labels, self.model.vocabulary)
 
-    def _fits(self, text: str) -> bool:
+    def _fits(self, format: Format, text: str) -> bool:
         """Whether the text has grammars, and the model room for questions with long answers."""
-        if self.level is Level.FAITHFUL and self.format.text_obstacle(text) is not None:
+        if self.level is Level.FAITHFUL and format.text_obstacle(text) is not None:
             return False
         if self.model.context is None:
             return True
         for target in self.targets:
-            labels = self.format.conversations(target.labels)[0]
-            turns = self.format.turns(labels)
-            prompt = len(self.model.encode(self._messages(text, target, turns[0])))
-            if prompt + len(turns) * self._budget(text, turns[0]) > self.model.context:
+            labels = format.conversations(target.labels)[0]
+            turns = format.turns(labels)
+            prompt = len(self.model.encode(self._messages(format, text, target, turns[0])))
+            if prompt + len(turns) * self._budget(format, text, turns[0]) > self.model.context:
                 return False
         return True
 
@@ -297,17 +398,17 @@ class Predictor:
         GrammarError: there is no grammar for the text.
         InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
-        text, model, place = turn.text, self.model, turn.place
-        prompt = model.encode(self._messages(text, turn.target, turn.labels, turn.answers))
+        format, text, model, place = turn.format, turn.text, self.model, turn.place
+        prompt = model.encode(self._messages(format, text, turn.target, turn.labels, turn.answers))
         grammar = schema = None
         if not self._chosen.capabilities.grammars:
             prompt += model.vocabulary.tokenize(_PREFIX)
-            schema = self.format.schema(turn.labels)
+            schema = format.schema(turn.labels)
         elif self.level is not Level.FREE:
             grammar = self._grammar(turn)
-        budget = self._budget(text, turn.labels)
+        budget = self._budget(format, text, turn.labels)
         if model.context is not None:
-            empty = self.format.write(text, (), turn.labels)
+            empty = format.write(text, (), turn.labels)
             shortest = len(model.vocabulary.tokenize(empty)) + 1
             if len(prompt) + shortest > model.context:
                 raise InputError(
@@ -320,8 +421,8 @@ class Predictor:
             budget,
             grammar,
             name=place,
-            kind=f"{self.format.name}, {self.level}",
-            propose_draft=partial(self.format.propose_draft, text=text),
+            kind=f"{format.name}, {self.level}",
+            propose_draft=partial(format.propose_draft, text=text),
             key=turn,
             schema=schema,
         )
@@ -329,7 +430,7 @@ class Predictor:
     def _grammar(self, turn: Turn) -> Grammar:
         try:
             with self.costs.timed("grammar_seconds"):
-                grammar = self.format.grammar(turn.text, turn.labels, self.level)
+                grammar = turn.format.grammar(turn.text, turn.labels, self.level)
         except CnerError as error:
             error.args = (f"{turn.place}: {error}",)
             raise
@@ -340,14 +441,14 @@ class Predictor:
     def _check_text(self, turn: Turn) -> None:
         """See that the model's tokens can spell all that an answer may copy from the text."""
         vocabulary, text = self.model.vocabulary, turn.text
-        spelt = self.format.spelt(text, turn.labels)  # it begins with the text
+        spelt = turn.format.spelt(text, turn.labels)  # it begins with the text
         at = vocabulary.first_unspellable(spelt)
         if at is None:
             return
         what = f"{turn.place}: the model's tokens cannot spell {spelt[at]!r}"
         if at < len(text):
             raise InputError(f"{what} at offset {turn.view.at(at)}")
-        raise InputError(f"{what}, which {self.format.name} needs to write of this text")
+        raise InputError(f"{what}, which {turn.format.name} needs to write of this text")
 
     def read(self, turn: Turn, answer: Answer) -> Reply | DecodingError:
         """The reply that an answer stands for.
@@ -363,14 +464,14 @@ class Predictor:
         problems: tuple[Problem, ...]
         places: Mapping[Entity, Places] = {}
         try:
-            result = self.format.settle(written, text, turn.labels, self.level)
+            result = turn.format.settle(written, text, turn.labels, self.level)
             parses, entities, problems = True, result.entities, result.problems
             settled = None if self.level is Level.FREE else result.answer
             places = result.places
         except AnswerError as error:
             if self.level is not Level.FREE and self._chosen.capabilities.grammars:
                 return DecodingError(f"{turn.place}: {error}")
-            decoded = self.format.decode(written, text, turn.labels, strict=False)
+            decoded = turn.format.decode(written, text, turn.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems
             if not problems:
                 problems = (Problem(ProblemKind.UNPARSABLE, str(error)),)
@@ -379,6 +480,7 @@ class Predictor:
             confidence = Confidence(answer, self.model.vocabulary)
             confidences = [confidence.of(places[entity]) for entity in entities]
         return Reply(
+            turn.format.name,
             turn.labels,
             turn.segment,
             written,
@@ -392,6 +494,22 @@ class Predictor:
             (fmean(shares), min(shares)) if shares else None,
             tuple(confidences),
         )
+
+
+def _about(format: Format, target: Target, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels of the conversation that has these labels in one of its turns."""
+    every = format.conversations(target.labels)
+    return next(about for about in every if set(labels) <= set(about))
+
+
+def _ballot(format: Format, segment: Span, replies: Sequence[Reply]) -> Ballot:
+    """What a format has about a segment; entities without a confidence count as sure."""
+    confidences: dict[Entity, float] = {}
+    for reply in replies:
+        known = reply.confidences or (1.0,) * len(reply.entities)
+        confidences |= zip(reply.entities, known, strict=True)
+    labels = frozenset(label for reply in replies for label in reply.labels)
+    return Ballot(format, labels, segment, confidences)
 
 
 def _respelled(generated: str) -> str:

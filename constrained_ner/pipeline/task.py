@@ -1,15 +1,19 @@
-"""The task of a model: which labels it is asked for together, and in which format."""
+"""The task of a model: which labels it is asked for together, and in which formats."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from constrained_ner.errors import LabelError, UnknownNameError
 from constrained_ner.formats import Format, Options, get_format
+from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels, names_of
+from constrained_ner.pipeline.agreement import Agreement
+from constrained_ner.pipeline.calibration import Calibration, calibration_of, least_for
 from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prompts import DEFAULT_DATASET, Target
@@ -18,24 +22,52 @@ DEFAULT_FORMAT = "multi_term"  # of models of whose formats no score is known
 MOSTLY = 0.5  # the share of indexed prompts in training from which on prompts are indexed
 EVERY = "all"  # in place of labels: all that the model was trained for
 FEW = 30  # so many labels are listed in a message
+COMBINATIONS = ("agreement", "vote")  # how the answers in several formats are put together
+_BEST = re.compile(r"best\d+")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to ask a model for, and in which format.
+    """What to ask a model for, and in which formats.
 
     Attributes
     ----------
     notes: why the model may not do it well, a line each.
-    index: whether the prompt shows the words with their offsets or numbers.
+    index: whether the prompt shows the words with their offsets or numbers, in formats that only
+        say places.
     conflicts: which labels contradict each other; None where nothing is known of them.
+    agreement: how the answers in several formats are put together.
+    calibrations: those that the model knows.
     """
 
-    format: Format
+    formats: tuple[Format, ...]
     targets: tuple[Target, ...]
     notes: tuple[str, ...] = ()
     index: bool = False
     conflicts: Conflicts | None = None
+    agreement: Agreement = field(default_factory=Agreement)
+    calibrations: tuple[Calibration, ...] = ()
+
+    @property
+    def format(self) -> str:
+        """The names of the formats, with commas between them."""
+        return ",".join(format.name for format in self.formats)
+
+    def calibration(self, level: Level) -> Calibration | None:
+        """What confidences are worth at a level; None where it was not measured."""
+        if self.agreement.vote:
+            return None
+        names = [format.name for format in self.formats]
+        return calibration_of(self.calibrations, names, str(level))
+
+    def check_precision(self, level: Level, precision: float) -> None:
+        """See that there is a threshold with this precision.
+
+        Raises
+        ------
+        InputError: there is none, or none is known.
+        """
+        least_for(self.calibration(level), precision, self.format, str(level))
 
 
 def default_format(trained: Manifest | None) -> str:
@@ -56,6 +88,7 @@ def task_for(
     format: str | None = None,
     dataset: str | None = None,
     options: Mapping[str, Any] | None = None,
+    combine: str = "agreement",
 ) -> Task:
     """How to ask a model. By default it is asked as it was in training.
 
@@ -63,30 +96,77 @@ def task_for(
     ----------
     labels: a list, or a string with commas between them; `all` stands for those that the model was
         trained for. By default those that it names for it (`Manifest.default_labels`), or all.
-    format: by default the one that it is best at, see `default_format`.
+    format: a name, or several with commas between them; `best3` stands for the three that the model
+        does best with together. By default the one that it is best at, see `default_format`.
     dataset: the data set that prompts name, for all labels. By default each label has one that the
         model was trained on.
     options: those of the format, see `formats.Options`; None stands for a default.
+    combine: of `COMBINATIONS`: how the answers in several formats are put together.
 
     Raises
     ------
     LabelError: see `check_labels`; there are none, and the model does not say which it knows.
-    UnknownNameError: there is no such format or option.
+    UnknownNameError: there is no such format, option or way to combine them.
     """
+    if combine not in COMBINATIONS:
+        expected = ", ".join(COMBINATIONS)
+        raise UnknownNameError(f"unknown way to combine {combine!r}: expected one of {expected}")
     labels = _asked_for(trained, labels)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     _check_options(given)
-    name = format or default_format(trained)
+    names = _formats_of(trained, format or default_format(trained))
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
         targets = (Target(labels, dataset or DEFAULT_DATASET),)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
-    notes = _notes(trained, name, labels) if trained else ()
-    chosen = get_format(name, Options(**given))
-    index = trained is not None and chosen.by_place and trained.index >= MOSTLY
-    conflicts = replace(trained.conflicts, order=labels) if trained else None
-    return Task(chosen, targets, notes, index, conflicts)
+    notes = _notes(trained, names, labels) if trained else ()
+    formats = tuple(get_format(name, Options(**given)) for name in names)
+    if trained is None:
+        return Task(formats, targets, agreement=Agreement(vote=combine == "vote"))
+    return Task(
+        formats,
+        targets,
+        notes,
+        trained.index >= MOSTLY and any(format.by_place for format in formats),
+        replace(trained.conflicts, order=labels),
+        Agreement(trained.weights(names), vote=combine == "vote"),
+        trained.calibrations,
+    )
+
+
+def is_best(name: str) -> bool:
+    """Whether it stands for the formats that a model does best with together, such as `best3`."""
+    return _BEST.fullmatch(name) is not None
+
+
+def _formats_of(trained: Manifest | None, given: str) -> tuple[str, ...]:
+    """The names of formats that a string stands for, each once.
+
+    Raises
+    ------
+    UnknownNameError: one is none.
+    """
+    names: list[str] = []
+    known = together(trained)
+    for name in names_of(given):
+        if not is_best(name):
+            names.append(get_format(name).name)
+        elif name in known:
+            names += known[name]
+        else:
+            expected = " or ".join(known) or "the names of formats"
+            raise UnknownNameError(
+                f"the model does not know its {name}, which formats are best together; `cner "
+                f"calibrate` measures it: expected {expected}"
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def together(trained: Manifest | None) -> dict[str, tuple[str, ...]]:
+    """The formats that a model does best with together, by the names for them: `best2` and on."""
+    numbers = sorted({len(c.formats) for c in trained.calibrations} - {1}) if trained else []
+    return {f"best{number}": trained.best_together(number) for number in numbers if trained}
 
 
 def _asked_for(trained: Manifest | None, labels: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -114,19 +194,20 @@ def _check_options(given: Mapping[str, Any]) -> None:
         raise UnknownNameError(f"unknown option {unknown[0]!r}: there are {', '.join(names)}")
 
 
-def _notes(trained: Manifest, format: str, labels: Sequence[str]) -> tuple[str, ...]:
+def _notes(trained: Manifest, names: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """Why a model may not do well what it is asked for."""
     notes = []
-    if trained.formats and format not in trained.formats:
-        formats = ", ".join(trained.formats)
-        notes.append(f"the model was not trained to write {format}, but {formats}")
-    if format in trained.doubtful:
-        best = trained.best or ""
-        notes.append(
-            f"answers in {format} are not to be trusted: its F1 on dev is "
-            f"{trained.dev[format].f1:.2f}, that of {best}, the model's best, "
-            f"{trained.dev[best].f1:.2f}"
-        )
+    for format in names:
+        if trained.formats and format not in trained.formats:
+            formats = ", ".join(trained.formats)
+            notes.append(f"the model was not trained to write {format}, but {formats}")
+        if format in trained.doubtful:
+            best = trained.best or ""
+            notes.append(
+                f"answers in {format} are not to be trusted: its F1 on dev is "
+                f"{trained.dev[format].f1:.2f}, that of {best}, the model's best, "
+                f"{trained.dev[best].f1:.2f}"
+            )
     known = {label.casefold(): label for label in trained.labels}
     strange = [label for label in labels if label.casefold() not in known]
     if strange and known:

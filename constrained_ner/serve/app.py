@@ -28,7 +28,7 @@ from constrained_ner.pages import render, script_data
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
-from constrained_ner.pipeline.task import default_format, task_for
+from constrained_ner.pipeline.task import default_format, task_for, together
 from constrained_ner.serve.guard import Guard
 from constrained_ner.serve.messages import (
     Ask,
@@ -147,9 +147,17 @@ def _add_answers(app: FastAPI, extractor: Extractor, limits: Limits) -> None:
         if ask.labels is not None and len(ask.labels) > limits.labels:
             raise HTTPException(422, f"{len(ask.labels)} labels: expected at most {limits.labels}")
         options = {"max_fragments": ask.max_fragments}
-        task = task_for(extractor.manifest, ask.labels, ask.format, options=options)
+        task = task_for(
+            extractor.manifest, ask.labels, ask.format, options=options, combine=ask.combine
+        )
+        if ask.min_confidence is not None and ask.precision is not None:
+            raise HTTPException(422, "min_confidence and precision exclude each other")
         predictor = extractor.answering(
-            task, ask.level, segment=ask.segment, min_confidence=ask.min_confidence or 0.0
+            task,
+            ask.level,
+            segment=ask.segment,
+            min_confidence=ask.min_confidence,
+            precision=ask.precision,
         )
         return predictor, task.notes
 
@@ -383,6 +391,7 @@ def _add_state(app: FastAPI, extractor: Extractor) -> None:
         labels=list(trained.labels) if trained else None,
         format=default_format(trained),
         formats=list((trained.formats if trained else ()) or FORMATS),
+        together={name: list(formats) for name, formats in together(trained).items()},
         versions={name: version(name) for name in PACKAGES},
     )
     page = render("try.html", known=script_data(about))

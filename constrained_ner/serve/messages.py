@@ -19,6 +19,7 @@ from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import PredictionRecord
 from constrained_ner.pipeline.segments import SEGMENTS
+from constrained_ner.pipeline.task import COMBINATIONS
 
 _DOCUMENTED = ConfigDict(use_attribute_docstrings=True)
 EXAMPLE = "Two patients with colon cancer received oxaliplatin."
@@ -35,8 +36,13 @@ class Settings(BaseModel):
     """By default those that the model names for it; `all` stands for those that it was trained for,
     see /version."""
     # Names are checked where they are used; the schema only lists them.
-    format: Annotated[str | None, Field(json_schema_extra={"enum": [*FORMATS, None]})] = None
-    """How the model writes its answers; by default as it is best at, see /version."""
+    format: Annotated[str | None, Field(examples=[*FORMATS, "multi_tag,multi_brat", "best3"])] = (
+        None
+    )
+    """How the model writes its answers; by default as it is best at, see /version. Several, with
+    commas between them, are put together; `best3`: the three that it does best with."""
+    combine: Annotated[str, Field(json_schema_extra={"enum": list(COMBINATIONS)})] = "agreement"
+    """How answers in several formats are put together: by confidence, or what most of them have."""
     level: Level = Level.FAITHFUL
     """How much of an answer its grammar decides: free is without one, and without confidences."""
     segment: Annotated[str, Field(json_schema_extra={"enum": list(SEGMENTS)})] = "sentence"
@@ -44,7 +50,9 @@ class Settings(BaseModel):
     max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
     """The most fragments of a discontinuous entity, at the faithful level."""
     min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
-    """Entities that the model is less sure of are left out."""
+    """Entities that are less sure are left out; by default, as was best on dev if that is known."""
+    precision: Annotated[float | None, Field(ge=0, le=1)] = None
+    """In place of `min_confidence`: what has this precision on dev."""
 
 
 class Ask(Settings):
@@ -209,5 +217,7 @@ class Version(TypedDict):
     """The default format."""
     formats: list[str]
     """Those that it was trained for; all where it does not say."""
+    together: dict[str, list[str]]
+    """What `best2` and so on stand for."""
     versions: dict[str, str]
     """Of packages."""

@@ -113,7 +113,7 @@ function fill(details, one) {
     const mass = answer.allowed_mass;
     const allowed = mass ? `; allowed mass ${mass[0].toFixed(3)}, least ${mass[1].toFixed(3)}` : "";
     const forced = answer.forced ? "; closed by the budget" : "";
-    details.append(`${one.format}: ${answer.labels.join(", ")}${where}${allowed}${forced}`, make("pre", {}, answer.answer));
+    details.append(`${answer.format ?? one.format}: ${answer.labels.join(", ")}${where}${allowed}${forced}`, make("pre", {}, answer.answer));
     if (answer.settled !== undefined) details.append("settled:", make("pre", {}, answer.settled));
     if (answer.problems) {
       details.append(make("ul", {}, ...answer.problems.map(([kind, detail]) => make("li", {}, `${kind}: ${detail}`))));

@@ -1,6 +1,6 @@
 const known = JSON.parse(byId("known").textContent);
 byId("model").textContent = known.model + (known.labels ? `, trained for ${known.labels.join(", ")}` : "");
-byId("format").append(...known.formats.map((name) => make("option", { selected: name === known.format }, name)));
+byId("format").append(...[...known.formats, ...Object.keys(known.together)].map((name) => make("option", { selected: name === known.format }, name)));
 byId("wanted").placeholder = known.labels ? known.labels.join(", ") : "Disease, Chemical";
 if (!known.labels) byId("default").textContent = "with commas between them";
 

@@ -1,0 +1,245 @@
+"""What a model knows of itself after `cner calibrate`: how good it is in each format on dev, which
+formats are best together, and what its confidences are worth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from constrained_ner.adapters import folder_of
+from constrained_ner.benchmark.grid import INDEX, SUFFIXES, Cell, CorpusSample, Grid, Variant
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError, ModelError
+from constrained_ner.evaluation import Counts, strict
+from constrained_ner.evaluation.reliability import Judged, calibrate
+from constrained_ner.formats import Format, get_format
+from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.options import Options
+from constrained_ner.pipeline.agreement import Agreement, Ballot
+from constrained_ner.pipeline.calibration import Calibration
+from constrained_ner.pipeline.manifest import Manifest, load_manifest
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.task import MOSTLY
+from constrained_ner.training.saving import card
+from constrained_ner.training.scoring import FILE, dev_score, load_results
+
+Confidences = Mapping[Entity, float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A document of dev, and what a model found in it in each format.
+
+    Attributes
+    ----------
+    labels: those that it was asked for. `found`: by format; without those that failed.
+    """
+
+    document: Document
+    labels: frozenset[str]
+    found: Mapping[str, Confidences]
+
+    @property
+    def gold(self) -> frozenset[Entity]:
+        return frozenset(e for e in self.document.entities if e.label in self.labels)
+
+    def together(self, formats: Sequence[Format], agreement: Agreement) -> Confidences:
+        """What several formats have together, with its scores."""
+        text = self.document.text
+        ballots = [
+            Ballot(format, self.labels, (0, len(text)), self.found[format.name])
+            for format in formats
+            if format.name in self.found
+        ]
+        return {one.entity: one.score for one in agreement.settled(ballots, text)}
+
+
+def said_by(model: str) -> Manifest:
+    """
+    Raises
+    ------
+    ModelError: the model was not made by `cner train`, and does not know its data.
+    """
+    trained = load_manifest(model)
+    if trained is None:
+        raise ModelError(f"{model}: expected a model made by `cner train`, which knows its data")
+    return trained
+
+
+def grid_of(
+    model: str,
+    trained: Manifest,
+    samples: Sequence[CorpusSample],
+    formats: Sequence[str],
+    level: Level,
+    **given: object,
+) -> Grid:
+    """What to ask: each of the samples, as `cner predict` asks about the data set of its name.
+
+    Raises
+    ------
+    InputError: the model was not trained on a data set of that name.
+    """
+    labels = {dataset.name: dataset.labels for dataset in trained.datasets}
+    fragments = trained.options.get("max_fragments", 1)
+    data = []
+    for sample in samples:
+        if sample.name not in labels:
+            raise InputError(
+                f"the model was not trained on {sample.name}: expected {', '.join(labels)}"
+            )
+        data.append(replace(sample, labels=labels[sample.name], max_fragments=fragments))
+    variants = [_variant(trained, name) for name in formats]
+    return Grid((model,), tuple(data), tuple(variants), (level,), **given)  # type: ignore[arg-type]
+
+
+def _variant(trained: Manifest, name: str) -> Variant:
+    indexed = trained.index >= MOSTLY and name in SUFFIXES[INDEX]
+    return Variant(name, INDEX if indexed else "")
+
+
+def asked(grid: Grid, folder: Path) -> list[Asked]:
+    """The documents of a grid that was answered."""
+    found: list[Asked] = []
+    (model,), (level,) = grid.models, grid.levels
+    for data in grid.data:
+        by_format: dict[str, list[Prediction]] = {}
+        for variant in grid.variants:
+            path = folder / f"{Cell(model, data.name, variant, level).path}.jsonl"
+            with path.open(encoding="utf-8") as file:
+                by_format[variant.format] = [Prediction.from_json(json.loads(x)) for x in file]
+        for i, document in enumerate(data.documents):
+            here = {name: each[i] for name, each in by_format.items()}
+            answered = {name: p.confidences for name, p in here.items() if p.error is None}
+            found.append(Asked(document, frozenset(data.labels), answered))
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out.
+
+    Attributes
+    ----------
+    trained: the manifest that knows of it. `counts`: by formats, of each document, strictly: of
+        what the answers have, and of what is left above the best threshold.
+    failed: formats of which nothing could be told, and why.
+    """
+
+    trained: Manifest
+    counts: Mapping[tuple[str, ...], tuple[list[Counts], list[Counts]]]
+    failed: tuple[str, ...]
+
+
+def measure(
+    documents: Sequence[Asked],
+    trained: Manifest,
+    formats: Sequence[str],
+    level: Level,
+    *,
+    most: int = 3,
+    together: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+    told: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """Score each format, find those that are best together, and calibrate all of them.
+
+    The formats that are best together are found one after the other: to those that are there, the
+    one is added that raises F1 most.
+
+    Parameters
+    ----------
+    most: of how many formats to find the best ones. `together`: other combinations to measure.
+    seed: of the documents' draw. `told`: is told what is being done.
+    """
+    counts: dict[tuple[str, ...], tuple[list[Counts], list[Counts]]] = {}
+    calibrations: list[Calibration] = []
+    failed: list[str] = []
+
+    def take(names: tuple[str, ...], scores: Sequence[Confidences]) -> Calibration | None:
+        judged = [Judged(s, one.gold) for s, one in zip(scores, documents, strict=True)]
+        every = [_counts(one, s) for s, one in zip(scores, documents, strict=True)]
+        try:
+            found = calibrate(judged, names, str(level), seed)
+        except InputError as error:
+            failed.append(str(error))
+            counts[names] = every, every
+            return None
+        least = found.best.least
+        kept = [{e: c for e, c in s.items() if found.probability(c) >= least} for s in scores]
+        counts[names] = every, [_counts(one, s) for s, one in zip(kept, documents, strict=True)]
+        calibrations.append(found)
+        return found
+
+    for name in formats:
+        told(name)
+        take((name,), [one.found.get(name, {}) for one in documents])
+    dev = {name: dev_score(counts[name,][0], level, seed) for name in formats}
+    dev = dict(sorted(dev.items(), key=lambda item: -item[1].f1))
+    trained = replace(trained, dev={**trained.dev, **dev})
+
+    def scores_of(names: Sequence[str]) -> list[Confidences]:
+        agreement = Agreement(trained.weights(names))
+        several = [get_format(name, Options(**trained.options)) for name in names]
+        return [one.together(several, agreement) for one in documents]
+
+    chosen: tuple[str, ...] = tuple(dev)[:1]
+    for number in range(2, min(most, len(formats)) + 1):
+        told(f"{number} formats together")
+        rest = [name for name in formats if name not in chosen]
+        chosen = max(
+            ((*chosen, name) for name in rest),
+            key=lambda names: _highest(scores_of(names), documents),
+        )
+        take(chosen, scores_of(chosen))
+    for names in map(tuple, together):
+        if set(names) not in [set(known) for known in counts]:
+            told(", ".join(names))
+            take(names, scores_of(names))
+    same = {(frozenset(c.formats), c.level) for c in calibrations}
+    before = [c for c in trained.calibrations if (frozenset(c.formats), c.level) not in same]
+    return Measured(replace(trained, calibrations=(*before, *calibrations)), counts, tuple(failed))
+
+
+def _counts(one: Asked, found: Confidences) -> Counts:
+    return strict(one.document.text, sorted(one.gold, key=lambda e: e.key), list(found))
+
+
+def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float:
+    """The highest F1 over all thresholds."""
+    found = sorted(
+        (
+            (score, e in one.gold)
+            for s, one in zip(scores, documents, strict=True)
+            for e, score in s.items()
+        ),
+        reverse=True,
+    )
+    gold = sum(len(one.gold) for one in documents)
+    best = right = 0.0
+    for number, (_, is_right) in enumerate(found, 1):
+        right += is_right
+        best = max(best, 2 * right / (number + gold))
+    return best
+
+
+def save(model: str, trained: Manifest) -> Iterator[str]:
+    """Tell a model of it; its card, too, unless somebody has written into that.
+
+    Yields
+    ------
+    What was written, and what was not.
+    """
+    folder = Path(folder_of(model))
+    readme, results = folder / "README.md", load_results(folder / FILE)
+    ours = readme.exists() and readme.read_text(encoding="utf-8") == card(said_by(model), results)
+    trained.save(folder)
+    yield f"written: {folder / 'cner.json'}"
+    if ours:
+        readme.write_text(card(trained, results), encoding="utf-8")
+        yield f"written: {readme}"
+    elif readme.exists():
+        yield f"left as it is, since it is not the card that `cner train` wrote: {readme}"

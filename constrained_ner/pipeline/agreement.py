@@ -1,0 +1,126 @@
+"""Answers of one model in several formats, which become one set of entities.
+
+Each format is another way to ask for the same, and a model's mistakes differ between them. The
+score of an entity e is
+
+    s(e) = sum of w_f c_f(e) / sum of w_f
+
+over the formats f that were asked for its label at its place, and that can write it: c_f(e) is how
+sure the model was when its answer in f had the entity, 0 where the answer has not, and w_f how good
+f is, its F1 on dev. In a plain vote all w_f and c_f are 1. Formats that failed at a place, or that
+cannot write such an entity, say nothing against it.
+
+An entity is taken if its probability, which `Calibration` knows from its score, is at least half of
+the highest F1 that can be had: then the expected F1 is the highest (Lipton, Elkan and Naryanaswamy
+2014, https://arxiv.org/abs/1402.1892). That threshold is found on dev, see `Calibration.least`. Of
+entities that overlap the one with the highest score is taken, unless one format has them both: so
+nested ones stay possible, while formats that draw a border differently do not say a thing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.formats import Format
+from constrained_ner.formats.grammar import Level
+from constrained_ner.words import Span
+
+CUT = 0.3  # the least score of an entity where nothing was calibrated; see docs/agreement.md
+MAJORITY = 0.5  # of votes: an entity needs more
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """What one format has about a part of a text.
+
+    Attributes
+    ----------
+    labels: those that were asked for. `segment`: the part.
+    confidences: of each entity of its answers, from 0 to 1; with offsets into the whole text.
+    """
+
+    format: Format
+    labels: frozenset[str]
+    segment: Span
+    confidences: Mapping[Entity, float]
+
+    def concerns(self, entity: Entity) -> bool:
+        """Whether it was asked for such an entity at this place."""
+        start, end = self.segment
+        return entity.label in self.labels and start <= entity.start and entity.end <= end
+
+    def can_say(self, entity: Entity, text: str) -> bool:
+        """Whether its format can write the entity, taken by itself."""
+        start, end = self.segment
+        fragments = tuple((begin - start, stop - start) for begin, stop in entity.fragments)
+        here = Entity(entity.label, fragments)
+        piece = Document("", text[start:end])
+        return self.format.obstacle(here, piece, Level.FAITHFUL) is None
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """An entity that came out of several answers.
+
+    Attributes
+    ----------
+    score: from 0 to 1, see above. `by_format`: how sure each format was, 0 where it has it not.
+    """
+
+    entity: Entity
+    score: float
+    by_format: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the answers in several formats are put together.
+
+    Parameters
+    ----------
+    weights: how good each format is, by its name; 1 where there is none.
+    vote: count the formats that have an entity, whatever they are worth, and however sure.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    vote: bool = False
+
+    def settled(self, ballots: Sequence[Ballot], text: str) -> list[Agreed]:
+        """The entities that stay, of those that overlap; the best first.
+
+        Parameters
+        ----------
+        ballots: about the same labels, all of them in the terms of one data set.
+        text: the whole of it.
+        """
+        every = dict.fromkeys(entity for ballot in ballots for entity in ballot.confidences)
+        scored = [self._scored(entity, ballots, text) for entity in every]
+        if self.vote:
+            scored = [one for one in scored if one.score > MAJORITY]
+        kept: list[Agreed] = []
+        for one in sorted(scored, key=lambda one: (-one.score, one.entity.key)):
+            rivals = (other for other in kept if one.entity.overlaps(other.entity))
+            if all(_together(one.entity, rival.entity, ballots) for rival in rivals):
+                kept.append(one)
+        return kept
+
+    def _scored(self, entity: Entity, ballots: Sequence[Ballot], text: str) -> Agreed:
+        total = weights = 0.0
+        by_format: dict[str, float] = {}
+        for ballot in ballots:
+            has = entity in ballot.confidences
+            if not has and not (ballot.concerns(entity) and ballot.can_say(entity, text)):
+                continue
+            name = ballot.format.name
+            by_format[name] = ballot.confidences.get(entity, 0.0)
+            weight = 1.0 if self.vote else self.weights.get(name, 1.0)
+            weights += weight
+            total += weight * (float(has) if self.vote else by_format[name])
+        return Agreed(entity, total / weights if weights else 0.0, by_format)
+
+
+def _together(one: Entity, other: Entity, ballots: Iterable[Ballot]) -> bool:
+    """Whether a format has both of them."""
+    return any(one in b.confidences and other in b.confidences for b in ballots)

@@ -1,0 +1,327 @@
+"""What becomes of answers in several formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import LanguageModel
+from constrained_ner.errors import DecodingError, InputError, UnknownNameError
+from constrained_ner.evaluation.pairing import load
+from constrained_ner.evaluation.report import evaluate
+from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.agreement import CUT, Agreement, Ballot
+from constrained_ner.pipeline.calibration import Calibration, Threshold
+from constrained_ner.pipeline.extractor import Extractor
+from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.predictor import Predictor, Turn
+from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import task_for
+from tests.conftest import SAMPLES
+from tests.support.commands import cner
+from tests.support.strategies import examples
+
+TEXT = "A colon cancer cell line."
+LABELS = ("Disease", "Anatomy")
+COLON, CANCER, COLON_CANCER = ((2, 7),), ((8, 14),), ((2, 14),)
+SPLIT = ((2, 7), (15, 19))
+SENTENCES = SAMPLES / "sentences.jsonl"
+THREE = ("multi_tag", "multi_term", "single_term")
+
+
+def ballot(
+    format: str,
+    *found: tuple[str, tuple[tuple[int, int], ...], float],
+    labels: tuple[str, ...] = LABELS,
+    segment: tuple[int, int] = (0, len(TEXT)),
+) -> Ballot:
+    confidences = {Entity(label, fragments): sure for label, fragments, sure in found}
+    return Ballot(get_format(format), frozenset(labels), segment, confidences)
+
+
+def settled(*ballots: Ballot, **how: object) -> dict[Entity, float]:
+    agreement = Agreement(**how)  # type: ignore[arg-type]
+    return {one.entity: one.score for one in agreement.settled(ballots, TEXT)}
+
+
+def test_the_score_is_the_weighted_mean_of_the_confidences() -> None:
+    ballots = (
+        ballot("multi_tag", ("Disease", COLON_CANCER, 0.9)),
+        ballot("multi_term", ("Disease", COLON_CANCER, 0.6)),
+        ballot("single_term"),
+    )
+    entity = Entity("Disease", COLON_CANCER)
+    assert settled(*ballots)[entity] == pytest.approx(0.5)
+    weights = {"multi_tag": 0.8, "multi_term": 0.4, "single_term": 0.4}
+    assert settled(*ballots, weights=weights)[entity] == pytest.approx(0.96 / 1.6)
+    (one,) = Agreement(weights).settled(ballots, TEXT)
+    assert one.by_format == {"multi_tag": 0.9, "multi_term": 0.6, "single_term": 0.0}
+
+
+def test_a_vote_takes_what_more_than_half_have() -> None:
+    sure, unsure = ("Disease", COLON_CANCER, 0.9), ("Disease", COLON_CANCER, 0.01)
+    two = (ballot("multi_tag", unsure), ballot("multi_term", unsure))
+    assert settled(*two, ballot("single_term"), vote=True) == {
+        Entity("Disease", COLON_CANCER): pytest.approx(2 / 3)
+    }
+    assert settled(ballot("multi_tag", sure), ballot("multi_term"), vote=True) == {}
+
+
+def test_of_entities_that_overlap_the_best_stays() -> None:
+    found = settled(
+        ballot("multi_tag", ("Disease", COLON_CANCER, 0.9)),
+        ballot("multi_term", ("Disease", CANCER, 0.8)),
+        ballot("multi_brat", ("Anatomy", COLON_CANCER, 0.7)),
+    )
+    assert set(found) == {Entity("Disease", COLON_CANCER)}
+
+
+def test_entities_that_one_format_has_together_stay_together() -> None:
+    found = settled(
+        ballot("multi_tag", ("Disease", COLON_CANCER, 0.9), ("Anatomy", COLON, 0.3)),
+        ballot("multi_term", ("Disease", COLON_CANCER, 0.9)),
+    )
+    assert set(found) == {Entity("Disease", COLON_CANCER), Entity("Anatomy", COLON)}
+
+
+@pytest.mark.parametrize(
+    "abstaining",
+    [
+        ballot("multi_tag"),  # a tag cannot be discontinuous
+        ballot("multi_brat", labels=("Anatomy",)),  # it was not asked for the label
+        ballot("multi_brat", segment=(0, 10)),  # nor about the place
+        replace(
+            ballot("multi_brat"), format=get_format("multi_brat").with_options(max_fragments=1)
+        ),
+    ],
+)
+def test_what_a_format_cannot_say_it_does_not_deny(abstaining: Ballot) -> None:
+    brat = get_format("multi_triple").with_options(max_fragments=2)
+    says = replace(ballot("multi_triple", ("Disease", SPLIT, 0.8)), format=brat)
+    assert settled(says, abstaining) == {Entity("Disease", SPLIT): pytest.approx(0.8)}
+
+
+_SPANS = st.sampled_from([COLON, CANCER, COLON_CANCER, ((2, 19),), ((15, 19),), ((8, 19),)])
+_BALLOTS = st.lists(
+    st.dictionaries(
+        st.builds(Entity, st.sampled_from(LABELS), _SPANS), st.floats(0, 1), max_size=5
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@examples(60)
+@given(_BALLOTS, st.booleans())
+def test_laws_of_agreement(found: list[dict[Entity, float]], vote: bool) -> None:
+    names = ("multi_tag", "multi_term", "single_term", "multi_brat")
+    ballots = [
+        Ballot(get_format(name), frozenset(LABELS), (0, len(TEXT)), each)
+        for name, each in zip(names, found, strict=False)
+    ]
+    agreement = Agreement(vote=vote)
+    kept = agreement.settled(ballots, TEXT)
+    for one in kept:
+        having = [ballot for ballot in ballots if one.entity in ballot.confidences]
+        assert having
+        share = [1.0 if vote else each.confidences[one.entity] for each in having]
+        assert one.score == pytest.approx(sum(share) / len(ballots))
+        for other in kept:
+            if one is not other and one.entity.overlaps(other.entity):
+                assert any({one.entity, other.entity} <= set(b.confidences) for b in ballots)
+    for order in permutations(ballots):
+        again = agreement.settled(order, TEXT)
+        assert [one.entity for one in again] == [one.entity for one in kept]
+    if len(ballots) == 1:
+        assert {one.entity: one.score for one in kept} == (
+            dict.fromkeys(found[0], 1.0) if vote else found[0]
+        )
+
+
+# ---- in predictions -----------------------------------------------------------------------------
+
+
+def predictor(model: LanguageModel, *names: str, **given: object) -> Predictor:
+    options: dict[str, object] = {"record": True, "max_new_tokens": 120, **given}
+    formats = [FORMATS[name] for name in names]
+    return Predictor(model, formats, [Target(LABELS)], **options)  # type: ignore[arg-type]
+
+
+def test_a_prediction_in_several_formats_is_the_agreement_of_each(
+    tiny_model: LanguageModel, samples: list[Document]
+) -> None:
+    together = list(predictor(tiny_model, *THREE, min_confidence=0.0).predict(samples[:3]))
+    alone = {name: list(predictor(tiny_model, name).predict(samples[:3])) for name in THREE}
+    some = 0
+    for i, prediction in enumerate(together):
+        assert prediction.error is None
+        for name in THREE:
+            answers = [reply.answer for reply in prediction.replies if reply.format == name]
+            assert answers == [reply.answer for reply in alone[name][i].replies]
+        ballots = [
+            Ballot(FORMATS[name], frozenset(LABELS), (0, len(prediction.text)), one.confidences)
+            for name, one in ((name, each[i]) for name, each in alone.items())
+        ]
+        expected = Agreement().settled(ballots, prediction.text)
+        assert set(prediction.entities) == {agreed.entity for agreed in expected}
+        for agreed in expected:
+            sure = prediction.confidences[agreed.entity]
+            assert sure == pytest.approx(agreed.score, abs=1e-4)
+            assert set(prediction.by_format[agreed.entity]) == set(THREE)
+        some += len(expected)
+        record = json.loads(json.dumps(prediction.to_json()))
+        assert record["format"] == ",".join(THREE)
+        assert {answer["format"] for answer in record["answers"]} == set(THREE)
+        again = Prediction.from_json(record)
+        assert json.loads(json.dumps(again.to_json())) == record
+    assert some
+
+
+def test_the_least_score_of_an_agreement(
+    tiny_model: LanguageModel, samples: list[Document]
+) -> None:
+    (everything,) = predictor(tiny_model, *THREE, min_confidence=0.0).predict(samples[:1])
+    (by_default,) = predictor(tiny_model, *THREE).predict(samples[:1])
+    assert by_default.to_json() == everything.at_least(CUT).to_json()
+    (voted,) = predictor(tiny_model, *THREE, agreement=Agreement(vote=True)).predict(samples[:1])
+    assert all(c > 0.5 for c in voted.confidences.values())
+
+
+def test_formats_that_fail_are_said_and_the_others_go_on(
+    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Callable[..., object] = Predictor.read
+
+    def broken(self: Predictor, turn: Turn, answer: object) -> object:
+        if turn.format.name == "multi_tag":
+            return DecodingError("broken")
+        return read(self, turn, answer)
+
+    monkeypatch.setattr(Predictor, "read", broken)
+    (prediction,) = predictor(tiny_model, *THREE).predict(samples[:1])
+    assert prediction.error is None
+    assert prediction.left_out == (((0, len(prediction.text)), "multi_tag: broken"),)
+    assert all("multi_tag" not in votes for votes in prediction.by_format.values())
+    (alone,) = predictor(tiny_model, "multi_tag").predict(samples[:1])
+    assert alone.error == "broken"
+
+
+def test_what_cannot_be_put_together(tiny_model: LanguageModel) -> None:
+    with pytest.raises(InputError, match="no format"):
+        predictor(tiny_model)
+    with pytest.raises(InputError, match="expected each once"):
+        predictor(tiny_model, "multi_tag", "multi_tag")
+    for how in ({"level": Level.FREE}, {"record": False}):
+        with pytest.raises(InputError, match=r"needs confidences: .* or a vote"):
+            predictor(tiny_model, *THREE, **how)
+        predictor(tiny_model, *THREE, agreement=Agreement(vote=True), **how)
+    with pytest.raises(InputError, match="does not know its precision in multi_tag,multi_term"):
+        predictor(tiny_model, *THREE, precision=0.9)
+
+
+# ---- what a model knows of it -------------------------------------------------------------------
+
+
+def calibration(*formats: str, f1: float = 0.5) -> Calibration:
+    threshold = Threshold(0.25, 30, f1, f1)
+    return Calibration(formats, "faithful", ((0.0, 0.0), (1.0, 0.5)), (threshold,), 0, 0, 9, 40, 0)
+
+
+KNOWING = Manifest(
+    "tiny",
+    ("multi_term", "multi_tag", "single_term"),
+    (Dataset(LABELS, "ten"),),
+    dev={"multi_term": DevScore(0.5), "multi_tag": DevScore(0.6), "single_term": DevScore(0.4)},
+    calibrations=(
+        calibration("multi_tag"),
+        calibration("multi_tag", "single_term", f1=0.6),
+        calibration("multi_tag", "multi_term", f1=0.7),
+        calibration("multi_tag", "multi_term", "single_term"),
+    ),
+)
+
+
+def test_the_best_formats_of_a_model(tmp_path: Path) -> None:
+    KNOWING.save(tmp_path)
+    task = task_for(KNOWING, format="best2")
+    assert task.format == "multi_tag,multi_term"
+    assert task.agreement == Agreement({"multi_tag": 0.6, "multi_term": 0.5})
+    assert task.calibration(Level.FAITHFUL) == KNOWING.calibrations[2]
+    assert task.calibration(Level.SYNTAX) is None
+    # In any order, and each format once.
+    named = task_for(KNOWING, format="single_term, multi_tag,best2", combine="agreement")
+    assert named.format == "single_term,multi_tag,multi_term"
+    assert named.calibration(Level.FAITHFUL) == KNOWING.calibrations[3]
+    vote = task_for(KNOWING, format="best3", combine="vote")
+    assert vote.agreement.vote
+    assert vote.calibration(Level.FAITHFUL) is None
+    # Weights are of all formats, or of none.
+    assert task_for(KNOWING, format="multi_tag,multi_bio").agreement == Agreement()
+    with pytest.raises(UnknownNameError, match=r"its best4, .*expected best2 or best3"):
+        task_for(KNOWING, format="best4")
+    with pytest.raises(UnknownNameError, match="expected the names of formats"):
+        task_for(None, ["Disease"], format="best3")
+    with pytest.raises(UnknownNameError, match="unknown way to combine 'sum'"):
+        task_for(KNOWING, combine="sum")
+
+
+def test_confidences_of_a_model_that_knows_itself_are_probabilities(
+    tiny_folder: Path, tmp_path: Path, samples: list[Document]
+) -> None:
+    (tmp_path / "model").symlink_to(tiny_folder)
+    extractor = Extractor(tmp_path / "model")
+    extractor.manifest = KNOWING
+    given = {"format": "multi_tag", "max_new_tokens": 120}
+    plain = extractor.extract(samples[0], calibration=None, **given)
+    told = extractor.extract(samples[0], min_confidence=0.0, **given)
+    assert told.calibrated
+    assert "calibrated" not in plain.to_record()
+    assert plain.confidences
+    for entity, confidence in plain.confidences.items():
+        assert told.confidences[entity] == pytest.approx(confidence / 2)
+    kept = extractor.extract(samples[0], **given)
+    assert kept.to_json() == told.at_least(0.25).to_json()
+    precise = extractor.extract(samples[0], precision=0.5, **given)
+    assert precise.to_json() == kept.to_json()
+    with pytest.raises(
+        InputError, match=r"a precision of 0\.9 cannot be had in multi_tag: .* 0.50"
+    ):
+        extractor.extract(samples[0], precision=0.9, **given)
+
+
+def test_the_command(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    model = ("--model", tiny_folder, "--labels", "Disease,Anatomy", "--limit", "2")
+    given = ("predict", SENTENCES, *model, "--max-new-tokens", "120")
+    done = cner(*given, "--format", "multi_tag,multi_term", "-o", out)
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {record["format"] for record in records} == {"multi_tag,multi_term"}
+    data = load(SENTENCES, out)
+    report = evaluate(replace(data, gold=data.gold[:2], predictions=data.predictions[:2]))
+    assert report.ceiling is not None
+    assert report.health is not None
+    assert report.health.answers == sum(len(record["answers"]) for record in records)
+    for more, message in (
+        (["--format", "multi_tag,multi_xml"], "unknown format 'multi_xml'"),
+        (["--format", "best3"], "does not know its best3"),
+        (["--format", "multi_tag", "--combine", "vote"], "--combine is for several formats"),
+        (["--format", "multi_tag,multi_term", "--free"], "expected --combine vote"),
+        (["--precision", "0.9"], "does not know its precision in multi_term, faithful"),
+        (["--precision", "0.9", "--min-confidence", "0.1"], "exclude each other"),
+    ):
+        done = cner(*given, *more)
+        assert done.exit_code != 0
+        assert message in done.output
+    done = cner(*given, "--format", "multi_tag,multi_term", "--free", "--combine", "vote")
+    assert done.exit_code == 0, done.output

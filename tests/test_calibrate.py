@@ -1,0 +1,263 @@
+"""What a model is told of itself: its F1 on dev, and what its confidences are worth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from constrained_ner.benchmark.calibrate import Asked, measure
+from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
+from constrained_ner.evaluation import Counts, strict
+from constrained_ner.evaluation.reliability import Judged, calibrate
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.calibration import (
+    ENOUGH,
+    Calibration,
+    Threshold,
+    calibration_of,
+    least_for,
+)
+from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
+from constrained_ner.training.saving import card
+from constrained_ner.training.scoring import dev_score
+from tests.support.commands import cner
+from tests.support.strategies import examples
+from tests.support.training import LABELS, TEN, write_documents
+
+# ---- fitting ------------------------------------------------------------------------------------
+
+
+def judged(scores: Sequence[float], right: Sequence[bool], missed: int = 0) -> list[Judged]:
+    """A document for each entity, and some whose entity was not found."""
+    entity = Entity("Disease", ((0, 1),))
+    found = [
+        Judged({entity: score}, frozenset([entity]) if is_right else frozenset())
+        for score, is_right in zip(scores, right, strict=True)
+    ]
+    return found + [Judged({}, frozenset([entity]))] * missed
+
+
+def drawn(probability: Sequence[float], seed: int = 0) -> list[bool]:
+    rng = np.random.default_rng(seed)
+    return [bool(x) for x in rng.random(len(probability)) < np.array(probability)]
+
+
+def test_confidences_that_are_too_high_become_probabilities() -> None:
+    scores = np.random.default_rng(1).random(3000).tolist()
+    found = calibrate(judged(scores, drawn([x**3 for x in scores])), ("multi_tag",), "faithful")
+    for score in (0.2, 0.5, 0.8, 0.95):
+        assert found.probability(score) == pytest.approx(score**3, abs=0.05)
+    assert found.raw_error > 0.2
+    assert found.error < 0.03
+    assert (found.documents, found.formats, found.level) == (3000, ("multi_tag",), "faithful")
+
+
+def test_confidences_that_are_right_stay_so() -> None:
+    scores = np.random.default_rng(2).random(3000).tolist()
+    found = calibrate(judged(scores, drawn(scores)), ("multi_tag",), "faithful")
+    assert found.raw_error < 0.03
+    for score in (0.2, 0.5, 0.8):
+        assert found.probability(score) == pytest.approx(score, abs=0.05)
+
+
+_FOUND = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999, 1.0]) | st.floats(0, 1), st.booleans()),
+    min_size=ENOUGH,
+    max_size=80,
+)
+
+
+@examples(60)
+@given(_FOUND, st.integers(0, 9), st.integers(0, 3))
+def test_laws_of_calibration(found: list[tuple[float, bool]], missed: int, seed: int) -> None:
+    scores, right = zip(*found, strict=True)
+    documents = judged(scores, right, missed)
+    known = calibrate(documents, ("a", "b"), "faithful", seed)
+    grid = sorted([*scores, *np.linspace(0, 1, 21).tolist()])
+    worth = [known.probability(x) for x in grid]
+    assert worth == sorted(worth)
+    assert all(0 < p < 1 for p in worth)
+    assert known.thresholds[0].least == 0
+    assert 0 <= known.error <= 1
+    # A threshold says what is left above it.
+    for threshold in known.thresholds:
+        counts = Counts()
+        for one in documents:
+            kept = [e for e, s in one.scores.items() if known.probability(s) >= threshold.least]
+            counts += strict("x", list(one.gold), kept)
+        assert threshold.entities == counts.predicted
+        assert threshold.precision == pytest.approx(counts.scores.precision or 0, abs=1e-4)
+        assert threshold.recall == pytest.approx(counts.scores.recall or 0, abs=1e-4)
+    assert known.best.f1 == max(one.f1 for one in known.thresholds)
+    # What is kept with a model is what it was.
+    manifest = Manifest("m", ("a", "b"), (Dataset(("Disease",), "d"),), calibrations=(known,))
+    assert calibration_of(manifest.calibrations, ("b", "a"), "faithful") is known
+    assert calibration_of(manifest.calibrations, ("a",), "faithful") is None
+    assert calibration_of(manifest.calibrations, ("a", "b"), "syntax") is None
+
+
+def test_too_few_entities() -> None:
+    with pytest.raises(InputError, match="multi_tag: 19 entities were found, expected at least 20"):
+        calibrate(judged([0.5] * 19, [True] * 19), ("multi_tag",), "faithful")
+
+
+def test_the_threshold_of_a_precision() -> None:
+    thresholds = (
+        Threshold(0.0, 400, 0.6, 0.9),
+        Threshold(0.5, 200, 0.8, 0.7),
+        Threshold(0.8, 100, 0.9, 0.5),
+        Threshold(0.9, ENOUGH - 1, 1.0, 0.05),
+    )
+    known = Calibration(("a",), "faithful", ((0.0, 0.1),), thresholds, 0.0, 0.0, 9, 9, 0)
+    assert known.best is thresholds[1]
+    assert [least_for(known, p, "a", "faithful") for p in (0.5, 0.7, 0.8, 0.85)] == [
+        *(0.0, 0.5, 0.5, 0.8),
+    ]
+    with pytest.raises(
+        InputError, match=r"a precision of 0\.95 cannot be had in a: .* 0\.90, with"
+    ):
+        least_for(known, 0.95, "a", "faithful")
+    with pytest.raises(InputError, match="does not know its precision in a, syntax"):
+        least_for(None, 0.95, "a", "syntax")
+
+
+# ---- choosing formats ---------------------------------------------------------------------------
+
+TEXT = " ".join(f"w{i:02}" for i in range(40))
+WORDS = [Entity("Disease", ((4 * i, 4 * i + 3),)) for i in range(40)]
+
+
+def test_formats_whose_mistakes_differ_are_best_together() -> None:
+    """Two are right in the same half of the documents, a third one in the other half."""
+    gold = frozenset(WORDS[:20])
+    left, right = dict.fromkeys(WORDS[:10], 0.9), dict.fromkeys(WORDS[10:20], 0.8)
+    wrong = dict.fromkeys(WORDS[20:24], 0.2)
+    document = Document("d", TEXT, tuple(sorted(gold, key=lambda e: e.key)))
+    found = {
+        "multi_tag": {**left, **wrong},
+        "multi_term": left | dict.fromkeys(WORDS[10:11], 0.9),
+        "multi_brat": right,
+    }
+    documents = [
+        Asked(replace(document, id=str(i)), frozenset(["Disease"]), found) for i in range(4)
+    ]
+    trained = Manifest("m", tuple(found), (Dataset(("Disease",), "d"),))
+    done = measure(documents, trained, tuple(found), Level.FAITHFUL, most=2)
+    assert done.trained.best == "multi_term"
+    assert done.trained.best_together(2) == ("multi_term", "multi_brat")
+    assert done.trained.best_together(3) == ()
+    known = calibration_of(done.trained.calibrations, ("multi_term", "multi_brat"), "faithful")
+    assert known is not None
+    assert known.best.f1 == pytest.approx(1.0)
+    every, kept = done.counts["multi_tag",]
+    assert sum(every, Counts()) == Counts(80, 40, 56, 40)
+    assert sum(kept, Counts()) == Counts(80, 40, 40, 40)
+    # A format that failed at a document says nothing there.
+    failed = [replace(documents[0], found={"multi_brat": right}), *documents[1:]]
+    again = measure(failed, trained, ("multi_term", "multi_brat"), Level.FAITHFUL, most=2)
+    (both,) = (names for names in again.counts if len(names) == 2)
+    (first, *_), _ = again.counts[both]
+    assert first == Counts(20, 10, 10, 10)
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A tiny model, trained on `ten` in two formats, with its card."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    formats = ("multi_term", "multi_tag", "multi_span")
+    trained = Manifest("tiny", formats, (Dataset(LABELS, "ten"),), index=1.0)
+    trained.save(folder)
+    (folder / "README.md").write_text(card(trained, {}))
+    return folder
+
+
+def run(model: Path, *more: str | Path) -> Result:
+    corpora = model.parent / "corpora"
+    if not corpora.exists():
+        (corpora / "ten").mkdir(parents=True)
+        write_documents(corpora / "ten" / "dev.jsonl")
+    given = ("--model", model, "--corpora", corpora, "-o", model.parent / "answers")
+    return cner("calibrate", *given, *more)
+
+
+def test_a_model_is_told_what_was_measured(model: Path, tmp_path: Path) -> None:
+    done = run(model, "--documents", "8", "--best", "2", "--together", "multi_span,multi_tag")
+    assert done.exit_code == 0, done.output
+    told = load_manifest(model)
+    assert told is not None
+    # Where a random model finds enough.
+    assert {len(c.formats) for c in told.calibrations} == {1, 2}
+    assert set(told.dev) == set(told.formats)
+    assert told.best == next(iter(told.dev))
+    assert {c.documents for c in told.calibrations} == {8}
+    assert (model / "README.md").read_text() == card(told, {})
+    (index,) = (tmp_path / "answers").rglob("multi_span+index.faithful.jsonl")  # as it was trained
+    counts = []
+    with index.open() as file:
+        for record in map(json.loads, file):
+            gold = next(one for one in TEN if one.id == record["id"])
+            found = [
+                Entity(e["label"], tuple(map(tuple, e["fragments"]))) for e in record["entities"]
+            ]
+            counts.append(strict(gold.text, gold.entities, found))
+    assert told.dev["multi_span"] == dev_score(counts, Level.FAITHFUL, 0)
+    # Given again, it asks the model nothing, and says the same.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "answers").rglob("*.jsonl")}
+    again = run(model, "--documents", "8", "--best", "2", "--together", "multi_span,multi_tag")
+    assert again.exit_code == 0, again.output
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert load_manifest(model) == told
+    # From now on it is asked as is best.
+    asked = cner("predict", "-t", "CD28 in flu", "--model", model, "-v", "--format", "best2")
+    assert asked.exit_code == 0, asked.output
+    # Other weights under the same name are another model.
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0@")
+    other = run(model, "--documents", "8")
+    assert other.exit_code == 1
+    assert "another folder" in other.output
+
+
+def test_a_card_that_somebody_has_written_is_left_alone(model: Path) -> None:
+    (model / "README.md").write_text("# My model\n")
+    done = run(model, "--formats", "multi_tag")
+    assert done.exit_code == 0, done.output
+    assert "left as it is" in done.output
+    assert (model / "README.md").read_text() == "# My model\n"
+
+
+def test_what_is_wrong_is_said_first(model: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "corpora" / "ten" / "dev.jsonl"
+    for more, message in (
+        (["--formats", "multi_xml"], "unknown format 'multi_xml'"),
+        (["--formats", "multi_tag", "--together", "multi_tag,multi_term"], "--formats does not"),
+        (["--dev", f"ten={data}"], "expected either --corpora or --dev"),
+    ):
+        done = run(model, *more)
+        assert done.exit_code != 0
+        assert message in done.output
+    given = ("--dev", f"elsewhere={data}", "-o", tmp_path / "answers")
+    done = cner("calibrate", "--model", model, *given)
+    assert "the model was not trained on elsewhere: expected ten" in done.output
+    done = cner("calibrate", "--model", tiny_folder, "--dev", data, "-o", tmp_path / "answers")
+    assert "expected a model made by `cner train`" in done.output
+    assert not (tmp_path / "answers").exists()
+
+
+def test_nothing_to_find_is_no_score() -> None:
+    score = dev_score([Counts()], Level.FAITHFUL, 0)
+    assert (score.f1, score.interval, score.entities) == (0.0, None, 0)
