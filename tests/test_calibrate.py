@@ -14,7 +14,9 @@ from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.benchmark.calibrate import Asked, measure
+from constrained_ner.benchmark.calibrate import measure
+from constrained_ner.benchmark.results import load_results
+from constrained_ner.benchmark.together import Asked
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, strict
@@ -230,6 +232,33 @@ def test_a_model_is_told_what_was_measured(model: Path, tmp_path: Path) -> None:
     other = run(model, "--documents", "8")
     assert other.exit_code == 1
     assert "another folder" in other.output
+
+
+def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:
+    """Here against the same, so that the same must come out."""
+    assert run(model, "--documents", "8", "--best", "2").exit_code == 0
+    told = load_manifest(model)
+    assert told is not None
+    data = f"ten={tmp_path / 'corpora' / 'ten' / 'dev.jsonl'}"
+    formats = "multi_term,multi_tag,multi_span+index"
+    given = ("--levels", "faithful", "--documents", "8", "--resamples", "20")
+    report = tmp_path / "report"
+    done = cner(
+        *("benchmark", "--model", model, "--data", data, "--formats", formats, *given, "-o", report)
+    )
+    assert done.exit_code == 0, done.output
+    results = load_results(report)
+    assert len(results.together) == len(told.calibrations)
+    for one in results.together:
+        names = [name.partition("+")[0] for name in one.formats]
+        known = calibration_of(told.calibrations, names, "faithful")
+        assert known is not None
+        assert one.least == known.best.least
+        assert one.strict.scores.precision == pytest.approx(known.best.precision, abs=1e-4)
+        assert one.strict.scores.recall == pytest.approx(known.best.recall, abs=1e-4)
+        assert one.raw_error == pytest.approx(known.raw_error, abs=1e-4)
+        assert one.calls >= one.calls_of_one > 0
+    assert "Formats together" in (report / "report.md").read_text()
 
 
 def test_a_card_that_somebody_has_written_is_left_alone(model: Path) -> None:

@@ -10,51 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from constrained_ner.adapters import folder_of
-from constrained_ner.benchmark.grid import INDEX, SUFFIXES, Cell, CorpusSample, Grid, Variant
-from constrained_ner.documents import Document, Entity
+from constrained_ner.benchmark.grid import Cell, CorpusSample, Grid
+from constrained_ner.benchmark.together import Asked, Confidences, documents_of, variant_of
 from constrained_ner.errors import InputError, ModelError
-from constrained_ner.evaluation import Counts, strict
-from constrained_ner.evaluation.reliability import Judged, calibrate
-from constrained_ner.formats import Format, get_format
+from constrained_ner.evaluation import Counts
+from constrained_ner.evaluation.reliability import calibrate
+from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import Options
-from constrained_ner.pipeline.agreement import Agreement, Ballot
+from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.task import MOSTLY
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
-
-Confidences = Mapping[Entity, float]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A document of dev, and what a model found in it in each format.
-
-    Attributes
-    ----------
-    labels: those that it was asked for. `found`: by format; without those that failed.
-    """
-
-    document: Document
-    labels: frozenset[str]
-    found: Mapping[str, Confidences]
-
-    @property
-    def gold(self) -> frozenset[Entity]:
-        return frozenset(e for e in self.document.entities if e.label in self.labels)
-
-    def together(self, formats: Sequence[Format], agreement: Agreement) -> Confidences:
-        """What several formats have together, with its scores."""
-        text = self.document.text
-        ballots = [
-            Ballot(format, self.labels, (0, len(text)), self.found[format.name])
-            for format in formats
-            if format.name in self.found
-        ]
-        return {one.entity: one.score for one in agreement.settled(ballots, text)}
 
 
 def said_by(model: str) -> Manifest:
@@ -92,13 +61,8 @@ def grid_of(
                 f"the model was not trained on {sample.name}: expected {', '.join(labels)}"
             )
         data.append(replace(sample, labels=labels[sample.name], max_fragments=fragments))
-    variants = [_variant(trained, name) for name in formats]
+    variants = [variant_of(trained, name) for name in formats]
     return Grid((model,), tuple(data), tuple(variants), (level,), **given)  # type: ignore[arg-type]
-
-
-def _variant(trained: Manifest, name: str) -> Variant:
-    indexed = trained.index >= MOSTLY and name in SUFFIXES[INDEX]
-    return Variant(name, INDEX if indexed else "")
 
 
 def asked(grid: Grid, folder: Path) -> list[Asked]:
@@ -111,10 +75,7 @@ def asked(grid: Grid, folder: Path) -> list[Asked]:
             path = folder / f"{Cell(model, data.name, variant, level).path}.jsonl"
             with path.open(encoding="utf-8") as file:
                 by_format[variant.format] = [Prediction.from_json(json.loads(x)) for x in file]
-        for i, document in enumerate(data.documents):
-            here = {name: each[i] for name, each in by_format.items()}
-            answered = {name: p.confidences for name, p in here.items() if p.error is None}
-            found.append(Asked(document, frozenset(data.labels), answered))
+        found += documents_of(data, by_format)
     return found
 
 
@@ -160,8 +121,8 @@ def measure(
     failed: list[str] = []
 
     def take(names: tuple[str, ...], scores: Sequence[Confidences]) -> Calibration | None:
-        judged = [Judged(s, one.gold) for s, one in zip(scores, documents, strict=True)]
-        every = [_counts(one, s) for s, one in zip(scores, documents, strict=True)]
+        judged = [one.judged(s) for s, one in zip(scores, documents, strict=True)]
+        every = [one.counts(s) for s, one in zip(scores, documents, strict=True)]
         try:
             found = calibrate(judged, names, str(level), seed)
         except InputError as error:
@@ -170,7 +131,7 @@ def measure(
             return None
         least = found.best.least
         kept = [{e: c for e, c in s.items() if found.probability(c) >= least} for s in scores]
-        counts[names] = every, [_counts(one, s) for s, one in zip(kept, documents, strict=True)]
+        counts[names] = every, [one.counts(s) for s, one in zip(kept, documents, strict=True)]
         calibrations.append(found)
         return found
 
@@ -202,10 +163,6 @@ def measure(
     same = {(frozenset(c.formats), c.level) for c in calibrations}
     before = [c for c in trained.calibrations if (frozenset(c.formats), c.level) not in same]
     return Measured(replace(trained, calibrations=(*before, *calibrations)), counts, tuple(failed))
-
-
-def _counts(one: Asked, found: Confidences) -> Counts:
-    return strict(one.document.text, sorted(one.gold, key=lambda e: e.key), list(found))
 
 
 def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,17 +33,23 @@ from constrained_ner.benchmark.results import (
     Shifts,
     ShownAnswer,
     ShownDocument,
+    TogetherResult,
 )
+from constrained_ner.benchmark.together import Asked, documents_of, variant_of
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.errors import AnswerError
 from constrained_ner.evaluation import Counts, intervals, paired_test, strict
 from constrained_ner.evaluation.pairing import DataSet, pair
 from constrained_ner.evaluation.records import Record, record_of
+from constrained_ner.evaluation.reliability import calibration_error, thresholds
 from constrained_ner.evaluation.report import Score, compare, evaluate
 from constrained_ner.evaluation.resampling import Differences
 from constrained_ner.formats import Feature, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.agreement import Agreement
+from constrained_ner.pipeline.calibration import Calibration
+from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Reply
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
@@ -81,6 +87,7 @@ def gather(
         ),
         tuple(cell for cell in grid.cells() if cell not in answered),
         tuple(_pooled(grid, answered, chance)),
+        tuple(_together(grid, answered, chance)),
         tuple(_shown(grid, answered, shown, texts)),
         dict(_seen(grid)),
     )
@@ -296,6 +303,90 @@ def _labels_given(answered: _Answered, grid: Grid) -> tuple[GivenLabel, ...]:
                 if other.fragments == entity.fragments and other.label in data.labels:
                     given[other.label, entity.label] += 1
     return tuple(GivenLabel(*labels, times) for labels, times in sorted(given.items()))
+
+
+def _together(
+    grid: Grid, answered: dict[Cell, _Answered], chance: Chance
+) -> Iterator[TogetherResult]:
+    """What a model knows from dev of its formats and of several together, held against new text.
+
+    Of the formats in which all corpora were answered at a level.
+    """
+    for model, level in product(grid.models, grid.levels):
+        trained = load_manifest(grid.source(model))
+        if trained is None:
+            continue
+        known = [one for one in trained.calibrations if one.level == str(level)]
+        names = dict.fromkeys(name for one in known for name in one.formats)
+        ways = {name: Way(variant_of(trained, name), level) for name in names}
+        cells = {
+            name: [answered.get(Cell(model, data.name, *way)) for data in grid.data]
+            for name, way in ways.items()
+        }
+        here = {name: [a for a in each if a] for name, each in cells.items() if all(each)}
+        documents = [
+            one
+            for i, data in enumerate(grid.data)
+            for one in documents_of(
+                data, {name: each[i].predictions for name, each in here.items()}
+            )
+        ]
+        for one in known:
+            if set(one.formats) <= here.keys():
+                yield from _put_together(model, one, trained, grid, here, documents, chance)
+
+
+def _put_together(
+    model: str,
+    known: Calibration,
+    trained: Manifest,
+    grid: Grid,
+    here: Mapping[str, Sequence[_Answered]],
+    documents: Sequence[Asked],
+    chance: Chance,
+) -> Iterator[TogetherResult]:
+    """The formats of a calibration by agreement; by a vote, too, if there are three or more."""
+    names = known.formats
+    best = max(names, key=lambda name: trained.dev[name].f1 if name in trained.dev else 0.0)
+    plain = [one.counts(one.found.get(best, {})) for one in documents]
+    cells = [each for name in names for each in here[name]]
+    level = Level.parse(known.level)
+    weights = trained.weights(names)
+    for how in ("agreement", "vote")[: 1 + (len(names) > 2)]:
+        agreement = Agreement(weights, vote=how == "vote")
+        formats = [here[name][0].format for name in names]
+        raw = [one.together(formats, agreement) for one in documents]
+        worth = known.probability if how == "agreement" else float
+        found = [{e: worth(c) for e, c in scores.items()} for scores in raw]
+        least = known.best.least if how == "agreement" else 0.0
+        counts = [
+            one.counts({e: p for e, p in each.items() if p >= least})
+            for one, each in zip(documents, found, strict=True)
+        ]
+        each_corpus = iter(counts)
+        by_data = {
+            data.name: sum(islice(each_corpus, len(data.documents)), Counts()).scores.f1
+            for data in grid.data
+        }
+        judged = [one.judged(each) for one, each in zip(documents, found, strict=True)]
+        before = [one.judged(each) for one, each in zip(documents, raw, strict=True)]
+        yield TogetherResult(
+            model,
+            tuple(str(variant_of(trained, name)) for name in names),
+            level,
+            how,
+            least,
+            chance.score(counts),
+            by_data,
+            str(variant_of(trained, best)),
+            chance.differences(plain, counts),
+            sum(each.summary.costs.calls for each in cells),
+            sum(each.summary.costs.seconds for each in cells),
+            sum(each.summary.costs.calls for each in here[best]),
+            calibration_error(judged) if how == "agreement" else None,
+            calibration_error(before) if how == "agreement" else None,
+            thresholds(judged),
+        )
 
 
 def _shown(

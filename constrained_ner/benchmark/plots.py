@@ -19,6 +19,7 @@ from constrained_ner.benchmark.grid import Way
 from constrained_ner.benchmark.tables.cost import per_document
 from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval
 from constrained_ner.benchmark.tables.spans import shifts_of, span_ways
+from constrained_ner.benchmark.tables.together import results_of
 from constrained_ner.benchmark.view import Group, View, answers, parsed, seconds, tenths, tokens
 from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats.grammar import Level
@@ -299,6 +300,40 @@ def _labels(
         taken.append((start, start + width, at))
         found.append((start, at))
     return found
+
+
+def risk_plot(view: View, group: Group, name: str) -> str | None:
+    """The share that is wrong of the entities that are kept, against the share of gold found."""
+    known = [one for one in results_of(view, group) if one.how == "agreement" and one.thresholds]
+    bests = {one.against for one in known if len(one.formats) > 1}
+    found = [one for one in known if len(one.formats) > 1 or one.against in bests]
+    if not found:
+        return None
+    with _styled():
+        figure = _figure(9.6, 4.2)
+        axes = figure.subplots()
+        for i, one in enumerate(found):
+            kept = [each for each in one.thresholds if each.entities]
+            colour = f"C{i % 10}"
+            axes.plot(
+                [each.recall for each in kept],
+                [1 - each.precision for each in kept],
+                color=colour,
+                linewidth=1.0,
+                linestyle="-" if len(one.formats) > 1 else ":",
+                label=", ".join(one.formats),
+            )
+            scores = one.strict.scores
+            if scores.recall is not None and scores.precision is not None:
+                axes.plot(
+                    [scores.recall], [1 - scores.precision], "o", color=colour, markersize=4.5
+                )
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("recall")
+        axes.set_ylabel("share of what is found that is wrong")
+        figure.legend(loc="outside right upper")
+        return _svg(figure, name)
 
 
 def confidence_plot(view: View, group: Group, name: str) -> str | None:

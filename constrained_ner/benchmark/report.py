@@ -23,6 +23,7 @@ from constrained_ner.benchmark.plots import (
     confidence_plot,
     cost_plot,
     require_matplotlib,
+    risk_plot,
     shift_plot,
 )
 from constrained_ner.benchmark.results import Results
@@ -37,6 +38,7 @@ from constrained_ner.benchmark.tables import (
     paper,
     setup,
     spans,
+    together,
     validity,
 )
 from constrained_ner.benchmark.view import Group, View
@@ -90,6 +92,7 @@ def report_sections(view: View) -> Iterator[Section]:
     for id, title, make in (
         ("accuracy", "Accuracy", _accuracy),
         ("spans", "Formats with offsets", _spans),
+        ("together", "Formats together", _together),
         ("labels", "Labels that models drift to", _labels),
         ("health", "Health of the answers", _health),
         ("confidence", "How sure the model was", _confidence),
@@ -179,6 +182,20 @@ def _spans(view: View, group: Group) -> Iterator[Block]:
         yield Plot(
             "Wrong spans near a gold entity, as in the paper's section 5.5: how often their "
             "beginnings and ends miss, and by how much; what is farther away stands at the edges.",
+            svg,
+        )
+
+
+def _together(view: View, group: Group) -> Iterator[Block]:
+    if not together.results_of(view, group):
+        return
+    yield together.gains(view, group)
+    yield Fold("By data set", (together.by_data(view, group),))
+    svg = risk_plot(view, group, _name(view, "risk", group))
+    if svg:
+        yield Plot(
+            "Risk against coverage: how much is wrong of what is found, where only what is most "
+            "probable is taken; the dot is the threshold from dev.",
             svg,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from constrained_ner.evaluation.report import (
 from constrained_ner.evaluation.resampling import Differences
 from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.calibration import Threshold
 
 FILE = "results.json"
 
@@ -246,6 +247,61 @@ class PooledResult:
 
 
 @dataclass(frozen=True)
+class TogetherResult:
+    """One model, asked in several formats whose answers are put together; or in one format, without
+    the entities that are less probable than is best on dev.
+
+    Attributes
+    ----------
+    formats: their names, and how they were asked for. `level`: of their answers.
+    how: `agreement`, with probabilities from dev, or `vote`.
+    least: the threshold of probabilities; 0 of a vote.
+    strict: over the entities of all corpora. `by_data`: F1 of each corpus.
+    against: that of the formats that is best on dev. `differences`: to its answers as they are.
+    calls, seconds: of the model for all answers. `calls_of_one`: of those of `against`.
+    error: the expected calibration error of the probabilities, and `raw_error` of what they are
+        made of; None of a vote.
+    thresholds: what other thresholds leave.
+    """
+
+    model: str
+    formats: tuple[str, ...]
+    level: Level
+    how: str
+    least: float
+    strict: Score
+    by_data: dict[str, float | None]
+    against: str
+    differences: Differences | None
+    calls: int
+    seconds: float
+    calls_of_one: int
+    error: float | None = None
+    raw_error: float | None = None
+    thresholds: tuple[Threshold, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        differences = self.differences and differences_to_json(self.differences)
+        written = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**written, "strict": self.strict.to_json(), "differences": differences}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TogetherResult:
+        """See `Results.from_json`."""
+        differences = value["differences"]
+        return cls(
+            **{
+                **value,
+                "formats": tuple(value["formats"]),
+                "level": Level.parse(value["level"]),
+                "strict": Score.from_json(value["strict"]),
+                "differences": None if differences is None else differences_from_json(differences),
+                "thresholds": tuple(Threshold(*each) for each in value["thresholds"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
 class ShownAnswer:
     """How a document was answered in one way, for a reader of the report.
 
@@ -370,6 +426,7 @@ class Results:
     resamples: of intervals and tests.
     cells: those that were answered. `missing`: those that were not.
     pooled: of the ways in which a model was asked about all corpora.
+    together: of the formats that were put together.
     documents: those that are shown with their answers.
     seen: for each model that has fingerprints of its training documents, how many documents of each
         corpus are among them.
@@ -387,6 +444,7 @@ class Results:
     cells: tuple[CellResult, ...]
     missing: tuple[Cell, ...] = ()
     pooled: tuple[PooledResult, ...] = ()
+    together: tuple[TogetherResult, ...] = ()
     documents: tuple[ShownDocument, ...] = ()
     seen: dict[str, dict[str, int]] = field(default_factory=dict)
     runs: dict[str, TrainedRun] = field(default_factory=dict)
@@ -405,6 +463,7 @@ class Results:
             "cells": [cell.to_json() for cell in self.cells],
             "missing": [cell.to_json() for cell in self.missing],
             "pooled": [pooled.to_json() for pooled in self.pooled],
+            "together": [together.to_json() for together in self.together],
             "documents": [document.to_json() for document in self.documents],
             **({"runs": {name: asdict(r) for name, r in self.runs.items()}} if self.runs else {}),
         }
@@ -427,6 +486,7 @@ class Results:
                 tuple(map(CellResult.from_json, value["cells"])),
                 tuple(map(Cell.from_json, value["missing"])),
                 tuple(map(PooledResult.from_json, value["pooled"])),
+                tuple(map(TogetherResult.from_json, value.get("together", ()))),
                 tuple(map(ShownDocument.from_json, value["documents"])),
                 dict(value.get("seen", {})),
                 {name: TrainedRun.from_json(r) for name, r in value.get("runs", {}).items()},

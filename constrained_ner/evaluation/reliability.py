@@ -85,6 +85,27 @@ def calibrate(
     )
 
 
+def calibration_error(judged: Sequence[Judged]) -> float | None:
+    """The expected calibration error of scores that are meant as probabilities; see `Calibration`.
+
+    None where nothing was found.
+    """
+    found = [(score, e in one.gold) for one in judged for e, score in one.scores.items()]
+    if not found:
+        return None
+    scores, right = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    return _error(scores, right)
+
+
+def thresholds(judged: Sequence[Judged]) -> tuple[Threshold, ...]:
+    """What is left above each threshold, see `Calibration.thresholds`."""
+    found = [(score, e in one.gold) for one in judged for e, score in one.scores.items()]
+    if not found:
+        return ()
+    scores, right = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    return _thresholds(scores, right, sum(len(one.gold) for one in judged))
+
+
 def _points(scores: Array, right: Array) -> tuple[tuple[float, float], ...]:
     check_installed()
     from sklearn.isotonic import IsotonicRegression

@@ -1,0 +1,70 @@
+"""Several formats put together, from the answers in each: no model is asked for it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from constrained_ner.benchmark.grid import INDEX, SUFFIXES, CorpusSample, Variant
+from constrained_ner.documents import Document, Entity
+from constrained_ner.evaluation import Counts, strict
+from constrained_ner.evaluation.reliability import Judged
+from constrained_ner.formats import Format
+from constrained_ner.pipeline.agreement import Agreement, Ballot
+from constrained_ner.pipeline.manifest import Manifest
+from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.task import MOSTLY
+
+Confidences = Mapping[Entity, float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A document of dev, and what a model found in it in each format.
+
+    Attributes
+    ----------
+    labels: those that it was asked for. `found`: by format; without those that failed.
+    """
+
+    document: Document
+    labels: frozenset[str]
+    found: Mapping[str, Confidences]
+
+    @property
+    def gold(self) -> frozenset[Entity]:
+        return frozenset(e for e in self.document.entities if e.label in self.labels)
+
+    def together(self, formats: Sequence[Format], agreement: Agreement) -> Confidences:
+        """What several formats have together, with its scores."""
+        text = self.document.text
+        ballots = [
+            Ballot(format, self.labels, (0, len(text)), self.found[format.name])
+            for format in formats
+            if format.name in self.found
+        ]
+        return {one.entity: one.score for one in agreement.settled(ballots, text)}
+
+    def counts(self, found: Confidences) -> Counts:
+        """Strictly, of entities that were found."""
+        gold = sorted(self.gold, key=lambda entity: entity.key)
+        return strict(self.document.text, gold, list(found))
+
+    def judged(self, found: Confidences) -> Judged:
+        return Judged(found, self.gold)
+
+
+def variant_of(trained: Manifest, name: str) -> Variant:
+    """How a model is asked to write a format by default."""
+    indexed = trained.index >= MOSTLY and name in SUFFIXES[INDEX]
+    return Variant(name, INDEX if indexed else "")
+
+
+def documents_of(data: CorpusSample, by_format: Mapping[str, Sequence[Prediction]]) -> list[Asked]:
+    """The documents of a sample, with what was found in each format."""
+    found = []
+    for i, document in enumerate(data.documents):
+        here = {name: each[i] for name, each in by_format.items()}
+        answered = {name: p.confidences for name, p in here.items() if p.error is None}
+        found.append(Asked(document, frozenset(data.labels), answered))
+    return found
