@@ -5,10 +5,11 @@
 Each variant trains an adapter on the default base model, with the same number of examples, drawn by
 the same seed, in one process for each core of a CPU. What decides is the loss of the gold answers
 of dev sentences, the same for all variants: the mean, over answers, of minus the log of the
-probability that the model gives to the whole answer, without a mask. It is far less noisy than F1
-on as many sentences, and no answer has to be generated. The difference from the first variant is
-given with an interval of 95 % by a bootstrap over the answers, and by format. Each variant's folder
-is a model, whose F1 `cner calibrate` measures.
+probability that the model gives to the whole answer, without a mask, or with --masked under the one
+that it is decoded under. It is far less noisy than F1 on as many sentences, and no answer has to be
+generated. The difference from the first variant is given with an interval of 95 % by a bootstrap
+over the answers, and by format. Each variant's folder is a model, whose F1 `cner calibrate`
+measures.
 
 A search that was stopped goes on. Results are rows of JSON in OUT/search.jsonl; the table is
 printed.
@@ -33,7 +34,8 @@ from constrained_ner.engines.models import LanguageModel, device_name, load_mode
 from constrained_ner.formats import FORMATS
 from constrained_ner.training.building import build
 from constrained_ner.training.data import load_corpus
-from constrained_ner.training.examples import Example
+from constrained_ner.training.examples import Example, allowed
+from constrained_ner.training.objectives import OBJECTIVES
 from constrained_ner.training.recipe import Recipe, build_recipe
 from constrained_ner.training.run import run
 from constrained_ner.training.sampling import Sampling, draw
@@ -74,6 +76,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "empty-0.35": {"examples.empty_share": 0.35},
     "present-labels": {"examples.negative_labels": False},
     "seven-formats": {"examples.formats": ["7best"]},
+    "masked": {"training.objective": "masked"},
     "seed-1": {"seed": 1},
 }
 
@@ -123,8 +126,16 @@ def gold_of(recipe: Recipe, model: LanguageModel, documents: int) -> list[Exampl
     return [example for examples in build(questions, model) for example in examples]
 
 
-def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:
-    """Minus the log-probability of each example's answers, in nats."""
+def losses(
+    model: LanguageModel, examples: Sequence[Example], *, masked: bool = False
+) -> list[float]:
+    """Minus the log-probability of each example's answers, in nats.
+
+    Parameters
+    ----------
+    masked: under the faithful masks, as they are decoded.
+    """
+    objective = OBJECTIVES["masked" if masked else "tokens"]
     bare: Any = model.steerable.model
     found = []
     with torch.inference_mode():
@@ -132,9 +143,12 @@ def losses(model: LanguageModel, examples: Sequence[Example]) -> list[float]:
             ids = torch.tensor([example.tokens], device=bare.device)
             places = [at for at, on in enumerate(example.mask) if on]
             logits = bare(input_ids=ids).logits[0, [at - 1 for at in places]]
-            scores = logits.float().log_softmax(-1)
-            wanted = ids[0, places]
-            found.append(-float(scores.gather(1, wanted[:, None]).sum()))
+            masks = None
+            if masked:
+                words = allowed(example, model.vocabulary).view(np.int32)
+                masks = torch.from_numpy(words).to(bare.device)
+            weights = torch.ones(len(places), device=bare.device)
+            found.append(float(objective.of(logits, ids[0, places], weights, 1, masks)))
     return found
 
 
@@ -145,7 +159,8 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
     gold = gold_of(recipe, model, arguments.documents)
     found: dict[str, list[float]] = {}
-    for example, loss in zip(gold, losses(model, gold), strict=True):
+    measured = losses(model, gold, masked=arguments.masked)
+    for example, loss in zip(gold, measured, strict=True):
         if example.question.format in recipe.formats:
             found.setdefault(example.question.format, []).append(round(loss, 4))
     return {
@@ -162,7 +177,8 @@ def cell_of(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     changes = {**BASE, **VARIANTS[variant]}
     names = ("examples", "documents", "dtype")
     sizes = {name: getattr(arguments, name) for name in names}
-    return {"variant": variant, **sizes, "recipe": changes}
+    masked = {"masked": True} if arguments.masked else {}
+    return {"variant": variant, **sizes, **masked, "recipe": changes}
 
 
 # ---- what comes of it -------------------------------------------------------------------------
@@ -218,6 +234,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=2000, help="of a variant")
     parser.add_argument("--documents", type=int, default=20, help="of each dev split")
     parser.add_argument("--dtype", default="auto", help="in which is measured")
+    parser.add_argument("--masked", action="store_true", help="measure under the faithful masks")
     parser.add_argument("--train", choices=VARIANTS, help="for this script's own use")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args(given)

@@ -40,6 +40,9 @@ def test_losses_are_those_of_the_answers(tiny_model: LanguageModel) -> None:
                     scores = bare(torch.tensor([example.tokens[:at]])).logits[0, -1].float()
                 expected -= scores.log_softmax(-1)[example.tokens[at]].item()
         assert loss == pytest.approx(expected, abs=1e-3)
+    # The masks leave less to choose from.
+    both = zip(losses(model, examples), losses(model, examples, masked=True), strict=True)
+    assert all(0 <= masked < free for free, masked in both)
 
 
 def test_the_difference_is_that_of_pairs() -> None:

@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
+from llguidance.numpy import fill_next_token_bitmask
 
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
@@ -332,7 +334,7 @@ def test_loss_and_gradients_are_those_of_the_examples_alone(of: Any, way: str) -
 
 
 @pytest.mark.parametrize("way", ["padded", "shared", "packed"])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if not OBJECTIVES[name].masked])
 def test_an_objective_is_that_of_the_examples_alone(name: str, way: str) -> None:
     language_model, objective = model_of("smollm2"), OBJECTIVES[name]
     examples = [*examples_that_begin_alike(language_model)]
@@ -351,6 +353,42 @@ def test_an_objective_is_that_of_the_examples_alone(name: str, way: str) -> None
         with answers_only(model, False):
             found = objective.of(model(**batch).logits[0], tokens, weights, len(tokens))
     assert float(found) == pytest.approx(sum(expected) / len(tokens), rel=1e-4)
+
+
+@pytest.mark.parametrize("way", ["padded", "shared", "packed"])
+def test_the_masked_objective_is_over_what_the_masks_allow(way: str) -> None:
+    language_model, objective = model_of("smollm2"), OBJECTIVES["masked"]
+    vocabulary = language_model.vocabulary
+    examples = [*examples_that_begin_alike(language_model)]
+    model: Any = language_model.steerable.model
+    model.eval()
+    expected = unmasked = 0.0
+    for example in examples:
+        question = example.question
+        (labels,) = question.turns
+        grammar = FORMATS[question.format].grammar(question.document.text, labels, Level.FAITHFUL)
+        matcher = vocabulary.matcher(grammar)
+        words = np.zeros((1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+        with torch.no_grad():
+            logits = model(torch.tensor([example.tokens])).logits[0].float()
+        for at, (token, on) in enumerate(zip(example.tokens, example.mask, strict=True)):
+            if on:
+                fill_next_token_bitmask(matcher, words, 0)
+                bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: vocabulary.size]
+                open_ = logits[at - 1, np.flatnonzero(bits)]
+                expected += float(open_.logsumexp(0) - logits[at - 1, token])
+                unmasked += float(logits[at - 1].logsumexp(0) - logits[at - 1, token])
+                if token not in vocabulary.ends:
+                    assert matcher.consume_token(token)
+    assert 0 < expected < 0.9 * unmasked
+    items = [as_item(example, objective, vocabulary) for example in examples]
+    batch = collate_packed([items]) if way == "packed" else collate(items, 0, share=way == "shared")
+    tokens, weights, masks = (batch.pop(key) for key in ("shift_labels", "weights", "allowed"))
+    del batch["labels"]
+    with torch.no_grad(), answers_only(model, False):
+        logits = model(**batch).logits[0]
+        found = objective.of(logits, tokens, weights, len(tokens), masks)
+    assert float(found) == pytest.approx(expected / len(tokens), rel=1e-4)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 99)), min_size=1, max_size=5))

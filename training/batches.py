@@ -11,17 +11,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from constrained_ner.engines.kv_cache import cache_argument
+from constrained_ner.engines.vocabulary import Vocabulary
 
-from .examples import Example
+from .examples import Example, allowed
 from .objectives import OBJECTIVES, Objective
 
 IGNORED = -100  # the label that torch's cross entropy passes over
@@ -31,8 +34,17 @@ SCORES = 15 * 10**8
 POOL = 16  # batches among whose examples those of like length are put together
 
 
-def as_item(example: Example, objective: Objective = OBJECTIVES["tokens"]) -> dict[str, Any]:
-    """What the data loader takes: the labels are the tokens, or -100 where there is no loss."""
+def as_item(
+    example: Example,
+    objective: Objective = OBJECTIVES["tokens"],
+    vocabulary: Vocabulary | None = None,
+) -> dict[str, Any]:
+    """What the data loader takes: the labels are the tokens, or -100 where there is no loss.
+
+    Parameters
+    ----------
+    vocabulary: for the masks, where the objective wants them.
+    """
     pairs = zip(example.tokens, example.mask, strict=True)
     return {
         "input_ids": list(example.tokens),
@@ -40,6 +52,7 @@ def as_item(example: Example, objective: Objective = OBJECTIVES["tokens"]) -> di
         "weights": objective.weights(example.mask),
         "length": len(example.tokens),
         "opening": example.question.opening,
+        "allowed": partial(allowed, example, vocabulary) if vocabulary else None,
     }
 
 
@@ -140,7 +153,8 @@ def collate(
     `input_ids`, `labels` [rows, longest] without the shared tokens; `opening_ids` [1, k], those,
     where there are any; `attention_mask` [rows, k + longest]; `places` [2, n], row and column of
     each token that a loss is taken on; `shift_labels` [n], that token, and `weights` [n], its
-    weight. The model has to give it at the place before.
+    weight. The model has to give it at the place before. Where the objective is masked, `allowed`
+    [n, vocabulary / 32], see `Objective`.
     """
     shared = _shared(items) if share else 0
     longest = max(len(item["input_ids"]) for item in items) - shared
@@ -163,9 +177,19 @@ def collate(
         "shift_labels": labels[:, 1:][places[0], places[1]],
         "weights": weights[:, 1:][places[0], places[1]],
     }
+    if (masks := _allowed(items)) is not None:
+        batch["allowed"] = masks
     if shared:
         batch["opening_ids"] = torch.tensor([items[0]["input_ids"][:shared]])
     return batch
+
+
+def _allowed(items: Sequence[dict[str, Any]]) -> torch.Tensor | None:
+    """The masks of the tokens that a loss is taken on, [n, vocabulary / 32]; see `Objective`."""
+    if items[0]["allowed"] is None:
+        return None
+    masks = np.concatenate([item["allowed"]() for item in items])
+    return torch.from_numpy(masks.view(np.int32))
 
 
 def _shared(items: Sequence[dict[str, Any]]) -> int:
@@ -216,7 +240,9 @@ def collate_packed(rows: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
     places = (labels[:, 1:] != IGNORED).nonzero().T
     starts = torch.cat([torch.zeros(1, dtype=torch.int32), lengths.cumsum(0, dtype=torch.int32)])
     longest = int(lengths.max())
+    masks = _allowed(items)
     return {
+        **({"allowed": masks} if masks is not None else {}),
         "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
         "labels": labels,
         "position_ids": torch.cat([torch.arange(length) for length in lengths.tolist()])[None],
@@ -309,7 +335,8 @@ def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
             causal.set_attn_implementation(by)
 
     def before_model(_: Any, args: Any, given: dict[str, Any]) -> Any:
-        given.pop("weights", None)  # of the objective
+        for name in ("weights", "allowed"):  # of the objective
+            given.pop(name, None)
         places[0] = given.pop("places", None)
         if places[0] is None:  # it generates
             return None

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, TrainingError
-from constrained_ner.evaluation.coverage import replay
+from constrained_ner.evaluation.coverage import masks_of, replay
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level
@@ -134,6 +139,25 @@ def make_examples(question: Question, model: Tokenizing) -> list[Example]:
             "such documents out, or cut them into sentences"
         )
     return made
+
+
+def allowed(example: Example, vocabulary: Vocabulary) -> NDArray[np.uint32]:
+    """The masks of the tokens that a loss is taken on, [n, vocabulary / 32], a bit a token.
+
+    They are made when they are wanted: those of all examples do not fit into memory.
+    """
+    question = example.question
+    format = get_format(question.format, question.options)
+    written = [
+        [token for token, _ in group]
+        for on, group in groupby(zip(example.tokens, example.mask, strict=True), itemgetter(1))
+        if on
+    ]
+    found = []
+    for labels, tokens in zip(question.turns[example.turn :], written, strict=False):
+        grammar = format.grammar(question.document.text, labels, Level.FAITHFUL)
+        found.append(masks_of(vocabulary, vocabulary.matcher(grammar), tokens)[: len(tokens)])
+    return np.concatenate(found)
 
 
 def _end(model: Tokenizing, chat: list[Message], answer: str) -> int:

@@ -101,6 +101,7 @@ class _Trainer(Trainer):
     ) -> Any:
         # taken out, so that the model computes no loss of its own
         self._tokens, self._weights = inputs.pop("shift_labels"), inputs.pop("weights")
+        self._allowed = inputs.pop("allowed", None)
         return super().compute_loss(model, inputs, *given, **rest)
 
     def _loss(
@@ -108,7 +109,8 @@ class _Trainer(Trainer):
     ) -> torch.Tensor:
         """Of the logits that `answers_only` leaves, by the objective of the recipe."""
         number = len(self._tokens) if num_items_in_batch is None else num_items_in_batch
-        return self.objective.of(outputs.logits[0], self._tokens, self._weights, number)
+        given = self._tokens, self._weights, number, self._allowed
+        return self.objective.of(outputs.logits[0], *given)
 
     @contextmanager
     def frozen_in_bf16(self) -> Iterator[None]:
@@ -282,7 +284,7 @@ def train(
     model = _with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
     drawn = draw_examples(recipe, model, progress, folder / CACHE)
     checkpoints = folder.resolve() / "checkpoints"
-    items = _items(recipe, drawn)
+    items = _items(recipe, drawn, model)
     arguments = _arguments(recipe, checkpoints, len(items), bool(drawn.dev))
     if is_main():
         keep_examples(recipe, drawn, folder)
@@ -345,10 +347,13 @@ def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
             save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
 
 
-def _items(recipe: Recipe, drawn: Drawn) -> list[Any]:
+def _items(recipe: Recipe, drawn: Drawn, model: LanguageModel) -> list[Any]:
     """What the data loader takes: examples, or rows of them in an order that the seed decides."""
     objective = OBJECTIVES[recipe.training.objective]
-    items = [{**as_item(one, objective), "example": at} for at, one in enumerate(drawn.train)]
+    vocabulary = model.vocabulary if objective.masked else None
+    items = [
+        {**as_item(one, objective, vocabulary), "example": at} for at, one in enumerate(drawn.train)
+    ]
     if not recipe.training.row_tokens:
         return items
     random.Random(recipe.seed).shuffle(items)

@@ -24,13 +24,30 @@ class Objective:
     ----------
     weights: of an example's tokens, from its loss mask; 0 where there is no loss.
     loss: from logits [n, vocabulary] and the tokens [n] that they are to give to losses [n].
+    masked: take the loss over the tokens that the faithful masks allow, and no others.
     """
 
     weights: Callable[[Sequence[bool]], list[float]]
     loss: Callable[[Tensor, Tensor], Tensor]
+    masked: bool = False
 
-    def of(self, logits: Tensor, tokens: Tensor, weights: Tensor, number: Tensor | int) -> Tensor:
-        """What a batch adds to a step of `number` tokens; `tokens` and `weights` are [n]."""
+    def of(
+        self,
+        logits: Tensor,
+        tokens: Tensor,
+        weights: Tensor,
+        number: Tensor | int,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """What a batch adds to a step of `number` tokens.
+
+        Parameters
+        ----------
+        tokens, weights: [n]. `allowed`: int32 [n, vocabulary / 32], a bit for each token that the
+            masks let through, the lowest first; of objectives that are `masked`.
+        """
+        if allowed is not None:
+            logits = _masked(logits, allowed)
         return (self.loss(logits, tokens) * weights).sum() / number
 
 
@@ -53,7 +70,18 @@ def _cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     return cross_entropy(logits.float(), tokens, reduction="none")
 
 
+def _masked(logits: Tensor, allowed: Tensor) -> Tensor:
+    """The logits, those of tokens that are not allowed at minus infinity."""
+    from torch import arange, inf
+
+    bits = allowed[..., None] >> arange(32, device=allowed.device) & 1
+    bits = bits.flatten(1)[:, : logits.shape[1]] == 1
+    # What is beyond the tokenizer's vocabulary is never allowed.
+    return logits[:, : bits.shape[1]].float().masked_fill(~bits, -inf)
+
+
 OBJECTIVES = {
     "tokens": Objective(_alike, _cross_entropy),
     "answers": Objective(_by_answer, _cross_entropy),
+    "masked": Objective(_alike, _cross_entropy, masked=True),
 }

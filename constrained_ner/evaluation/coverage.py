@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llguidance import LLExecutor
 from llguidance.numpy import fill_next_token_bitmask_par_with_draft_tokens
+from numpy.typing import NDArray
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError, GrammarError
@@ -38,14 +39,27 @@ def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:
     matcher: at the beginning of the answer.
     tokens: token ids, the one that ends the answer included.
     """
-    # one mask for each token, and one behind the last: [tokens + 1, vocabulary / 32]
-    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
-    fill_next_token_bitmask_par_with_draft_tokens(_EXECUTOR, [(matcher, 0, list(tokens))], masks)
-    masks = masks.view(np.uint32)
+    masks = masks_of(vocabulary, matcher, tokens)
     ids = np.array(tokens)
     words = masks[np.arange(len(tokens)), ids // 32]
     refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)
     return int(refused[0]) if refused.size else len(tokens)
+
+
+def masks_of(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> NDArray[np.uint32]:
+    """The mask before each token, and one behind the last: [tokens + 1, vocabulary / 32].
+
+    Parameters
+    ----------
+    matcher, tokens: see `replay`. Behind a token that is refused the masks let nothing through.
+
+    Returns
+    -------
+    A bit a token, the lowest first, set where it is allowed.
+    """
+    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+    fill_next_token_bitmask_par_with_draft_tokens(_EXECUTOR, [(matcher, 0, list(tokens))], masks)
+    return masks.view(np.uint32)
 
 
 _EXECUTOR = LLExecutor(1)
