@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import check_writable
@@ -172,22 +173,25 @@ def table_input(
     return input_format, given
 
 
-def format_names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+class FormatNames(StringParamType):
     """Names of formats with commas between them, or `best` with a number: see `task_for`."""
-    for name in names_of(value) if value is not None else ():
-        if name not in FORMATS and not is_best(name):
-            expected = f"{', '.join(FORMATS)}; or best3"
-            raise click.BadParameter(f"unknown format {name!r}: expected {expected}")
-    return value
 
+    name = "formats"
 
-def complete_formats(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """How the last of several names may go on."""
-    before, comma, begun = incomplete.rpartition(",")
-    names = [name for name in (*FORMATS, "best3") if name.startswith(begun)]
-    return [CompletionItem(before + comma + name) for name in names]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        for name in names_of(value):
+            if name not in FORMATS and not is_best(name):
+                expected = f"{', '.join(FORMATS)}; or best3"
+                self.fail(f"unknown format {name!r}: expected {expected}", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """How the last of several names may go on."""
+        before, comma, begun = incomplete.rpartition(",")
+        names = [name for name in (*FORMATS, "best3") if name.startswith(begun)]
+        return [CompletionItem(before + comma + name) for name in names]
 
 
 def labels_option(

@@ -24,9 +24,8 @@ from constrained_ner.cli.messages import (
 )
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
+    FormatNames,
     check_effect,
-    complete_formats,
-    format_names,
     format_options,
     given,
     input_options,
@@ -73,10 +72,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "name",
+    type=FormatNames(),
     default=None,
-    callback=format_names,
-    shell_complete=complete_formats,
-    metavar="FORMATS",
     help=f"How the model writes its answer: {', '.join(FORMATS)}; several with commas between "
     "them, whose answers are put together; or `best3`, the three that it does best with together.  "
     f"[default: the one that it is best at on dev; where that is not known, {DEFAULT_FORMAT}, or "
