@@ -40,7 +40,7 @@ import torch
 from constrained_ner.documents import text_order
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -109,12 +109,12 @@ def decode_each(
 
 
 @cache
-def small_model(seed: int) -> LanguageModel:
+def small_model(seed: int) -> LoadedModel:
     return wrap("tiny", *tiny_llama(seed))
 
 
 def decode_with_drafts(
-    model: LanguageModel, tasks: list[Task], budgets: list[int], rng: random.Random
+    model: LoadedModel, tasks: list[Task], budgets: list[int], rng: random.Random
 ) -> list[list[int] | str]:
     """Answers' tokens, or what failed, of a model; every other one in a thread of its own."""
     prompts = [rng.choices(range(model.vocabulary.size), k=3) for _ in tasks]

@@ -22,7 +22,7 @@ from typing import Any
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.converted import BASE_MODEL, packaged_model
-from constrained_ner.engines.models import load_vocabulary
+from constrained_ner.engines.models import load_tokens
 from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
@@ -55,7 +55,7 @@ def check_file(path: Path, limit: int | None) -> dict[str, Any]:
     documents = [r for r in records if isinstance(r, Document) and r.text.strip()]
     labels = sorted({entity.label for d in documents for entity in d.entities})
     most = max(len(entity.fragments) for d in documents for entity in d.entities)
-    vocabulary = load_vocabulary(BASE_MODEL)
+    vocabulary = load_tokens(BASE_MODEL).vocabulary
     reports = [
         Checker(get_format(name, Options(max_fragments=most)), labels, level, vocabulary).check(
             documents

@@ -47,7 +47,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.base import Request
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.models import LanguageModel, load_model
+from constrained_ner.engines.models import LoadedModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
 from constrained_ner.engines.speculative import SpeculativeEngine
@@ -72,7 +72,7 @@ class Task:
     gold: tuple[int, ...]
 
 
-def tasks_of(model: LanguageModel, name: str, documents: Sequence[Document]) -> list[Task]:
+def tasks_of(model: LoadedModel, name: str, documents: Sequence[Document]) -> list[Task]:
     """One question about each document; formats that ask for one label ask for its commonest."""
     format, found = FORMATS[name], []
     for document in documents:
@@ -113,7 +113,7 @@ class Led(OutlinesLogitsProcessor):
 class LedUnderMasks(GrammarLogitsProcessor):
     """The same under masks."""
 
-    def __init__(self, model: LanguageModel, tasks: Sequence[Task]):
+    def __init__(self, model: LoadedModel, tasks: Sequence[Task]):
         grammars = [task.question.grammar for task in tasks if task.question.grammar]
         super().__init__(model.vocabulary, grammars, [FAR] * len(tasks))
         self.led = Led([task.gold for task in tasks])
@@ -137,16 +137,16 @@ Tokens = list[tuple[int, ...]]
 Way = Callable[[Sequence[Task]], Tokens]
 
 
-def plain(model: LanguageModel, batch: int, costs: Costs) -> Way:
+def plain(model: LoadedModel, batch: int, costs: Costs) -> Way:
     return _in_batches(model, batch, costs, lambda tasks: Led([task.gold for task in tasks]))
 
 
-def reference(model: LanguageModel, batch: int, costs: Costs) -> Way:
+def reference(model: LoadedModel, batch: int, costs: Costs) -> Way:
     return _in_batches(model, batch, costs, lambda tasks: LedUnderMasks(model, tasks))
 
 
 def _in_batches(
-    model: LanguageModel,
+    model: LoadedModel,
     batch: int,
     costs: Costs,
     processor: Callable[[Sequence[Task]], OutlinesLogitsProcessor],
@@ -164,15 +164,15 @@ def _in_batches(
     return way
 
 
-def fast(model: LanguageModel, batch: int, costs: Costs) -> Way:
+def fast(model: LoadedModel, batch: int, costs: Costs) -> Way:
     return _speculative(LedSpeculative(model, batch, costs=costs), masked=True)
 
 
-def recorded(model: LanguageModel, batch: int, costs: Costs) -> Way:
+def recorded(model: LoadedModel, batch: int, costs: Costs) -> Way:
     return _speculative(LedSpeculative(model, batch, record=True, costs=costs), masked=True)
 
 
-def fast_free(model: LanguageModel, batch: int, costs: Costs) -> Way:
+def fast_free(model: LoadedModel, batch: int, costs: Costs) -> Way:
     return _speculative(LedSpeculative(model, batch, costs=costs), masked=False)
 
 
@@ -202,7 +202,7 @@ def _speculative(engine: SpeculativeEngine, *, masked: bool) -> Way:
     return way
 
 
-WAYS: dict[str, Callable[[LanguageModel, int, Costs], Way]] = {
+WAYS: dict[str, Callable[[LoadedModel, int, Costs], Way]] = {
     "plain": plain,
     "reference": reference,
     "fast": fast,
@@ -214,7 +214,7 @@ WAYS: dict[str, Callable[[LanguageModel, int, Costs], Way]] = {
 
 
 def measure(
-    model: LanguageModel, name: str, documents: Sequence[Document], batch: int, least: int
+    model: LoadedModel, name: str, documents: Sequence[Document], batch: int, least: int
 ) -> dict[str, Any]:
     """One format at one size of batch: a round takes the next documents through all ways.
 
@@ -268,7 +268,7 @@ def measure(
     }
 
 
-def profile(model: LanguageModel, documents: Sequence[Document], batch: int) -> str:
+def profile(model: LoadedModel, documents: Sequence[Document], batch: int) -> str:
     """Where the time of the fast way goes: the functions that take most by themselves."""
     tasks = tasks_of(model, "multi_tag", documents[:batch])
     watch = cProfile.Profile()

@@ -45,7 +45,7 @@ from transformers.generation.logits_process import PrefixConstrainedLogitsProces
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.kv_cache import cache_argument
-from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
+from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import GrammarError
@@ -222,7 +222,7 @@ def syntax_grammar() -> Grammar:
     return get_format("multi_term").grammar("no matter", LABELS, Level.SYNTAX)
 
 
-def outlines_llguidance(model: LanguageModel) -> Peer:
+def outlines_llguidance(model: LoadedModel) -> Peer:
     from outlines.backends import get_cfg_logits_processor
 
     processor: Any = get_cfg_logits_processor(
@@ -239,7 +239,7 @@ def outlines_llguidance(model: LanguageModel) -> Peer:
 CHARACTER = r'([^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(0[0-7bef]|1[0-9a-f]))'
 
 
-def outlines_core(model: LanguageModel) -> Peer:
+def outlines_core(model: LoadedModel) -> Peer:
     from outlines.backends import get_regex_logits_processor
 
     labels = "|".join(LABELS)
@@ -435,7 +435,7 @@ def tokens_faster(
 
 
 def available_peers(
-    tokenizer: Any, vocabulary: Vocabulary, model: LanguageModel | None
+    tokenizer: Any, vocabulary: Vocabulary, model: LoadedModel | None
 ) -> Iterator[Peer]:
     """Ours first; those that are not installed, or need a model that is not there, are left out."""
     makers: list[tuple[str, Callable[[], Peer]]] = [("llguidance", lambda: ours(vocabulary))]
@@ -491,7 +491,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def measure_step(
-    model: LanguageModel, batch: int, words: int, rounds: int, seed: int, context: int = 200
+    model: LoadedModel, batch: int, words: int, rounds: int, seed: int, context: int = 200
 ) -> dict[str, Any]:
     """One step of the model, and our processor beside it for every format."""
     vocabulary = model.vocabulary
@@ -684,7 +684,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seed": options.seed,
         "quick": options.quick,
     }
-    model: LanguageModel | None = None
+    model: LoadedModel | None = None
     if options.quick:
         tokenizer, vocabulary = small_vocabulary()
         lengths, repetitions, batches, rounds = [25], 1, [1, 2], 1

@@ -26,7 +26,7 @@ from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import LanguageModel, load_model
+from constrained_ner.engines.models import LoadedModel, load_model
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor
@@ -40,7 +40,7 @@ WAYS = {REFERENCE: (REFERENCE, 8), "speculative": ("speculative", 8), "alone": (
 
 
 def answers(
-    model: LanguageModel, name: str, level: Level, documents: Sequence[Document], way: str
+    model: LoadedModel, name: str, level: Level, documents: Sequence[Document], way: str
 ) -> list[str]:
     engine, rows = WAYS[way]
     predictor = Predictor(

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from constrained_ner.engines.models import LanguageModel, device_name, load_model
+from constrained_ner.engines.models import LoadedModel, device_name, load_model
 from constrained_ner.formats import FORMATS
 from constrained_ner.training.building import build
 from constrained_ner.training.data import load_corpus
@@ -114,7 +114,7 @@ def trained(variant: str, arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def gold_of(recipe: Recipe, model: LanguageModel, documents: int) -> list[Example]:
+def gold_of(recipe: Recipe, model: LoadedModel, documents: int) -> list[Example]:
     """Examples of the dev splits: so many documents of each, the same for all, in every format."""
     questions = []
     for data in recipe.data:
@@ -126,9 +126,7 @@ def gold_of(recipe: Recipe, model: LanguageModel, documents: int) -> list[Exampl
     return [example for examples in build(questions, model) for example in examples]
 
 
-def losses(
-    model: LanguageModel, examples: Sequence[Example], *, masked: bool = False
-) -> list[float]:
+def losses(model: LoadedModel, examples: Sequence[Example], *, masked: bool = False) -> list[float]:
     """Minus the log-probability of each example's answers, in nats.
 
     Parameters

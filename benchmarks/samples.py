@@ -27,7 +27,7 @@ from constrained_ner.benchmark.calibrate import asked, grid_of, said_by
 from constrained_ner.benchmark.grid import PACKAGES, CorpusSample, Grid, load_sample, target_of
 from constrained_ner.benchmark.together import Asked, Confidences
 from constrained_ner.engines.base import Engine
-from constrained_ner.engines.models import LanguageModel, device_name, load_model
+from constrained_ner.engines.models import LoadedModel, device_name, load_model
 from constrained_ner.engines.speculative import SpeculativeEngine
 from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.evaluation.reliability import thresholds
@@ -48,6 +48,7 @@ LEVEL = Level.FAITHFUL
 class Drawing(Predictor):
     """Draws tokens, and does not take the likeliest."""
 
+    model: LoadedModel
     temperature: float = 1.0
     seed: int = 0
 
@@ -63,7 +64,7 @@ class Drawing(Predictor):
 
 
 def drawn(
-    model: LanguageModel, trained: Manifest, data: CorpusSample, number: int, given: Any
+    model: LoadedModel, trained: Manifest, data: CorpusSample, number: int, given: Any
 ) -> list[Confidences]:
     """What the drawn answers of a number have about each document; kept in the output folder."""
     path = given.output / f"{data.name}.{given.format}.{given.temperature:g}.{number}.jsonl"

@@ -164,7 +164,7 @@ class ConstrainedNer(Pipe):
         set_ents: bool = True,
         overwrite_ents: bool = False,
     ):
-        from constrained_ner.engines.models import load_vocabulary
+        from constrained_ner.engines.models import load_tokens
 
         self.name = name
         self.spans_key, self.alignment_mode = spans_key, alignment_mode
@@ -178,7 +178,7 @@ class ConstrainedNer(Pipe):
                 raise UnknownNameError(
                     f"unknown {what} {value!r}: expected one of {', '.join(known)}"
                 )
-        load_vocabulary(model)
+        load_tokens(model)
         manifest = load_manifest(adapter or model)
         self._task = task_for(manifest, labels, format, dataset, options, combine)
         self._level = Level.parse(level)

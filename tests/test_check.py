@@ -12,7 +12,7 @@ import pytest
 
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.evaluation.coverage import Checker, Coverage, ceiling
 from constrained_ner.evaluation.records import Setting
@@ -167,7 +167,7 @@ CORPORA = [
 
 @pytest.mark.parametrize("path", CORPORA)
 def test_the_beginning_of_every_corpus_passes(
-    path: str, published: Path, smollm2: LanguageModel
+    path: str, published: Path, smollm2: LoadedModel
 ) -> None:
     """All of it is for `cner check`; the committed results are in `benchmarks/results`."""
     count = 4 if "standoff" in path else 12

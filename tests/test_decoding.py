@@ -14,7 +14,7 @@ from transformers import LogitsProcessorList
 from benchmarks.always_parses import decode_each, judge, run
 from constrained_ner.documents import Document
 from constrained_ner.engines.completion import complete, shortest_answer
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.reference import generate
 from constrained_ner.engines.sequence import ConstrainedSequence
@@ -56,7 +56,7 @@ def test_every_answer_parses_whatever_is_asked(kind: str) -> None:
 
 @pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
 def test_a_batch_of_all_formats_on_a_random_model(
-    tiny_model: LanguageModel, level: Level, samples: list[Document]
+    tiny_model: LoadedModel, level: Level, samples: list[Document]
 ) -> None:
     rng = random.Random(1)
     jobs: list[tuple[Format, Document, tuple[str, ...]]] = [
@@ -85,7 +85,7 @@ def test_a_batch_of_all_formats_on_a_random_model(
             assert len(set(settled.entities)) == len(settled.entities)
 
 
-def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -> None:
+def test_sampling_and_beams_give_valid_answers_only(tiny_model: LoadedModel) -> None:
     for name, format in FORMATS.items():
         labels = format.questions(LABELS)[0]
         grammars = [grammar_of(format), grammar_of(format, text=CORPUS[-1])]
@@ -108,7 +108,7 @@ def test_sampling_and_beams_give_valid_answers_only(tiny_model: LanguageModel) -
                 format.decode(answer.text, texts[int(i // copies)], labels)
 
 
-def test_beams_under_a_mask_can_beat_greedy(tiny_model: LanguageModel) -> None:
+def test_beams_under_a_mask_can_beat_greedy(tiny_model: LoadedModel) -> None:
     """Were the rows mixed up, the scores would be those of other answers."""
     format = FORMATS["multi_term"]
     grammar = Grammar("letters", Level.SYNTAX, 'start: "x" /[a-d]{5}/\n', "xaaaa", lambda p: (), 0)
@@ -141,7 +141,7 @@ def letters(count: str) -> Grammar:
 
 
 @pytest.mark.parametrize("count", ["2", "0,1", "2,400"])
-def test_more_beams_than_answers(tiny_model: LanguageModel, count: str) -> None:
+def test_more_beams_than_answers(tiny_model: LoadedModel, count: str) -> None:
     """The best beam is an answer, and says whether the budget made it end."""
     prompts = [tiny_model.encode([{"role": "user", "content": text}]) for text in CORPUS[:3]]
     grammars = [letters(count)] * 3
@@ -157,7 +157,7 @@ def test_more_beams_than_answers(tiny_model: LanguageModel, count: str) -> None:
     assert any(answer.forced for answer in answers) == (count == "2,400")
 
 
-def test_what_beams_are_not_for(tiny_model: LanguageModel) -> None:
+def test_what_beams_are_not_for(tiny_model: LoadedModel) -> None:
     ask = partial(generate, tiny_model, [[1, 2]], [9], [letters("2")], num_beams=3)
     with pytest.raises(DecodingError, match="several answers of masked beams"):
         ask(num_return_sequences=3)
@@ -165,7 +165,7 @@ def test_what_beams_are_not_for(tiny_model: LanguageModel) -> None:
         ask(record=True)
 
 
-def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel) -> None:
+def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LoadedModel) -> None:
     vocabulary, steer = tiny_model.vocabulary, tiny_model.steerable
     prompts = [tiny_model.encode([{"role": "user", "content": text}]) for text in CORPUS]
     # A random model writes halves of characters, which no grammar allows: it may not here.
@@ -189,7 +189,7 @@ def test_a_mask_that_allows_everything_changes_nothing(tiny_model: LanguageModel
 
 
 @pytest.mark.model
-def test_the_same_on_a_real_model(smollm2: LanguageModel, samples: list[Document]) -> None:
+def test_the_same_on_a_real_model(smollm2: LoadedModel, samples: list[Document]) -> None:
     format = FORMATS["multi_term"]
     prompts = [
         smollm2.encode(Conversation(format, d.text, Target(LABELS)).messages()) for d in samples[:4]
@@ -201,7 +201,7 @@ def test_the_same_on_a_real_model(smollm2: LanguageModel, samples: list[Document
     assert any(len(answer.tokens) > 3 for answer in free)
 
 
-def test_a_processor_can_be_used_twice(tiny_model: LanguageModel) -> None:
+def test_a_processor_can_be_used_twice(tiny_model: LoadedModel) -> None:
     grammars = [grammar_of(FORMATS["multi_triple"]), grammar_of(FORMATS["multi_bio"])]
     processor = GrammarLogitsProcessor(tiny_model.vocabulary, grammars, [60, 60])
     prompts = [[5, 6, 7], [8, 9]]
@@ -383,7 +383,7 @@ def test_fragments_that_are_missing_are_written_in_time(
         write_away_from_the_end(grammar, vocabulary, budget, f"{name}/{more}")
 
 
-def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel) -> None:
+def test_recorded_probabilities_are_those_of_the_model(tiny_model: LoadedModel) -> None:
     grammar = grammar_of(FORMATS["multi_triple"])
     prompt = tiny_model.encode(
         Conversation(FORMATS["multi_triple"], TEXT, Target(LABELS)).messages()
@@ -402,18 +402,19 @@ def test_recorded_probabilities_are_those_of_the_model(tiny_model: LanguageModel
         assert recorded.token == answer.tokens[i]
         assert recorded.free == pytest.approx(log_probability[recorded.token].item(), abs=1e-3)
         assert recorded.allowed_mass == pytest.approx(kept, abs=1e-3)
+        assert recorded.free is not None
         assert recorded.masked >= recorded.free
         matcher.consume_token(recorded.token)
 
 
-def test_recording_changes_no_answer(tiny_model: LanguageModel) -> None:
+def test_recording_changes_no_answer(tiny_model: LoadedModel) -> None:
     grammars = [grammar_of(format) for format in FORMATS.values()]
     prompts = [[5 + i, 9, 11] for i in range(len(grammars))]
     budgets = [100 + len(tiny_model.vocabulary.tokenize(g.empty)) for g in grammars]
     plain = generate(tiny_model, prompts, budgets, grammars)
     recorded = generate(tiny_model, prompts, budgets, grammars, record=True)
     assert [a.tokens for a in plain] == [a.tokens for a in recorded]
-    assert all(0 < s.allowed_mass <= 1 for a in recorded for s in a.steps)
+    assert all(0 < (s.allowed_mass or 0) <= 1 for a in recorded for s in a.steps)
 
 
 def test_tokens_of_texts_are_not_kept_for_ever() -> None:

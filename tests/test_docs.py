@@ -13,7 +13,7 @@ import click
 import pytest
 
 from constrained_ner.cli import main
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.budget import derived_budget
@@ -56,7 +56,7 @@ def test_the_links_of_the_docs_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_python_of_the_readme_runs(number: int, smollm2: LanguageModel) -> None:
+def test_the_python_of_the_readme_runs(number: int, smollm2: LoadedModel) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
@@ -68,7 +68,7 @@ def test_the_python_of_the_readme_runs(number: int, smollm2: LanguageModel) -> N
 
 
 @pytest.mark.model
-def test_one_sentence_is_as_the_page_says(smollm2: LanguageModel) -> None:
+def test_one_sentence_is_as_the_page_says(smollm2: LoadedModel) -> None:
     page = (ROOT / "docs" / "one_sentence.md").read_text(encoding="utf-8")
     text, labels = "Aspirin eased the knee pain.", ("Disease", "Chemical")
     format = get_format("multi_term")
@@ -94,7 +94,7 @@ def test_one_sentence_is_as_the_page_says(smollm2: LanguageModel) -> None:
 
 
 @pytest.mark.model
-def test_the_note_of_the_docs(smollm2: LanguageModel) -> None:
+def test_the_note_of_the_docs(smollm2: LoadedModel) -> None:
     """What the model is sure of is the same wherever it runs."""
     page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
     (words,) = [words for words in commands(page) if any("notes.jsonl" in word for word in words)]

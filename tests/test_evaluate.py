@@ -15,7 +15,7 @@ from constrained_ner.cli import Group
 from constrained_ner.cli.evaluate import evaluate as command
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, LabelError
 from constrained_ner.evaluation import Counts, Scores
@@ -374,7 +374,7 @@ def test_several_settings_have_no_ceiling(gold: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["single_term", "multi_tag"])
 def test_what_predict_writes_is_read(
-    name: str, tiny_model: LanguageModel, samples: list[Document], tmp_path: Path
+    name: str, tiny_model: LoadedModel, samples: list[Document], tmp_path: Path
 ) -> None:
     documents = [*samples[:2], Document("blank", " ")]
     predictor = Predictor(

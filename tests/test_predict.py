@@ -16,7 +16,7 @@ from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines import ENGINES, choose_engine
 from constrained_ner.engines.base import Answer, Request
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Options, get_format
 from constrained_ner.formats.grammar import Level
@@ -33,7 +33,7 @@ LABELS = ("Disease", "Anatomy")
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("level", list(Level))
 def test_every_format_and_level(
-    name: str, level: Level, tiny_model: LanguageModel, samples: list[Document]
+    name: str, level: Level, tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     documents = samples[:3]
     budget = 500 if "code" in name else 160
@@ -59,7 +59,7 @@ def test_every_format_and_level(
 
 
 def test_the_next_questions_are_made_ready_beside_the_model(
-    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But only the next ones, however many documents there are."""
     predictor = Predictor(
@@ -92,7 +92,7 @@ def test_the_next_questions_are_made_ready_beside_the_model(
 
 
 def test_documents_may_come_while_others_are_answered(
-    tiny_model: LanguageModel, samples: list[Document]
+    tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     predictor = Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], max_new_tokens=80)
     told = []
@@ -112,7 +112,7 @@ def test_documents_may_come_while_others_are_answered(
 
 
 def test_single_questions_are_merged_in_text_order(
-    tiny_model: LanguageModel, samples: list[Document]
+    tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     predictor = Predictor(tiny_model, FORMATS["single_tag"], [Target(LABELS)], batch_size=3)
     for prediction in predictor.predict(samples[:4]):
@@ -125,7 +125,7 @@ def test_single_questions_are_merged_in_text_order(
         assert starts == sorted(starts)
 
 
-def test_batches_do_not_change_answers(tiny_model: LanguageModel, samples: list[Document]) -> None:
+def test_batches_do_not_change_answers(tiny_model: LoadedModel, samples: list[Document]) -> None:
     def answers(batch_size: int) -> list[Prediction]:
         predictor = Predictor(
             tiny_model,
@@ -141,7 +141,7 @@ def test_batches_do_not_change_answers(tiny_model: LanguageModel, samples: list[
 
 
 def test_a_conversation_shows_the_answers_before(
-    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
 
@@ -187,7 +187,7 @@ def test_one_bad_document_never_loses_the_others(samples: list[Document]) -> Non
 
 
 def test_a_budget_that_is_too_small_names_the_document(
-    tiny_model: LanguageModel, samples: list[Document]
+    tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     predictor = Predictor(tiny_model, FORMATS["multi_code"], [Target(LABELS)], max_new_tokens=20)
     found = list(predictor.predict(samples[:2]))
@@ -203,7 +203,7 @@ def test_answers_shrink_to_what_the_context_holds(samples: list[Document]) -> No
         assert prediction.replies[0].parses
 
 
-def test_bad_arguments(tiny_model: LanguageModel) -> None:
+def test_bad_arguments(tiny_model: LoadedModel) -> None:
     with pytest.raises(LabelError, match="no labels"):
         Predictor(tiny_model, FORMATS["multi_term"], [Target(())])
     with pytest.raises(LabelError, match="twice"):
@@ -223,7 +223,7 @@ def test_bad_arguments(tiny_model: LanguageModel) -> None:
 
 
 def test_outlines_own_backend_on_the_json_formats(
-    tiny_model: LanguageModel, samples: list[Document]
+    tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     predictor = Predictor(
         tiny_model,
@@ -291,7 +291,7 @@ def test_examples_are_shown_before_the_question(samples: list[Document]) -> None
 
 
 @pytest.mark.model
-def test_a_real_model_on_real_sentences(smollm2: LanguageModel, samples: list[Document]) -> None:
+def test_a_real_model_on_real_sentences(smollm2: LoadedModel, samples: list[Document]) -> None:
     format = get_format("multi_triple", Options(max_fragments=2))
     predictor = Predictor(smollm2, format, [Target(LABELS)], batch_size=2, max_new_tokens=40)
     for prediction in predictor.predict(samples[:2]):
@@ -299,7 +299,7 @@ def test_a_real_model_on_real_sentences(smollm2: LanguageModel, samples: list[Do
         assert prediction.replies[0].parses
 
 
-def ascii_model(without: str = "") -> LanguageModel:
+def ascii_model(without: str = "") -> LoadedModel:
     """A random model whose tokenizer has a token for each ASCII character, and no bytes."""
     every = "▁\n" + string.ascii_letters + string.digits + string.punctuation
     characters = [character for character in every if character not in without]
@@ -351,7 +351,7 @@ def test_what_the_tokens_cannot_spell_of_what_a_format_adds(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_does_what_it_declares(
-    name: str, tiny_model: LanguageModel, samples: list[Document]
+    name: str, tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     """Grammars, or else schemas; ends within the budget; probabilities of each token."""
     if name == "xgrammar":

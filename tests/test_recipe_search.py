@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, table
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.formats import FORMATS
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.training.examples import Question
@@ -25,7 +25,7 @@ def test_each_variant_is_a_recipe(name: str) -> None:
     assert (recipe == base) == (name == "base")
 
 
-def test_losses_are_those_of_the_answers(tiny_model: LanguageModel) -> None:
+def test_losses_are_those_of_the_answers(tiny_model: LoadedModel) -> None:
     model = tiny_model
     examples = [
         one_example(Question(TEN[i], "multi_term", Target(("Disease", "Gene"), "c")), model)

@@ -19,7 +19,7 @@ from transformers import (
 
 from constrained_ner.documents import Document
 from constrained_ner.engines.base import Answer, Request
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.engines.reference import ReferenceEngine, can_be_padded
 from constrained_ner.engines.speculative import unsupported_reason
 from constrained_ner.formats import FORMATS
@@ -31,7 +31,7 @@ from tests.support.models import small_vocabulary
 TEXT = "left knee pain"
 
 
-def model_of(model_class: Any, config_class: Any, **options: Any) -> LanguageModel:
+def model_of(model_class: Any, config_class: Any, **options: Any) -> LoadedModel:
     tokenizer, vocabulary = small_vocabulary()
     torch.manual_seed(0)
     config = config_class(
@@ -44,13 +44,13 @@ def model_of(model_class: Any, config_class: Any, **options: Any) -> LanguageMod
     return wrap(model_class.__name__, model_class(config).double().eval(), tokenizer)
 
 
-def gpt2(context: int = 300) -> LanguageModel:
+def gpt2(context: int = 300) -> LoadedModel:
     return model_of(
         GPT2LMHeadModel, GPT2Config, n_positions=context, n_embd=32, n_layer=1, n_head=2
     )
 
 
-def rwkv() -> LanguageModel:
+def rwkv() -> LoadedModel:
     return model_of(RwkvForCausalLM, RwkvConfig, hidden_size=32, num_hidden_layers=2)
 
 

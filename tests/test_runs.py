@@ -30,7 +30,7 @@ from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.engines.kv_cache import RaggedKVCache
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
@@ -46,7 +46,7 @@ LABELS = ("Disease", "Anatomy")
 NOTE = "No fever. Left knee pain.\r\n\r\n😀 Asthma, e.g. in the lung.\n"
 
 
-def predictor_of(model: LanguageModel, format: str = "multi_term", **settings: Any) -> Predictor:
+def predictor_of(model: LoadedModel, format: str = "multi_term", **settings: Any) -> Predictor:
     given = {"max_new_tokens": 40, "record": True, "segment": "sentence", **settings}
     return Predictor(model, FORMATS[format], [Target(LABELS)], **given)
 
@@ -56,7 +56,7 @@ def predictor_of(model: LanguageModel, format: str = "multi_term", **settings: A
 
 @pytest.mark.parametrize("engine", ["speculative", "reference"])
 def test_entities_come_back_with_offsets_into_the_document(
-    engine: str, tiny_model: LanguageModel
+    engine: str, tiny_model: LoadedModel
 ) -> None:
     predictor = predictor_of(tiny_model, "multi_tag", engine=engine, max_new_tokens=None)
     (prediction,) = predictor.predict([Document("n", NOTE, passages=(Passage("a", 0, 9),))])
@@ -121,7 +121,7 @@ def test_a_part_that_cannot_be_answered_leaves_the_others() -> None:
     assert "too long" in str(prediction.error)
 
 
-def test_segments_are_checked(tiny_model: LanguageModel) -> None:
+def test_segments_are_checked(tiny_model: LoadedModel) -> None:
     with pytest.raises(UnknownNameError, match="'line': expected one of none, sentence, window"):
         predictor_of(tiny_model, segment="line")
 
@@ -130,7 +130,7 @@ def test_segments_are_checked(tiny_model: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_confidence_is_the_probability_of_the_tokens(name: str, tiny_model: LanguageModel) -> None:
+def test_confidence_is_the_probability_of_the_tokens(name: str, tiny_model: LoadedModel) -> None:
     """By both engines, and as a product of what was recorded of the tokens that say it."""
     document = Document("n", "Left knee pain and a flu.")
     budget = 500 if "code" in name else 120
@@ -164,7 +164,7 @@ def test_places_are_what_an_answer_says_of_an_entity(samples: list[Document]) ->
                         assert inside[1:-1] in said[-1], name
 
 
-def test_without_a_record_there_is_no_confidence(tiny_model: LanguageModel) -> None:
+def test_without_a_record_there_is_no_confidence(tiny_model: LoadedModel) -> None:
     for settings in ({"record": False}, {"level": Level.FREE}):
         (prediction,) = predictor_of(tiny_model, **settings).predict([Document("n", NOTE)])
         assert not prediction.confidences
@@ -189,7 +189,7 @@ class Short:
 
 
 def test_where_memory_ends_there_are_fewer_rows(
-    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = predictor_of(tiny_model, record=False, batch_size=8)
     expected = [p.to_json() for p in predictor.predict(samples[:9])]
@@ -206,7 +206,7 @@ def test_where_memory_ends_there_are_fewer_rows(
 
 
 def test_the_reference_engine_halves_its_batches(
-    tiny_model: LanguageModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = predictor_of(tiny_model, record=False, engine="reference")
     expected = [p.to_json() for p in predictor.predict(samples[:5])]
@@ -227,7 +227,7 @@ SETTINGS = {"format": "multi_term", "labels": ["Disease"]}
 
 
 def answered(
-    model: LanguageModel,
+    model: LoadedModel,
     documents: list[Document | InputError],
     path: Path,
     settings: dict[str, Any] | None = None,
@@ -250,7 +250,7 @@ def many(samples: list[Document]) -> list[Document | InputError]:
 
 @pytest.fixture(scope="module")
 def whole(
-    tiny_model: LanguageModel,
+    tiny_model: LoadedModel,
     many: list[Document | InputError],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> bytes:
@@ -272,7 +272,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(
     share: float,
     whole: bytes,
     many: list[Document | InputError],
-    tiny_model: LanguageModel,
+    tiny_model: LoadedModel,
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "out.jsonl"
@@ -288,7 +288,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(
 
 
 def test_a_finished_run_is_left_alone_or_grows(
-    whole: bytes, many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+    whole: bytes, many: list[Document | InputError], tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
     answered(tiny_model, many[:100], path)
@@ -308,7 +308,7 @@ def test_records_are_kept_only_if_they_would_be_made_again(
     unfinished: bool,
     whole: bytes,
     many: list[Document | InputError],
-    tiny_model: LanguageModel,
+    tiny_model: LoadedModel,
     tmp_path: Path,
 ) -> None:
     """Whether the run before was finished or not; else its file is as it was."""
@@ -338,7 +338,7 @@ def test_records_are_kept_only_if_they_would_be_made_again(
 
 
 def test_a_run_that_cannot_be_gone_on_with(
-    whole: bytes, many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+    whole: bytes, many: list[Document | InputError], tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
     cut_off(whole, len(whole) // 2, path)
@@ -660,7 +660,7 @@ def test_confidence_can_be_left_out(tiny_folder: Path) -> None:
 
 @pytest.mark.parametrize("level", list(Level))
 def test_a_record_that_is_read_is_the_record(
-    level: Level, tiny_model: LanguageModel, samples: list[Document]
+    level: Level, tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     """Whatever the format; documents that failed, and parts that were left out, too."""
     given: list[Document | InputError] = [
@@ -680,9 +680,7 @@ def test_a_record_that_is_read_is_the_record(
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]"])
-def test_a_damaged_mark_does_no_harm(
-    damage: str, tiny_model: LanguageModel, tmp_path: Path
-) -> None:
+def test_a_damaged_mark_does_no_harm(damage: str, tiny_model: LoadedModel, tmp_path: Path) -> None:
     """The records say themselves what they were made from."""
     path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
     documents: list[Document | InputError] = [Document(str(i), "Knee pain.") for i in range(3)]
@@ -694,7 +692,7 @@ def test_a_damaged_mark_does_no_harm(
     assert not mark.exists()
 
 
-def test_going_on_does_not_touch_the_mark(tiny_model: LanguageModel, tmp_path: Path) -> None:
+def test_going_on_does_not_touch_the_mark(tiny_model: LoadedModel, tmp_path: Path) -> None:
     """A disk that is full then cannot take it away."""
     path, mark = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.run"
     documents: list[Document | InputError] = [Document(str(i), "Knee pain.") for i in range(3)]
@@ -714,7 +712,7 @@ def test_foreign_records_are_refused(bad: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_two_runs_do_not_write_one_file(
-    many: list[Document | InputError], tiny_model: LanguageModel, tmp_path: Path
+    many: list[Document | InputError], tiny_model: LoadedModel, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
     first = Run(many[:2], path)

@@ -21,7 +21,7 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
 from constrained_ner.documents import Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import InputError, LabelError, ModelError, UnknownNameError
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
@@ -301,7 +301,7 @@ def test_spacy_scores_it(tiny_folder: Path) -> None:
 
 
 @pytest.mark.model
-def test_the_default_model(smollm2: LanguageModel) -> None:
+def test_the_default_model(smollm2: LoadedModel) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("cner", config={"labels": ["Disease", "Chemical"]})
     (doc,) = nlp.pipe(["Metformin lowered fasting glucose in adults with type 2 diabetes."])

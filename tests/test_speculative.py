@@ -26,7 +26,7 @@ from constrained_ner.engines.base import Answer, Engine, Request
 from constrained_ner.engines.completion import shortest_answer
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.kv_cache import RaggedKVCache
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.engines.reference import ReferenceEngine, generate
 from constrained_ner.engines.sequence import ConstrainedSequence
 from constrained_ner.engines.speculative import SpeculativeEngine, unsupported_reason
@@ -46,13 +46,13 @@ def ask(engine: SpeculativeEngine, requests: Sequence[Request]) -> dict[Any, Ans
     return {request.key: answer for request, answer in found}
 
 
-def answered(model: LanguageModel, request: Request) -> Answer:
+def answered(model: LoadedModel, request: Request) -> Answer:
     """Token by token, and alone: what is masked in float64 can be no number in a padded batch."""
     grammars = None if request.grammar is None else [request.grammar]
     return generate(model, [request.prompt], [request.budget], grammars)[0]
 
 
-def drawn(rng: random.Random, model: LanguageModel, number: int) -> list[Request]:
+def drawn(rng: random.Random, model: LoadedModel, number: int) -> list[Request]:
     """Questions of mixed formats and lengths; some budgets are as tight as can be."""
     found = []
     for key in range(number):
@@ -153,7 +153,7 @@ def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
 @pytest.mark.model
 @pytest.mark.parametrize("level", [Level.FAITHFUL, Level.SYNTAX, Level.FREE])
 def test_a_real_model_writes_the_same(
-    smollm2: LanguageModel, samples: list[Document], level: Level
+    smollm2: LoadedModel, samples: list[Document], level: Level
 ) -> None:
     short = sorted(samples, key=lambda document: len(document.text))[:3]
     for name in ("multi_tag", "multi_span", "conv_term"):
@@ -577,6 +577,7 @@ def test_an_infinite_score_is_a_large_one(
         assert isinstance(answer, Answer), (request.name, answer)
         for step in answer.steps:
             assert math.isfinite(step.masked)
+            assert step.allowed_mass is not None
             assert 0 <= step.allowed_mass <= 1
     if engine is SpeculativeEngine:
         waiting = deque(drawn(random.Random(11), model, 6))

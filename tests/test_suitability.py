@@ -22,7 +22,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from constrained_ner.engines.models import load_model, load_vocabulary
+from constrained_ner.engines.models import load_model, load_tokens
 from constrained_ner.errors import ModelError
 from tests.support.models import small_vocabulary, tiny_llama
 
@@ -132,7 +132,7 @@ def test_an_adapters_own_tokenizer_and_template(tiny_folder: Path, adapter: Path
         ids = loaded.encode([{"role": "user", "content": "knee"}])
         assert loaded.vocabulary.text_of(ids) == "knee!"
         assert len(loaded.vocabulary.tokenize("<own>")) == 1
-    assert len(load_vocabulary(adapter).tokenize("<own>")) == 1
+    assert len(load_tokens(adapter).vocabulary.tokenize("<own>")) == 1
 
 
 def test_a_folder_without_an_adapter(tiny_folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_an_adapter_with_more_tokens_than_its_base(adapter: Path) -> None:
     message = (
         r"adapter': the tokenizer has 450 tokens, the model 437: expected no more \(an adapter"
     )
-    for load in (load_model, load_vocabulary):
+    for load in (load_model, load_tokens):
         with pytest.raises(ModelError, match=message):
             load(adapter)
 
@@ -227,7 +227,7 @@ def test_a_gguf_file_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.vocabulary.text_of(loaded.vocabulary.tokenize("left knee")) == "left knee"
     (kept,) = (tmp_path / "cache").iterdir()
     made = (kept / "model.safetensors").stat().st_mtime_ns
-    assert load_vocabulary(folder).size == loaded.vocabulary.size
+    assert load_tokens(folder).vocabulary.size == loaded.vocabulary.size
     assert (kept / "model.safetensors").stat().st_mtime_ns == made
     assert list((tmp_path / "cache").iterdir()) == [kept]
 

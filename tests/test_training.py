@@ -21,7 +21,7 @@ from llguidance.numpy import fill_next_token_bitmask
 
 from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, TrainingError, UnknownNameError
 from constrained_ner.evaluation import Counts
@@ -80,7 +80,7 @@ ALL = tuple(FORMATS)
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, LanguageModel]:
+def models() -> dict[str, LoadedModel]:
     return {family: model_of(family) for family in FAMILIES}
 
 
@@ -111,7 +111,7 @@ def pieces_of(question: Question, family: str) -> list[tuple[str, bool]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", FORMATS)
-def test_tokens_and_mask(name: str, family: str, models: dict[str, LanguageModel]) -> None:
+def test_tokens_and_mask(name: str, family: str, models: dict[str, LoadedModel]) -> None:
     tokenizer = tokenizer_of(family)
     for document in TEN[:6]:
         question = Question(document, name, Target(asked_of(name), "ten"))
@@ -134,7 +134,7 @@ def test_tokens_and_mask(name: str, family: str, models: dict[str, LanguageModel
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_conversation_is_what_the_template_writes(
-    family: str, models: dict[str, LanguageModel]
+    family: str, models: dict[str, LoadedModel]
 ) -> None:
     question = Question(TEN[1], "conv_term", Target(("Gene", "Disease"), "ten"))
     example = one_example(question, models[family])
@@ -151,7 +151,7 @@ def test_a_conversation_is_what_the_template_writes(
 
 
 def test_the_guideline_the_index_and_the_data_set_are_asked_with(
-    models: dict[str, LanguageModel],
+    models: dict[str, LoadedModel],
 ) -> None:
     question = Question(
         TEN[0], "single_span", Target(("Gene",), "Genia", "Gene: names."), index=True
@@ -161,7 +161,7 @@ def test_the_guideline_the_index_and_the_data_set_are_asked_with(
     assert "Text: 0:BCL6 5:in 8:flu" in text
 
 
-def test_a_model_without_a_chat_template(tiny_model: LanguageModel) -> None:
+def test_a_model_without_a_chat_template(tiny_model: LoadedModel) -> None:
     vocabulary = tiny_model.vocabulary
     example = one_example(Question(TEN[1], "multi_triple", Target(LABELS, "ten")), tiny_model)
     learnt = [token for token, on in zip(example.tokens, example.mask, strict=True) if on]
@@ -171,7 +171,7 @@ def test_a_model_without_a_chat_template(tiny_model: LanguageModel) -> None:
     assert_turn_by_turn(Question(TEN[1], "conv_term", Target(LABELS, "ten")), tiny_model)
 
 
-def assert_turn_by_turn(question: Question, model: LanguageModel) -> None:
+def assert_turn_by_turn(question: Question, model: LoadedModel) -> None:
     """An example for each turn: the prompt that `cner predict` asks it with, and its answer."""
     examples = make_examples(question, model)
     answers: list[str] = []
@@ -196,7 +196,7 @@ def test_an_answer_ends_as_the_template_ends_it() -> None:
     assert example == one_example(question, model)
 
 
-def test_entities_that_a_format_cannot_write_are_counted(models: dict[str, LanguageModel]) -> None:
+def test_entities_that_a_format_cannot_write_are_counted(models: dict[str, LoadedModel]) -> None:
     document = Document(
         "x", "left knee pain", (Entity("Disease", ((0, 4), (10, 14))), Entity("Disease", ((5, 9),)))
     )
@@ -215,7 +215,7 @@ def test_an_answer_that_the_masks_refuse_stops_training() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_are_learnt_as_the_text_has_them(
-    family: str, models: dict[str, LanguageModel]
+    family: str, models: dict[str, LoadedModel]
 ) -> None:
     """Also by Qwen, whose tokenizer composes letters and marks."""
     text = "angioe\u0301de\u0300me and flu"
@@ -234,7 +234,7 @@ def test_too_long_for_the_context() -> None:
         one_example(question, model)
 
 
-def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageModel]) -> None:
+def test_a_template_that_rewrites_the_turns_before(models: dict[str, LoadedModel]) -> None:
     # as those of reasoning models do, which write earlier answers otherwise
     model = model_of("smollm2")
     tokenizer = type(model.tokenizer)(
@@ -253,7 +253,7 @@ def test_a_template_that_rewrites_the_turns_before(models: dict[str, LanguageMod
 # ---- batches ------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> None:
+def test_a_batch_is_padded_on_the_right(models: dict[str, LoadedModel]) -> None:
     model = models["smollm2"]
     examples = [
         one_example(Question(d, "single_term", Target(("Gene",), "t")), model) for d in TEN[:4]
@@ -268,12 +268,12 @@ def test_a_batch_is_padded_on_the_right(models: dict[str, LanguageModel]) -> Non
         assert batch["labels"][row].tolist() == learnt + [IGNORED] * rest
 
 
-def examples_that_begin_alike(model: LanguageModel) -> list[Example]:
+def examples_that_begin_alike(model: LoadedModel) -> list[Example]:
     """Four of one format, whose prompts begin alike; answers of unequal length."""
     return [one_example(Question(d, "multi_tag", Target(LABELS, "t")), model) for d in TEN[:4]]
 
 
-def mixed_examples(model: LanguageModel) -> list[Example]:
+def mixed_examples(model: LoadedModel) -> list[Example]:
     questions = [
         Question(TEN[1], "conv_term", Target(LABELS, "t")),
         Question(TEN[4], "multi_code", Target(LABELS, "t")),
@@ -404,7 +404,7 @@ def test_answers_weigh_the_same_however_long_they_are(turns: list[tuple[int, int
         at += before + answer
 
 
-def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, LanguageModel]) -> None:
+def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, LoadedModel]) -> None:
     """Its own attention is given back on demand, and in the end."""
     model: Any = models["smollm2"].steerable.model
     own = model.config._attn_implementation
@@ -746,9 +746,7 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
 # ---- corpora ------------------------------------------------------------------------------------
 
 
-def test_corpora_that_cannot_be_trained_on(
-    tmp_path: Path, models: dict[str, LanguageModel]
-) -> None:
+def test_corpora_that_cannot_be_trained_on(tmp_path: Path, models: dict[str, LoadedModel]) -> None:
     good = write_documents(tmp_path / "good.jsonl")
     none = write_documents(tmp_path / "none.jsonl", [])
     bare = write_documents(tmp_path / "bare.jsonl", [TEN[4]])
@@ -781,7 +779,7 @@ def test_corpora_that_cannot_be_trained_on(
 
 
 def test_what_is_broken_is_left_out_and_reported(
-    tmp_path: Path, models: dict[str, LanguageModel]
+    tmp_path: Path, models: dict[str, LoadedModel]
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     with path.open("a", encoding="utf-8") as file:
@@ -794,7 +792,7 @@ def test_what_is_broken_is_left_out_and_reported(
 
 
 def test_labels_and_fragments_come_from_the_data(
-    tmp_path: Path, models: dict[str, LanguageModel]
+    tmp_path: Path, models: dict[str, LoadedModel]
 ) -> None:
     split = Document("s", "left and right knee", (Entity("Anatomy", ((0, 4), (15, 19))),))
     path = write_documents(tmp_path / "ten.jsonl", [*TEN, split])
@@ -811,7 +809,7 @@ def test_labels_and_fragments_come_from_the_data(
 
 
 def test_a_corpus_may_have_its_own_number_of_examples(
-    tmp_path: Path, models: dict[str, LanguageModel]
+    tmp_path: Path, models: dict[str, LoadedModel]
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     data = (
@@ -827,7 +825,7 @@ def test_a_corpus_may_have_its_own_number_of_examples(
 
 
 def test_weights_of_a_corpus_come_before_those_of_all(
-    tmp_path: Path, models: dict[str, LanguageModel]
+    tmp_path: Path, models: dict[str, LoadedModel]
 ) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     data = (
@@ -844,7 +842,7 @@ def test_weights_of_a_corpus_come_before_those_of_all(
     assert max(dealt["all", "multi_tag"], dealt["own", "multi_tag"]) <= 1
 
 
-def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, LanguageModel]) -> None:
+def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, LoadedModel]) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     data = (
         CorpusFiles(train=path, dev=path, test=path, name="own", rounds=3),
@@ -857,7 +855,7 @@ def test_rounds_are_of_training_documents(tmp_path: Path, models: dict[str, Lang
 
 
 def test_examples_built_side_by_side_are_the_same(
-    models: dict[str, LanguageModel], monkeypatch: pytest.MonkeyPatch
+    models: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions = draw(
         AnnotatedCorpus(LABELS, "ten", documents=TEN), "train", 0, Sampling(ALL, 10, rounds=13)
@@ -909,7 +907,7 @@ def test_the_card_is_valid_yaml() -> None:
     assert "model-index" not in card(trained, {})
 
 
-def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, LanguageModel]) -> None:
+def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, LoadedModel]) -> None:
     path = write_documents(tmp_path / "ten.jsonl")
     recipe = short_recipe(Path("base"), path)
     drawn = draw_examples(recipe, models["smollm2"])

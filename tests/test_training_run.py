@@ -29,7 +29,7 @@ from constrained_ner.cli import main
 from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.engines import models as models_module
-from constrained_ner.engines.models import BASE_MODEL, LanguageModel, load_model
+from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
@@ -72,7 +72,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
+def weights(model: LoadedModel) -> dict[str, torch.Tensor]:
     bare: Any = model.steerable.model
     return {name: value.clone() for name, value in bare.state_dict().items()}
 
@@ -108,7 +108,7 @@ class StopAt(TrainerCallback):
 @pytest.fixture(scope="module", params=["all weights", "lora"])
 def whole(
     request: pytest.FixtureRequest, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Recipe, LanguageModel, list[dict[str, Any]]]:
+) -> tuple[Recipe, LoadedModel, list[dict[str, Any]]]:
     """A run that nothing stopped. The adapter has dropout: chance has to be gone on with, too."""
     if request.param == "lora":
         recipe = replace(recipe, lora=Lora(rank=4, dropout=0.2))
@@ -122,7 +122,7 @@ def whole(
     ("step", "event"), [(1, "step"), (3, "step"), (4, "save"), (5, "step"), (9, "step")]
 )
 def test_a_stopped_run_comes_to_the_same_end(
-    step: int, event: str, whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+    step: int, event: str, whole: tuple[Recipe, LoadedModel, list[Any]], tmp_path: Path
 ) -> None:
     recipe, model, log = whole
     with pytest.raises(Stop):
@@ -136,7 +136,7 @@ def test_a_stopped_run_comes_to_the_same_end(
 
 
 def test_a_run_that_is_stopped_again_and_again(
-    whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+    whole: tuple[Recipe, LoadedModel, list[Any]], tmp_path: Path
 ) -> None:
     recipe, model, log = whole
     for step in (3, 5, 6, 8, 10):
@@ -152,7 +152,7 @@ def test_a_run_that_is_stopped_again_and_again(
 
 
 def test_what_is_cut_off_is_passed_over(
-    whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+    whole: tuple[Recipe, LoadedModel, list[Any]], tmp_path: Path
 ) -> None:
     recipe, model, log = whole
     with pytest.raises(Stop):
@@ -356,7 +356,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("share", [0.3, 1.5], ids=["weights", "optimiser"])
 def test_a_disk_that_is_full(
-    share: float, whole: tuple[Recipe, LanguageModel, list[Any]], tmp_path: Path
+    share: float, whole: tuple[Recipe, LoadedModel, list[Any]], tmp_path: Path
 ) -> None:
     recipe, model, log = whole
     bare: Any = model.steerable.model

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.formats import FORMATS
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
@@ -67,7 +67,7 @@ def test_one_line(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_line_ends_change_no_answer(name: str, tiny_model: LanguageModel) -> None:
+def test_line_ends_change_no_answer(name: str, tiny_model: LoadedModel) -> None:
     lines = ["HPI:", "No type 2", "diabetes and no knee", "pain, says Dr. Miller.", "gout\tnone"]
     texts = [end.join(lines) for end in ("\n", "\r\n", "\r", "\u2028")]
     predictor = Predictor(tiny_model, FORMATS[name], [Target(("Disease",))], segment="sentence")

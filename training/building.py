@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from constrained_ner.engines.chat import Message, token_ids
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
 
 from .examples import Example, Question, make_examples
@@ -51,7 +51,7 @@ def _make(question: Question) -> list[Example]:
 
 def build(
     questions: Sequence[Question],
-    model: LanguageModel,
+    model: LoadedModel,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     *,
     few: int = FEW,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from constrained_ner.atomic import whole
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.formats import get_format
 from constrained_ner.pipeline.prompts import Target, prompt
 
@@ -38,7 +38,7 @@ def wording(formats: Sequence[str]) -> str:
     )
 
 
-def fingerprint(questions: Sequence[Question], model: LanguageModel) -> str:
+def fingerprint(questions: Sequence[Question], model: LoadedModel) -> str:
     """Of everything that decides the tokens of examples: questions, prompts and tokenizer.
 
     It is the same on another machine, with other versions of the libraries.

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from constrained_ner.atomic import ordinary_permissions, whole
 from constrained_ner.corpora.files import sha256_of
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import TrainingError
 
 from .processes import wait
@@ -74,7 +74,7 @@ def check_same(recipe: Recipe, folder: Path) -> None:
             )
 
 
-def check_disk(model: LanguageModel, recipe: Recipe, folder: Path) -> None:
+def check_disk(model: LoadedModel, recipe: Recipe, folder: Path) -> None:
     """A checkpoint is the trained weights and twice as much of optimiser state."""
     parameters = [p for p in model.steerable.model.parameters() if p.requires_grad]
     size = sum(p.numel() * p.element_size() for p in parameters)

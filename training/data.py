@@ -12,7 +12,7 @@ from typing import Any
 from constrained_ner.corpora import read
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.labels import check_labels
@@ -98,7 +98,7 @@ class Drawn:
 
 def draw_examples(
     recipe: Recipe,
-    model: LanguageModel,
+    model: LoadedModel,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     cache: Path | None = None,
 ) -> Drawn:

@@ -29,7 +29,7 @@ from constrained_ner.pipeline.prompts import Target
 
 
 class Tokenizing(Protocol):
-    """What is needed of a `LanguageModel` to make examples; the weights are not."""
+    """What is needed of a `LoadedModel` to make examples; the weights are not."""
 
     @property
     def vocabulary(self) -> Vocabulary: ...

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 
-from constrained_ner.engines.models import LanguageModel, base_of, load_model, wrap
+from constrained_ner.engines.models import LoadedModel, base_of, load_model, wrap
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 
@@ -61,7 +61,7 @@ class _Trainer(Trainer):
     def __init__(
         self,
         recipe: Recipe,
-        model: LanguageModel,
+        model: LoadedModel,
         dev: Sequence[Question],
         clock: Clock | None,
         **rest: Any,
@@ -132,7 +132,7 @@ class _Trainer(Trainer):
             for weight, data in zip(frozen, before, strict=True):
                 weight.data = data.to(weight.device)
 
-    def whole_model(self) -> LanguageModel:
+    def whole_model(self) -> LoadedModel:
         """The model to generate with and to save: a copy, where each process holds a part."""
         if self.copy is None:
             return self.language_model
@@ -266,7 +266,7 @@ def train(
     *,
     callbacks: Sequence[TrainerCallback] = (),
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[LanguageModel, Drawn, list[dict[str, Any]]]:
+) -> tuple[LoadedModel, Drawn, list[dict[str, Any]]]:
     """Run a recipe, or go on with a run of it.
 
     Returns
@@ -347,7 +347,7 @@ def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
             save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
 
 
-def _items(recipe: Recipe, drawn: Drawn, model: LanguageModel) -> list[Any]:
+def _items(recipe: Recipe, drawn: Drawn, model: LoadedModel) -> list[Any]:
     """What the data loader takes: examples, or rows of them in an order that the seed decides."""
     objective = OBJECTIVES[recipe.training.objective]
     vocabulary = model.vocabulary if objective.masked else None
@@ -378,7 +378,7 @@ def _compile_layers(model: Any) -> None:
         layer.compile(dynamic=True)
 
 
-def _with_lora(recipe: Recipe, model: LanguageModel) -> LanguageModel:
+def _with_lora(recipe: Recipe, model: LoadedModel) -> LoadedModel:
     if recipe.lora is None:
         return model
     from peft import LoraConfig, get_peft_model

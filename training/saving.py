@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.pipeline.conflicts import labels_together
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
 from constrained_ner.pipeline.task import default_format
@@ -71,7 +71,7 @@ def describe(
 
 
 def save(
-    model: LanguageModel,
+    model: LoadedModel,
     trained: Manifest,
     results: Results,
     folder: Path,
@@ -107,7 +107,7 @@ def save(
         part.rmdir()
 
 
-def as_kept(model: LanguageModel, recipe: Recipe) -> None:
+def as_kept(model: LoadedModel, recipe: Recipe) -> None:
     """Round an adapter's weights to what is kept of them."""
     if recipe.lora is not None:
         bare: Any = model.steerable.model
@@ -116,7 +116,7 @@ def as_kept(model: LanguageModel, recipe: Recipe) -> None:
                 weight.data = weight.data.to(getattr(torch, recipe.lora.dtype)).to(weight.dtype)
 
 
-def _write(model: LanguageModel, trained: Manifest, results: Results, part: Path) -> None:
+def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) -> None:
     bare = model.steerable.model
     bare.save_pretrained(part)
     if trained.recipe["lora"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts, intervals, strict
 from constrained_ner.formats import get_format
@@ -33,7 +33,7 @@ Results = dict[tuple[str, str, str], Counts]
 Progress = Callable[[Iterable[Any], str], Iterator[Any]]
 
 
-def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -> dict[str, Counts]:
+def score(model: LoadedModel, questions: Sequence[Question], recipe: Recipe) -> dict[str, Counts]:
     """Strict counts of generated answers, by format.
 
     Free answers are read leniently, masked ones strictly, as `cner predict` does.
@@ -70,7 +70,7 @@ def score(model: LanguageModel, questions: Sequence[Question], recipe: Recipe) -
 
 
 def test(
-    recipe: Recipe, drawn: Drawn, model: LanguageModel, folder: Path, progress: Progress
+    recipe: Recipe, drawn: Drawn, model: LoadedModel, folder: Path, progress: Progress
 ) -> Results:
     """Strict counts of every format on a sample of each test split, free and faithful.
 

@@ -85,10 +85,10 @@ def check(
         most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
         options["max_fragments"] = min(8, most)
 
-    from constrained_ner.engines.models import load_vocabulary
+    from constrained_ner.engines.models import load_tokens
     from constrained_ner.evaluation.coverage import Checker, Coverage
 
-    vocabulary = load_vocabulary(model)
+    vocabulary = load_tokens(model).vocabulary
     reports: list[Coverage] = []
     for chosen in FORMATS if name == "all" else [name]:
         for each in MASKED_LEVELS if level == "both" else [level]:

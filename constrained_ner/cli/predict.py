@@ -24,6 +24,7 @@ from constrained_ner.cli.messages import (
 )
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
+    SERVER_OPTIONS,
     FormatNames,
     check_effect,
     format_options,
@@ -34,6 +35,7 @@ from constrained_ner.cli.options import (
     overwrite_option,
     read_all,
     renamed_option,
+    server_options,
     table_input,
     table_options,
 )
@@ -43,7 +45,7 @@ from constrained_ner.corpora import read
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document
-from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES
+from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES, SERVER
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
@@ -57,6 +59,7 @@ from constrained_ner.pipeline.task import COMBINATIONS, DEFAULT_FORMAT, task_for
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from constrained_ner.engines.server import Connection
     from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
 
@@ -130,8 +133,10 @@ if TYPE_CHECKING:
     default=DEFAULT_ENGINE,
     show_default=True,
     help="What decodes: several tokens with each call of the model, or one with `reference`; the "
-    "answers are the same. The others are outlines' own, for JSON formats at the syntax level.",
+    "answers are the same. `openai` asks a server. The others are outlines' own, for JSON formats "
+    "at the syntax level.",
 )
+@server_options
 @renamed_option("--decoder", "--engine speculative or --engine reference")
 @renamed_option("--backend", "--engine outlines_core or --engine xgrammar")
 @click.option(
@@ -207,6 +212,11 @@ def predict(
     index: bool | None,
     examples: Path | None,
     engine: str,
+    base_url: str | None,
+    served_model: str,
+    timeout: float,
+    retries: int,
+    unmasked: str,
     segment: str,
     confidence: bool,
     conflicts: str,
@@ -265,19 +275,26 @@ def predict(
         return whole or islice(found, limit)
 
     indexed = task.index if index is None else index
-    recorded = confidence and chosen is not Level.FREE and engine not in SCHEMA_ENGINES
+    connection = None
+    if engine == SERVER:
+        connection = _connect(base_url, served_model, timeout, retries, unmasked)
+    elif foreign := [name for name in SERVER_OPTIONS if given(name)]:
+        raise click.UsageError(f"--{foreign[0].replace('_', '-')} goes with --engine {SERVER}")
+    able = engine not in SCHEMA_ENGINES and (connection is None or connection.log_probabilities)
+    recorded = confidence and chosen is not Level.FREE and able
     if min_confidence is not None and precision is not None:
         raise click.UsageError("--min-confidence and --precision exclude each other")
     asked = min_confidence or precision is not None or (confidence and given("confidence"))
     if not recorded and asked:
         raise click.UsageError(
-            "--confidence, --min-confidence and --precision are of masked answers of our own "
-            "engines: not with --free, --no-confidence, or outlines' own masks"
+            "--confidence, --min-confidence and --precision are of masked answers of engines that "
+            "tell probabilities under the mask: not with --free, --no-confidence, outlines' own "
+            "masks, or a server that does not tell them (vLLM: --logprobs-mode processed_logprobs)"
         )
     if not recorded and len(task.formats) > 1 and combine != "vote":
         raise click.UsageError(
-            "several formats agree by their confidences, which only masked answers of our own "
-            "engines have: expected --combine vote"
+            "several formats agree by their confidences, and there are none here: expected "
+            "--combine vote"
         )
     settling = task.conflicts if conflicts == "settle" else None
     calibration = task.calibration(chosen)
@@ -309,6 +326,7 @@ def predict(
         "index": indexed,
         "examples": [document_to_json(replace(one, confidences={}, meta={})) for one in shown],
         "engine": engine,
+        "server": connection and [base_url, connection.model, connection.way_name],
         "segment": segment,
         "confidence": recorded,
         "conflicts": settling and settling.order,  # the rest is in the manifest
@@ -332,18 +350,23 @@ def predict(
     bar = _progress(documents(), summary, terminal, shown=shown_beside)
 
     def predictor() -> Predictor:
-        from constrained_ner.engines.models import device_name, load_model
+        from constrained_ner.engines.models import device_name, load_model, load_tokens
         from constrained_ner.pipeline.predictor import Predictor
 
+        if connection is None:
+            loaded = load_model(model, adapter, device=device, dtype=dtype, quantize=quantize)
+            detail(f"model: {loaded.name}, {dtype}, on {device_name(loaded)}")
+        else:
+            detail(f"model: {connection.model}, at {base_url}, by {connection.way_name}")
         made = Predictor(
-            load_model(model, adapter, device=device, dtype=dtype, quantize=quantize),
+            load_tokens(model, adapter) if connection else loaded,
             task.formats,
             task.targets,
             chosen,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             index=indexed,
-            engine=engine,
+            engine=connection.engine if connection else engine,
             examples=shown,
             record=recorded,
             segment=segment,
@@ -354,7 +377,6 @@ def predict(
             precision=precision,
             on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
         )
-        detail(f"model: {made.model.name}, {dtype}, on {device_name(made.model)}")
         if made.unsupported_reason:
             say(f"decoding goes token by token: {made.unsupported_reason}")
         return made
@@ -377,6 +399,16 @@ def predict(
     report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])
 
 
+def _connect(
+    base_url: str | None, model: str, timeout: float, retries: int, unmasked: str
+) -> Connection:
+    if base_url is None:
+        raise click.UsageError(f"--engine {SERVER} needs --base-url")
+    from constrained_ner.engines.server import Server, connect
+
+    return connect(Server(base_url, model, timeout, retries, unmasked == "lenient"))
+
+
 def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
     """What the model says of itself.
 
@@ -386,9 +418,9 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
     """
     manifest = load_manifest(model)
     if manifest is None and labels is None:
-        from constrained_ner.engines.models import load_vocabulary
+        from constrained_ner.engines.models import load_tokens
 
-        load_vocabulary(model)
+        load_tokens(model)
     return manifest
 
 

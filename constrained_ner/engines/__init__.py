@@ -2,41 +2,26 @@
 
 `base` says what an engine is. `speculative` is the default, `reference` decodes token by token
 through outlines. Both hold their answers (`sequence`) to a grammar with masks (`masks`) and to a
-budget with completions (`completion`).
+budget with completions (`completion`). The engines of others (`server`) are given the grammar, and
+what they write is held to it afterwards (`external`).
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from constrained_ner.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from constrained_ner.engines.base import Capabilities, Engine
-    from constrained_ner.engines.models import LanguageModel
+    from constrained_ner.engines.base import Chosen, Engine
+    from constrained_ner.engines.language_model import LanguageModel
 
 DEFAULT_ENGINE = "speculative"
 REFERENCE = "reference"
 SCHEMA_ENGINES = ("outlines_core", "xgrammar")
-ENGINES = (DEFAULT_ENGINE, REFERENCE, *SCHEMA_ENGINES)
-
-
-class Chosen(NamedTuple):
-    """An engine for a model.
-
-    Attributes
-    ----------
-    make: the engine, of a model and a number of rows; see `Engine`.
-    capabilities: what it can do.
-    unsupported_reason: why it is not the speculative engine that was asked for; else empty.
-    """
-
-    make: Callable[..., Engine]
-    capabilities: Capabilities
-    unsupported_reason: str = ""
+SERVER = "openai"
+ENGINES = (DEFAULT_ENGINE, REFERENCE, *SCHEMA_ENGINES, SERVER)
 
 
 def choose_engine(name: str, model: LanguageModel) -> Chosen:
@@ -44,16 +29,21 @@ def choose_engine(name: str, model: LanguageModel) -> Chosen:
 
     Raises
     ------
-    UnknownNameError: there is none of that name.
+    UnknownNameError: there is none of that name, or it is one that has to be connected to.
     """
     if name not in ENGINES:
         raise UnknownNameError(f"unknown engine {name!r}: expected one of {', '.join(ENGINES)}")
+    if name == SERVER:
+        raise UnknownNameError(f"the engine {name} needs a server: see `engines.server.connect`")
+    from constrained_ner.engines.base import Chosen
+    from constrained_ner.engines.models import LoadedModel
     from constrained_ner.engines.reference import ReferenceEngine, SchemaEngine
     from constrained_ner.engines.speculative import SpeculativeEngine, unsupported_reason
 
     if name in SCHEMA_ENGINES:
-        return Chosen(partial(SchemaEngine, backend=name), SchemaEngine.capabilities)
+        return Chosen(partial(SchemaEngine, backend=name), SchemaEngine.capabilities, name)
+    assert isinstance(model, LoadedModel)  # these engines have its weights
     reason = unsupported_reason(model) if name == DEFAULT_ENGINE else ""
     speculative = name == DEFAULT_ENGINE and not reason
     chosen: type[Engine] = SpeculativeEngine if speculative else ReferenceEngine
-    return Chosen(chosen, chosen.capabilities, reason)
+    return Chosen(chosen, chosen.capabilities, name, reason)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
@@ -18,7 +18,7 @@ from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.formats.grammar import Grammar
 
 if TYPE_CHECKING:
-    from constrained_ner.engines.models import LanguageModel
+    from constrained_ner.engines.language_model import LanguageModel
     from constrained_ner.engines.sequence import ConstrainedSequence
 
 
@@ -32,6 +32,7 @@ class Request:
     budget: the most tokens of the answer, its end included.
     grammar: what the answer follows; None for a free one.
     schema: the JSON schema that the answer follows, for engines that take no grammar.
+    messages: what the prompt is made of, for engines that take no tokens.
     name: what to call it in messages.
     kind: answers of one kind, say a format, teach each other's drafts.
     propose_draft: from the end of the answer so far to how it is likely to go on, see
@@ -49,6 +50,7 @@ class Request:
     key: Any = None
     sequence: ConstrainedSequence | None = None
     schema: dict[str, Any] | None = field(default=None, compare=False)
+    messages: Sequence[dict[str, str]] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,16 @@ class Step:
     Attributes
     ----------
     token: its id.
-    free, masked: its log-probability by the model alone, and under the mask.
-    allowed_mass: the share of the model's probability that the mask lets through, 0 to 1.
+    masked: its log-probability under the mask. `free`: by the model alone; None where the engine
+        does not say.
+    allowed_mass: the share of the model's probability that the mask lets through, 0 to 1; None
+        where `free` is.
     """
 
     token: int
-    free: float
+    free: float | None
     masked: float
-    allowed_mass: float
+    allowed_mass: float | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Answer:
     ended: whether it came to its end, and was not cut off by the budget.
     forced: whether the budget made a masked answer end where the model would have gone on.
     steps: a record of each token, where they were asked for.
+    guaranteed: False where an engine did not apply the grammar that it was given.
     """
 
     text: str
@@ -86,6 +91,7 @@ class Answer:
     ended: bool
     forced: bool = False
     steps: tuple[Step, ...] = ()
+    guaranteed: bool = True
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,23 @@ class Engine(ABC):
         """Give back what can be made again."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+class Chosen(NamedTuple):
+    """An engine for a model.
+
+    Attributes
+    ----------
+    make: the engine, of a model and a number of rows; see `Engine`.
+    capabilities: what it can do.
+    name: of it.
+    unsupported_reason: why it is not the speculative engine that was asked for; else empty.
+    """
+
+    make: Callable[..., Engine]
+    capabilities: Capabilities
+    name: str
+    unsupported_reason: str = ""
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

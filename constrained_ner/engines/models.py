@@ -40,9 +40,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
-from constrained_ner.engines.chat import Message, token_ids
+from constrained_ner.engines.chat import token_ids
 from constrained_ner.engines.converted import BASE_MODEL as BASE_MODEL
 from constrained_ner.engines.converted import converted, gguf_in, packaged_model
+from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import MissingExtraError, ModelError
@@ -141,26 +142,15 @@ def _plain_generation(model: Any) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A causal language model, its tokenizer, and what decoding needs to know of them.
+class LoadedModel(LanguageModel):
+    """A model whose weights are here.
 
     Attributes
     ----------
     steerable: the model as `outlines.Generator` takes it; `steerable.model` is the bare one.
-    context: the most tokens of prompt and answer together; None where the model names none. Some
-        models scale positions by the length of a text that is longer than those of their first
-        training: the context ends there, since one row of a batch would change the others.
     """
 
-    name: str
     steerable: TokenTransformers
-    tokenizer: Any
-    vocabulary: Vocabulary
-    context: int | None
-
-    def encode(self, chat: list[Message]) -> list[int]:
-        """Token ids of messages, up to where the model's answer begins."""
-        return token_ids(self.tokenizer, self.vocabulary, chat)
 
 
 def load_model(
@@ -170,7 +160,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     quantize: str | None = None,
-) -> LanguageModel:
+) -> LoadedModel:
     """Load a model for inference.
 
     Parameters
@@ -225,7 +215,7 @@ def load_model(
     return wrap(str(adapter or name), model, tokenizer)
 
 
-def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
+def wrap(name: str, model: Any, tokenizer: Any) -> LoadedModel:
     """A model and a tokenizer that are loaded already.
 
     Raises
@@ -238,17 +228,12 @@ def wrap(name: str, model: Any, tokenizer: Any) -> LanguageModel:
         tokenizer.pad_token_id = vocabulary.ends[0]
     # Now rather than with the first text.
     token_ids(tokenizer, vocabulary, [{"role": "user", "content": "Text"}])
-    return LanguageModel(
-        name,
-        TokenTransformers(model, tokenizer),
-        tokenizer,
-        vocabulary,
-        _context(config),
-    )
+    steerable = TokenTransformers(model, tokenizer)
+    return LoadedModel(name, tokenizer, vocabulary, _context(config), steerable)
 
 
 def _context(config: Any) -> int | None:
-    """See `LanguageModel.context`."""
+    """See `LoadedModel.context`."""
     most = getattr(config, "max_position_embeddings", None)
     rotary = getattr(config, "rope_parameters", None) or {}
     for kind in (rotary, *(of for of in rotary.values() if isinstance(of, dict))):
@@ -258,9 +243,13 @@ def _context(config: Any) -> int | None:
     return most
 
 
-def load_vocabulary(name: str | Path = DEFAULT_MODEL) -> Vocabulary:
-    """The vocabulary of a model, without its weights; see `load_model`."""
+def load_tokens(
+    name: str | Path = DEFAULT_MODEL, adapter: str | Path | None = None
+) -> LanguageModel:
+    """A model without its weights; see `load_model`."""
     source, adapters = _sources(str(name))
+    if adapter is not None:
+        adapters = [*adapters, _adapter_folder(str(adapter))]
     tokenizer = _tokenizer_of(source, adapters)
     try:
         config = AutoConfig.from_pretrained(source).get_text_config()
@@ -268,8 +257,9 @@ def load_vocabulary(name: str | Path = DEFAULT_MODEL) -> Vocabulary:
         if (Path(source) / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(source)
     except _UNREADABLE as error:
-        raise _cannot_load(str(name), error) from error
-    return _vocabulary(str(name), tokenizer, config.vocab_size, generation)
+        raise _cannot_load(source, error) from error
+    vocabulary = _vocabulary(str(name), tokenizer, config.vocab_size, generation)
+    return LanguageModel(str(adapter or name), tokenizer, vocabulary, _context(config))
 
 
 def _vocabulary(name: str, tokenizer: Any, size: int, generation: Any) -> Vocabulary:
@@ -292,7 +282,7 @@ def _check_size(name: str, tokenizer: Any, size: int) -> None:
         )
 
 
-def device_name(model: LanguageModel) -> str:
+def device_name(model: LoadedModel) -> str:
     """The hardware, as it calls itself, and how much of it is used."""
     bare: Any = model.steerable.model
     if bare.device.type == "cuda":

@@ -22,14 +22,14 @@ from constrained_ner.engines.base import (
     Requests,
 )
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.errors import CnerError, DecodingError, UnknownNameError
 from constrained_ner.formats.grammar import Grammar
 
 
 def generate(
-    model: LanguageModel,
+    model: LoadedModel,
     prompts: Sequence[Sequence[int]],
     budgets: Sequence[int],
     grammars: Sequence[Grammar] | None = None,
@@ -120,7 +120,7 @@ def generate(
 _paddable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def can_be_padded(model: LanguageModel) -> bool:
+def can_be_padded(model: LoadedModel) -> bool:
     """Whether a model reads a prompt alike beside a longer one; it is tried once."""
     bare: Any = model.steerable.model
     if bare not in _paddable:
@@ -142,9 +142,10 @@ class ReferenceEngine(Engine):
     """
 
     capabilities = Capabilities(sampling=False)
+    model: LoadedModel
 
     def __init__(
-        self, model: LanguageModel, rows: int, *, record: bool = False, costs: Costs | None = None
+        self, model: LoadedModel, rows: int, *, record: bool = False, costs: Costs | None = None
     ):
         alone = rows > 1 and not can_be_padded(model)
         super().__init__(model, 1 if alone else rows, record=record, costs=costs)

@@ -35,7 +35,7 @@ from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
 from constrained_ner.engines.kv_cache import RaggedKVCache, shared
 from constrained_ner.engines.masks import Masks, finite
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
@@ -129,7 +129,7 @@ class _ActiveSequence:
 _reasons: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def unsupported_reason(model: LanguageModel) -> str:
+def unsupported_reason(model: LoadedModel) -> str:
     """Why a model cannot be decoded by this engine; empty where it can.
 
     It is tried once: the logits of a few tokens in two rows and two calls against those of the
@@ -182,10 +182,11 @@ class SpeculativeEngine(Engine):
     """
 
     capabilities = Capabilities()
+    model: LoadedModel
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: LoadedModel,
         rows: int,
         *,
         record: bool = False,

@@ -18,7 +18,7 @@ from constrained_ner.formats.matching import engine_limits, fault_of
 # Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
 # begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
 # `pharmacogenetic`, and the gold answer's own tokens would be refused.
-_NO_FORCING = '%llguidance {"no_forcing": true}\n'
+NO_FORCING = '%llguidance {"no_forcing": true}\n'
 # No format's answers begin with a space: one is the tokenizer's.
 _BEHIND_A_SPACE = 'start: " "? behind_a_space\n'
 
@@ -66,6 +66,13 @@ class Vocabulary:
             known[key] = cls(tokenizer, size, ends)
         return known[key]
 
+    def source_of(self, grammar: Grammar) -> str:
+        """The grammar's source as an engine takes it."""
+        source = grammar.source
+        if self.spelling.prefixes:
+            source = _BEHIND_A_SPACE + source.replace("start:", "behind_a_space:", 1)
+        return NO_FORCING + source
+
     def matcher(self, grammar: Grammar) -> LLMatcher:
         """A matcher at the beginning of an answer.
 
@@ -73,10 +80,7 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        source = grammar.source
-        if self.spelling.prefixes:
-            source = _BEHIND_A_SPACE + source.replace("start:", "behind_a_space:", 1)
-        source = _NO_FORCING + source
+        source = self.source_of(grammar)
         matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
         if matcher.is_error():
             raise GrammarError(f"llguidance refuses the grammar: {fault_of(matcher)}")

@@ -25,6 +25,7 @@ class ProblemKind(StrEnum):
     TRUNCATED = "truncated"
     COPY = "copy differs from the text"
     DROPPED = "dropped"
+    UNMASKED = "written without its grammar"
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from itertools import groupby, product
 from statistics import fmean
 
 from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.engines import DEFAULT_ENGINE, Chosen, choose_engine
-from constrained_ner.engines.base import Answer, Engine, Request
+from constrained_ner.engines import DEFAULT_ENGINE, choose_engine
+from constrained_ner.engines.base import Answer, Chosen, Engine, Request
 from constrained_ner.engines.chat import Message
 from constrained_ner.engines.costs import Costs
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.errors import (
     AnswerError,
     CnerError,
@@ -103,8 +103,9 @@ class Predictor:
     max_new_tokens: the token budget of each answer; None computes it from the text.
     index: show words with their offsets or numbers in the prompt; of several formats, in those that
         only say places.
-    engine: one of `engines.ENGINES`. Those that take only JSON schemas work at the syntax level of
-        the JSON formats, and do not guarantee that answers are complete within the budget.
+    engine: one of `engines.ENGINES`, or one that was connected to. Those that take only JSON
+        schemas work at the syntax level of the JSON formats, and do not guarantee that answers are
+        complete within the budget.
     examples: annotated documents that are shown to the model before each question.
     record: record how sure the model was, and the share of its probability that masks allowed; see
         `Reply.confidences` and `Reply.allowed_mass`.
@@ -128,7 +129,7 @@ class Predictor:
     batch_size: int = 8
     max_new_tokens: int | None = None
     index: bool = False
-    engine: str = DEFAULT_ENGINE
+    engine: str | Chosen = DEFAULT_ENGINE
     examples: tuple[Document, ...] = ()
     record: bool = False
     segment: str = "none"
@@ -151,13 +152,14 @@ class Predictor:
         if not self._chosen.capabilities.grammars:
             if self.level is not Level.SYNTAX:
                 raise UnknownNameError(
-                    f"the engine {self.engine} knows the syntax level only: it takes no grammar "
-                    "made from a text"
+                    f"the engine {self._chosen.name} knows the syntax level only: it takes no "
+                    "grammar made from a text"
                 )
             for format in self.formats:
                 if format.schema(format.questions(self.targets[0].labels)[0]) is None:
                     raise UnknownNameError(
-                        f"the engine {self.engine} takes JSON schemas, and {format.name} has none"
+                        f"the engine {self._chosen.name} takes JSON schemas, and {format.name} "
+                        "has none"
                     )
         elif self.level is not Level.FREE:
             self._check_spelling()
@@ -213,11 +215,14 @@ class Predictor:
 
     @cached_property
     def _chosen(self) -> Chosen:
-        return choose_engine(self.engine, self.model)
+        if isinstance(self.engine, str):
+            return choose_engine(self.engine, self.model)
+        return self.engine
 
     @property
     def _has_confidences(self) -> bool:
-        masked = self.level is not Level.FREE and self._chosen.capabilities.grammars
+        able = self._chosen.capabilities
+        masked = self.level is not Level.FREE and able.grammars and able.log_probabilities
         return self.record and masked
 
     @cached_property
@@ -399,7 +404,8 @@ class Predictor:
         InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
         format, text, model, place = turn.format, turn.text, self.model, turn.place
-        prompt = model.encode(self._messages(format, text, turn.target, turn.labels, turn.answers))
+        chat = self._messages(format, text, turn.target, turn.labels, turn.answers)
+        prompt = model.encode(chat)
         grammar = schema = None
         if not self._chosen.capabilities.grammars:
             prompt += model.vocabulary.tokenize(_PREFIX)
@@ -425,6 +431,7 @@ class Predictor:
             propose_draft=partial(format.propose_draft, text=text),
             key=turn,
             schema=schema,
+            messages=chat,
         )
 
     def _grammar(self, turn: Turn) -> Grammar:
@@ -454,27 +461,31 @@ class Predictor:
         """The reply that an answer stands for.
 
         Masked answers are parsed strictly, and free ones leniently where they do not parse. A
-        masked answer that does not parse is a fault of this package, and becomes an error.
+        masked answer that does not parse is a fault of this package, and becomes an error. One that
+        an engine gave without its mask is read as a free one, and says so.
         """
         text, written = turn.text, answer.text
-        shares = [step.allowed_mass for step in answer.steps]
+        level = self.level if answer.guaranteed else Level.FREE
+        shares = [step.allowed_mass for step in answer.steps if step.allowed_mass is not None]
         if not self._chosen.capabilities.grammars:
             written = _respelled(written)
         settled: str | None = None
         problems: tuple[Problem, ...]
         places: Mapping[Entity, Places] = {}
         try:
-            result = turn.format.settle(written, text, turn.labels, self.level)
+            result = turn.format.settle(written, text, turn.labels, level)
             parses, entities, problems = True, result.entities, result.problems
-            settled = None if self.level is Level.FREE else result.answer
+            settled = None if level is Level.FREE else result.answer
             places = result.places
         except AnswerError as error:
-            if self.level is not Level.FREE and self._chosen.capabilities.grammars:
+            if level is not Level.FREE and self._chosen.capabilities.grammars:
                 return DecodingError(f"{turn.place}: {error}")
             decoded = turn.format.decode(written, text, turn.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems
             if not problems:
                 problems = (Problem(ProblemKind.UNPARSABLE, str(error)),)
+        if not answer.guaranteed:
+            problems = (Problem(ProblemKind.UNMASKED, self._chosen.name), *problems)
         confidences: list[float] = []
         if answer.steps and parses:
             confidence = Confidence(answer, self.model.vocabulary)

@@ -25,7 +25,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
 
 CORPUS = [
@@ -160,7 +160,7 @@ ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def tiny(name: str) -> LanguageModel:
+def tiny(name: str) -> LoadedModel:
     """A random model in float64, in which near-ties are rare."""
     model_class, config_class, options = ARCHITECTURES[name]
     tokenizer, vocabulary = small_vocabulary()

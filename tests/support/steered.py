@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constrained_ner.engines.base import Request
-from constrained_ner.engines.models import LanguageModel
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.speculative import SpeculativeEngine
 
@@ -14,7 +14,7 @@ from constrained_ner.engines.speculative import SpeculativeEngine
 class Led(GrammarLogitsProcessor):
     """Makes a row write an answer, as far as the masks let it."""
 
-    def __init__(self, model: LanguageModel, request: Request, gold: Sequence[int]):
+    def __init__(self, model: LoadedModel, request: Request, gold: Sequence[int]):
         assert request.grammar
         super().__init__(model.vocabulary, [request.grammar], [request.budget])
         self.gold, self.prompt = gold, len(request.prompt)

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines.models import LanguageModel, wrap
+from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prompts import Target, prompt
@@ -204,7 +204,7 @@ def tokenizer_of(family: str) -> Any:
     return fast
 
 
-def model_of(family: str, width: int = 16, context: int = 1024) -> LanguageModel:
+def model_of(family: str, width: int = 16, context: int = 1024) -> LoadedModel:
     """A random model of two layers with the tokenizer of a family."""
     tokenizer = tokenizer_of(family)
     torch.manual_seed(0)
@@ -227,7 +227,7 @@ def model_of(family: str, width: int = 16, context: int = 1024) -> LanguageModel
     return wrap(family, model, tokenizer)
 
 
-def save_model(model: LanguageModel, folder: Path) -> Path:
+def save_model(model: LoadedModel, folder: Path) -> Path:
     bare: Any = model.steerable.model
     bare.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
@@ -252,7 +252,7 @@ def write_documents(path: Path, documents: Sequence[Document] = TEN) -> Path:
     return path
 
 
-def one_example(question: Question, model: LanguageModel) -> Example:
+def one_example(question: Question, model: LoadedModel) -> Example:
     """Of a question whose turns go on from one another."""
     (example,) = make_examples(question, model)
     return example

@@ -1,0 +1,85 @@
+"""What engines of others wrote, held to what ours guarantee.
+
+vLLM, a server or a batch file takes a grammar and gives an answer back. None of them closes an
+answer that its limit cut off, and some let grammars pass by without a word. So each answer is
+replayed under the grammar here: one that was cut is finished by the shortest way to an end that is
+known, and one that the grammar does not let through is refused, or marked as not guaranteed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from constrained_ner.engines.base import Answer, Request, Step
+from constrained_ner.engines.completion import complete
+from constrained_ner.engines.vocabulary import Vocabulary
+from constrained_ner.errors import CnerError, DecodingError
+
+UNMASKED = ("refuse", "lenient")
+_CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
+
+
+@dataclass(frozen=True)
+class Written:
+    """What another engine wrote.
+
+    Attributes
+    ----------
+    ended: whether it says that the answer came to its end, and was not cut off.
+    tokens: their ids, where the engine tells them; without the one that ends the answer.
+    log_probabilities: of each token under the mask, where the engine tells them.
+    """
+
+    text: str
+    ended: bool
+    tokens: tuple[int, ...] = ()
+    log_probabilities: tuple[float, ...] = ()
+
+
+def checked(
+    request: Request, written: Written, vocabulary: Vocabulary, *, by: str, lenient: bool = False
+) -> Answer | CnerError:
+    """The answer to a request, whole and under its grammar, or what is wrong with it.
+
+    Parameters
+    ----------
+    by: the engine, for messages.
+    lenient: pass answers on that the grammar does not let through, as not guaranteed.
+    """
+    text = written.text if written.ended else written.text.removesuffix(_CUT)
+    tokens = [token for token in written.tokens if token not in vocabulary.ends]
+    logs: Sequence[float] = written.log_probabilities
+    if not tokens or vocabulary.text_of(tokens) != text:
+        # Not told, or of another tokenizer: ours, which write the same.
+        tokens, logs = vocabulary.tokenize(text), ()
+    if request.grammar is None:
+        return Answer(text, tuple(tokens), written.ended)
+    matcher = request.sequence.matcher if request.sequence else vocabulary.matcher(request.grammar)
+    good = matcher.try_consume_tokens(tokens)
+    if good < len(tokens):
+        if lenient:
+            return Answer(text, tuple(tokens), written.ended, guaranteed=False)
+        kept = vocabulary.text_of(tokens[:good])
+        return DecodingError(
+            f"{request.name}: {by} did not apply the grammar: the answer leaves it after "
+            f"{kept[-30:]!r} with {vocabulary.text_of(tokens)[len(kept) :][:30]!r}"
+        )
+    whole = matcher.is_accepting()
+    try:
+        rest = complete(matcher, tokens, request.grammar, vocabulary)
+    except CnerError as error:
+        error.args = (f"{request.name}: {error}",)
+        return error
+    return Answer(
+        vocabulary.text_of([*tokens, *rest]),
+        (*tokens, *rest),
+        ended=True,
+        forced=not (whole and written.ended),
+        steps=_steps(tokens, logs),
+    )
+
+
+def _steps(tokens: Sequence[int], logs: Sequence[float]) -> tuple[Step, ...]:
+    """Steps of the tokens whose probability is known under the mask only."""
+    return tuple(Step(token, None, log, None) for token, log in zip(tokens, logs, strict=False))
