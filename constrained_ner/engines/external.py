@@ -47,7 +47,9 @@ def checked(
     by: the engine, for messages.
     lenient: pass answers on that the grammar does not let through, as not guaranteed.
     """
-    text = written.text if written.ended else written.text.removesuffix(_CUT)
+    text = written.text
+    if request.grammar is not None and not written.ended:
+        text = text.rstrip(_CUT)
     tokens = [token for token in written.tokens if token not in vocabulary.ends]
     logs: Sequence[float] = written.log_probabilities
     if not tokens or vocabulary.text_of(tokens) != text:

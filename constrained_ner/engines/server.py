@@ -9,6 +9,7 @@ special token in a text for one. What comes back is held to the grammar in `exte
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import string
@@ -136,8 +137,7 @@ def connect(server: Server) -> Connection:
             trial = Connection(server, model, way, tokens, True)
             written = _tried(trial, asked)
             if isinstance(written, Written) and written.text == word:
-                sure = bool(written.log_probabilities) and min(written.log_probabilities) > -0.01
-                return Connection(server, model, way, tokens, sure)
+                return Connection(server, model, way, tokens, _are_masked(written, word))
             tried.append(f"{'completions' if tokens else 'chat'} with {way.name}: {written}")
     schema = {"type": "object", "properties": {"word": {"const": word}}, "required": ["word"]}
     trial = Connection(server, model, None, False, False)
@@ -151,6 +151,16 @@ def connect(server: Server) -> Connection:
         f"with `--grammar-backend llguidance`, llama.cpp built with LLAMA_LLGUIDANCE, or JSON "
         f"schemas. Tried: {'; '.join(tried)}"
     )
+
+
+def _are_masked(written: Written, word: str) -> bool:
+    """Whether log-probabilities are those under the mask.
+
+    Under it no more tokens can come next than the word has beginnings, and the likeliest is taken;
+    by the model alone each letter of such a word is far less likely.
+    """
+    logs = written.log_probabilities
+    return bool(logs) and min(logs) >= -math.log(len(word))
 
 
 def _say(word: str) -> list[dict[str, str]]:
