@@ -38,7 +38,7 @@ def answered(
     formats: tuple[str, ...] = tuple(FORMATS),
     **settings: object,
 ) -> list[Prediction]:
-    found = []
+    found: list[Prediction] = []
     for name in formats:
         given = {"record": True, "max_new_tokens": 200, "engine": engine, **settings}
         predictor = Predictor(model, get_format(name), [Target(LABELS, "d")], **given)  # type: ignore[arg-type]

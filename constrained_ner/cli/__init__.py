@@ -14,6 +14,7 @@ from constrained_ner.cli.check import check
 from constrained_ner.cli.convert import convert
 from constrained_ner.cli.corpora import corpora
 from constrained_ner.cli.evaluate import evaluate
+from constrained_ner.cli.exchange import export_requests, import_answers
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
 from constrained_ner.cli.messages import messages, verbosity_options
@@ -52,7 +53,7 @@ def main() -> None:
 
 for command in (
     *(predict, serve, train, calibrate, evaluate, benchmark, experiment),
-    *(formats, check, convert, page, corpora),
+    *(export_requests, import_answers, formats, check, convert, page, corpora),
 ):
     main.add_command(command)
     for each in command.commands.values() if isinstance(command, click.Group) else [command]:

@@ -66,6 +66,11 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add options for the model, and for where and how it runs."""
+    return model_name_options(running_options(command))
+
+
+def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for where and how a model runs."""
     for option in (
         click.option(
             "--batch-size",
@@ -94,6 +99,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Where to run, as torch says it.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def model_name_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for the model."""
+    for option in (
         click.option(
             "--adapter",
             envvar="CNER_ADAPTER",
