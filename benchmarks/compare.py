@@ -6,8 +6,8 @@ The default model on samples of the test splits of six corpora, as `cner corpora
 them, and on our own sentences; twelve formats and the other ways of the formats with offsets; three
 levels. It is `cner benchmark` with everything decided, and goes on where it was stopped. Results
 and report go to benchmarks/results/; scores into docs/measurements.md and the card of the default
-model, if all corpora are among them; the texts of the corpora, which we may not pass on, stay in
-the folder of the run.
+model, if all corpora and free answers are among them; the texts of the corpora, which we may not
+pass on, stay in the folder of the run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     save(replace(found, weights=weights_of(DEFAULT_MODEL)), arguments.results)
     results = load(arguments.results)
     write_report(results, arguments.results)
-    if set(CORPORA) <= set(names):
+    if set(CORPORA) <= set(names) and str(Level.FREE) in arguments.levels.split(","):
         CARD.write_text(card_of(results), encoding="utf-8")
         write_table(results)
     print(f"{len(results.cells)} cells; written to {arguments.results}", file=sys.stderr)

@@ -88,6 +88,7 @@ def make_component(
     segment: str = "sentence",
     min_confidence: float | None = None,
     precision: float | None = None,
+    consistent: bool = False,
     combine: str = "agreement",
     batch_size: int = 8,
     device: str = "auto",
@@ -110,6 +111,7 @@ def make_component(
         segment=segment,
         min_confidence=min_confidence,
         precision=precision,
+        consistent=consistent,
         combine=combine,
         batch_size=batch_size,
         device=device,
@@ -128,7 +130,7 @@ class ConstrainedNer(Pipe):
     ----------
     model, adapter, device, dtype: see `Extractor`.
     labels, format, options, dataset, combine: see `task_for`.
-    level, segment, min_confidence, precision: see `Predictor`.
+    level, segment, min_confidence, precision, consistent: see `Predictor`.
     batch_size: how many answers are generated at the same time.
     spans_key: the span group of `doc.spans`.
     alignment_mode: of entities that begin or end inside a token: see above.
@@ -155,6 +157,7 @@ class ConstrainedNer(Pipe):
         segment: str = "sentence",
         min_confidence: float | None = None,
         precision: float | None = None,
+        consistent: bool = False,
         combine: str = "agreement",
         batch_size: int = 8,
         device: str = "auto",
@@ -193,6 +196,7 @@ class ConstrainedNer(Pipe):
             "segment": segment,
             "min_confidence": min_confidence,
             "precision": precision,
+            "consistent": consistent,
             "batch_size": batch_size,
         }
         for note in self._task.notes:

@@ -136,6 +136,13 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         default=None,
         help="In place of --min-confidence, what has this precision on dev.",
     ),
+    click.option(
+        "--consistent",
+        is_flag=True,
+        help="Let the places of a document where the same words stand have one confidence, the "
+        "mean: what is found in most of them is found in all. Where nothing else is asked for, "
+        "what is less probable than 0.35 is left out then.",
+    ),
     format_options,
     input_options,
     table_options,
@@ -176,6 +183,7 @@ class Asking:
     settling: bool
     min_confidence: float | None
     precision: float | None
+    consistent: bool
 
     @classmethod
     def of(
@@ -198,6 +206,7 @@ class Asking:
         conflicts: str,
         min_confidence: float | None,
         precision: float | None,
+        consistent: bool,
         input_format: str | None,
         encoding: str | None,
         limit: int | None,
@@ -256,6 +265,7 @@ class Asking:
             conflicts == "settle",
             min_confidence,
             precision,
+            consistent,
         )
 
     def check(self, *, recorded: bool) -> None:
@@ -265,11 +275,12 @@ class Asking:
         ----------
         recorded: whether the engine's confidences are recorded.
         """
-        if not recorded and (self.min_confidence or self.precision is not None):
+        needs = self.min_confidence or self.precision is not None or self.consistent
+        if not recorded and needs:
             raise click.UsageError(
-                "--min-confidence and --precision are of masked answers of engines that tell "
-                "probabilities under the mask: not with --free, --no-confidence, outlines' own "
-                "masks, or a server that does not tell them (vLLM: --logprobs-mode "
+                "--min-confidence, --precision and --consistent are of masked answers of engines "
+                "that tell probabilities under the mask: not with --free, --no-confidence, "
+                "outlines' own masks, or a server that does not tell them (vLLM: --logprobs-mode "
                 "processed_logprobs)"
             )
         if not recorded and len(self.task.formats) > 1 and not self.task.agreement.vote:
@@ -309,6 +320,7 @@ class Asking:
             "conflicts": task.conflicts.order if self.settling and task.conflicts else None,
             "least confidence": self.min_confidence,
             "precision": self.precision,
+            "consistent": self.consistent,
         }
 
     def predictor(self, model: LanguageModel, *, recorded: bool, **rest: Any) -> Predictor:
@@ -330,6 +342,7 @@ class Asking:
             calibration=self.task.calibration(self.level),
             min_confidence=self.min_confidence,
             precision=self.precision,
+            consistent=self.consistent,
             **rest,
         )
 

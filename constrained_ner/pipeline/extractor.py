@@ -108,8 +108,8 @@ class Extractor:
         texts: documents, or strings, which get the ids 1, 2 and so on.
         settings: `labels`, by default those that the model was trained for; `format`, by default
             the one that it is best at, or several (`"multi_tag,multi_brat"`, `"best3"`); `level`:
-            `faithful`, `syntax` or `free`; `min_confidence`; `precision`; and the other parameters
-            of `predictor`.
+            `faithful`, `syntax` or `free`; `min_confidence`; `precision`; `consistent`; and the
+            other parameters of `predictor`.
 
         Raises
         ------

@@ -35,6 +35,7 @@ from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.calibration import Calibration, least_for
 from constrained_ner.pipeline.confidence import Confidence
 from constrained_ner.pipeline.conflicts import Conflicts, Mention, Verdict
+from constrained_ner.pipeline.consistency import LEAST, consistent
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prediction import Prediction, Reply
 from constrained_ner.pipeline.prompts import Target
@@ -118,6 +119,8 @@ class Predictor:
     min_confidence: entities that are less sure are left out; from 0 to 1. By default, what is best
         on dev where there is a calibration, `agreement.CUT` of several formats, or none.
     precision: in place of `min_confidence`, the precision on dev that it is to have.
+    consistent: let the places of a document where the same words stand have one confidence; see
+        `consistency`.
     on_answer: is told of each answer: the document that it is about, and how many it gets.
     costs: the costs of answering are added to it.
     """
@@ -138,6 +141,7 @@ class Predictor:
     calibration: Calibration | None = None
     min_confidence: float | None = None
     precision: float | None = None
+    consistent: bool = False
     on_answer: Callable[[Document, int], None] | None = None
     costs: Costs = field(default_factory=Costs)
 
@@ -177,7 +181,11 @@ class Predictor:
             )
 
     def _check_thresholds(self) -> None:
-        for name, value in (("min_confidence", self.min_confidence), ("precision", self.precision)):
+        for name, value in (
+            ("min_confidence", self.min_confidence),
+            ("precision", self.precision),
+            ("consistent", float(self.consistent)),
+        ):
             if value is None:
                 continue
             if not 0 <= value <= 1:
@@ -233,11 +241,13 @@ class Predictor:
             return least_for(self.calibration, self.precision, names, str(self.level))
         if self.min_confidence is not None:
             return self.min_confidence
-        if not self._has_confidences or self.agreement.vote:
-            return 0.0
-        if self.calibration is not None:
-            return self.calibration.best.least
-        return CUT if len(self.formats) > 1 else 0.0
+        least = 0.0
+        if self._has_confidences and not self.agreement.vote:
+            if self.calibration is not None:
+                least = self.calibration.best.least
+            elif len(self.formats) > 1:
+                least = CUT
+        return max(least, LEAST) if self.consistent else least
 
     @property
     def unsupported_reason(self) -> str:
@@ -263,21 +273,29 @@ class Predictor:
             return prediction(document.id, document.text, error=str(failed[0].outcome))
         agreed = self._agreed(document, turns) if len(self.formats) > 1 else []
         verdicts = self._verdicts(replies, agreed)
-        every = (entity for reply in replies for entity in reply.entities)
         prediction = partial(
             prediction,
             document.id,
             document.text,
-            text_order(every if verdicts is None else verdicts),
-            replies,
+            replies=replies,
             left_out=tuple(sorted({(turn.segment, self._reason(turn)) for turn in failed})),
         )
         if verdicts is None:
-            return prediction()
+            every = (entity for reply in replies for entity in reply.entities)
+            return prediction(entities=text_order(every))
         worth = self.calibration.probability if self.calibration else float
         by_format = {one.entity: one.by_format for _, one in agreed}
+        confidences = {e: worth(verdict.confidence) for e, verdict in verdicts.items()}
+        if self.consistent:
+            asked = {
+                label: [reply.segment for reply in replies if label in reply.labels]
+                for target in self.targets
+                for label in target.labels
+            }
+            confidences = consistent(document.text, confidences, asked)
         return prediction(
-            confidences={e: worth(verdict.confidence) for e, verdict in verdicts.items()},
+            entities=text_order(confidences),
+            confidences=confidences,
             calibrated=self.calibration is not None,
             also={e: verdict.also for e, verdict in verdicts.items() if verdict.also},
             by_format={e: by_format[e] for e in verdicts if e in by_format},

@@ -158,6 +158,7 @@ def _add_answers(app: FastAPI, extractor: Extractor, limits: Limits) -> None:
             segment=ask.segment,
             min_confidence=ask.min_confidence,
             precision=ask.precision,
+            consistent=ask.consistent,
         )
         return predictor, task.notes
 

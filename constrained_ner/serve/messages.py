@@ -53,6 +53,8 @@ class Settings(BaseModel):
     """Entities that are less sure are left out; by default, as was best on dev if that is known."""
     precision: Annotated[float | None, Field(ge=0, le=1)] = None
     """In place of `min_confidence`: what has this precision on dev."""
+    consistent: bool = False
+    """Let the places of a text where the same words stand have one confidence, the mean."""
 
 
 class Ask(Settings):
