@@ -88,12 +88,13 @@ class _Places:
         flags = re.IGNORECASE if _any_case(surface) else 0
         words = r"\s+".join(map(re.escape, surface.split()))
         pattern = re.compile(rf"(?<!\w){words}(?!\w)", flags)
-        if first := re.match(r"\w+", surface):
-            starts = self._starts[first[0].casefold()]
-            matches = (pattern.match(self._text, start) for start in starts)
-        else:
-            matches = iter(pattern.finditer(self._text))
-        yield from (match.span() for match in matches if match)
+        first = re.match(r"\w+", surface)
+        if first is None:
+            yield from (match.span() for match in pattern.finditer(self._text))
+            return
+        for start in self._starts.get(first[0].casefold(), ()):
+            if match := pattern.match(self._text, start):
+                yield match.span()
 
 
 class _Parts:
