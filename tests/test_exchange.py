@@ -108,8 +108,14 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     records, _ = exchange.imported([second], expect=1)
     assert "there is no answer to it" in records[0]["error"]
     # Answers to other questions are none.
-    records, _ = exchange.imported([first, second], "--format", "multi_tag", expect=1)
+    records, said = exchange.imported([first, second], "--format", "multi_tag", expect=1)
+    assert "2 of 2 answers belong to no question" in said
     assert all("there is no answer to it" in record["error"] for record in records)
+    # Of two answers to one question the first counts; white space around one does no harm.
+    spaced = {**second, "text": f" {second['text']}\n"}
+    records, said = exchange.imported([first, spaced, free], expect=1)
+    assert not any("error" in record for record in records)
+    assert "answers.jsonl:3: another answer to" in said
     exchange.imported([], expect=1)
 
 
@@ -139,7 +145,7 @@ def test_what_cannot_be_exchanged(exchange: Exchange) -> None:
     for options, message in (
         (("--format", "conv_term"), "asks for finding, gene in turns"),
         (("--format", "multi_tag,multi_term"), "--combine vote"),
-        (("--precision", "0.9"), "--min-confidence and --precision"),
+        (("--precision", "0.9"), "--min-confidence, --precision and --consistent"),
     ):
         path = str(exchange.folder / "requests.jsonl")
         assert message in " ".join(exchange.run("export", "-o", path, *options, expect=2).split())

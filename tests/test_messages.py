@@ -110,8 +110,8 @@ def test_nothing_is_replaced_unless_asked(tiny_folder: Path, tmp_path: Path) -> 
     [
         (["--words", "fine"], "--words is for multi_bio"),
         (["--anchor", "offsets"], "--anchor is for multi_brat"),
-        (["--free", "--confidence"], "--confidence and --min-confidence"),
-        (["--no-confidence", "--min-confidence", "0.5"], "--confidence and --min-confidence"),
+        (["--free", "--confidence"], "--confidence is of masked answers"),
+        (["--no-confidence", "--min-confidence", "0.5"], "--min-confidence, --precision and"),
         (["--limit", "3"], "--input-format and --limit go with an INPUT"),
         (["--resume", "--overwrite", "-o", "x.jsonl"], "--resume and --overwrite"),
     ],

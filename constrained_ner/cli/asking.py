@@ -58,9 +58,9 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         type=FormatNames(),
         default=None,
         help=f"How the model writes its answer: {', '.join(FORMATS)}; several with commas "
-        "between them, whose answers are put together; or `best3`, the three that it does best "
-        "with together.  [default: the one that it is best at on dev; where that is not known, "
-        f"{DEFAULT_FORMAT}, or the first that it was trained for]",
+        "between them, whose answers are put together; or `best2`, the two that it does best "
+        "with together, and so on.  [default: the one that it is best at on dev; where that is "
+        f"not known, {DEFAULT_FORMAT}, or the first that it was trained for]",
     ),
     click.option(
         "--combine",

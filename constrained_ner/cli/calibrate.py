@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
-from constrained_ner.benchmark.calibrate import Measured, asked, grid_of, measure, said_by, save
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
 from constrained_ner.cli.messages import report_left_out, say, warn
@@ -21,6 +21,9 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 from constrained_ner.pipeline.calibration import calibration_of
 from constrained_ner.pipeline.manifest import Manifest
+
+if TYPE_CHECKING:
+    from constrained_ner.benchmark.calibrate import Measured
 
 
 @click.command()
@@ -117,6 +120,8 @@ def calibrate(
     if (corpora is None) == (not dev):
         raise click.UsageError("expected either --corpora or --dev")
     check_installed()
+    from constrained_ner.benchmark.calibrate import asked, grid_of, measure, said_by, save
+
     trained = said_by(model)
     names = names_of(formats) if formats else trained.formats
     several = [names_of(each) for each in together]

@@ -9,7 +9,7 @@ import click
 
 from constrained_ner.atomic import whole
 from constrained_ner.cli.asking import Asking, asking_options
-from constrained_ner.cli.messages import interruptible, report_left_out, say
+from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
 from constrained_ner.cli.options import check_apart, check_replaceable, overwrite_option
 from constrained_ner.cli.output import RECORDS, Output
 from constrained_ner.cli.progress import Progress, progress
@@ -33,16 +33,18 @@ _BATCHES = ("completions", "chat")
     default=None,
     help="Write a batch file of OpenAI's form: prompts as token ids, or as messages.",
 )
-@click.option("--served-model", default="model", help="For --batch: what the server calls it.")
+@click.option("--served-model", default=None, help="For --batch: what the server calls it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Write here.")
 @overwrite_option
 def export_requests(
-    batch: str | None, served_model: str, output: Path, overwrite: bool, **asked: Any
+    batch: str | None, served_model: str | None, output: Path, overwrite: bool, **asked: Any
 ) -> None:
     """Write what a model would be asked of INPUT: prompts, grammars and budgets, as JSON lines.
 
     Another system answers them, and `cner import` with the same options reads its answers.
     """
+    if (batch is None) != (served_model is None):
+        raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)
     check_replaceable(output, overwrite=overwrite)
     if asking.input is not None:
@@ -52,7 +54,7 @@ def export_requests(
     from constrained_ner.engines.models import load_tokens
 
     model = load_tokens(asking.model, asking.adapter)
-    predictor = asking.predictor(model, recorded=False, engine=imported({}))
+    predictor = asking.predictor(model, recorded=False, engine=imported({}, set()))
     left_out: list[CnerError] = []
     seen: set[str] = set()
     with whole(output) as part, part.open("w", encoding="utf-8", newline="\n") as file:
@@ -60,7 +62,10 @@ def export_requests(
             if isinstance(document, InputError):
                 left_out.append(document)
                 continue
-            for turn in predictor.turns(document):
+            turns = predictor.turns(document)
+            if not turns:
+                left_out.append(InputError(f"document {document.id!r}: the text is empty"))
+            for turn in turns:
                 try:
                     request = predictor.request(turn)
                 except CnerError as error:
@@ -71,7 +76,7 @@ def export_requests(
                 seen.add(name)
                 record = request_to_json(request, model)
                 if batch is not None:
-                    line = batch_line(record, served_model, chat=batch == "chat")
+                    line = batch_line(record, str(served_model), chat=batch == "chat")
                 else:
                     about = {"document": document.id, "segment": list(turn.segment)}
                     line = record | about | {"format": turn.format.name, "labels": [*turn.labels]}
@@ -122,10 +127,13 @@ def import_answers(
         raise InputError("holds no answers", answers) if not broken else broken[0]
     lenient = unmasked == "lenient"
     summary = Summary()
+    used: set[str] = set()
 
     def predictor() -> Predictor:
         model = load_tokens(asking.model, asking.adapter)
-        return asking.predictor(model, recorded=False, engine=imported(found, lenient=lenient))
+        return asking.predictor(
+            model, recorded=False, engine=imported(found, used, lenient=lenient)
+        )
 
     settings = {**asking.settings(recorded=False), "engine": "import", "lenient": lenient}
     run = Run(
@@ -144,6 +152,11 @@ def import_answers(
     to_file.finish(asking.documents())
     for line in summary.lines():
         say(line)
+    if foreign := found.keys() - used:
+        warn(
+            f"{len(foreign)} of {len(found)} answers belong to no question: were the options those "
+            "of the export?"
+        )
     report_left_out([*broken, *summary.failed, *(f"in part: {error}" for error in summary.partly)])
 
 

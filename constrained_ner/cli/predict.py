@@ -199,6 +199,8 @@ def _connect(
 ) -> Connection:
     if base_url is None:
         raise click.UsageError(f"--engine {SERVER} needs --base-url")
+    if not base_url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--base-url {base_url}: expected http:// or https://")
     from constrained_ner.engines.server import Server, connect
 
     return connect(Server(base_url, model, timeout, retries, unmasked == "lenient"))

@@ -100,6 +100,7 @@ class ImportedEngine(Engine):
     Parameters
     ----------
     answers: by the id of the request. `lenient`: see `external.checked`.
+    used: gets the ids of those that were asked for.
     """
 
     capabilities = Capabilities(log_probabilities=False, sampling=False)
@@ -108,18 +109,22 @@ class ImportedEngine(Engine):
         self,
         *given: Any,
         answers: Mapping[str, Written | DecodingError],
+        used: set[str],
         lenient: bool = False,
         **options: Any,
     ):
         super().__init__(*given, **options)
         self.answers = answers
+        self.used = used
         self.lenient = lenient
 
     def _decode(self, requests: Requests) -> Iterator[Answered]:
         while (request := requests()) is not None:
-            written = self.answers.get(id_of(request))
+            name = id_of(request)
+            written = self.answers.get(name)
+            self.used.add(name)
             if written is None:
-                error = f"{request.name}: there is no answer to it (id {id_of(request)})"
+                error = f"{request.name}: there is no answer to it (id {name})"
                 yield request, DecodingError(error)
             elif isinstance(written, DecodingError):
                 yield request, DecodingError(f"{request.name}: {written}")
@@ -129,9 +134,11 @@ class ImportedEngine(Engine):
                 yield request, answer
 
 
-def imported(answers: Mapping[str, Written | DecodingError], *, lenient: bool = False) -> Chosen:
+def imported(
+    answers: Mapping[str, Written | DecodingError], used: set[str], *, lenient: bool = False
+) -> Chosen:
     """An engine that gives these; see there."""
-    make = partial(ImportedEngine, answers=answers, lenient=lenient)
+    make = partial(ImportedEngine, answers=answers, used=used, lenient=lenient)
     return Chosen(make, ImportedEngine.capabilities, "import")
 
 
@@ -149,5 +156,6 @@ def read_answers(
         except InputError as error:
             broken.append(error)
         else:
-            answers[name] = answer
+            if answers.setdefault(name, answer) is not answer:
+                broken.append(record.error(f"another answer to {name}: the first one counts"))
     return answers, broken

@@ -57,8 +57,12 @@ def checked(
         tokens, logs = vocabulary.tokenize(text), ()
     if request.grammar is None:
         return Answer(text, tuple(tokens), written.ended)
-    matcher = request.sequence.matcher if request.sequence else vocabulary.matcher(request.grammar)
+    begun = request.sequence.matcher if request.sequence else vocabulary.matcher(request.grammar)
+    matcher = begun.deep_copy()
     good = matcher.try_consume_tokens(tokens)
+    if good < len(tokens) and (bare := text.strip()) != text:
+        # Chat interfaces put white space around answers; no format's have any there.
+        return checked(request, Written(bare, written.ended), vocabulary, by=by, lenient=lenient)
     if good < len(tokens):
         if lenient:
             return Answer(text, tuple(tokens), written.ended, guaranteed=False)

@@ -33,6 +33,7 @@ from constrained_ner.engines.vocabulary import NO_FORCING
 from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError
 
 KEYS = ("CNER_API_KEY", "OPENAI_API_KEY")
+_STRANGE = "does not answer as OpenAI's interface does: expected an address that goes up to /v1"
 _BROKEN = (AttributeError, IndexError, TypeError, ValueError)  # what a strange answer gives rise to
 
 
@@ -128,6 +129,7 @@ def connect(server: Server) -> Connection:
     ModelError: it cannot be reached, has not the model, or applies neither grammars nor schemas.
     MissingExtraError: the package `openai` is not installed.
     """
+    _ = server.client  # or the extra is missing
     model = server.model or _only_model(server)
     word = "".join(random.choices(string.ascii_lowercase, k=12))
     tried = []
@@ -138,13 +140,13 @@ def connect(server: Server) -> Connection:
             written = _tried(trial, asked)
             if isinstance(written, Written) and written.text == word:
                 return Connection(server, model, way, tokens, _are_masked(written, word))
-            tried.append(f"{'completions' if tokens else 'chat'} with {way.name}: {written}")
+            tried.append(f"{'completions' if tokens else 'chat'} with {way.name}: {_told(written)}")
     schema = {"type": "object", "properties": {"word": {"const": word}}, "required": ["word"]}
     trial = Connection(server, model, None, False, False)
     written = _tried(trial, _Asked(schema, [], _say("nothing"), 60))
     if isinstance(written, Written) and word in written.text:
         return trial
-    tried.append(f"chat with a JSON schema: {written}")
+    tried.append(f"chat with a JSON schema: {_told(written)}")
     raise ModelError(
         f"{trial.name} applies no grammar: it was asked for a certain word under a grammar, and "
         f"wrote others. Expected vLLM with `--structured-outputs-config.backend guidance`, SGLang "
@@ -172,8 +174,10 @@ def _only_model(server: Server) -> str:
 
     try:
         names = [model.id for model in server.client.models.list().data]
-    except (openai.APIError, *_BROKEN) as error:
+    except openai.APIError as error:
         raise ModelError(f"the server at {server.base_url}: {_reason(error)}") from None
+    except _BROKEN:
+        raise ModelError(f"the server at {server.base_url} {_STRANGE}") from None
     if len(names) != 1:
         raise ModelError(
             f"the server at {server.base_url} has the models {', '.join(names) or 'none'}: "
@@ -231,15 +235,19 @@ def _ask(connection: Connection, asked: _Asked) -> Written:
         choice = answer.choices[0]
         text = choice.text if connection.tokens else choice.message.content
         if not isinstance(text, str):
-            raise TypeError("its text is none")
+            raise TypeError
         return Written(
             text,
             choice.finish_reason == "stop",
             tuple(getattr(choice, "token_ids", None) or ()),
             tuple(getattr(getattr(choice, "logprobs", None), "token_logprobs", None) or ()),
         )
-    except _BROKEN as error:
-        raise DecodingError(f"its answer is none: {error}") from None
+    except _BROKEN:
+        raise DecodingError(_STRANGE) from None
+
+
+def _told(written: Written | str) -> str:
+    return written if isinstance(written, str) else f"it wrote {written.text[:30]!r}"
 
 
 def _reason(error: Exception) -> str:

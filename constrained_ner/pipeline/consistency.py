@@ -28,50 +28,71 @@ def consistent(
     """The probabilities after the vote, of the entities that there were and of new ones.
 
     Places inside another entity, or across its border, have no vote, and discontinuous entities
-    stay as they are.
+    stay as they are. A place that only another label has goes to the more probable one.
 
     Parameters
     ----------
     asked: by label the parts of the text that the model was asked about: places elsewhere have no
         vote, either.
     """
-    found = dict(probabilities)
     taken = bytearray(len(text))  # 1 where a character is part of an entity
     for start, end in (span for entity in probabilities for span in entity.fragments):
         taken[start:end] = b"\1" * (end - start)
     parts = {label: _Parts(spans) for label, spans in asked.items()}
-    same: dict[tuple[str, str], list[Entity]] = defaultdict(list)
-    for entity in probabilities:
-        if len(entity.fragments) == 1:
-            surface = _surface(entity, text)
-            key = surface.casefold() if _any_case(surface) else surface
-            same[entity.label, key].append(entity)
     places = _Places(text)
-    # The surest first: two labels cannot both have a place that is new.
-    order = sorted(same, key=lambda key: (-sum(probabilities[e] for e in same[key]), key))
-    for label, key in order:
-        marked = same[label, key]
-        others = [
+    known = {entity.fragments[0] for entity in probabilities if len(entity.fragments) == 1}
+    found = {e: p for e, p in probabilities.items() if len(e.fragments) > 1}
+    marks: dict[Span, list[tuple[float, str]]] = defaultdict(list)
+    others: dict[Span, list[tuple[float, str]]] = defaultdict(list)  # by those who passed it over
+    for label, marked, any_case in _groups(text, probabilities):
+        here = {entity.fragments[0] for entity in marked}
+        passed_over = [
             span
-            for span in places.of(_surface(marked[0], text))
-            if label in parts and parts[label].have(span) and taken.find(1, *span) < 0
+            for span in places.of(_surface(marked[0], text), any_case=any_case)
+            if span not in here and (span in known or taken.find(1, *span) < 0)
+            if label in parts and parts[label].have(span)
         ]
-        mean = sum(probabilities[entity] for entity in marked) / (len(marked) + len(others))
+        mean = sum(probabilities[e] for e in marked) / (len(marked) + len(passed_over))
         for entity in marked:
-            found[entity] = mean
-        for span in others:
-            found[Entity(label, (span,))] = mean
-            taken[slice(*span)] = b"\1" * (span[1] - span[0])
+            marks[entity.fragments[0]].append((mean, label))
+        for span in passed_over:
+            others[span].append((mean, label))
+    for span in marks.keys() | others.keys():
+        here_marked = marks.get(span, [])
+        new = max(others.get(span, ()), default=None)
+        if new is not None and all(new[0] > mean for mean, _ in here_marked):
+            here_marked = [new]
+        found |= {Entity(label, (span,)): mean for mean, label in here_marked}
     return found
+
+
+def _groups(text: str, entities: Iterable[Entity]) -> Iterator[tuple[str, list[Entity], bool]]:
+    """Entities of the same label and words, and whether these are the same in any case.
+
+    They are where one of them is written in small letters, but for the first of each word: `Fever`
+    and then `FEVER`, too. `ALL` and `cAMP` by themselves are names, which are written one way.
+    """
+    same: dict[tuple[str, str], list[Entity]] = defaultdict(list)
+    for entity in entities:
+        if len(entity.fragments) == 1:
+            same[entity.label, _surface(entity, text).casefold()].append(entity)
+    for (label, _), marked in same.items():
+        if any(_is_plain(_surface(entity, text)) for entity in marked):
+            yield label, marked, True
+            continue
+        spelt: dict[str, list[Entity]] = defaultdict(list)
+        for entity in marked:
+            spelt[_surface(entity, text)].append(entity)
+        for alike in spelt.values():
+            yield label, alike, False
 
 
 def _surface(entity: Entity, text: str) -> str:
     return " ".join(entity.surface(text).split())
 
 
-def _any_case(surface: str) -> bool:
-    """Whether it is the same however it is written: `Fever` is, `ALL` and `cAMP` are not."""
-    return surface[1:] == surface[1:].lower()
+def _is_plain(surface: str) -> bool:
+    return all(word[1:] == word[1:].lower() for word in surface.split())
 
 
 class _Places:
@@ -83,9 +104,9 @@ class _Places:
         for match in re.finditer(r"\w+", text):
             self._starts[match[0].casefold()].append(match.start())
 
-    def of(self, surface: str) -> Iterator[Span]:
+    def of(self, surface: str, *, any_case: bool) -> Iterator[Span]:
         """The places of a surface between word boundaries, however its spaces are written."""
-        flags = re.IGNORECASE if _any_case(surface) else 0
+        flags = re.IGNORECASE if any_case else 0
         words = r"\s+".join(map(re.escape, surface.split()))
         pattern = re.compile(rf"(?<!\w){words}(?!\w)", flags)
         first = re.match(r"\w+", surface)

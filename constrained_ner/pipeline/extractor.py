@@ -49,7 +49,7 @@ class Extractor:
     def predictor(
         self,
         labels: Sequence[str] | str | None = None,
-        format: str | None = None,
+        format: str | Sequence[str] | None = None,
         level: Level | str = Level.FAITHFUL,
         *,
         dataset: str | None = None,

@@ -181,19 +181,23 @@ class Predictor:
             )
 
     def _check_thresholds(self) -> None:
-        for name, value in (
-            ("min_confidence", self.min_confidence),
-            ("precision", self.precision),
-            ("consistent", float(self.consistent)),
-        ):
-            if value is None:
-                continue
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} is {value}: expected 0 to 1")
+        if self.min_confidence is not None and self.precision is not None:
+            raise InputError("min_confidence and precision exclude each other")
+        if self.precision is not None and self.agreement.vote and len(self.formats) > 1:
+            raise InputError("precision goes with an agreement: a vote has no probabilities")
+        for name, value in (("min_confidence", self.min_confidence), ("precision", self.precision)):
+            if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise InputError(f"{name} is {value!r}: expected a number from 0 to 1")
+        needs = {
+            "min_confidence": self.min_confidence,
+            "precision": self.precision,
+            "consistent": self.consistent,
+        }
+        for name, value in needs.items():
             if value and not self._has_confidences:
                 raise InputError(
-                    f"{name} needs confidences: expected a masked level, an engine that takes "
-                    "grammars, and that they are recorded"
+                    f"{name} needs confidences: expected a masked level, an engine that tells "
+                    "probabilities under the mask, and that they are recorded"
                 )
         _ = self._least  # or it raises
 

@@ -85,7 +85,7 @@ def default_format(trained: Manifest | None) -> str:
 def task_for(
     trained: Manifest | None,
     labels: Sequence[str] | str | None = None,
-    format: str | None = None,
+    format: str | Sequence[str] | None = None,
     dataset: str | None = None,
     options: Mapping[str, Any] | None = None,
     combine: str = "agreement",
@@ -96,8 +96,9 @@ def task_for(
     ----------
     labels: a list, or a string with commas between them; `all` stands for those that the model was
         trained for. By default those that it names for it (`Manifest.default_labels`), or all.
-    format: a name, or several with commas between them; `best3` stands for the three that the model
-        does best with together. By default the one that it is best at, see `default_format`.
+    format: a name, or several, in a list or with commas between them; `best3` stands for the three
+        that the model does best with together. By default the one that it is best at, see
+        `default_format`.
     dataset: the data set that prompts name, for all labels. By default each label has one that the
         model was trained on.
     options: those of the format, see `formats.Options`; None stands for a default.
@@ -114,6 +115,8 @@ def task_for(
     labels = _asked_for(trained, labels)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     _check_options(given)
+    if format is not None and not isinstance(format, str):
+        format = ",".join(format)
     names = _formats_of(trained, format or default_format(trained))
     targets = trained.targets(labels) if trained and not dataset else ()
     if not targets:
