@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import check_writable, whole
 from constrained_ner.cli.asking import Asking, asking_options
 from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
 from constrained_ner.cli.options import check_apart, check_replaceable, overwrite_option
-from constrained_ner.cli.output import RECORDS, Output
 from constrained_ner.cli.progress import Progress, progress
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import json_line, read_records
@@ -115,9 +114,10 @@ def import_answers(
     `cner predict`.
     """
     asking = _asking(asked)
-    to_file = Output.of(output, RECORDS)
-    to_file.check(asking.input, resume=False, overwrite=overwrite)
-    check_apart(answers, output)
+    check_replaceable(output, overwrite=overwrite)
+    check_writable(output)
+    for read in filter(None, (asking.input, answers)):
+        check_apart(read, output)
     _check_turns(asking)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
@@ -138,7 +138,7 @@ def import_answers(
     settings = {**asking.settings(recorded=False), "engine": "import", "lenient": lenient}
     run = Run(
         asking.documents(),
-        to_file.records,
+        output,
         settings,
         resume=False,
         overwrite=overwrite,
@@ -149,7 +149,6 @@ def import_answers(
         for prediction in run.answer(predictor):
             summary.add(prediction)
             bar.add()
-    to_file.finish(asking.documents())
     for line in summary.lines():
         say(line)
     if foreign := found.keys() - used:
