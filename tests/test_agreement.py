@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,8 +50,8 @@ def ballot(
     return Ballot(get_format(format), frozenset(labels), segment, confidences)
 
 
-def settled(*ballots: Ballot, **how: object) -> dict[Entity, float]:
-    agreement = Agreement(**how)  # type: ignore[arg-type]
+def settled(*ballots: Ballot, **how: Any) -> dict[Entity, float]:
+    agreement = Agreement(**how)
     return {one.entity: one.score for one in agreement.settled(ballots, TEXT)}
 
 
@@ -148,13 +149,24 @@ def test_laws_of_agreement(found: list[dict[Entity, float]], vote: bool) -> None
         )
 
 
+def test_parts_of_a_text_are_settled_by_themselves() -> None:
+    whole = ("Disease", COLON_CANCER, 0.9)
+    (start, end), *_ = COLON_CANCER
+    here = ballot("multi_tag", whole, segment=(0, end))
+    beside = ballot("multi_term", whole, segment=(0, start + 1))  # it overlaps with the first
+    apart = ballot("multi_term", segment=(end, len(TEXT)))
+    assert settled(here, beside, apart) == settled(apart, here, beside)
+    assert settled(here, apart) == settled(here)
+    assert settled(here, beside) == settled(here)  # whose segment does not have all of it
+
+
 # ---- in predictions -----------------------------------------------------------------------------
 
 
-def predictor(model: LoadedModel, *names: str, **given: object) -> Predictor:
-    options: dict[str, object] = {"record": True, "max_new_tokens": 120, **given}
+def predictor(model: LoadedModel, *names: str, **given: Any) -> Predictor:
+    options: dict[str, Any] = {"record": True, "max_new_tokens": 120, **given}
     formats = [FORMATS[name] for name in names]
-    return Predictor(model, formats, [Target(LABELS)], **options)  # type: ignore[arg-type]
+    return Predictor(model, formats, [Target(LABELS)], **options)
 
 
 def test_a_prediction_in_several_formats_is_the_agreement_of_each(

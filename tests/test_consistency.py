@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -127,11 +128,11 @@ def test_whatever_the_text(text: str, drawn: list[tuple[int, int, float]]) -> No
 
 def test_predictions_of_one_mind(tiny_model: LoadedModel) -> None:
     text = "left knee pain. The knee pain is left. Again left knee pain. No more knee pain."
-    settings = {"segment": "sentence", "record": True}
+    settings: dict[str, Any] = {"segment": "sentence", "record": True}
     format, target = get_format("multi_term"), [Target(("D", "G"), "d")]
 
-    def predicted(**more: object) -> dict[Entity, float]:
-        predictor = Predictor(tiny_model, format, target, **settings, **more)  # type: ignore[arg-type]
+    def predicted(**more: Any) -> dict[Entity, float]:
+        predictor = Predictor(tiny_model, format, target, **settings, **more)
         (prediction,) = predictor.predict([Document("a", text)])
         assert prediction.error is None
         assert prediction.entities == text_order(prediction.entities)

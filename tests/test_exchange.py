@@ -84,6 +84,13 @@ def test_there_and_back(exchange: Exchange, format: str) -> None:
                 assert answer["answer"] == same["answer"]
 
 
+def test_a_conversation_of_one_turn(exchange: Exchange) -> None:
+    options = "--format", "conv_term", "--labels", "gene"
+    records, _ = exchange.imported(exchange.answered(exchange.exported(*options)), *options)
+    assert all(answer["parses"] for record in records for answer in record["answers"])
+    assert not any("error" in record for record in records)
+
+
 @pytest.mark.parametrize("limit", [1, 4, 12])
 def test_what_was_cut_is_finished(exchange: Exchange, limit: int) -> None:
     options = "--format", "multi_brat,multi_tag,single_span", "--combine", "vote"

@@ -321,6 +321,17 @@ def test_entities_below_a_confidence_are_left_out(client: TestClient) -> None:
         assert found["answers"] == every["answers"]
 
 
+def test_a_text_of_one_mind(client: TestClient, extractor: Extractor) -> None:
+    text = "Knee pain. No knee pain. Again knee pain, and a fever."
+    settings = {"format": "multi_term", "labels": ["Disease", "Anatomy"], "consistent": True}
+    _, found = ask(client, text=text, **settings, min_confidence=0)
+    ours = extractor.extract(text, **settings, min_confidence=0).to_json()["entities"]
+    assert ours
+    assert [(e["label"], e["fragments"]) for e in found["entities"]] == [
+        (e["label"], [list(span) for span in e["fragments"]]) for e in ours
+    ]
+
+
 # ---- notes
 
 

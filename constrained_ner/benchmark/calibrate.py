@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from constrained_ner.adapters import folder_of
 from constrained_ner.benchmark.grid import Cell, CorpusSample, Grid
@@ -44,9 +45,13 @@ def grid_of(
     samples: Sequence[CorpusSample],
     formats: Sequence[str],
     level: Level,
-    **given: object,
+    **given: Any,
 ) -> Grid:
     """What to ask: each of the samples, as `cner predict` asks about the data set of its name.
+
+    Parameters
+    ----------
+    given: of `Grid`: the seed, and where and how to run.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def grid_of(
             )
         data.append(replace(sample, labels=labels[sample.name], max_fragments=fragments))
     variants = [variant_of(trained, name) for name in formats]
-    return Grid((model,), tuple(data), tuple(variants), (level,), **given)  # type: ignore[arg-type]
+    return Grid((model,), tuple(data), tuple(variants), (level,), **given)
 
 
 def asked(grid: Grid, folder: Path) -> list[Asked]:

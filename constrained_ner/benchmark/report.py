@@ -6,7 +6,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +130,33 @@ def _first(view: View) -> Iterator[Block]:
             yield words
         yield summary(view, group)
         yield overview.main_table(view, group)
-        svg = accuracy_plot(view, group, _name(view, "accuracy", group))
-        if svg:
-            yield Plot("Strict F1 and answers that parse, as in the table above.", svg)
-        svg = cost_plot(view, group, _name(view, "cost", group))
-        if svg:
-            yield Plot(
-                "Strict F1 against seconds a document; lines lead from level to level of a format, "
-                "and names stand at their ends. The numbers stand under Cost.",
-                svg,
-            )
+        yield from _plot(
+            accuracy_plot,
+            view,
+            group,
+            "accuracy",
+            "Strict F1 and answers that parse, as in the table above.",
+        )
+        yield from _plot(
+            cost_plot,
+            view,
+            group,
+            "cost",
+            "Strict F1 against seconds a document; lines lead from level to level of a format, "
+            "and names stand at their ends. The numbers stand under Cost.",
+        )
+
+
+def _plot(
+    draw: Callable[[View, Group, str], str | None],
+    view: View,
+    group: Group,
+    name: str,
+    caption: str,
+) -> Iterator[Block]:
+    """A plot with its caption, where there is anything to draw."""
+    if svg := draw(view, group, _name(view, name, group)):
+        yield Plot(caption, svg)
 
 
 def _accuracy(view: View, group: Group) -> Iterator[Block]:
@@ -177,13 +194,14 @@ def _spans(view: View, group: Group) -> Iterator[Block]:
     yield spans.distances(view, group)
     yield spans.validity(view, group)
     yield spans.outcomes(view, group)
-    svg = shift_plot(view, group, _name(view, "shift", group))
-    if svg:
-        yield Plot(
-            "Wrong spans near a gold entity, as in the paper's section 5.5: how often their "
-            "beginnings and ends miss, and by how much; what is farther away stands at the edges.",
-            svg,
-        )
+    yield from _plot(
+        shift_plot,
+        view,
+        group,
+        "shift",
+        "Wrong spans near a gold entity, as in the paper's section 5.5: how often their "
+        "beginnings and ends miss, and by how much; what is farther away stands at the edges.",
+    )
 
 
 def _together(view: View, group: Group) -> Iterator[Block]:
@@ -191,13 +209,14 @@ def _together(view: View, group: Group) -> Iterator[Block]:
         return
     yield together.gains(view, group)
     yield Fold("By data set", (together.by_data(view, group),))
-    svg = risk_plot(view, group, _name(view, "risk", group))
-    if svg:
-        yield Plot(
-            "Risk against coverage: how much is wrong of what is found, where only what is most "
-            "probable is taken; the dot is the threshold from dev.",
-            svg,
-        )
+    yield from _plot(
+        risk_plot,
+        view,
+        group,
+        "risk",
+        "Risk against coverage: how much is wrong of what is found, where only what is most "
+        "probable is taken; the dot is the threshold from dev.",
+    )
 
 
 def _labels(view: View, group: Group) -> Iterator[Block]:

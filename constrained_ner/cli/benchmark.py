@@ -15,7 +15,7 @@ from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import check_apart
+from constrained_ner.cli.options import check_apart, device_options
 from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -53,14 +53,12 @@ from constrained_ner.labels import names_of
 )
 @click.option("--documents", type=click.IntRange(1), help="Draw this many of each data set.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),
     help="Of free answers; by default derived from each text, as of masked ones always.",
 )
-@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
-@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
+@device_options
 @click.option(
     "--processes",
     type=click.IntRange(1),

@@ -12,7 +12,7 @@ from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
 from constrained_ner.cli.messages import report_left_out, say, warn
-from constrained_ner.cli.options import MASKED_LEVELS, check_apart
+from constrained_ner.cli.options import MASKED_LEVELS, check_apart, device_options
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, intervals
 from constrained_ner.evaluation.reliability import check_installed
@@ -78,9 +78,7 @@ if TYPE_CHECKING:
     metavar="FORMATS",
     help="Formats, separated by commas, to be measured together, too. May be given several times.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="Where to run, as torch says it.")
-@click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16.")
+@device_options
 @click.option(
     "--processes",
     type=click.IntRange(1),

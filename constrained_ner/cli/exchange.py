@@ -10,7 +10,12 @@ import click
 from constrained_ner.atomic import check_writable, whole
 from constrained_ner.cli.asking import Asking, asking_options
 from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
-from constrained_ner.cli.options import check_apart, check_replaceable, overwrite_option
+from constrained_ner.cli.options import (
+    check_apart,
+    check_replaceable,
+    overwrite_option,
+    unmasked_option,
+)
 from constrained_ner.cli.progress import Progress, progress
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import json_line, read_records
@@ -45,9 +50,7 @@ def export_requests(
     if (batch is None) != (served_model is None):
         raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)
-    check_replaceable(output, overwrite=overwrite)
-    if asking.input is not None:
-        check_apart(asking.input, output)
+    _check_output(output, asking.input, overwrite=overwrite)
     _check_turns(asking)
     from constrained_ner.engines.exchange import batch_line, id_of, imported, request_to_json
     from constrained_ner.engines.models import load_tokens
@@ -93,14 +96,7 @@ def export_requests(
     help="JSON lines: `id`, `text` and `finish_reason` (`stop`, or `length` where it was cut) of "
     "each request; or what a batch of OpenAI's form gave.",
 )
-@click.option(
-    "--unmasked",
-    type=click.Choice(["refuse", "lenient"]),
-    default="refuse",
-    show_default=True,
-    help="What becomes of an answer that leaves its grammar: an error, or what can be read of it, "
-    "marked.",
-)
+@unmasked_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Write records here."
 )
@@ -114,10 +110,7 @@ def import_answers(
     `cner predict`.
     """
     asking = _asking(asked)
-    check_replaceable(output, overwrite=overwrite)
-    check_writable(output)
-    for read in filter(None, (asking.input, answers)):
-        check_apart(read, output)
+    _check_output(output, asking.input, answers, overwrite=overwrite)
     _check_turns(asking)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
@@ -163,6 +156,14 @@ def _asking(asked: dict[str, Any]) -> Asking:
     asking = Asking.of(**asked)
     asking.check(recorded=False)
     return asking
+
+
+def _check_output(output: Path, *read: Path | None, overwrite: bool) -> None:
+    """See that it can be written, and that nothing of the user's is lost by that."""
+    check_replaceable(output, overwrite=overwrite)
+    check_writable(output)
+    for path in filter(None, read):
+        check_apart(path, output)
 
 
 def _check_turns(asking: Asking) -> None:

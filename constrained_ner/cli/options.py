@@ -71,6 +71,17 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add options for where and how a model runs."""
+    quantize = click.option(
+        "--quantize",
+        type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
+        default=None,
+        help="Keep the model's weights in so many bits (extra `quantize`).",
+    )
+    return device_options(quantize(command))
+
+
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for where a model runs, in what precision, and how much at a time."""
     for option in (
         click.option(
             "--batch-size",
@@ -78,12 +89,6 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(1),
             default=8,
             show_default=True,
-        ),
-        click.option(
-            "--quantize",
-            type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
-            default=None,
-            help="Keep the model's weights in so many bits (extra `quantize`).",
         ),
         click.option(
             "--dtype",
@@ -125,17 +130,20 @@ def model_name_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+unmasked_option = click.option(
+    "--unmasked",
+    type=click.Choice(["refuse", "lenient"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of an answer that leaves its grammar, where others decode: an error, or "
+    "what can be read of it, marked.",
+)
+
+
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add options for the engine `openai`; see `engines.server.Server`."""
     for option in (
-        click.option(
-            "--unmasked",
-            type=click.Choice(["refuse", "lenient"]),
-            default="refuse",
-            show_default=True,
-            help="What becomes of an answer of the server that leaves its grammar: an error, or "
-            "what can be read of it, marked.",
-        ),
+        unmasked_option,
         click.option(
             "--retries",
             type=click.IntRange(0),
@@ -238,7 +246,7 @@ class FormatNames(StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         for name in names_of(value):
             if name not in FORMATS and not is_best(name):
-                expected = f"{', '.join(FORMATS)}; or best3"
+                expected = f"{', '.join(FORMATS)}; or best2, best3 and so on"
                 self.fail(f"unknown format {name!r}: expected {expected}", param, ctx)
         return value
 
@@ -247,7 +255,7 @@ class FormatNames(StringParamType):
     ) -> list[CompletionItem]:
         """How the last of several names may go on."""
         before, comma, begun = incomplete.rpartition(",")
-        names = [name for name in (*FORMATS, "best3") if name.startswith(begun)]
+        names = [name for name in (*FORMATS, "best2", "best3") if name.startswith(begun)]
         return [CompletionItem(before + comma + name) for name in names]
 
 

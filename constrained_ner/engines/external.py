@@ -16,7 +16,6 @@ from constrained_ner.engines.completion import complete
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 
-UNMASKED = ("refuse", "lenient")
 _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
 
 

@@ -19,7 +19,7 @@ nested ones stay possible, while formats that draw a border differently do not s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from constrained_ner.documents import Document, Entity
@@ -88,13 +88,16 @@ class Agreement:
     vote: bool = False
 
     def settled(self, ballots: Sequence[Ballot], text: str) -> list[Agreed]:
-        """The entities that stay, of those that overlap; the best first.
+        """The entities that stay, of those that overlap; the best of each part of the text first.
 
         Parameters
         ----------
         ballots: about the same labels, all of them in the terms of one data set.
         text: the whole of it.
         """
+        return [one for part in _parts(ballots) for one in self._settled(part, text)]
+
+    def _settled(self, ballots: Sequence[Ballot], text: str) -> list[Agreed]:
         every = dict.fromkeys(entity for ballot in ballots for entity in ballot.confidences)
         scored = [self._scored(entity, ballots, text) for entity in every]
         if self.vote:
@@ -119,6 +122,23 @@ class Agreement:
             weights += weight
             total += weight * (float(has) if self.vote else by_format[name])
         return Agreed(entity, total / weights if weights else 0.0, by_format)
+
+
+def _parts(ballots: Iterable[Ballot]) -> Iterator[list[Ballot]]:
+    """The ballots about each part of a text: segments of different parts do not overlap.
+
+    A long document would else be compared with itself, entity by entity.
+    """
+    part: list[Ballot] = []
+    end = 0
+    for ballot in sorted(ballots, key=lambda ballot: ballot.segment):
+        if part and ballot.segment[0] >= end:
+            yield part
+            part = []
+        part.append(ballot)
+        end = max(end, ballot.segment[1])
+    if part:
+        yield part
 
 
 def _together(one: Entity, other: Entity, ballots: Iterable[Ballot]) -> bool:
