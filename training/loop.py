@@ -26,7 +26,13 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 
-from constrained_ner.engines.models import LoadedModel, base_of, load_model, wrap
+from constrained_ner.engines.models import (
+    LoadedModel,
+    base_of,
+    computes_in_bfloat16,
+    load_model,
+    wrap,
+)
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 
@@ -436,19 +442,14 @@ def _begin_with(folder: Path, adapted: Any) -> None:
     set_peft_model_state_dict(adapted, own)
 
 
-def _has_bf16() -> bool:
-    """Whether the device computes in bfloat16, which is also what some processors do."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-
-
 def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> TrainingArguments:
     chosen = recipe.training
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = math.ceil(examples / (chosen.batch_size * chosen.accumulation * processes))
     every = max(1, round(steps / chosen.evaluations))
-    bf16 = chosen.dtype == "bfloat16" or (chosen.dtype == "auto" and _has_bf16())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    able = chosen.dtype == "auto" and computes_in_bfloat16(device)
+    bf16 = chosen.dtype == "bfloat16" or able
     # transformers has given it another name.
     known = {one.name for one in fields(TrainingArguments)}
     name = (

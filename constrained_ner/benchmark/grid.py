@@ -437,7 +437,7 @@ def _answer_quietly(cell: Cell) -> Cell:
 
 
 def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Loaded) -> None:
-    from constrained_ner.engines.models import device_name, load_model
+    from constrained_ner.engines.models import device_name, dtype_name, load_model
     from constrained_ner.pipeline.predictor import Predictor
 
     if cell.model not in loaded:
@@ -472,7 +472,7 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
         grid.batch_size,
         peak_memory(model),
         device_name(model),
-        str(model.steerable.model.dtype).removeprefix("torch."),
+        dtype_name(model),
         {name: version(name) for name in PACKAGES},
         grid.fingerprint(cell),
     )

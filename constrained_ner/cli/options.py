@@ -25,7 +25,6 @@ from constrained_ner.pipeline.task import is_best
 
 # The options that one format alone knows.
 _OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
-SERVER_OPTIONS = ("base_url", "served_model", "timeout", "retries", "unmasked")
 MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
 
@@ -95,7 +94,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar="CNER_DTYPE",
             default="auto",
             show_default=True,
-            help="float32, bfloat16 or float16.",
+            help="float32, bfloat16 or float16; `auto`: bfloat16 where the device computes in it.",
         ),
         click.option(
             "--device",
@@ -138,42 +137,6 @@ unmasked_option = click.option(
     help="What becomes of an answer that leaves its grammar, where others decode: an error, or "
     "what can be read of it, marked.",
 )
-
-
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for the engine `openai`; see `engines.server.Server`."""
-    for option in (
-        unmasked_option,
-        click.option(
-            "--retries",
-            type=click.IntRange(0),
-            default=5,
-            show_default=True,
-            help="How often a request to the server is tried again, with growing pauses.",
-        ),
-        click.option(
-            "--timeout",
-            type=click.FloatRange(0, min_open=True),
-            default=120,
-            show_default=True,
-            help="Seconds that the server has for an answer.",
-        ),
-        click.option(
-            "--served-model",
-            default="",
-            help="What the server calls the model.  [default: the only one that it has]",
-        ),
-        click.option(
-            "--base-url",
-            envvar="CNER_BASE_URL",
-            default=None,
-            help="For --engine openai: the address of the server, up to /v1. --model has the "
-            "tokenizer of what it serves, and what was measured of it; keys are read from the "
-            "variables CNER_API_KEY or OPENAI_API_KEY.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +19,12 @@ from constrained_ner.cli.messages import (
     report_left_out,
     say,
 )
-from constrained_ner.cli.options import (
-    SERVER_OPTIONS,
-    given,
-    overwrite_option,
-    renamed_option,
-    running_options,
-    server_options,
-)
+from constrained_ner.cli.options import check_apart, given, overwrite_option
 from constrained_ner.cli.output import KINDS, RECORDS, Output
 from constrained_ner.cli.progress import Progress
+from constrained_ner.cli.running import ENGINE_OPTIONS, RAY, Running, engine_options
+from constrained_ner.cli.shards import Shards
 from constrained_ner.documents import Document
-from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES, SERVER
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -38,26 +33,13 @@ from constrained_ner.pipeline.runs import Run, line_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from constrained_ner.engines.language_model import LanguageModel
-    from constrained_ner.engines.server import Connection
     from constrained_ner.pipeline.predictor import Predictor
+    from constrained_ner.pipeline.workers import Workers
 
 
 @click.command()
 @asking_options
-@running_options
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default=DEFAULT_ENGINE,
-    show_default=True,
-    help="What decodes: several tokens with each call of the model, or one with `reference`; the "
-    "answers are the same. `openai` asks a server. The others are outlines' own, for JSON formats "
-    "at the syntax level.",
-)
-@server_options
-@renamed_option("--decoder", "--engine speculative or --engine reference")
-@renamed_option("--backend", "--engine outlines_core or --engine xgrammar")
+@engine_options
 @click.option(
     "--confidence/--no-confidence",
     default=True,
@@ -78,25 +60,22 @@ if TYPE_CHECKING:
     help="Records are JSON lines with answers and problems; html is a page to look at, with the "
     "gold entities where the input has some.  [default: by the suffix of the output]",
 )
+@click.option(
+    "--shard-size",
+    type=click.IntRange(1),
+    default=None,
+    help="Make the output a folder, of files with so many documents each.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @overwrite_option
 def predict(
-    device: str,
-    dtype: str,
-    quantize: str | None,
-    batch_size: int,
-    engine: str,
-    base_url: str | None,
-    served_model: str,
-    timeout: float,
-    retries: int,
-    unmasked: str,
     confidence: bool,
     output: Path | None,
     output_format: str | None,
+    shard_size: int | None,
     resume: bool,
     overwrite: bool,
-    **asked: Any,
+    **given_options: Any,
 ) -> None:
     """Extract the entities of the documents in INPUT, or of a text; `-` reads one from a pipe.
 
@@ -104,41 +83,39 @@ def predict(
     """
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
-    asking = Asking.of(**asked)
+    how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
+    asking = Asking.of(**given_options)
+    filed = output is not None and str(output) != "-"
+    if not filed and (shard_size or resume or overwrite or output_format not in (None, RECORDS)):
+        raise click.UsageError(
+            "--shard-size, --resume, --overwrite and --output-format go with an --output that is a "
+            "file"
+        )
+    if not filed and how["engine"] == RAY:
+        raise click.UsageError(f"--engine {RAY} needs an --output that is a file")
     to_file = None
-    if output is not None and str(output) != "-":
+    if output is not None and filed and shard_size is None:
         to_file = Output.of(output, output_format)
         to_file.check(asking.input, resume=resume, overwrite=overwrite)
-    elif resume or overwrite or output_format not in (None, RECORDS):
-        raise click.UsageError(
-            "--resume, --overwrite and --output-format go with an --output that is a file"
-        )
-    connection = None
-    if engine == SERVER:
-        connection = _connect(base_url, served_model, timeout, retries, unmasked)
-    elif foreign := [name for name in SERVER_OPTIONS if given(name)]:
-        raise click.UsageError(f"--{foreign[0].replace('_', '-')} goes with --engine {SERVER}")
-    able = engine not in SCHEMA_ENGINES and (connection is None or connection.log_probabilities)
-    recorded = confidence and asking.level is not Level.FREE and able
+    running = Running.of(**how)
+    recorded = confidence and asking.level is not Level.FREE and running.able
     if not recorded and confidence and given("confidence"):
         raise click.UsageError(
             "--confidence is of masked answers of engines that tell probabilities under the mask"
         )
     asking.check(recorded=recorded)
     detail(
-        f"format: {asking.task.format}, {asking.level}; engine: {engine}; "
+        f"format: {asking.task.format}, {asking.level}; engine: {running.engine}; "
         f"segments: {asking.segment}"
     )
-    settings = {
-        **asking.settings(recorded=recorded),
-        "device": device,
-        "dtype": dtype,
-        "quantisation": quantize,
-        "batch size": batch_size,
-        "engine": engine,
-        "server": connection and [base_url, connection.model, connection.way_name],
-    }
+    settings = {**asking.settings(recorded=recorded), **running.settings()}
     summary = Summary()
+    shards = None
+    if output is not None and shard_size is not None:
+        kind = output_format or RECORDS
+        shards = Shards.of(output, kind, shard_size, settings, resume=resume, overwrite=overwrite)
+        if asking.input is not None:
+            check_apart(asking.input, output)
     run = None
     if to_file is not None:
         run = Run(
@@ -151,59 +128,34 @@ def predict(
         )
     terminal = _terminal() if output is None else None
     # Records on a terminal show the progress themselves.
-    shown_beside = to_file is not None or terminal is not None or not sys.stdout.isatty()
+    shown_beside = filed or terminal is not None or not sys.stdout.isatty()
     bar = _progress(asking.documents(), summary, terminal, shown=shown_beside)
 
-    def predictor() -> Predictor:
-        from constrained_ner.engines.models import device_name, load_model, load_tokens
+    def answered(document: Document, answers: int) -> None:
+        bar.add(0, len(document.text) / answers)
 
-        model: LanguageModel
-        if connection is not None:
-            model = load_tokens(asking.model, asking.adapter)
-            detail(f"model: {connection.model}, at {base_url}, by {connection.way_name}")
-        else:
-            names = asking.model, asking.adapter
-            model = load_model(*names, device=device, dtype=dtype, quantize=quantize)
-            detail(f"model: {model.name}, {dtype}, on {device_name(model)}")
-        made = asking.predictor(
-            model,
-            recorded=recorded,
-            batch_size=batch_size,
-            engine=connection.engine if connection else engine,
-            on_answer=lambda document, answers: bar.add(0, len(document.text) / answers),
-        )
-        if made.unsupported_reason:
-            say(f"decoding goes token by token: {made.unsupported_reason}")
-        return made
+    @cache  # shards share it
+    def answers() -> Predictor | Workers:
+        return running.answers(asking, recorded=recorded, on_answer=answered)
 
     def predictions() -> Iterator[Prediction]:
+        if shards is not None:
+            return shards.answer(asking.documents(), answers, summary)
         if run is not None:
-            return run.answer(predictor)
-        made = predictor()
+            return run.answer(answers)
+        made = running.predictor(asking, recorded=recorded, on_answer=answered)
         labels = [label for target in made.targets for label in target.labels]
         return _printed(made.predict(asking.documents()), labels, output is None, terminal)
 
-    with interruptible(lambda: _how_to_go_on(to_file, summary)), bar:
+    with interruptible(lambda: _how_to_go_on(output if filed else None, summary)), bar:
         for prediction in predictions():
             summary.add(prediction)
-            bar.add()
+            bar.add(1, len(prediction.text) if running.workers else 0)
     if to_file is not None:
         to_file.finish(asking.documents())
     for line in summary.lines():
         say(line)
     report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])
-
-
-def _connect(
-    base_url: str | None, model: str, timeout: float, retries: int, unmasked: str
-) -> Connection:
-    if base_url is None:
-        raise click.UsageError(f"--engine {SERVER} needs --base-url")
-    if not base_url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--base-url {base_url}: expected http:// or https://")
-    from constrained_ner.engines.server import Server, connect
-
-    return connect(Server(base_url, model, timeout, retries, unmasked == "lenient"))
 
 
 def _terminal() -> Console | None:
@@ -235,11 +187,11 @@ def _progress(
     return Progress("documents", *left, console)
 
 
-def _how_to_go_on(output: Output | None, summary: Summary) -> str:
+def _how_to_go_on(output: Path | None, summary: Summary) -> str:
     if output is None:
         return f"{summary.documents} documents were answered"
     done = summary.before + summary.documents
-    return f"{output.records} holds {done} records, and the same command with --resume goes on"
+    return f"there are {done} records for {output}, and the same command with --resume goes on"
 
 
 def _printed(

@@ -2,8 +2,8 @@
 
 `base` says what an engine is. `speculative` is the default, `reference` decodes token by token
 through outlines. Both hold their answers (`sequence`) to a grammar with masks (`masks`) and to a
-budget with completions (`completion`). The engines of others (`server`) are given the grammar, and
-what they write is held to it afterwards (`external`).
+budget with completions (`completion`). The engines of others (`server`, `vllm`) are given the
+grammar, and what they write is held to it afterwards (`external`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_ENGINE = "speculative"
 REFERENCE = "reference"
 SCHEMA_ENGINES = ("outlines_core", "xgrammar")
-SERVER = "openai"
-ENGINES = (DEFAULT_ENGINE, REFERENCE, *SCHEMA_ENGINES, SERVER)
+SERVER, VLLM = "openai", "vllm"
+ENGINES = (DEFAULT_ENGINE, REFERENCE, *SCHEMA_ENGINES, SERVER, VLLM)
 
 
 def choose_engine(name: str, model: LanguageModel) -> Chosen:
@@ -35,6 +35,8 @@ def choose_engine(name: str, model: LanguageModel) -> Chosen:
         raise UnknownNameError(f"unknown engine {name!r}: expected one of {', '.join(ENGINES)}")
     if name == SERVER:
         raise UnknownNameError(f"the engine {name} needs a server: see `engines.server.connect`")
+    if name == VLLM:
+        raise UnknownNameError(f"the engine {name} has its own weights: see `engines.vllm`")
     from constrained_ner.engines.base import Chosen
     from constrained_ner.engines.models import LoadedModel
     from constrained_ner.engines.reference import ReferenceEngine, SchemaEngine

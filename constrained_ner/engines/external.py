@@ -36,6 +36,14 @@ class Written:
     log_probabilities: tuple[float, ...] = ()
 
 
+def limit_of(request: Request) -> int:
+    """The most tokens to ask for: an answer that is cut there can be finished within its budget."""
+    sequence = request.sequence
+    if sequence is None or not sequence.completion:
+        return request.budget
+    return max(1, request.budget - len(sequence.completion))
+
+
 def checked(
     request: Request, written: Written, vocabulary: Vocabulary, *, by: str, lenient: bool = False
 ) -> Answer | CnerError:

@@ -141,6 +141,16 @@ def _plain_generation(model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16: of processors those with AVX512_BF16 or AMX."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu":
+        return True  # accelerators of today do
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in known)
+
+
 @dataclass(frozen=True)
 class LoadedModel(LanguageModel):
     """A model whose weights are here.
@@ -168,7 +178,8 @@ def load_model(
     name: a folder, a packaged model, or a hub id.
     adapter: a folder or hub id of a LoRA adapter to put on top.
     device: `auto` (a GPU where there is one), or a name that torch knows.
-    dtype: `auto` (float32 on a CPU, else bfloat16), or a name that torch knows.
+    dtype: `auto` (bfloat16 where the device computes in it, else float32), or a name that torch
+        knows.
     quantize: one of `QUANTIZATIONS`, in which weights are kept; `dtype` is what is computed in.
 
     Raises
@@ -179,14 +190,12 @@ def load_model(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+        dtype = "bfloat16" if computes_in_bfloat16(device) else "float32"
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
 
     small = _quantization(quantize, getattr(torch, dtype)) if quantize else None
-    source, adapters = _sources(str(name))
-    if adapter is not None:
-        adapters = [*adapters, _adapter_folder(str(adapter))]
+    source, adapters = sources(name, adapter)
     tokenizer = _tokenizer_of(source, adapters)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -247,9 +256,7 @@ def load_tokens(
     name: str | Path = DEFAULT_MODEL, adapter: str | Path | None = None
 ) -> LanguageModel:
     """A model without its weights; see `load_model`."""
-    source, adapters = _sources(str(name))
-    if adapter is not None:
-        adapters = [*adapters, _adapter_folder(str(adapter))]
+    source, adapters = sources(name, adapter)
     tokenizer = _tokenizer_of(source, adapters)
     try:
         config = AutoConfig.from_pretrained(source).get_text_config()
@@ -282,6 +289,12 @@ def _check_size(name: str, tokenizer: Any, size: int) -> None:
         )
 
 
+def dtype_name(model: LoadedModel) -> str:
+    """What it computes in, as torch calls it."""
+    bare: Any = model.steerable.model
+    return str(bare.dtype).removeprefix("torch.")
+
+
 def device_name(model: LoadedModel) -> str:
     """The hardware, as it calls itself, and how much of it is used."""
     bare: Any = model.steerable.model
@@ -298,7 +311,18 @@ def device_name(model: LoadedModel) -> str:
 
 def base_of(name: str | Path) -> str:
     """What transformers loads for a name, adapters left out: a folder or a hub id."""
-    return _sources(str(name))[0]
+    return sources(name)[0]
+
+
+def sources(name: str | Path, adapter: str | Path | None = None) -> tuple[str, list[str]]:
+    """What is loaded for a model: a folder or hub id, and the folders of adapters to put on it.
+
+    Raises
+    ------
+    ModelError: there is none.
+    """
+    source, adapters = _sources(str(name))
+    return source, adapters if adapter is None else [*adapters, _adapter_folder(str(adapter))]
 
 
 def _sources(name: str) -> tuple[str, list[str]]:
@@ -383,9 +407,14 @@ def _hub_problem() -> str:
     return ""
 
 
+def has_tokenizer(folder: str) -> bool:
+    """Whether an adapter brings a tokenizer along."""
+    return (Path(folder) / "tokenizer.json").is_file()
+
+
 def _tokenizer_of(source: str, adapters: Sequence[str]) -> Any:
     """The tokenizer of a model, or that of an adapter on it, with the latter's chat template."""
-    own = [folder for folder in adapters if (Path(folder) / "tokenizer.json").is_file()]
+    own = [folder for folder in adapters if has_tokenizer(folder)]
     try:
         tokenizer = AutoTokenizer.from_pretrained(own[-1] if own else source)
     except _UNREADABLE as error:

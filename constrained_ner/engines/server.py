@@ -28,7 +28,7 @@ from constrained_ner.engines.base import (
     Request,
     Requests,
 )
-from constrained_ner.engines.external import Written, checked
+from constrained_ner.engines.external import Written, checked, limit_of
 from constrained_ner.engines.vocabulary import NO_FORCING
 from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError
 
@@ -288,13 +288,9 @@ class ServerEngine(Engine):
     def _ask(self, request: Request) -> Written:
         grammar = request.grammar
         constraint: str | dict[str, Any] | None = request.schema
-        limit = request.budget
         if grammar is not None:
             constraint = self.model.vocabulary.source_of(grammar)
-            if request.sequence is not None and request.sequence.completion:
-                # What was cut off here is finished with no more than its budget.
-                limit = max(1, limit - len(request.sequence.completion))
-        asked = _Asked(constraint, request.prompt, [*request.messages], limit)
+        asked = _Asked(constraint, request.prompt, [*request.messages], limit_of(request))
         return _ask(self.connection, asked)
 
     def _outcome(self, request: Request, future: Future[Written]) -> Answer | CnerError:

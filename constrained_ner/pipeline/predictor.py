@@ -225,6 +225,12 @@ class Predictor:
         """
         return answer((self, document) for document in documents)
 
+    def predict_chunks(
+        self, chunks: Iterable[Sequence[Document | InputError]]
+    ) -> Iterator[Iterator[Prediction]]:
+        """`predict` of each chunk by itself: no answer depends on another chunk."""
+        return map(self.predict, chunks)
+
     @cached_property
     def _chosen(self) -> Chosen:
         if isinstance(self.engine, str):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -28,12 +29,20 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
 
-if TYPE_CHECKING:
-    from constrained_ner.pipeline.predictor import Predictor
-
 CHUNK = 64  # documents
 CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
+Chunk = list[Document | InputError]
+
+
+class Answers(Protocol):
+    """What answers the chunks of a run: a predictor, or workers that have one each."""
+
+    def predict_chunks(self, chunks: Iterable[Chunk]) -> Iterator[Iterable[Prediction]]:
+        """A prediction for each document of each chunk, in their order.
+
+        Chunks may be drawn before those in front of them are answered.
+        """
 
 
 class Run:
@@ -72,9 +81,7 @@ class Run:
     ):
         self.path = path
         self._source = iter(documents)
-        self._settings = json.dumps(
-            settings or {}, ensure_ascii=False, indent=1, sort_keys=True, default=str
-        )
+        self._settings = settings_text(settings or {})
         self._mark = path.with_name(f".{path.name}.run")
         self._kept = 0  # bytes of the file
         self._lock = _locked(path)
@@ -92,7 +99,7 @@ class Run:
         Path(self._lock.lock_file).unlink(missing_ok=True)
         self._lock.release()
 
-    def answer(self, predictor: Callable[[], Predictor]) -> Iterator[Prediction]:
+    def answer(self, predictor: Callable[[], Answers]) -> Iterator[Prediction]:
         """Answer the documents that have no record yet.
 
         Parameters
@@ -120,26 +127,32 @@ class Run:
         finally:
             self._unlock()
 
-    def _answer(self, predictor: Predictor) -> Iterator[Prediction]:
+    def _answer(self, predictor: Answers) -> Iterator[Prediction]:
         self._leave_mark()
+        drawn: deque[Chunk] = deque()
         with self.path.open("r+b" if self._kept else "wb") as file:
             file.truncate(self._kept)
             file.seek(self._kept)
-            while self._chunk:
-                predictions = predictor.predict(self._chunk)
-                for document, prediction in zip(self._chunk, predictions, strict=True):
+            for predictions in predictor.predict_chunks(self._chunks(drawn)):
+                for document, prediction in zip(drawn.popleft(), predictions, strict=True):
                     file.write(line_of(prediction, self._fingerprint(document)).encode())
                     file.flush()
                     yield prediction
-                self._chunk = self._next_chunk()
             os.fsync(file.fileno())
 
-    def _next_chunk(self) -> list[Document | InputError]:
+    def _chunks(self, drawn: deque[Chunk]) -> Iterator[Chunk]:
+        """Those that have no records yet; `drawn` gets each of them, too."""
+        while self._chunk:
+            drawn.append(self._chunk)
+            yield self._chunk
+            self._chunk = self._next_chunk()
+
+    def _next_chunk(self) -> Chunk:
         """Up to `CHUNK` documents: fewer, where they are long.
 
         What is done of a chunk when a run is killed is done again, so that its bytes are the same.
         """
-        chunk: list[Document | InputError] = []
+        chunk: Chunk = []
         size = 0
         for document in islice(self._source, CHUNK):
             chunk.append(document)
@@ -156,18 +169,11 @@ class Run:
                 part.write_bytes(text)
 
     def _fingerprint(self, document: Document | InputError) -> str:
-        """What a record is made from, as 16 hexadecimal digits."""
-        source: Any
-        if isinstance(document, Document):
-            source = [document.id, document.text, [astuple(one) for one in document.passages]]
-            source += [document.meta] if document.meta else []
-        else:
-            source = document.reason
-        return sha256(json.dumps([self._settings, source]).encode()).hexdigest()[:16]
+        return fingerprint_of(document, self._settings)
 
     # ---- records that are there already
 
-    def _keep(self, summary: Summary) -> list[Document | InputError]:
+    def _keep(self, summary: Summary) -> Chunk:
         """Find the chunks whose records are all there.
 
         Returns
@@ -239,6 +245,22 @@ class Run:
         now = json.loads(self._settings)
         known = before if isinstance(before, dict) else now
         return [name for name in now if now[name] != known.get(name)]
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """The settings of a run as they go into fingerprints."""
+    return json.dumps(settings, ensure_ascii=False, indent=1, sort_keys=True, default=str)
+
+
+def fingerprint_of(document: Document | InputError, settings: str) -> str:
+    """What a record is made from, as 16 hexadecimal digits."""
+    source: Any
+    if isinstance(document, Document):
+        source = [document.id, document.text, [astuple(one) for one in document.passages]]
+        source += [document.meta] if document.meta else []
+    else:
+        source = document.reason
+    return sha256(json.dumps([settings, source]).encode()).hexdigest()[:16]
 
 
 def _locked(path: Path) -> FileLock:

@@ -128,14 +128,16 @@ def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
     return _wrapped(TOKENIZERS[kind]())
 
 
-def tiny_llama(seed: int = 0, context: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:
+def tiny_llama(
+    seed: int = 0, context: int = 2048, tokenizer: Any = None, size: int = 32
+) -> tuple[Any, Any]:
     """A randomly initialised Llama, its vocabulary wider than its tokenizer's."""
     tokenizer = tokenizer or small_vocabulary()[0]
     torch.manual_seed(seed)
     model: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer) + 37,
-            hidden_size=32,
+            hidden_size=size,
             intermediate_size=64,
             num_hidden_layers=2,
             num_attention_heads=2,

@@ -1,0 +1,160 @@
+"""Outputs that are a folder of files, and runs whose documents go to workers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from constrained_ner.cli.running import Running
+from constrained_ner.corpora import read
+from constrained_ner.documents import Document
+from constrained_ner.pipeline.runs import CHUNK
+from tests.support.commands import cner
+
+DOCUMENTS = 2 * CHUNK + 7
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    records = [{"id": f"d{i}", "text": f"knee pain {i}"} for i in range(DOCUMENTS)]
+    records[5]["text"] = ""  # an error, which stays one
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture
+def predict(texts: Path, tiny_folder: Path) -> Any:
+    def run(output: Path, *options: str | Path) -> Result:
+        return cner(
+            *("predict", texts, "--model", tiny_folder, "--labels", "finding"),
+            *("--max-new-tokens", "12", "--dtype", "float32", "-o", output, *options),
+        )
+
+    return run
+
+
+def lines_of(folder: Path) -> list[str]:
+    return [
+        line
+        for path in sorted(folder.glob("part-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+
+
+def test_shards_hold_what_one_file_holds(predict: Any, tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole.jsonl", tmp_path / "shards"
+    assert predict(whole).exit_code == 1
+    result = predict(folder, "--shard-size", "50")
+    assert result.exit_code == 1, result.output
+    assert "document 'd5': the text is empty" in result.output
+    assert [path.name for path in sorted(folder.glob("part-*"))] == [
+        f"part-0000{i}.jsonl" for i in range(3)
+    ]
+    ids = [json.loads(line)["id"] for line in lines_of(folder)]
+    assert ids == [f"d{i}" for i in range(DOCUMENTS)]
+    # Chunks are others, and with them which answers share a batch; no more than that may differ.
+    first = folder / "part-00000.jsonl"
+    assert first.read_text().splitlines()[:50] == whole.read_text().splitlines()[:50]
+
+
+def test_going_on_passes_over_finished_shards(
+    predict: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shards"
+    predict(folder, "--shard-size", "50")
+    before = lines_of(folder)
+    assert (
+        "holds shards, part-00000.jsonl the first" in predict(folder, "--shard-size", "50").output
+    )
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Running, "answers", never)
+        result = predict(folder, "--shard-size", "50", "--resume")
+    assert f"0 documents (and {DOCUMENTS} done before)" in result.output
+    assert "document 'd5': the text is empty" in result.output
+    # The last one is begun, and none behind the first is known to be finished.
+    journal = folder / ".shards.jsonl"
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0] + '{"shard": "part-0')
+    last = folder / "part-00002.jsonl"
+    last.write_text(last.read_text()[:300])
+    result = predict(folder, "--shard-size", "50", "--resume")
+    assert lines_of(folder) == before
+    other = predict(folder, "--shard-size", "50", "--resume", "--level", "syntax")
+    assert "is of other documents or settings" in other.output
+    assert (
+        "is of other documents or settings"
+        in predict(folder, "--shard-size", "49", "--resume").output
+    )
+    assert predict(folder, "--shard-size", "100", "--overwrite").exit_code == 1
+    assert len(list(folder.glob("part-*"))) == 2
+
+
+def test_shards_of_a_table(predict: Any, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="an extra")
+    folder = tmp_path / "shards"
+    result = predict(folder, "--shard-size", "60", "--output-format", "parquet", "--limit", "70")
+    assert result.exit_code == 1, result.output
+    assert [path.name for path in sorted(folder.glob("part-*"))] == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    again = predict(
+        folder, "--shard-size", "60", "--output-format", "parquet", "--limit", "70", "--resume"
+    )
+    assert "0 documents (and 70 done before)" in again.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard-size", "5", "--output-format", "brat"], "not for brat"),
+        (["--shard-size", "5", "--output-format", "html"], "not for html"),
+        (["--workers", "3"], "--workers goes with --engine ray"),
+        (["--vllm-option", "a=1"], "--vllm-option goes with --engine vllm"),
+        (["--engine", "vllm", "--device", "cpu"], "CUDA_VISIBLE_DEVICES"),
+        (["--engine", "vllm", "--vllm-option", "a"], "expected NAME=VALUE"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    predict: Any, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = predict(tmp_path / "out", *options)
+    assert result.exit_code != 0
+    assert message in result.output
+
+
+def test_shards_can_be_read_as_one_corpus(predict: Any, tmp_path: Path) -> None:
+    predict(tmp_path / "shards", "--shard-size", "50")
+    found = [one for one in read(tmp_path / "shards") if isinstance(one, Document)]
+    assert len(found) == DOCUMENTS - 1
+
+
+def test_ray_writes_the_file_that_one_process_writes(
+    predict: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="an extra")
+    one, many = tmp_path / "one.jsonl", tmp_path / "many.jsonl"
+    predict(one)
+    try:
+        result = predict(many, "--engine", "ray", "--workers", "2", "--worker-cpus", "1")
+    finally:
+        ray.shutdown()
+    assert result.exit_code == 1, result.output
+    assert many.read_bytes() == one.read_bytes()
+    # Whoever began it, the other can go on.
+    many.write_bytes(many.read_bytes()[:-500])
+    predict(many, "--resume")
+    assert many.read_bytes() == one.read_bytes()
+
+
+def test_ray_needs_a_file(texts: Path, tiny_folder: Path) -> None:
+    result = cner("predict", texts, "--engine", "ray")
+    assert "needs an --output that is a file" in result.output
