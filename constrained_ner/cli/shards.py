@@ -94,12 +94,20 @@ class Shards:
         if self.overwrite:
             for path in (*there, self.folder / _JOURNAL):
                 path.unlink(missing_ok=True)
-        journal = self.folder / _JOURNAL
-        if self.resume and journal.exists():
-            for line in journal.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # of a run that was killed the last may be half a line
-                    record = json.loads(line)
-                    self._finished[record["shard"]] = record
+        if self.resume and (self.folder / _JOURNAL).exists():
+            self._read_journal(self.folder / _JOURNAL)
+
+    def _read_journal(self, journal: Path) -> None:
+        text = journal.read_text(encoding="utf-8")
+        kept = text[: text.rfind("\n") + 1]
+        if kept != text:  # a run that was killed may have left half a line at the end
+            journal.write_text(kept, encoding="utf-8")
+        for number, line in enumerate(kept.splitlines(), 1):
+            try:
+                record = json.loads(line)
+                self._finished[record["shard"]] = record
+            except (ValueError, TypeError, KeyError):
+                raise InputError("names no finished shard", journal, number) from None
 
     def answer(
         self,
