@@ -35,6 +35,7 @@ from tests.support.adversaries import Task, draw_task
 from tests.support.loopback import Loopback, serving
 from tests.support.models import tiny_llama
 
+pytestmark = pytest.mark.filterwarnings("default")  # vLLM's own
 OURS = ("speculative", "reference")
 ENGINES = (*OURS, "a server of ours", "vllm", "vllm's server")
 KINDS = ("plain", "white space", "repeats", "runs", "special tokens", "long labels")
@@ -44,7 +45,7 @@ TEXTS = (
 )
 LABELS = ("finding", "gene")
 NEAR = 0.05  # of two log-probabilities that rounding may turn round
-_VLLM: dict[str, Any] = {"max_model_len": 2048, "enforce_eager": True}
+_VLLM: dict[str, Any] = {"max_model_len": 2048, "enforce_eager": True, "gpu_memory_utilization": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,8 @@ def vllm_server(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--port", str(port), "--dtype", "float32", "--max-model-len", "2048"]
-    command += ["--enforce-eager", "--structured-outputs-config.backend", "guidance"]
+    command += ["--gpu-memory-utilization", "0.2", "--enforce-eager"]
+    command += ["--structured-outputs-config.backend", "guidance"]
     command += ["--logprobs-mode", "processed_logprobs"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -98,7 +100,10 @@ def vllm_server(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def decoded(

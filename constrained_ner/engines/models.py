@@ -151,6 +151,11 @@ def computes_in_bfloat16(device: str) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
+def default_dtype(device: str) -> str:
+    """What `auto` is on a device."""
+    return "bfloat16" if computes_in_bfloat16(device) else "float32"
+
+
 @dataclass(frozen=True)
 class LoadedModel(LanguageModel):
     """A model whose weights are here.
@@ -190,7 +195,7 @@ def load_model(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
-        dtype = "bfloat16" if computes_in_bfloat16(device) else "float32"
+        dtype = default_dtype(device)
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
 

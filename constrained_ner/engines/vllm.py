@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from constrained_ner.engines.base import (
     Answer,
     Answered,
@@ -24,7 +26,7 @@ from constrained_ner.engines.base import (
     Requests,
 )
 from constrained_ner.engines.external import Written, checked, limit_of
-from constrained_ner.engines.models import computes_in_bfloat16, has_tokenizer, sources
+from constrained_ner.engines.models import default_dtype, has_tokenizer, sources
 from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError
 
 NAME = "vllm"
@@ -67,13 +69,17 @@ def vllm_engine(
             f"model {str(adapter or name)!r} is {len(adapters)} adapters, one on another: expected "
             "one for vLLM, or a model that they are merged into"
         )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     given: dict[str, Any] = {
         "model": base,
-        "dtype": _dtype(dtype),
+        # vLLM's own choice would be float16 for weights in float32.
+        "dtype": default_dtype(device) if dtype == "auto" else dtype,
         "structured_outputs_config": {"backend": "guidance"},
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
     }
+    if device == "cpu":
+        given["gpu_memory_utilization"] = 0.4  # of main memory, in which others are, too
     lora = None
     if adapters:
         (folder,) = adapters
@@ -88,16 +94,6 @@ def vllm_engine(
         raise ModelError(f"vLLM cannot load model {str(adapter or name)!r}: {reason}") from error
     make = partial(VllmEngine, llm=llm, lora=lora, lenient=lenient)
     return Chosen(make, VllmEngine.capabilities, NAME)
-
-
-def _dtype(name: str) -> str:
-    """vLLM's own choice would be float16 for weights in float32."""
-    if name != "auto":
-        return name
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return "bfloat16" if computes_in_bfloat16(device) else "float32"
 
 
 def _rank(folder: str) -> int:
