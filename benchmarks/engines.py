@@ -3,9 +3,11 @@
     python -m benchmarks.engines --corpora corpora --vllm ENV/bin/python -o runs/engines.json
 
 Sentences of BC5CDR's test split, the default model, faithful, its own format; each engine in a
-process of its own, one after another. A few other sentences come first and are not counted: what is
-loaded or compiled with them is no speed. Where vLLM has an environment of its own, `--vllm` names
-its Python, with this package in it. vLLM answers the free question, too: what its grammars cost.
+process of its own, one after another, all with one thread (vLLM is many times slower with more than
+one on a small machine), and Ray's workers with one each. A few other sentences come first and are
+not counted: what is loaded or compiled with them is no speed. Where vLLM has an environment of its
+own, `--vllm` names its Python, with this package in it. vLLM answers the free question, too: what
+its grammars cost.
 """
 
 from __future__ import annotations
@@ -174,14 +176,12 @@ def trials(sentences: int, slow: int, *, with_vllm: bool) -> list[Trial]:
 
 def _in_a_process(trial: Trial, python: str, corpora: Path) -> dict[str, Any]:
     given = ["--trial", json.dumps(asdict(trial)), "--corpora", str(corpora)]
-    # One thread for each worker; the others have the machine to themselves.
-    threads = {"OMP_NUM_THREADS": "1"} if trial.workers == 2 else {}
     done = subprocess.run(
         [python, "-m", "benchmarks.engines", *given],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        env=os.environ | threads,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

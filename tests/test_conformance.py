@@ -45,7 +45,7 @@ TEXTS = (
 )
 LABELS = ("finding", "gene")
 NEAR = 0.05  # of two log-probabilities that rounding may turn round
-_VLLM: dict[str, Any] = {"max_model_len": 2048, "enforce_eager": True, "gpu_memory_utilization": 0.2}
+_VLLM = {"max_model_len": 2048, "enforce_eager": True, "gpu_memory_utilization": 0.2}
 
 
 @pytest.fixture(scope="module")

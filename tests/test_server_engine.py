@@ -217,6 +217,30 @@ def test_predict_asks_a_server(
     assert "very-secret" not in result.output + caplog.text
 
 
+def test_a_server_that_is_killed_ends_the_run_and_resume_goes_on(
+    tiny_model: LoadedModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"knee pain {i}\n" for i in range(80)))
+    command = ["predict", str(texts), "--labels", "finding", "--model", str(tiny_folder)]
+    command += ["--input-format", "lines", "--max-new-tokens", "12"]
+    command += ["--engine", "openai", "--retries", "0"]
+    out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    with serving(Loopback(tiny_model)) as server:
+        command += ["--base-url", server.url, "-o"]
+        server.lives = 71  # one is the trial
+        result = cner(*command, str(out))
+        assert result.exit_code == 1
+        assert "cannot be reached any more" in result.output
+        assert 0 < len(out.read_bytes().splitlines()) < 80
+        server.lives = None
+        assert "--resume" in cner(*command, str(out)).output
+        result = cner(*command, str(out), "--resume")
+        assert result.exit_code == 0, result.output
+        cner(*command, str(whole))
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_options_of_servers_go_with_the_engine() -> None:
     assert "--base-url goes with" in cner("predict", "-t", "a", "--base-url", "http://x").output
     assert "needs --base-url" in cner("predict", "-t", "a", "--engine", "openai").output

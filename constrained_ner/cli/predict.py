@@ -112,10 +112,10 @@ def predict(
     summary = Summary()
     shards = None
     if output is not None and shard_size is not None:
-        kind = output_format or RECORDS
-        shards = Shards.of(output, kind, shard_size, settings, resume=resume, overwrite=overwrite)
         if asking.input is not None:
             check_apart(asking.input, output)
+        kind = output_format or RECORDS
+        shards = Shards.of(output, kind, shard_size, settings, resume=resume, overwrite=overwrite)
     run = None
     if to_file is not None:
         run = Run(

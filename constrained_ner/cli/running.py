@@ -43,10 +43,10 @@ _OF_ENGINES = {
 }
 
 
-def _setting(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+def _setting(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
     """`NAME=VALUE`, the value as JSON where it is some."""
     found = {}
-    for one in given:
+    for one in values:
         name, equals, value = one.partition("=")
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"{one!r}: expected NAME=VALUE", context, option)

@@ -7,6 +7,7 @@ fingerprint of their documents and of all settings: going on passes over them wi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -23,6 +24,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.runs import Answers, Run, fingerprint_of, settings_text
 
 _JOURNAL = ".shards.jsonl"
+_SHARD = re.compile(r"\.?part-\d{5,}\.")  # not those of other programs, which go on otherwise
 KINDS = (
     RECORDS,
     *(
@@ -82,7 +84,7 @@ class Shards:
             raise InputError(
                 f"cannot be written: there is no folder {str(self.folder.parent)!r}", self.folder
             )
-        there = sorted([*self.folder.glob("part-*"), *self.folder.glob(".part-*")])
+        there = self._there()
         if there and not (self.resume or self.overwrite):
             raise InputError(
                 f"holds shards, {there[0].name} the first: --resume goes on with a run that is the "
@@ -91,11 +93,14 @@ class Shards:
             )
         if self.kind != RECORDS and self.folder.is_dir():
             check_output(self._output(0).path, self.kind)
-        if self.overwrite:
-            for path in (*there, self.folder / _JOURNAL):
-                path.unlink(missing_ok=True)
         if self.resume and (self.folder / _JOURNAL).exists():
             self._read_journal(self.folder / _JOURNAL)
+
+    def _there(self) -> list[Path]:
+        """The shards in the folder, and the files beside those that are not finished."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if _SHARD.match(path.name))
 
     def _read_journal(self, journal: Path) -> None:
         text = journal.read_text(encoding="utf-8")
@@ -122,6 +127,9 @@ class Shards:
         InputError: a finished shard is of other documents or settings, or gone.
         """
         self.folder.mkdir(exist_ok=True)
+        if self.overwrite:
+            for path in (*self._there(), self.folder / _JOURNAL):
+                path.unlink(missing_ok=True)
         source, number = iter(documents), 0
         while of_shard := list(islice(source, self.size)):
             output = self._output(number)

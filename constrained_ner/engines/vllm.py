@@ -134,8 +134,9 @@ class VllmEngine(Engine):
                         asked[name] = request
                 if not asked:
                     return
-                self.costs.calls += 1
-                for output in self._vllm.step():
+                outputs = self._vllm.step()
+                self.costs.calls += bool(outputs)  # none while grammars are being compiled
+                for output in outputs:
                     if output.finished:
                         request = asked.pop(output.request_id)
                         yield request, self._outcome(request, output.outputs[0])

@@ -31,7 +31,7 @@ class Loopback:
     chat: it takes messages only. `tells`: it tells token ids and log-probabilities.
     ignores: it decodes freely, whatever it is asked for. `cuts`: after so many tokens.
     failures: statuses with which it answers first, one a request. `garbage`: what it says instead.
-    delay: seconds that it waits.
+    delay: seconds that it waits. `lives`: how many requests it answers before it is killed.
     """
 
     model: LoadedModel
@@ -43,6 +43,7 @@ class Loopback:
     failures: list[int] = field(default_factory=list)
     garbage: bytes | None = None
     delay: float = 0.0
+    lives: int | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     lock: Lock = field(default_factory=Lock)
@@ -116,6 +117,11 @@ def serving(behaviour: Loopback) -> Iterator[Loopback]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             behaviour.asked.append({**body, "key": self.headers["Authorization"]})
             time.sleep(behaviour.delay)
+            if behaviour.lives == 0:
+                self.close_connection = True  # without a word
+                return
+            if behaviour.lives is not None:
+                behaviour.lives -= 1
             if behaviour.failures:
                 self.say(behaviour.failures.pop(0), b'{"error": {"message": "not now"}}')
             elif behaviour.garbage is not None:
