@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from hashlib import sha256
 from itertools import islice
@@ -32,7 +32,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 CHUNK = 64  # documents
 CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
-Chunk = list[Document | InputError]
+Chunk = Sequence[Document | InputError]
 
 
 class Answers(Protocol):
@@ -152,7 +152,7 @@ class Run:
 
         What is done of a chunk when a run is killed is done again, so that its bytes are the same.
         """
-        chunk: Chunk = []
+        chunk: list[Document | InputError] = []
         size = 0
         for document in islice(self._source, CHUNK):
             chunk.append(document)
