@@ -212,7 +212,11 @@ def _tried(connection: Connection, asked: _Asked) -> Written | str:
             raise ModelError(f"{connection.name}: {_reason(error)}") from None
         return _reason(error)
     except openai.APIConnectionError as error:
-        raise ModelError(f"{connection.name} cannot be reached: {_reason(error)}") from None
+        # Some go down with a grammar that they do not know: llama-cpp-python's.
+        asked_for = f"a grammar in {connection.way.name}" if connection.way else "a JSON schema"
+        raise ModelError(
+            f"{connection.name} cannot be reached: {_reason(error)}. It was asked for {asked_for}"
+        ) from None
 
 
 def _ask(connection: Connection, asked: _Asked) -> Written:
