@@ -74,7 +74,8 @@ def test_there_and_back(exchange: Exchange, format: str) -> None:
     assert {request["document"] for request in requests} == {"0", "1"}
     records, _ = exchange.imported(exchange.answered(requests), *options)
     output = exchange.folder / "ours.jsonl"
-    exchange.run("predict", "--engine", "reference", "--no-confidence", "-o", str(output), *options)
+    asked = "predict", "--engine", "reference", "--dtype", "float32", "--no-confidence"
+    exchange.run(*asked, "-o", str(output), *options)
     ours = [json.loads(line) for line in output.read_text().splitlines()]
     for one, other in zip(records, ours, strict=True):
         assert "error" not in one

@@ -312,9 +312,9 @@ class Predictor:
         ).at_least(self._least)
 
     def _reason(self, failed: Turn) -> str:
-        """Why a turn has no reply, for the record."""
+        """Why a turn has no reply, for the record, which says of which part of which document."""
         format = f"{failed.format.name}: " if len(self.formats) > 1 else ""
-        return f"{format}{failed.outcome}"
+        return format + str(failed.outcome).removeprefix(f"{failed.place}: ")
 
     def _verdicts(
         self, replies: Sequence[Reply], agreed: Sequence[tuple[int, Agreed]]
