@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class CnerError(Exception):
@@ -14,6 +15,18 @@ class CnerError(Exception):
     """
 
     row: int | None = None
+
+    def __reduce__(self) -> Any:
+        # From its message, not by its constructor, whose parameters are others.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[CnerError], message: tuple[str, ...], state: dict[str, Any]) -> CnerError:
+    """An error that comes out of another process."""
+    error = kind.__new__(kind)
+    error.args = message
+    vars(error).update(state)
+    return error
 
 
 class InputError(CnerError):

@@ -12,7 +12,7 @@ from click.testing import Result
 from constrained_ner.cli.running import Running
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.pipeline.runs import CHUNK
+from constrained_ner.pipeline.runs import CHUNK, locked
 from tests.support.commands import cner
 
 DOCUMENTS = 2 * CHUNK + 7
@@ -68,9 +68,7 @@ def test_going_on_passes_over_finished_shards(
     folder = tmp_path / "shards"
     predict(folder, "--shard-size", "50")
     before = lines_of(folder)
-    assert (
-        "holds shards, part-00000.jsonl the first" in predict(folder, "--shard-size", "50").output
-    )
+    assert "holds shards: --resume goes on" in predict(folder, "--shard-size", "50").output
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was loaded")
@@ -82,7 +80,8 @@ def test_going_on_passes_over_finished_shards(
     assert "document 'd5': the text is empty" in result.output
     # The last one is begun, and none behind the first is known to be finished.
     journal = folder / ".shards.jsonl"
-    journal.write_text(journal.read_text().splitlines(keepends=True)[0] + '{"shard": "part-0')
+    head = "".join(journal.read_text().splitlines(keepends=True)[:2])
+    journal.write_text(head + '{"shard": "part-0')
     last = folder / "part-00002.jsonl"
     last.write_text(last.read_text()[:300])
     result = predict(folder, "--shard-size", "50", "--resume")
@@ -95,6 +94,52 @@ def test_going_on_passes_over_finished_shards(
     )
     assert predict(folder, "--shard-size", "100", "--overwrite").exit_code == 1
     assert len(list(folder.glob("part-*"))) == 2
+
+
+def test_nothing_of_others_is_replaced(
+    predict: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "part-00000.jsonl").write_text("mine")
+    for more in ([], ["--resume"], ["--overwrite"]):
+        result = predict(folder, "--shard-size", "50", *more)
+        assert "'part-00000.jsonl', and no shards: expected a new or an empty" in result.output
+    assert [path.name for path in folder.iterdir()] == ["part-00000.jsonl"]
+    (folder / "part-00000.jsonl").unlink()
+    predict(folder, "--shard-size", "50", "--limit", "100")
+    foreign = ["part-00000.gz", "part-00001.jsonl.bak", "notes.txt", "part-00007.jsonl.d"]
+    for name in foreign[:3]:
+        (folder / name).write_text("mine")
+    (folder / foreign[3]).mkdir()
+    before = lines_of(folder)
+    # Nothing is gone before there is something that replaces it.
+    result = predict(folder, "--shard-size", "60", "--overwrite", "--model", tmp_path / "none")
+    assert result.exit_code == 1
+    assert lines_of(folder) == before
+    assert predict(folder, "--shard-size", "60", "--overwrite", "--limit", "100").exit_code == 1
+    assert len(lines_of(folder)) == 100
+    assert all((folder / name).exists() for name in foreign)
+    assert not (folder / ".shards.lock").exists()
+    with locked(folder / "shards"):
+        for more in ("--resume", "--overwrite"):
+            result = predict(folder, "--shard-size", "60", "--limit", "100", more)
+            assert "another run is writing it" in result.output
+    result = predict(folder, "--shard-size", "60", "--resume", "--output-format", "csv")
+    assert "holds shards of" in result.output
+    result = cner("predict", folder / "part-00000.jsonl", "-o", folder, "--shard-size", "5")
+    assert "holds the input" in result.output
+
+
+def test_shards_are_evaluated_as_one_file(predict: Any, texts: Path, tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole.jsonl", tmp_path / "shards"
+    predict(whole, "--limit", "70")
+    predict(folder, "--shard-size", "64", "--limit", "70")  # the same chunks
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("".join(texts.read_text().splitlines(keepends=True)[:70]))
+    one, many = (cner("evaluate", gold, path).output for path in (whole, folder))
+    assert one.replace(str(whole), "") == many.replace(str(folder), "")
+    assert "failed: 1" in many
 
 
 def test_shards_of_a_table(predict: Any, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from constrained_ner.documents import Document
-from constrained_ner.errors import InputError, ModelError
+from constrained_ner.errors import InputError, MissingExtraError, ModelError
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction
@@ -26,10 +27,13 @@ FORMAT = FORMATS["multi_term"]
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """One that is started once for all of these tests, of this machine."""
-    workers = Workers(lambda: None, failed, 2, cpus=1)  # type: ignore[arg-type,return-value]
-    workers._connect(1)
+    Workers(no_predictor, failed, 2, cpus=1)._connect(1)
     yield
     ray.shutdown()
+
+
+def no_predictor() -> Any:
+    """For what ends before there is a worker."""
 
 
 def failed(document: Document | InputError, reason: str) -> Prediction:
@@ -60,7 +64,11 @@ class Reader:
 
 def answered(tmp_path: Path, *texts: str, size: int = 2) -> tuple[list[Prediction], list[str]]:
     log = tmp_path / "log"
-    workers = Workers(lambda: Reader(log), failed, 2, cpus=1)  # type: ignore[arg-type,return-value]
+
+    def reader() -> Any:
+        return Reader(log)
+
+    workers = Workers(reader, failed, 2, cpus=1).start()
     documents: Chunk = [Document(str(i), text) for i, text in enumerate(texts)]
     chunks = [documents[at : at + size] for at in range(0, len(documents), size)]
     found = [one for chunk in workers.predict_chunks(chunks) for one in chunk]
@@ -94,6 +102,47 @@ def test_what_is_no_fault_of_a_document_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_no_cluster_at_an_address() -> None:
-    workers = Workers(lambda: None, failed, 1, address="nonsense:1")  # type: ignore[arg-type,return-value]
+    ray.shutdown()
     with pytest.raises(InputError, match="no Ray cluster at 'nonsense:1'"):
-        workers._connect(1)
+        Workers(no_predictor, failed, 1, address="nonsense:1").start()
+
+
+def test_more_than_this_machine_has() -> None:
+    with pytest.raises(InputError, match=r"takes 99 GPUs, and this machine has \d+"):
+        Workers(no_predictor, failed, 1, cpus=1, gpus=99).start()
+
+
+def test_a_worker_that_cannot_start() -> None:
+    def without_vllm() -> Any:
+        raise MissingExtraError("the engine vllm", "vllm")
+
+    with pytest.raises(MissingExtraError, match="the engine vllm: pip install"):
+        Workers(without_vllm, failed, 1, cpus=1).start()
+
+    def broken() -> Any:
+        raise ZeroDivisionError("by nought")
+
+    with pytest.raises(ModelError, match="cannot start: ZeroDivisionError: by nought"):
+        Workers(broken, failed, 1, cpus=1).start()
+
+
+def test_workers_that_are_lost_are_no_documents_fault(tmp_path: Path) -> None:
+    def reader() -> Any:
+        return Reader(tmp_path / "log")
+
+    workers = Workers(reader, failed, 2, cpus=1).start()
+    while workers._starting:
+        workers._greet(next(iter(workers._starting)))
+    chunks: list[Chunk] = [[Document(str(i), "a")] for i in range(60)]
+    found = workers.predict_chunks(chunks)
+    answers = [*next(found)]
+    ray.kill(workers._ready[0])  # as if its machine were gone: it does not come back
+    for chunk in found:
+        answers += chunk
+        if len(answers) == 50:
+            ray.kill(workers._ready[0])
+            break
+    assert [one.id for one in answers] == [str(i) for i in range(50)]
+    assert not any(one.error for one in answers)
+    with pytest.raises(ModelError, match="all workers are lost"):
+        list(found)

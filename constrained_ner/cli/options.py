@@ -293,9 +293,13 @@ def check_apart(input: Path, output: Path) -> None:
 
     Raises
     ------
-    InputError: the output is the input, or lies in the folder that is read.
+    InputError: the output is the input, or one of them lies in the other.
     """
     source, target = input.resolve(), output.resolve()
+    if target in source.parents:
+        raise InputError(
+            f"holds the input {str(input)!r}: expected another path for the output", output
+        )
     if source == target:
         raise InputError("is the input, too: expected another path for the output", output)
     if source in target.parents:

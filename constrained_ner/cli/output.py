@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.atomic import check_writable
-from constrained_ner.cli.messages import report_losses
 from constrained_ner.cli.options import check_apart, check_replaceable
-from constrained_ner.corpora import OUTPUT_FORMATS, check_output, detect_output_format, write
+from constrained_ner.corpora import (
+    OUTPUT_FORMATS,
+    ConversionLosses,
+    check_output,
+    detect_output_format,
+    write,
+)
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -97,15 +102,20 @@ class Output:
                 self.path,
             )
 
-    def finish(self, documents: Iterable[Document | InputError]) -> None:
+    def finish(self, documents: Iterable[Document | InputError]) -> ConversionLosses:
         """Make it of the records, which are removed then; where it is the records, it is done.
 
         Parameters
         ----------
         documents: read once more, for the gold entities of a page.
+
+        Returns
+        -------
+        What its kind cannot hold.
         """
+        losses = ConversionLosses()
         if self.kind == RECORDS:
-            return
+            return losses
         if self.kind == PAGE:
             gold = (one if isinstance(one, Document) else None for one in documents)
             shown = (record_of(Prediction.from_json(record)) for record in _read(self.records))
@@ -118,8 +128,9 @@ class Output:
                 for record in _read(self.records)
                 if "error" not in record
             )
-            report_losses(write(answered, self.path, self.kind, **options))
+            losses = write(answered, self.path, self.kind, **options)
         self.records.unlink()
+        return losses
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

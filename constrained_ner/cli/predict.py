@@ -17,6 +17,7 @@ from constrained_ner.cli.messages import (
     interruptible,
     is_quiet,
     report_left_out,
+    report_losses,
     say,
 )
 from constrained_ner.cli.options import check_apart, given, overwrite_option
@@ -152,7 +153,7 @@ def predict(
             summary.add(prediction)
             bar.add(1, len(prediction.text) if running.workers else 0)
     if to_file is not None:
-        to_file.finish(asking.documents())
+        report_losses(to_file.finish(asking.documents()))
     for line in summary.lines():
         say(line)
     report_left_out([*summary.failed, *(f"in part: {error}" for error in summary.partly)])

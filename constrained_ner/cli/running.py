@@ -207,8 +207,11 @@ class Running:
         used = (RAY, worker_engine) if engine == RAY else (engine,)
         for name, engines in _OF_ENGINES.items():
             if given(name) and not set(engines) & set(used):
-                option = f"--{name.replace('_', '-')}"
-                raise click.UsageError(f"{option} goes with --engine {' or '.join(engines)}")
+                wanted = [f"--engine {one}" for one in engines]
+                wanted += [f"--worker-engine {one}" for one in engines if one in _IN_WORKERS]
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} goes with {' or '.join(wanted)}"
+                )
         if VLLM in used and (given("device") or quantize is not None):
             raise click.UsageError(
                 "--device and --quantize are not for vLLM, which has its own: "
@@ -268,7 +271,7 @@ class Running:
         detail(f"workers: {self.workers}, each with {self.engine}")
         # The function that reads the documents stays here.
         make = partial(self.predictor, replace(asking, documents=tuple), recorded=recorded)
-        return Workers(make, partial(_failed, asking), self.workers, **self.worker)
+        return Workers(make, partial(_failed, asking), self.workers, **self.worker).start()
 
     def predictor(self, asking: Asking, *, recorded: bool, **rest: Any) -> Predictor:
         """The predictor of this process, with its model; see `Predictor` for `rest`."""

@@ -1,7 +1,9 @@
 """A folder of files with so many documents each, in place of one large file.
 
-Each shard is a run of its own. `.shards.jsonl` in the folder names those that are finished, with a
-fingerprint of their documents and of all settings: going on passes over them without reading them.
+Each shard is a run of its own. `.shards.jsonl` in the folder says what kind of files they are, and
+names those that are finished, with a fingerprint of their documents and of all settings: going on
+passes over them without reading them. A folder without it is somebody else's, and nothing but what
+it is about is ever replaced. From the beginning to the end the folder is locked.
 """
 
 from __future__ import annotations
@@ -15,16 +17,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from constrained_ner.cli.messages import report_losses
 from constrained_ner.cli.output import RECORDS, Output
-from constrained_ner.corpora import OUTPUT_FORMATS, check_output
+from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, check_output
 from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
-from constrained_ner.pipeline.runs import Answers, Run, fingerprint_of, settings_text
+from constrained_ner.pipeline.runs import (
+    SHARDS,
+    Answers,
+    Run,
+    fingerprint_of,
+    locked,
+    settings_text,
+)
 
-_JOURNAL = ".shards.jsonl"
-_SHARD = re.compile(r"\.?part-\d{5,}\.")  # not those of other programs, which go on otherwise
 KINDS = (
     RECORDS,
     *(
@@ -43,8 +53,9 @@ class Shards:
     kind: str
     size: int
     settings: Mapping[str, Any]
-    resume: bool = False
-    overwrite: bool = False
+    resume: bool
+    overwrite: bool
+    _lock: FileLock
     _finished: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +69,7 @@ class Shards:
         resume: bool,
         overwrite: bool,
     ) -> Shards:
-        """A folder that can be written.
+        """A folder that can be written; it is made.
 
         Parameters
         ----------
@@ -67,52 +78,94 @@ class Shards:
 
         Raises
         ------
-        InputError: it is a file, or the one above it is not there; it holds shards, and is neither
-            to be gone on with nor to be replaced; or shards cannot be of this kind.
+        InputError: it is a file, or the one above it is not there; another run is writing it; it
+            holds something else than shards, or shards that are neither to be gone on with nor to
+            be replaced, or of another kind or size; or shards cannot be of this kind.
         MissingExtraError: they need a package that is not installed.
         """
         if kind not in KINDS:
             raise InputError(f"--shard-size is for files of {', '.join(KINDS)}, not for {kind}")
-        made = cls(folder, kind, size, settings, resume, overwrite)
-        made._check()
-        return made
+        if folder.exists() and not folder.is_dir():
+            raise InputError("is a file: expected a folder for --shard-size", folder)
+        if not folder.parent.is_dir():
+            raise InputError(
+                f"cannot be written: there is no folder {str(folder.parent)!r}", folder
+            )
+        made = not folder.exists()
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", folder) from None
+        shards = cls(folder, kind, size, settings, resume, overwrite, locked(folder / "shards"))
+        try:
+            shards._check()
+        except BaseException:
+            shards._unlock()
+            if made:
+                folder.rmdir()
+            raise
+        return shards
 
     def _check(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError("is a file: expected a folder for --shard-size", self.folder)
-        if not self.folder.parent.is_dir():
+        if self.kind != RECORDS:
+            check_output(self._output(0).path, self.kind)
+        if not self._journal.exists():
+            if other := sorted(set(self.folder.iterdir()) - {Path(self._lock.lock_file)}):
+                raise InputError(
+                    f"holds {other[0].name!r}, and no shards: expected a new or an empty folder",
+                    self.folder,
+                )
+            return
+        if not (self.resume or self.overwrite):
             raise InputError(
-                f"cannot be written: there is no folder {str(self.folder.parent)!r}", self.folder
-            )
-        there = self._there()
-        if there and not (self.resume or self.overwrite):
-            raise InputError(
-                f"holds shards, {there[0].name} the first: --resume goes on with a run that is the "
-                "same, --overwrite makes them anew",
+                "holds shards: --resume goes on with a run that is the same, --overwrite makes "
+                "them anew",
                 self.folder,
             )
-        if self.kind != RECORDS and self.folder.is_dir():
-            check_output(self._output(0).path, self.kind)
-        if self.resume and (self.folder / _JOURNAL).exists():
-            self._read_journal(self.folder / _JOURNAL)
+        if self.resume:
+            self._read_journal()
 
-    def _there(self) -> list[Path]:
-        """The shards in the folder, and the files beside those that are not finished."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.iterdir() if _SHARD.match(path.name))
+    @property
+    def _journal(self) -> Path:
+        return self.folder / SHARDS
 
-    def _read_journal(self, journal: Path) -> None:
-        text = journal.read_text(encoding="utf-8")
+    @property
+    def _head(self) -> dict[str, Any]:
+        return {"kind": self.kind, "shard size": self.size}
+
+    def _read_journal(self) -> None:
+        text = self._journal.read_text(encoding="utf-8")
         kept = text[: text.rfind("\n") + 1]
         if kept != text:  # a run that was killed may have left half a line at the end
-            journal.write_text(kept, encoding="utf-8")
+            self._journal.write_text(kept, encoding="utf-8")
         for number, line in enumerate(kept.splitlines(), 1):
             try:
                 record = json.loads(line)
-                self._finished[record["shard"]] = record
+                if number > 1:
+                    self._finished[record["shard"]] = record
             except (ValueError, TypeError, KeyError):
-                raise InputError("names no finished shard", journal, number) from None
+                raise InputError("names no finished shard", self._journal, number) from None
+            if number == 1 and record != self._head:
+                raise InputError(
+                    f"holds shards of {record}, and {self._head} was asked for: expected those of "
+                    "that run, or another folder",
+                    self.folder,
+                )
+
+    def _remove(self) -> None:
+        """Make room for shards that replace those that are there."""
+        for head in map(json.loads, self._journal.read_text(encoding="utf-8").splitlines()[:1]):
+            name = r"part-\d{5,}" + re.escape(_suffix(head["kind"]))
+            # With what a run leaves beside a file that is not finished.
+            ours = re.compile(rf"{name}|\.{name}\.run|\.{name}\.records|\.\.{name}\.records\.run")
+            for path in list(self.folder.iterdir()):
+                if ours.fullmatch(path.name):
+                    path.unlink()
+        self._journal.unlink()
+
+    def _unlock(self) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def answer(
         self,
@@ -126,25 +179,31 @@ class Shards:
         ------
         InputError: a finished shard is of other documents or settings, or gone.
         """
-        self.folder.mkdir(exist_ok=True)
-        if self.overwrite:
-            for path in (*self._there(), self.folder / _JOURNAL):
-                path.unlink(missing_ok=True)
-        source, number = iter(documents), 0
-        while of_shard := list(islice(source, self.size)):
-            output = self._output(number)
-            if (before := self._finished.get(output.path.name)) is not None:
-                self._check_finished(output.path, before, of_shard)
-                _pass_over(summary, before, of_shard)
-            else:
-                yield from self._answer_shard(output, of_shard, answers, summary)
-            number += 1
-        if self._output(number).path.exists():
-            raise InputError(
-                f"holds more than the {number} shards of these documents: expected those of that "
-                "run, or another folder",
-                self.folder,
-            )
+        losses = ConversionLosses()
+        try:
+            if self.overwrite and self._journal.exists():
+                answers()  # what is there stays until there is something to replace it
+                self._remove()
+            if not self._journal.exists():
+                self._journal.write_text(json_line(self._head), encoding="utf-8")
+            source, number = iter(documents), 0
+            while of_shard := list(islice(source, self.size)):
+                output = self._output(number)
+                if (before := self._finished.get(output.path.name)) is not None:
+                    self._check_finished(output.path, before, of_shard)
+                    _pass_over(summary, before, of_shard)
+                else:
+                    yield from self._answer_shard(output, of_shard, answers, summary, losses)
+                number += 1
+            if self._output(number).path.exists():
+                raise InputError(
+                    f"holds more than the {number} shards of these documents: expected those of "
+                    "that run, or another folder",
+                    self.folder,
+                )
+            report_losses(losses)
+        finally:
+            self._unlock()
 
     def _answer_shard(
         self,
@@ -152,11 +211,12 @@ class Shards:
         documents: list[Document | InputError],
         answers: Callable[[], Answers],
         summary: Summary,
+        losses: ConversionLosses,
     ) -> Iterator[Prediction]:
         failed, partly = len(summary.failed), len(summary.partly)
         run = Run(documents, output.records, self.settings, resume=self.resume, summary=summary)
         yield from run.answer(answers)
-        output.finish(documents)
+        losses.merge(output.finish(documents))
         record = {
             "shard": output.path.name,
             "documents": len(documents),
@@ -164,12 +224,11 @@ class Shards:
             "failed": summary.failed[failed:],
             "partly": summary.partly[partly:],
         }
-        with (self.folder / _JOURNAL).open("a", encoding="utf-8") as journal:
+        with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(json_line(record))
 
     def _output(self, number: int) -> Output:
-        suffix = ".jsonl" if self.kind == RECORDS else OUTPUT_FORMATS[self.kind].suffixes[0]
-        return Output(self.folder / f"part-{number:05}{suffix}", self.kind)
+        return Output(self.folder / f"part-{number:05}{_suffix(self.kind)}", self.kind)
 
     def _fingerprint(self, documents: Iterable[Document | InputError]) -> str:
         settings = settings_text(self.settings)
@@ -185,9 +244,14 @@ class Shards:
             raise InputError("is finished, and it is gone: expected it in its folder", path)
         if before["fingerprint"] != self._fingerprint(documents):
             raise InputError(
-                "is of other documents or settings: expected those of that run, or another folder",
+                "is of other documents or settings: expected those of that run, or another folder "
+                "(the last shard does not grow)",
                 path,
             )
+
+
+def _suffix(kind: str) -> str:
+    return ".jsonl" if kind == RECORDS else OUTPUT_FORMATS[kind].suffixes[0]
 
 
 def _pass_over(

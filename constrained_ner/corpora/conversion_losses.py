@@ -52,6 +52,13 @@ class ConversionLosses:
             self.entities += len(document.entities)
             yield document
 
+    def merge(self, other: ConversionLosses) -> None:
+        """Count what was lost elsewhere, too."""
+        self.counts += other.counts
+        self.first = other.first | self.first
+        self.documents += other.documents
+        self.entities += other.entities
+
     def lines(self) -> list[str]:
         return [
             f"{count} {kind} (the first: {self.first[kind]})"

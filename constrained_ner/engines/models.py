@@ -197,7 +197,7 @@ def load_model(
     if dtype == "auto":
         dtype = default_dtype(device)
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ModelError(f"unknown dtype {dtype!r}: expected float32, bfloat16 or float16")
+        raise ModelError(f"unknown dtype {dtype!r}: expected auto, float32, bfloat16 or float16")
 
     small = _quantization(quantize, getattr(torch, dtype)) if quantize else None
     source, adapters = sources(name, adapter)

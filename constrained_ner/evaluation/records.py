@@ -18,6 +18,7 @@ from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import Options, ProblemKind
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.runs import SHARDS
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,17 @@ class Record:
 def read_predictions(
     path: str | Path, input_format: str | None = None, encoding: str | None = None
 ) -> Iterator[Record | InputError]:
-    """The records of a file of `cner predict`, or of any corpus.
+    """The records of a file of `cner predict`, of a folder of its shards, or of any corpus.
 
     Raises
     ------
     InputError: as `corpora.read` does.
     """
     path = Path(path)
+    if input_format in (None, "jsonl") and (path / SHARDS).is_file():
+        for shard in sorted(path.glob("part-*.jsonl")):
+            yield from read_predictions(shard, input_format, encoding)
+        return
     if not _is_prediction_file(path, input_format):
         for document in read(path, input_format, encoding=encoding):
             if isinstance(document, InputError):

@@ -32,6 +32,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 CHUNK = 64  # documents
 CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
+SHARDS = ".shards.jsonl"  # in a folder of outputs: which of them are finished
 Chunk = Sequence[Document | InputError]
 
 
@@ -84,7 +85,7 @@ class Run:
         self._settings = settings_text(settings or {})
         self._mark = path.with_name(f".{path.name}.run")
         self._kept = 0  # bytes of the file
-        self._lock = _locked(path)
+        self._lock = locked(path)
         try:
             check_unfinished(path, resume=resume or overwrite)
             if resume and path.exists():
@@ -263,7 +264,7 @@ def fingerprint_of(document: Document | InputError, settings: str) -> str:
     return sha256(json.dumps([settings, source]).encode()).hexdigest()[:16]
 
 
-def _locked(path: Path) -> FileLock:
+def locked(path: Path) -> FileLock:
     """The lock of an output, which ends with the process at the latest."""
     check_writable(path)  # a lock would make the folder
     lock = FileLock(path.with_name(f".{path.name}.lock"))

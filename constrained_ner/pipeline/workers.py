@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from constrained_ner.documents import Document
-from constrained_ner.errors import CnerError, InputError, MissingExtraError
+from constrained_ner.errors import CnerError, InputError, MissingExtraError, ModelError
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.runs import Chunk
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.predictor import Predictor
 
 _log = logging.getLogger(__name__)
+_PATIENCE = 30.0  # seconds
 _RETRIES = 2  # of documents whose worker is lost
 _AHEAD = 4  # chunks a worker that may be under way, or wait for one in front of them
 
@@ -65,10 +66,6 @@ class Workers:
     address: of a cluster, as `ray.init` takes it; empty for one of this machine's own, which ends
         with this process.
     cpus: that a worker has; by default its share of this machine. `gpus`: also a part of one.
-
-    Raises
-    ------
-    MissingExtraError: Ray is not installed.
     """
 
     make: Callable[[], Predictor]
@@ -77,16 +74,65 @@ class Workers:
     address: str = ""
     cpus: int = 0
     gpus: float = 0.0
+    _ready: list[Any] = field(default_factory=list)
+    _starting: dict[Any, Any] = field(default_factory=dict)  # by the task that makes them ready
+
+    def start(self) -> Workers:
+        """Start them, and wait until the first of them has its model.
+
+        Raises
+        ------
+        MissingExtraError: Ray is not installed.
+        InputError: there is no such cluster, or this machine has not the GPUs.
+        CnerError: what a worker raises: there is no such model.
+        """
+        cpus = self.cpus or max(1, (os.cpu_count() or 1) // self.number)
+        self._connect(cpus)
+        remote = self._ray.remote(
+            num_cpus=cpus,
+            num_gpus=self.gpus,
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
+            # Each has its own cores, and no more threads than those.
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}},
+        )(_Worker)
+        for _ in range(self.number):
+            worker = remote.remote(self.make)
+            self._starting[worker.prepare.remote()] = worker
+        while not self._ready:
+            done = self._ray.wait(list(self._starting), num_returns=1, timeout=_PATIENCE)[0]
+            for task in done:
+                self._greet(task)
+            if not done:
+                has = self._ray.cluster_resources()
+                _log.warning(
+                    "no worker is ready yet: each takes %d CPUs and %g GPUs, and the cluster has "
+                    "%g and %g in all",
+                    *(cpus, self.gpus, has.get("CPU", 0), has.get("GPU", 0)),
+                )
+        return self
+
+    def _greet(self, task: Any) -> None:
+        """Count a worker in that has its model."""
+        worker = self._starting.pop(task)
+        try:
+            self._ray.get(task)
+        except Exception as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, CnerError):
+                raise cause from None
+            raise ModelError(f"a worker cannot start: {_reason(cause or error)}") from error
+        self._ready.append(worker)
 
     def predict_chunks(self, chunks: Iterable[Chunk]) -> Iterator[list[Prediction]]:
         """See `runs.Answers`.
 
         Raises
         ------
-        CnerError: what a worker raises that is no fault of a document: there is no such model.
+        CnerError: what a worker raises that is no fault of a document; or all workers are lost.
         """
         left = iter(chunks)
-        free = deque(self._actors)
+        free = deque(self._ready)
         waiting: deque[_Piece] = deque()  # chunks
         again: deque[_Piece] = deque()
         running: dict[Any, tuple[Any, _Piece]] = {}
@@ -104,63 +150,72 @@ class Workers:
                 running[worker.predict.remote(piece.documents)] = worker, piece
             if not running:
                 return
-            for task in self._ray.wait(list(running), num_returns=1)[0]:
+            for task in self._ray.wait([*running, *self._starting], num_returns=1)[0]:
+                if task in self._starting:
+                    self._greet(task)
+                    free.append(self._ready[-1])
+                    continue
                 worker, piece = running.pop(task)
-                free.append(worker)
-                self._settle(piece, task)
-                again += piece.pieces
+                again += self._settle(piece, task, worker)
+                if worker in self._ready:
+                    free.append(worker)
             while waiting and waiting[0].done:
                 yield waiting.popleft().predictions
 
-    def _settle(self, piece: _Piece, task: Any) -> None:
-        """Take what a worker gives; where it failed as a whole, documents come one by one."""
+    def _settle(self, piece: _Piece, task: Any, worker: Any) -> list[_Piece]:
+        """Take what a worker gives; give what has to be answered again.
+
+        Where a chunk failed as a whole, its documents come one by one.
+        """
         from ray.exceptions import RayError, RayTaskError
 
         try:
             piece.found = self._ray.get(task)
-            return
+            return []
         except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, CnerError):
-                raise cause from None
-            reason = f"{type(cause).__name__}: {cause}"
-        except RayError as error:  # the worker, its machine or its memory
+            if isinstance(error.cause, CnerError):
+                raise error.cause from None
+            reason = _reason(error.cause)
+        except RayError as error:
+            if not self._is_there(worker):  # not a document's fault, but its machine's
+                self._ready.remove(worker)
+                if not self._ready:
+                    raise ModelError(f"all workers are lost: {_reason(error)}") from None
+                _log.warning("a worker is lost: %s", _reason(error))
+                return [piece]
             reason = f"its worker was lost {_RETRIES + 1} times ({type(error).__name__})"
-        reason = " ".join(reason.split())[:300]
         documents = piece.documents
         if len(documents) == 1:
             piece.found = [self.failed(documents[0], reason)]
         else:
             _log.warning("%d documents are answered one by one: %s", len(documents), reason)
             piece.pieces = [_Piece([document]) for document in documents]
+        return piece.pieces
 
-    @cached_property
-    def _actors(self) -> list[Any]:
-        cpus = self.cpus or max(1, (os.cpu_count() or 1) // self.number)
-        if not self._ray.is_initialized():
-            self._connect(cpus)
-        remote = self._ray.remote(
-            num_cpus=cpus,
-            num_gpus=self.gpus,
-            max_restarts=-1,
-            max_task_retries=_RETRIES,
-            # Each has its own cores, and no more threads than those.
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}},
-        )(_Worker)
-        return [remote.remote(self.make) for _ in range(self.number)]
+    def _is_there(self, worker: Any) -> bool:
+        """Whether a worker that was lost has come back."""
+        from ray.exceptions import RayError
+
+        try:
+            self._ray.get(worker.answer_call.remote(), timeout=4 * _PATIENCE)
+        except RayError:
+            return False
+        return True
 
     def _connect(self, cpus: int) -> None:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        address = self.address or os.environ.get("RAY_ADDRESS", "")
-        if not address:
-            # As many as they ask for, however few there are: nothing waits for ever.
-            address = "local"
+        address = self.address or os.environ.get("RAY_ADDRESS", "") or "local"
+        if address == "local":
+            # As many as they ask for, however few there are: no worker waits for another's place.
             settings |= {"num_cpus": cpus * self.number, "include_dashboard": False}
-        try:
-            self._ray.init(address=address, **settings)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"no Ray cluster at {address!r}: {reason}") from None
+        if not self._ray.is_initialized():
+            try:
+                self._ray.init(address=address, **settings)
+            except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+                raise InputError(f"no Ray cluster at {address!r}: {_reason(error)}") from None
+        there = self._ray.cluster_resources().get("GPU", 0)
+        if address == "local" and there < self.gpus:
+            raise InputError(f"a worker takes {self.gpus:g} GPUs, and this machine has {there:g}")
 
     @cached_property
     def _ray(self) -> Any:
@@ -173,19 +228,28 @@ class Workers:
         return ray
 
 
-class _Worker:
-    """What runs in an actor.
+def _reason(error: object) -> str:
+    """What an error says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
-    The model is loaded with the first chunk: what goes wrong with it is an error of that task then,
-    and Ray hands it over as it is.
-    """
+
+class _Worker:
+    """What runs in an actor."""
 
     def __init__(self, make: Callable[[], Predictor]):
         self._make = make
 
     @cached_property
     def predictor(self) -> Predictor:
+        # Not with the actor: what goes wrong with a model is an error of a task, which Ray hands
+        # over as it is. One that is started again loads its model again.
         return self._make()
+
+    def prepare(self) -> None:
+        _ = self.predictor
+
+    def answer_call(self) -> None:
+        """It is there."""
 
     def predict(self, chunk: Chunk) -> list[Prediction]:
         return list(self.predictor.predict(chunk))
