@@ -103,8 +103,8 @@ def test_what_is_no_fault_of_a_document_ends_the_run(tmp_path: Path) -> None:
 
 def test_no_cluster_at_an_address() -> None:
     ray.shutdown()
-    with pytest.raises(InputError, match="no Ray cluster at 'nonsense:1'"):
-        Workers(no_predictor, failed, 1, address="nonsense:1").start()
+    with pytest.raises(InputError, match="no Ray cluster at 'nonsense'"):
+        Workers(no_predictor, failed, 1, address="nonsense").start()
 
 
 def test_more_than_this_machine_has() -> None:
