@@ -120,7 +120,7 @@ def test_nothing_of_others_is_replaced(
     assert all((folder / name).exists() for name in foreign)
     assert not (folder / ".shards.lock").exists()
     with locked(folder / "shards"):
-        for more in ("--resume", "--overwrite"):
+        for again in ("--resume", "--overwrite"):
             result = predict(folder, "--shard-size", "60", "--limit", "100", again)
             assert "another run is writing it" in result.output
     result = predict(folder, "--shard-size", "60", "--resume", "--output-format", "csv")
