@@ -25,11 +25,16 @@ FORMAT = FORMATS["multi_term"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """One that is started once for all of these tests, of this machine."""
-    Workers(no_predictor, failed, 2, cpus=1)._connect(1)
+def ended() -> Iterator[None]:
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def cluster() -> None:
+    """One of this machine with room for two workers, the same for all of these tests."""
+    if not ray.is_initialized():
+        Workers(no_predictor, failed, 2, cpus=1)._connect(1)
 
 
 def no_predictor() -> Any:
