@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document, Entity
-from constrained_ner.engines import ENGINES, SERVER, choose_engine
+from constrained_ner.engines import ENGINES, SERVER, VLLM, choose_engine
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
@@ -349,7 +349,7 @@ def test_what_the_tokens_cannot_spell_of_what_a_format_adds(name: str) -> None:
             assert prediction.error is None
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != SERVER])
+@pytest.mark.parametrize("name", [name for name in ENGINES if name not in (SERVER, VLLM)])
 def test_an_engine_does_what_it_declares(
     name: str, tiny_model: LoadedModel, samples: list[Document]
 ) -> None:

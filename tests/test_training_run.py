@@ -576,7 +576,7 @@ def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Pa
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert (tmp_path / kept).stat().st_mode == (tmp_path / "README.md").stat().st_mode
     # The weights that gave the best score, and the tokenizer.
-    loaded = load_model(tmp_path)
+    loaded = load_model(tmp_path, dtype="float32")
     trained, _, _ = train(chosen, tmp_path)
     as_kept(trained, chosen)
     bare: Any = trained.steerable.model
@@ -665,7 +665,9 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
     still = replace(recipe.training, learning_rate=1e-12)
     _, _, log = train(replace(recipe, lora=began, training=still), tmp_path / "still")
     before, _, _ = train(first, tmp_path / "first")
-    after = load_model(recipe.model, last_checkpoint(tmp_path / "still" / "checkpoints"))
+    after = load_model(
+        recipe.model, last_checkpoint(tmp_path / "still" / "checkpoints"), dtype="float32"
+    )
     bare: Any = before.steerable.model
     ids = torch.tensor([[5, 6, 7, 300]])
     with torch.no_grad():
@@ -705,7 +707,9 @@ def test_an_adapter_of_a_higher_rank_begins_where_a_lower_one_ended(
     grown = Lora(rank=8, alpha=8, start=first)
     run(replace(recipe, lora=grown, training=still), tmp_path / "second", silent)
     ids = torch.tensor([[5, 6, 7, 300]])
-    one, two = (load_model(tmp_path / name).steerable.model for name in ("first", "second"))
+    one, two = (
+        load_model(tmp_path / name, dtype="float32").steerable.model for name in ("first", "second")
+    )
     with torch.no_grad():
         torch.testing.assert_close(two(ids).logits, one(ids).logits)
 

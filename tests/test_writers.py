@@ -144,7 +144,7 @@ def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]
         )
         for item in items
     ]
-    return sorted(rows, key=lambda row: row[:4]) if OUTPUT_FORMATS[name].folder else list(rows)
+    return sorted(rows, key=repr) if OUTPUT_FORMATS[name].folder else list(rows)
 
 
 @pytest.mark.parametrize("name", READABLE)
