@@ -4,10 +4,10 @@
 
 Sentences of BC5CDR's test split, the default model, faithful, its own format; each engine in a
 process of its own, one after another, all with one thread (vLLM is many times slower with more than
-one on a small machine), and Ray's workers with one each. A few other sentences come first and are
-not counted: what is loaded or compiled with them is no speed. Where vLLM has an environment of its
-own, `--vllm` names its Python, with this package in it. vLLM answers the free question, too: what
-its grammars cost.
+one on a small machine) but Ray's workers, which share all cores among them. A few other sentences
+come first and are not counted: what is loaded or compiled with them is no speed. Where vLLM has an
+environment of its own, `--vllm` names its Python, with this package in it. vLLM answers the free
+question, too: what its grammars cost.
 """
 
 from __future__ import annotations

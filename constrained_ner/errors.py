@@ -115,3 +115,14 @@ class ModelError(CnerError):
 
 class TrainingError(CnerError):
     """Training cannot start or continue; the message says why and what to change."""
+
+
+def said_by(error: BaseException, *, kind: bool = False) -> str:
+    """What an error says, on one line of at most 300 characters; its kind where it says nothing.
+
+    Parameters
+    ----------
+    kind: put its kind in front in any case, for errors whose words alone say little.
+    """
+    said, name = " ".join(str(error).split()), type(error).__name__
+    return (f"{name}: {said}" if kind and said else said or name)[:300]

@@ -100,6 +100,19 @@ def test_a_dtype_that_is_none(tiny_folder: Path) -> None:
         load_model(tiny_folder, dtype="nn")
 
 
+@pytest.mark.parametrize("able", ["", "_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_bfloat16_where_the_processor_computes_in_it(
+    able: str, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == able, raising=False)
+    expected = torch.bfloat16 if able else torch.float32
+    assert load_model(tiny_folder, device="cpu").steerable.model.dtype == expected
+    assert load_model(tiny_folder, device="cpu", dtype="float32").steerable.model.dtype == (
+        torch.float32
+    )
+
+
 def test_a_tokenizer_that_is_too_large() -> None:
     model, tokenizer = tiny_llama()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])

@@ -129,6 +129,36 @@ def test_nothing_of_others_is_replaced(
     assert "holds the input" in result.output
 
 
+@pytest.mark.parametrize("journal", ["", '{"kind": "rec'])
+def test_a_run_that_was_killed_before_it_began_is_begun(
+    predict: Any, tmp_path: Path, journal: str
+) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / ".shards.jsonl").write_text(journal)
+    assert predict(folder, "--shard-size", "3", "--limit", "4", "--resume").exit_code == 0
+    assert len(lines_of(folder)) == 4
+    assert len((folder / ".shards.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_new_folder_without_a_model_stays_empty(predict: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    assert predict(folder, "--shard-size", "3", "--model", tmp_path / "none").exit_code == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_replaced_goes_with_what_a_killed_run_left_beside_it(
+    predict: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shards"
+    predict(folder, "--shard-size", "3", "--limit", "3")
+    left = (".part-00001.jsonl.run", ".part-00001.jsonl.lock", "..part-00001.jsonl.run.part")
+    for name in left:
+        (folder / name).write_text("left")
+    predict(folder, "--shard-size", "3", "--limit", "3", "--overwrite")
+    assert {path.name for path in folder.iterdir()} == {".shards.jsonl", "part-00000.jsonl"}
+
+
 def test_shards_are_evaluated_as_one_file(predict: Any, texts: Path, tmp_path: Path) -> None:
     whole, folder = tmp_path / "whole.jsonl", tmp_path / "shards"
     predict(whole, "--limit", "70")

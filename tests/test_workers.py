@@ -34,7 +34,7 @@ def ended() -> Iterator[None]:
 def cluster() -> None:
     """One of this machine with room for two workers, the same for all of these tests."""
     if not ray.is_initialized():
-        Workers(no_predictor, failed, 2, cpus=1)._connect(1)
+        Workers(no_predictor, failed, 2, cpus=1)._connect()
 
 
 def no_predictor() -> Any:
@@ -151,3 +151,17 @@ def test_workers_that_are_lost_are_no_documents_fault(tmp_path: Path) -> None:
     assert not any(one.error for one in answers)
     with pytest.raises(ModelError, match="all workers are lost"):
         list(found)
+
+
+def test_one_that_has_no_place_yet_takes_over_from_one_that_is_lost(tmp_path: Path) -> None:
+    def reader() -> Any:
+        return Reader(tmp_path / "log")
+
+    workers = Workers(reader, failed, 2, cpus=2).start()  # there is room for one of them
+    found = workers.predict_chunks([[Document(str(i), "a")] for i in range(30)])
+    answers = [*next(found)]
+    assert workers._starting
+    ray.kill(workers._ready[0])
+    answers += [one for chunk in found for one in chunk]
+    assert [one.id for one in answers] == [str(i) for i in range(30)]
+    assert not any(one.error for one in answers)

@@ -30,6 +30,7 @@ from constrained_ner.engines.models import (
     LoadedModel,
     base_of,
     computes_in_bfloat16,
+    default_device,
     load_model,
     wrap,
 )
@@ -447,7 +448,7 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = math.ceil(examples / (chosen.batch_size * chosen.accumulation * processes))
     every = max(1, round(steps / chosen.evaluations))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     able = chosen.dtype == "auto" and computes_in_bfloat16(device)
     bf16 = chosen.dtype == "bfloat16" or able
     # transformers has given it another name.
@@ -468,9 +469,9 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         warmup_steps=chosen.warmup,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.max_grad_norm,
-        optim="adamw_torch_fused" if torch.cuda.is_available() else "adamw_torch",
+        optim="adamw_torch_fused" if device == "cuda" else "adamw_torch",
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device == "cpu",
         **checkpointing,
         ddp_find_unused_parameters=False,  # there are none
         include_num_input_tokens_seen="all" if chosen.row_tokens else "non_padding",
@@ -489,5 +490,5 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         disable_tqdm=True,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device == "cuda",
     )

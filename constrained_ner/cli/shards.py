@@ -9,6 +9,7 @@ it is about is ever replaced. From the beginning to the end the folder is locked
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -109,8 +110,9 @@ class Shards:
     def _check(self) -> None:
         if self.kind != RECORDS:
             check_output(self._output(0).path, self.kind)
-        if not self._journal.exists():
-            if other := sorted(set(self.folder.iterdir()) - {Path(self._lock.lock_file)}):
+        if not self._lines():
+            ours = {self._journal, Path(self._lock.lock_file)}
+            if other := sorted(set(self.folder.iterdir()) - ours):
                 raise InputError(
                     f"holds {other[0].name!r}, and no shards: expected a new or an empty folder",
                     self.folder,
@@ -133,12 +135,20 @@ class Shards:
     def _head(self) -> dict[str, Any]:
         return {"kind": self.kind, "shard size": self.size}
 
+    def _lines(self) -> list[str]:
+        """The journal, without the half line that a run that was killed may have left at its end.
+
+        There are none where no run has begun.
+        """
+        if not self._journal.exists():
+            return []
+        *lines, _ = self._journal.read_text(encoding="utf-8").split("\n")
+        return lines
+
     def _read_journal(self) -> None:
-        text = self._journal.read_text(encoding="utf-8")
-        kept = text[: text.rfind("\n") + 1]
-        if kept != text:  # a run that was killed may have left half a line at the end
-            self._journal.write_text(kept, encoding="utf-8")
-        for number, line in enumerate(kept.splitlines(), 1):
+        lines = self._lines()
+        os.truncate(self._journal, sum(len(f"{line}\n".encode()) for line in lines))
+        for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
                 if number > 1:
@@ -152,16 +162,16 @@ class Shards:
                     self.folder,
                 )
 
-    def _remove(self) -> None:
-        """Make room for shards that replace those that are there."""
-        for head in map(json.loads, self._journal.read_text(encoding="utf-8").splitlines()[:1]):
+    def _begin(self) -> None:
+        """Take the folder for these shards, in place of those that are there."""
+        for head in map(json.loads, self._lines()[:1]):
             name = r"part-\d{5,}" + re.escape(_suffix(head["kind"]))
             # With what a run leaves beside a file that is not finished.
-            ours = re.compile(rf"{name}|\.{name}\.run|\.{name}\.records|\.\.{name}\.records\.run")
+            ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part))*")
             for path in list(self.folder.iterdir()):
                 if ours.fullmatch(path.name):
                     path.unlink()
-        self._journal.unlink()
+        self._journal.write_text(json_line(self._head), encoding="utf-8")
 
     def _unlock(self) -> None:
         Path(self._lock.lock_file).unlink(missing_ok=True)
@@ -181,13 +191,13 @@ class Shards:
         """
         losses = ConversionLosses()
         try:
-            if self.overwrite and self._journal.exists():
-                answers()  # what is there stays until there is something to replace it
-                self._remove()
-            if not self._journal.exists():
-                self._journal.write_text(json_line(self._head), encoding="utf-8")
             source, number = iter(documents), 0
-            while of_shard := list(islice(source, self.size)):
+            of_shard = list(islice(source, self.size))
+            if not (self.resume and self._lines()):
+                if of_shard:
+                    answers()  # what is there stays until there is something to replace it
+                self._begin()
+            while of_shard:
                 output = self._output(number)
                 if (before := self._finished.get(output.path.name)) is not None:
                     self._check_finished(output.path, before, of_shard)
@@ -195,6 +205,7 @@ class Shards:
                 else:
                     yield from self._answer_shard(output, of_shard, answers, summary, losses)
                 number += 1
+                of_shard = list(islice(source, self.size))
             if self._output(number).path.exists():
                 raise InputError(
                     f"holds more than the {number} shards of these documents: expected those of "

@@ -36,7 +36,7 @@ from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, mem
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, MissingExtraError
+from constrained_ner.errors import InputError, MissingExtraError, said_by
 from constrained_ner.words import Span, cut_units
 
 TYPES, PROJECT = "TypeSystem.xml", "exportedproject.json"
@@ -159,8 +159,8 @@ def _loaded(file: File, load: Callable[[], Any]) -> tuple[Any, list[str]]:
         try:
             return load(), [str(warning.message) for warning in said]
         except _CANNOT_READ as error:
-            reason = f"not a UIMA CAS: {type(error).__name__}: {error}"
-            raise InputError(f"{reason:.300}", file.place) from None
+            reason = said_by(error, kind=True)
+            raise InputError(f"not a UIMA CAS: {reason}", file.place) from None
 
 
 def _document(id: str, file: File, types: Any, repairs: Counter[str]) -> Document:

@@ -60,7 +60,7 @@ def checked(
     tokens = [token for token in written.tokens if token not in vocabulary.ends]
     logs: Sequence[float] = written.log_probabilities
     told = vocabulary.text_of(tokens)
-    if told and text.endswith(told):
+    if told and text.endswith(told) and (text == told or _CUT in text.removesuffix(told)):
         text = told  # in front of it is what a prompt that ends inside a character leaves over
     else:
         # Not told, or of another tokenizer: ours, which write the same.

@@ -46,7 +46,7 @@ from constrained_ner.engines.converted import converted, gguf_in, packaged_model
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.errors import MissingExtraError, ModelError
+from constrained_ner.errors import MissingExtraError, ModelError, said_by
 
 HUB_TIMEOUT = 10.0  # seconds
 # Where it is installed it says with each call that it computes in float16.
@@ -151,6 +151,11 @@ def computes_in_bfloat16(device: str) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
+def default_device() -> str:
+    """What `auto` is: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def default_dtype(device: str) -> str:
     """What `auto` is on a device."""
     return "bfloat16" if computes_in_bfloat16(device) else "float32"
@@ -193,7 +198,7 @@ def load_model(
     MissingExtraError: quantised weights need bitsandbytes.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = default_device()
     if dtype == "auto":
         dtype = default_dtype(device)
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -431,9 +436,8 @@ def _tokenizer_of(source: str, adapters: Sequence[str]) -> Any:
 
 
 def _cannot_load(name: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split()) or type(error).__name__
     return ModelError(
-        f"cannot load model {name!r}: {reason} (expected a folder with a model, "
+        f"cannot load model {name!r}: {said_by(error)} (expected a folder with a model, "
         f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
     )
 
@@ -468,8 +472,7 @@ def _with_adapter(model: Any, adapter: str, *, merged: bool = True) -> Any:
             both = PeftModel.from_pretrained(model, adapter)
             return both.merge_and_unload() if merged else both.base_model.model
     except (*_UNREADABLE, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"cannot load adapter {adapter!r}: {reason}") from error
+        raise ModelError(f"cannot load adapter {adapter!r}: {said_by(error)}") from error
 
 
 def _base_of(adapter: str) -> str:

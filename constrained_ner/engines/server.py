@@ -30,7 +30,7 @@ from constrained_ner.engines.base import (
 )
 from constrained_ner.engines.external import Written, checked, limit_of
 from constrained_ner.engines.vocabulary import NO_FORCING
-from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError
+from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError, said_by
 
 KEYS = ("CNER_API_KEY", "OPENAI_API_KEY")
 _STRANGE = "does not answer as OpenAI's interface does: expected an address that goes up to /v1"
@@ -257,8 +257,7 @@ def _told(written: Written | str) -> str:
 def _reason(error: Exception) -> str:
     """What an error says, on one line, without the body that some servers repeat in it."""
     cause = error.__cause__
-    said = " ".join(str(error if cause is None else f"{error} ({cause})").split())
-    return said[:300]
+    return said_by(error) if cause is None else f"{said_by(error)} ({said_by(cause)})"
 
 
 class ServerEngine(Engine):

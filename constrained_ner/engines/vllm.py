@@ -14,8 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from constrained_ner.engines.base import (
     Answer,
     Answered,
@@ -26,8 +24,8 @@ from constrained_ner.engines.base import (
     Requests,
 )
 from constrained_ner.engines.external import Written, checked, limit_of
-from constrained_ner.engines.models import default_dtype, has_tokenizer, sources
-from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError
+from constrained_ner.engines.models import default_device, default_dtype, has_tokenizer, sources
+from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError, said_by
 
 NAME = "vllm"
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that it can make room for
@@ -69,7 +67,7 @@ def vllm_engine(
             f"model {str(adapter or name)!r} is {len(adapters)} adapters, one on another: expected "
             "one for vLLM, or a model that they are merged into"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     given: dict[str, Any] = {
         "model": base,
         # vLLM's own choice would be float16 for weights in float32.
@@ -90,7 +88,7 @@ def vllm_engine(
     try:
         llm = vllm.LLM(**given | dict(options or {}))
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = said_by(error)
         raise ModelError(f"vLLM cannot load model {str(adapter or name)!r}: {reason}") from error
     make = partial(VllmEngine, llm=llm, lora=lora, lenient=lenient)
     return Chosen(make, VllmEngine.capabilities, NAME)
@@ -128,7 +126,7 @@ class VllmEngine(Engine):
                     try:
                         self._ask(name, request)
                     except ValueError as error:  # it refuses the prompt or the grammar
-                        reason = " ".join(str(error).split())[:300]
+                        reason = said_by(error)
                         yield request, DecodingError(f"{request.name}: {NAME}: {reason}")
                     else:
                         asked[name] = request

@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from constrained_ner.documents import Document
-from constrained_ner.errors import CnerError, InputError, MissingExtraError, ModelError
+from constrained_ner.errors import CnerError, InputError, MissingExtraError, ModelError, said_by
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.runs import Chunk
 
@@ -86,42 +86,48 @@ class Workers:
         InputError: there is no such cluster, or this machine has not the GPUs.
         CnerError: what a worker raises: there is no such model.
         """
-        cpus = self.cpus or max(1, (os.cpu_count() or 1) // self.number)
-        self._connect(cpus)
+        self._connect()
         remote = self._ray.remote(
-            num_cpus=cpus,
+            num_cpus=self._cpus,
             num_gpus=self.gpus,
             max_restarts=-1,
             max_task_retries=_RETRIES,
             # Each has its own cores, and no more threads than those.
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(cpus)}},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._cpus)}},
         )(_Worker)
         for _ in range(self.number):
             worker = remote.remote(self.make)
             self._starting[worker.prepare.remote()] = worker
-        while not self._ready:
-            done = self._ray.wait(list(self._starting), num_returns=1, timeout=_PATIENCE)[0]
-            for task in done:
-                self._greet(task)
-            if not done:
-                has = self._ray.cluster_resources()
-                _log.warning(
-                    "no worker is ready yet: each takes %d CPUs and %g GPUs, and the cluster has "
-                    "%g and %g in all",
-                    *(cpus, self.gpus, has.get("CPU", 0), has.get("GPU", 0)),
-                )
+        self._greet(self._first_done({}))
         return self
+
+    def _first_done(self, running: Mapping[Any, Any]) -> Any:
+        """The first task that is done, of what workers answer or of those that make them ready."""
+        while True:
+            patience = None if running else _PATIENCE
+            tasks = [*running, *self._starting]
+            if done := self._ray.wait(tasks, num_returns=1, timeout=patience)[0]:
+                return done[0]
+            has = self._ray.cluster_resources()
+            _log.warning(
+                "no worker is ready yet: each takes %d CPUs and %g GPUs, and the cluster has "
+                "%g and %g in all",
+                *(self._cpus, self.gpus, has.get("CPU", 0), has.get("GPU", 0)),
+            )
 
     def _greet(self, task: Any) -> None:
         """Count a worker in that has its model."""
+        from ray.exceptions import RayError
+
         worker = self._starting.pop(task)
         try:
             self._ray.get(task)
-        except Exception as error:
+        except RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, CnerError):
                 raise cause from None
-            raise ModelError(f"a worker cannot start: {_reason(cause or error)}") from error
+            reason = said_by(cause or error, kind=True)
+            raise ModelError(f"a worker cannot start: {reason}") from error
         self._ready.append(worker)
 
     def predict_chunks(self, chunks: Iterable[Chunk]) -> Iterator[list[Prediction]]:
@@ -148,13 +154,13 @@ class Workers:
                     break
                 worker = free.popleft()
                 running[worker.predict.remote(piece.documents)] = worker, piece
-            if not running:
+            if not waiting:
                 return
-            for task in self._ray.wait([*running, *self._starting], num_returns=1)[0]:
-                if task in self._starting:
-                    self._greet(task)
-                    free.append(self._ready[-1])
-                    continue
+            task = self._first_done(running)
+            if task in self._starting:
+                self._greet(task)
+                free.append(self._ready[-1])
+            else:
                 worker, piece = running.pop(task)
                 again += self._settle(piece, task, worker)
                 if worker in self._ready:
@@ -175,13 +181,13 @@ class Workers:
         except RayTaskError as error:
             if isinstance(error.cause, CnerError):
                 raise error.cause from None
-            reason = _reason(error.cause)
+            reason = said_by(error.cause, kind=True)
         except RayError as error:
             if not self._is_there(worker):  # not a document's fault, but its machine's
                 self._ready.remove(worker)
-                if not self._ready:
-                    raise ModelError(f"all workers are lost: {_reason(error)}") from None
-                _log.warning("a worker is lost: %s", _reason(error))
+                if not (self._ready or self._starting):
+                    raise ModelError(f"all workers are lost: {said_by(error, kind=True)}") from None
+                _log.warning("a worker is lost: %s", said_by(error, kind=True))
                 return [piece]
             reason = f"its worker was lost {_RETRIES + 1} times ({type(error).__name__})"
         documents = piece.documents
@@ -202,17 +208,23 @@ class Workers:
             return False
         return True
 
-    def _connect(self, cpus: int) -> None:
+    @property
+    def _cpus(self) -> int:
+        return self.cpus or max(1, (os.cpu_count() or 1) // self.number)
+
+    def _connect(self) -> None:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         address = self.address or os.environ.get("RAY_ADDRESS", "") or "local"
         if address == "local":
             # As many as they ask for, however few there are: no worker waits for another's place.
-            settings |= {"num_cpus": cpus * self.number, "include_dashboard": False}
+            settings |= {"num_cpus": self._cpus * self.number, "include_dashboard": False}
         if not self._ray.is_initialized():
             try:
                 self._ray.init(address=address, **settings)
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
-                raise InputError(f"no Ray cluster at {address!r}: {_reason(error)}") from None
+                raise InputError(
+                    f"no Ray cluster at {address!r}: {said_by(error, kind=True)}"
+                ) from None
         there = self._ray.cluster_resources().get("GPU", 0)
         if address == "local" and there < self.gpus:
             raise InputError(f"a worker takes {self.gpus:g} GPUs, and this machine has {there:g}")
@@ -226,11 +238,6 @@ class Workers:
         except ImportError:
             raise MissingExtraError("the engine ray", "ray") from None
         return ray
-
-
-def _reason(error: object) -> str:
-    """What an error says, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 class _Worker:
