@@ -37,6 +37,7 @@ from constrained_ner.evaluation import (
     uniner,
 )
 from constrained_ner.evaluation import resampling as resampling_module
+from constrained_ner.evaluation.resampling import Difference, corrected
 from tests.support.strategies import documents, examples
 
 SUBSETS: dict[str, Metric] = {
@@ -474,6 +475,26 @@ def test_p_is_that_of_all_swaps() -> None:
     assert found is not None
     assert found[1].difference == pytest.approx(2 / 6)
     assert found[1].p == pytest.approx(6 / 8, abs=0.01)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_p_values_are_corrected_for_how_many_there_are(ps: list[float]) -> None:
+    """Holm's are the largest that reject what the closed Bonferroni procedure rejects."""
+    found = corrected([Difference(0.1, (0.0, 0.2), p) for p in ps])
+    assert all((one.difference, one.interval) == (0.1, (0.0, 0.2)) for one in found)
+    for i, one in enumerate(found):
+        # Of all groups of tests that it belongs to, the one that Bonferroni rejects last.
+        others = sorted(p for j, p in enumerate(ps) if j != i and p >= ps[i])
+        smaller = sorted((p for j, p in enumerate(ps) if j != i and p < ps[i]), reverse=True)
+        groups = [(1 + len(others)) * ps[i]]
+        groups += [(1 + len(others) + n) * p for n, p in enumerate(smaller, 1)]
+        assert one.p == pytest.approx(min(1.0, max(groups)))
+
+
+def test_corrected_by_hand() -> None:
+    found = corrected([Difference(0.1, (0.0, 0.2), p) for p in (0.01, 0.04, 0.03, 0.005)])
+    assert [one.p for one in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert corrected([]) == []
 
 
 def test_nothing_to_compare() -> None:

@@ -115,6 +115,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Plots:
+    """Plots side by side, where there is room for that."""
+
+    kind: ClassVar[str] = "plots"
+    plots: tuple[Plot, ...]
+
+
+@dataclass(frozen=True)
 class Fold:
     """Blocks that are hidden until the reader opens them."""
 
@@ -123,7 +131,7 @@ class Fold:
     blocks: tuple[Block, ...]
 
 
-Block = Table | Words | Items | Plot | Fold
+Block = Table | Words | Items | Plot | Plots | Fold
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from constrained_ner.benchmark.blocks import Block, Entry, Fold, Items, Plot, Section, Table, Words
+from constrained_ner.benchmark.blocks import (
+    Block,
+    Entry,
+    Fold,
+    Items,
+    Plot,
+    Plots,
+    Section,
+    Table,
+    Words,
+)
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
@@ -41,7 +51,7 @@ def _lines(block: Block) -> Iterator[str]:
             for inner in blocks:
                 yield from _lines(inner)
             return
-        case Plot():
+        case Plot() | Plots():
             return
     yield ""
 

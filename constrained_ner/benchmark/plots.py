@@ -6,7 +6,7 @@ What is drawn is collected without matplotlib, so that it can be tested by itsel
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import log
@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from constrained_ner.benchmark.blocks import Tone
 from constrained_ner.benchmark.grid import Way
 from constrained_ner.benchmark.tables.cost import per_document
-from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval
+from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval, verdict
 from constrained_ner.benchmark.tables.spans import shifts_of, span_ways
 from constrained_ner.benchmark.tables.together import results_of
-from constrained_ner.benchmark.view import Group, View, answers, parsed, seconds, tenths, tokens
+from constrained_ner.benchmark.view import (
+    Group,
+    View,
+    answers,
+    parsed,
+    seconds,
+    tenths,
+    tokens,
+    untrue,
+)
 from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats.grammar import Level
 
@@ -51,6 +61,7 @@ _STYLE = {
     "ytick.color": _INK,
     "legend.frameon": False,
 }
+_THIRD = 4.2  # inches: three of them stand side by side on a screen
 SHIFTS = 15  # characters to either side; what is farther away is counted at the edge
 
 
@@ -61,7 +72,8 @@ class Point:
     Attributes
     ----------
     f1, low, high: of all data sets, and its interval; over draws mean and standard deviation.
-    parsed: share of the answers. `seconds`, `tokens`: a document. None where not measured.
+    parsed: share of the answers. `untrue`: surfaces, offsets and copies an answer that are not
+        true to the text. `seconds`, `tokens`: a document. None where not measured.
     """
 
     variant: str
@@ -70,6 +82,7 @@ class Point:
     low: float | None
     high: float | None
     parsed: float | None
+    untrue: float | None
     seconds: float | None
     tokens: float | None
 
@@ -98,6 +111,7 @@ def _point(view: View, group: Group, way: Way) -> Point:
         low,
         high,
         parsed(every) / number if number else None,
+        untrue(every) / number if number else None,
         mean_of([per_document(cells, seconds) for cells in draws]),
         mean_of([per_document(cells, tokens) for cells in draws]),
     )
@@ -150,41 +164,114 @@ def _style(level: str) -> tuple[str, str]:
 
 
 def accuracy_plot(view: View, group: Group, name: str) -> str | None:
-    """F1 with intervals, and parse rates, for each format; None if there is nothing to draw."""
+    """F1 with intervals for each format, and what its strictest level is held against free."""
     found = points(view, group)
-    variants = list(dict.fromkeys(point.variant for point in found))
-    if not any(p.f1 is not None or p.parsed is not None for p in found):
+    variants = _ranked(view, found)
+    if not any(p.f1 is not None for p in found):
         return None
     with _styled():
-        figure = _figure(9.6, 1.1 + 0.42 * len(variants))
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-        for i, level in enumerate(view.levels):
-            colour, marker = _style(level)
-            offset = (i - (len(view.levels) - 1) / 2) * 0.24
-            of_level = {p.variant: p for p in found if p.level == level}
-            at = [variants.index(v) + offset for v in of_level]
-            chosen = list(of_level.values())
-            plain = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 4.5}
+        figure = _figure(_THIRD, _height(variants))
+        axes = figure.subplots()
+        for level, chosen, at in _by_level(view, found, variants):
             f1 = [(y, p) for y, p in zip(at, chosen, strict=True) if p.f1 is not None]
-            left.plot([p.f1 for _, p in f1], [y for y, _ in f1], label=level, **plain)
+            axes.plot([p.f1 for _, p in f1], [y for y, _ in f1], label=level, **_mark(level))
             for y, p in f1:
                 if p.low is not None and p.high is not None:
-                    left.plot([p.low, p.high], [y, y], color=colour, linewidth=1.3)
-            rates = [(y, p) for y, p in zip(at, chosen, strict=True) if p.parsed is not None]
-            right.plot([100 * (p.parsed or 0) for _, p in rates], [y for y, _ in rates], **plain)
-        left.set_yticks(range(len(variants)), variants)
-        left.set_ylim(len(variants) - 0.5, -0.5)
-        left.set_xlim(-0.02, 1.02)
-        right.set_xlim(-2, 102)
-        left.set_xlabel("strict F1")
-        right.set_xlabel("answers that parse, %")
-        for axes in (left, right):
-            for i in range(1, len(variants)):
-                axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
-            axes.grid(False, axis="y")
-            axes.tick_params(axis="y", length=0)
+                    axes.plot([p.low, p.high], [y, y], color=_style(level)[0], linewidth=1.1)
+        axes.set_xlim(0, min(1.0, 0.05 + max(p.high or p.f1 or 0.0 for p in found)))
+        axes.set_xlabel("strict F1")
+        edge = axes.get_yaxis_transform()
+        for way in view.ways(group):
+            tone = _shown(view, group, way) if way.level is view.levels[-1] else None
+            if tone in _VERDICTS:
+                y, colour = variants.index(str(way.variant)), _VERDICTS[tone]
+                axes.text(
+                    1.0, y, f" {tone}", color=colour, va="center", fontsize=7.5, transform=edge
+                )
+        _rows_of_formats(axes, variants)
         figure.legend(loc="outside upper left", ncols=len(view.levels))
         return _svg(figure, name)
+
+
+_VERDICTS = {Tone.BETTER: "#00664b", Tone.WORSE: "#a14400", Tone.UNCLEAR: _INK}
+
+
+def _shown(view: View, group: Group, way: Way) -> Tone | None:
+    """What the difference to free answers shows; None for several draws, which are not tested."""
+    pooled = view.pooled(group, way)
+    if len(pooled) != 1 or pooled[0].against_free is None:
+        return None
+    return verdict(pooled[0].against_free.f1)
+
+
+def validity_plot(view: View, group: Group, name: str) -> str | None:
+    """Answers that parse, and what is not true to the text, for each format."""
+    found = points(view, group)
+    variants = _ranked(view, found)
+    if not any(p.parsed is not None for p in found):
+        return None
+    with _styled():
+        figure = _figure(_THIRD, _height(variants))
+        left, right = figure.subplots(1, 2, sharey=True)
+        for level, chosen, at in _by_level(view, found, variants):
+            for axes, values in (
+                (left, [None if p.parsed is None else 100 * p.parsed for p in chosen]),
+                (right, [None if p.untrue is None else 100 * p.untrue for p in chosen]),
+            ):
+                known = [(x, y) for x, y in zip(values, at, strict=True) if x is not None]
+                label = level if axes is left else None
+                axes.plot(*zip(*known, strict=True), label=label, **_mark(level))
+        left.set_xlim(-4, 104)
+        left.set_xlabel("parse, %")
+        right.set_xlim(left=-0.04 * max(1.0, right.get_xlim()[1]))
+        right.set_xlabel("untrue, in 100 answers")
+        for axes in (left, right):
+            _rows_of_formats(axes, variants)
+        figure.legend(loc="outside upper left", ncols=len(view.levels))
+        return _svg(figure, name)
+
+
+def _ranked(view: View, found: Sequence[Point]) -> list[str]:
+    """Variants by F1 at the strictest level they were asked for at, the best first."""
+    order = {str(level): i for i, level in enumerate(view.levels)}
+    best: dict[str, tuple[int, float]] = {}
+    for p in found:
+        if p.f1 is not None:
+            best[p.variant] = max(best.get(p.variant, (-1, 0.0)), (order[p.level], p.f1))
+    return sorted(
+        dict.fromkeys(p.variant for p in found),
+        key=lambda variant: best.get(variant, (-1, 0.0))[1],
+        reverse=True,
+    )
+
+
+def _by_level(
+    view: View, found: Sequence[Point], variants: list[str]
+) -> Iterator[tuple[str, list[Point], list[float]]]:
+    """The points of each level, and the heights to draw them at: rows of levels in each row."""
+    for i, level in enumerate(view.levels):
+        chosen = [p for p in found if p.level == level]
+        offset = (i - (len(view.levels) - 1) / 2) * 0.24
+        if chosen:
+            yield str(level), chosen, [variants.index(p.variant) + offset for p in chosen]
+
+
+def _height(variants: Sequence[str]) -> float:
+    return max(3.2, 0.9 + 0.27 * len(variants))
+
+
+def _mark(level: str) -> dict[str, Any]:
+    colour, marker = _style(level)
+    return {"color": colour, "marker": marker, "linestyle": "none", "markersize": 3.6}
+
+
+def _rows_of_formats(axes: Any, variants: Sequence[str]) -> None:
+    axes.set_yticks(range(len(variants)), variants, fontsize=8)
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    for i in range(1, len(variants)):
+        axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def cost_plot(view: View, group: Group, name: str) -> str | None:
@@ -193,7 +280,8 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
     if not drawn:
         return None
     with _styled():
-        figure = _figure(9.6, 5.2)
+        size = _THIRD, _height(view.variants_of(group))
+        figure = _figure(*size)
         axes = figure.subplots()
         ends: list[tuple[float, float, str]] = []
         for variant in map(str, view.variants_of(group)):
@@ -212,7 +300,7 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
                 color=colour,
                 marker=marker,
                 linestyle="none",
-                markersize=5,
+                markersize=3.6,
                 label=level,
             )
         axes.set_xscale("log")
@@ -227,7 +315,7 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
         ticks = _log_ticks(*limits[0])
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        labels = _labels(ends, [(p.seconds or 0.0, p.f1 or 0.0) for p in drawn], limits)
+        labels = _labels(ends, [(p.seconds or 0.0, p.f1 or 0.0) for p in drawn], limits, size)
         for (x, y, text), (left, height) in zip(ends, labels, strict=True):
             axes.annotate(
                 text,
@@ -235,7 +323,7 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
                 (left, height),
                 textcoords="axes fraction",
                 va="center",
-                fontsize=7.5,
+                fontsize=7,
                 arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5},
             )
         axes.set_xlabel("seconds a document")
@@ -250,49 +338,53 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [step for step in steps if low <= step <= high]
 
 
-# In fractions of the axes: the width of a letter, the height of a line, the distance to a point.
-_LETTER, _LINE, _NEAR = 0.0072, 0.036, 0.012
+# In inches: the width of a letter, the height of a line, the distance to a point.
+_LETTER, _LINE, _NEAR = 0.058, 0.155, 0.09
+_AXES = 0.85  # of a figure, about
 
 
 def _labels(
     ends: Sequence[tuple[float, float, str]],
     marks: Sequence[tuple[float, float]],
     limits: tuple[tuple[float, float], tuple[float, float]],
+    size: tuple[float, float],
 ) -> list[tuple[float, float]]:
     """Where the names of points begin: as near as they can be without covering anything.
 
     Parameters
     ----------
     ends: points in data coordinates, and their names. `marks`: all points.
-    limits: of x, which is logarithmic, and of y.
+    limits: of x, which is logarithmic, and of y. `size`: of the figure, in inches.
 
     Returns
     -------
     Fractions of the axes.
     """
     (left, right), (low, high) = limits
+    width_of, height_of = (_AXES * inches for inches in size)
+    letter, near, line = _LETTER / width_of, _NEAR / width_of, _LINE / height_of
 
     def place(x: float, y: float) -> tuple[float, float]:
         return log(x / left) / log(right / left), (y - low) / (high - low)
 
-    taken = [(x - 0.006, x + 0.006, y) for x, y in (place(*mark) for mark in marks)]
+    taken = [(x - near / 2, x + near / 2, y) for x, y in (place(*mark) for mark in marks)]
     found = []
     for x, y, text in ends:
         x, y = place(x, y)
-        width = _LETTER * len(text)
+        width = letter * len(text)
         tries = [
-            (start, y + step * sign * _LINE / 2)
+            (start, y + step * sign * line / 2)
             for step in range(40)
             for sign in (1, -1)
-            for start in (x + _NEAR, x - _NEAR - width)
+            for start in (x + near, x - near - width)
         ]
         free = (
             (start, at)
             for start, at in tries
             if 0 <= start <= 1 - width
-            and _LINE / 2 <= at <= 1 - _LINE / 2
+            and line / 2 <= at <= 1 - line / 2
             and not any(
-                start < end and begin < start + width and abs(at - other) < _LINE
+                start < end and begin < start + width and abs(at - other) < line
                 for begin, end, other in taken
             )
         )

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from constrained_ner.benchmark.blocks import Block, Fold, Plot, Section, Words
+from constrained_ner.benchmark.blocks import Block, Fold, Plot, Plots, Section, Words
 from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.grid import Variant
 from constrained_ner.benchmark.markdown import to_markdown
@@ -25,9 +25,10 @@ from constrained_ner.benchmark.plots import (
     require_matplotlib,
     risk_plot,
     shift_plot,
+    validity_plot,
 )
 from constrained_ner.benchmark.results import Results
-from constrained_ner.benchmark.summary import seen, setting, span_words, summary
+from constrained_ner.benchmark.summary import glance, seen, setting, span_words, summary
 from constrained_ner.benchmark.tables import (
     accuracy,
     ceiling,
@@ -88,7 +89,9 @@ def _page(sections: list[Section], documents: list[dict[str, Any]]) -> str:
 
 
 def report_sections(view: View) -> Iterator[Section]:
-    yield Section("summary", "Summary", tuple(_first(view)))
+    if glances := [block for group in view.groups for block in _glance(view, group)]:
+        yield Section("glance", "At a glance", tuple(glances))
+    yield Section("summary", "Summary", tuple(_summary(view)))
     for id, title, make in (
         ("accuracy", "Accuracy", _accuracy),
         ("spans", "Formats with offsets", _spans),
@@ -118,7 +121,43 @@ def _name(view: View, kind: str, group: Group) -> str:
     return f"{kind}{view.groups.index(group)}"
 
 
-def _first(view: View) -> Iterator[Block]:
+def _glance(view: View, group: Group) -> Iterator[Block]:
+    """The first screen: to be looked at more than read."""
+    if not view.ways(group):
+        return
+    if len(view.groups) > 1 or group.model:
+        yield Words(f"Model: {group.title}.")
+    yield glance(view, group)
+    drawn = (
+        _plot(
+            accuracy_plot,
+            view,
+            group,
+            "accuracy",
+            "Strict F1 with 95 % intervals; at the edge, what the strictest level is against "
+            "free answers, where a difference is shown.",
+        ),
+        _plot(
+            validity_plot,
+            view,
+            group,
+            "validity",
+            "Answers that follow their format to the letter; surfaces, offsets and copies that "
+            "are not true to the text.",
+        ),
+        _plot(
+            cost_plot,
+            view,
+            group,
+            "cost",
+            "Strict F1 against seconds a document; lines lead from level to level of a format.",
+        ),
+    )
+    if plots := tuple(plot for one in drawn for plot in one):
+        yield Plots(plots)
+
+
+def _summary(view: View) -> Iterator[Block]:
     yield setting(view)
     for group in view.groups:
         if len(view.groups) > 1 or group.model:
@@ -130,21 +169,6 @@ def _first(view: View) -> Iterator[Block]:
             yield words
         yield summary(view, group)
         yield overview.main_table(view, group)
-        yield from _plot(
-            accuracy_plot,
-            view,
-            group,
-            "accuracy",
-            "Strict F1 and answers that parse, as in the table above.",
-        )
-        yield from _plot(
-            cost_plot,
-            view,
-            group,
-            "cost",
-            "Strict F1 against seconds a document; lines lead from level to level of a format, "
-            "and names stand at their ends. The numbers stand under Cost.",
-        )
 
 
 def _plot(
@@ -153,7 +177,7 @@ def _plot(
     group: Group,
     name: str,
     caption: str,
-) -> Iterator[Block]:
+) -> Iterator[Plot]:
     """A plot with its caption, where there is anything to draw."""
     if svg := draw(view, group, _name(view, name, group)):
         yield Plot(caption, svg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import fmean, median
 
 from constrained_ner.benchmark.blocks import Items, Tone, Words, bounds, number, percent, signed
 from constrained_ner.benchmark.grid import Variant, Way
@@ -88,6 +88,74 @@ def summary(view: View, group: Group) -> Items:
         _missing,
     )
     return Items(tuple(item for make in makers for item in make(view, group)))
+
+
+def glance(view: View, group: Group) -> Items:
+    """Three sentences: what is found, what constraints change, what they guarantee and cost."""
+    makers: tuple[tuple[str, Callable[[View, Group], str]], ...] = (
+        ("What is found:", _found),
+        ("What constraints change:", _changed),
+        ("What they guarantee and cost:", _guaranteed),
+    )
+    items = ((lead, make(view, group)) for lead, make in makers)
+    return Items(tuple((lead, text) for lead, text in items if text))
+
+
+def _ends(view: View) -> list[Level]:
+    """The strictest level, and the one with the least constraints."""
+    return list(dict.fromkeys((view.levels[-1], view.levels[0])))
+
+
+def _found(view: View, group: Group) -> str:
+    parts = [part for level in _ends(view) if (part := _best_of(view, group, level))]
+    return f"the highest F1, {_sentence(parts)}" if parts else ""
+
+
+def _changed(view: View, group: Group) -> str:
+    level = view.levels[-1]
+    differences = _differences(view, group, level)
+    if not differences or level is Level.FREE:
+        return ""
+    mean = {variant: fmean(one.difference for one in known) for variant, known in differences}
+    low, high = (end(mean, key=lambda variant: mean[variant]) for end in (min, max))
+    span = f"by format from {signed(mean[low])} ({low}) to {signed(mean[high])} ({high})"
+    if len(group.names) > 1:
+        return f"{level} against free, F1 {span}, mean over draws."
+    tones = [verdict(one) for _, (one,) in differences]
+    better, worse, unclear = (
+        sum(tone is each for tone in tones) for each in (Tone.BETTER, Tone.WORSE, Tone.UNCLEAR)
+    )
+    return (
+        f"{level} against free, F1 is higher in {better} of {plural(len(tones), 'format')}, lower "
+        f"in {worse}, unclear in {unclear}; {span}."
+    )
+
+
+def _guaranteed(view: View, group: Group) -> str:
+    parts = []
+    for level in _ends(view):
+        cells = [cell for _, of in _whole(view, group, level) for cell in of]
+        if cells:
+            parts.append(
+                f"of {level} answers {percent(parsed(cells), answers(cells))} follow their "
+                f"format, with {untrue(cells)} places that are not true to the text"
+            )
+    times = _slowdowns(view, group, view.levels[-1])
+    if times:
+        parts.append(f"at {number(median(times.values()), 2)} times free's seconds, in the median")
+    return _sentence(parts) if parts else ""
+
+
+def _slowdowns(view: View, group: Group, level: Level) -> dict[Variant, float]:
+    """For each format its seconds as multiples of those of free answers."""
+    if level is Level.FREE:
+        return {}
+    found = {}
+    for variant in view.variants_of(group):
+        value = mean_of(slowdowns(view, group, Way(variant, level)))
+        if value is not None:
+            found[variant] = value
+    return found
 
 
 def _differences(view: View, group: Group, level: Level) -> list[tuple[Variant, list[Difference]]]:
@@ -198,27 +266,29 @@ def _truth(view: View, group: Group) -> list[Item]:
 
 
 def _best(view: View, group: Group) -> list[Item]:
-    parts = []
-    for level in view.levels:
-        f1 = {}
-        for variant in view.variants_of(group):
-            pooled = view.pooled(group, Way(variant, level))
-            value = mean_of([each.strict.scores.f1 for each in pooled])
-            if value is not None:
-                f1[variant] = (value, pooled_interval(pooled))
-        if not f1:
-            continue
-        best = max(f1, key=lambda variant: f1[variant][0])
-        value, interval = f1[best]
-        if not value:
-            parts.append(f"{level}: 0 in every format")
-            continue
-        around = f" {bounds(interval)}" if interval else ""
-        parts.append(f"{level}: {best}, {number(value)}{around}")
+    parts = [part for level in view.levels if (part := _best_of(view, group, level))]
     if not parts:
         return []
     text = _sentence(parts)
     return [("Highest F1:", f"{text} Formats were not tested against one another.")]
+
+
+def _best_of(view: View, group: Group, level: Level) -> str:
+    """The format with the highest F1 at a level; empty where none was measured."""
+    f1 = {}
+    for variant in view.variants_of(group):
+        pooled = view.pooled(group, Way(variant, level))
+        value = mean_of([each.strict.scores.f1 for each in pooled])
+        if value is not None:
+            f1[variant] = (value, pooled_interval(pooled))
+    if not f1:
+        return ""
+    best = max(f1, key=lambda variant: f1[variant][0])
+    value, interval = f1[best]
+    if not value:
+        return f"{level}: 0 in every format"
+    around = f" {bounds(interval)}" if interval else ""
+    return f"{level}: {best}, {number(value)}{around}"
 
 
 def _spans(view: View, group: Group) -> list[Item]:
@@ -257,12 +327,7 @@ def _from_terms(way: Way, distance: float) -> str:
 def _cost(view: View, group: Group) -> list[Item]:
     items = []
     for level in view.masked:
-        times = {}
-        for variant in view.variants_of(group):
-            value = mean_of(slowdowns(view, group, Way(variant, level)))
-            if value is not None:
-                times[variant] = value
-        if times:
+        if times := _slowdowns(view, group, level):
             low, high = (end(times, key=lambda v: times[v]) for end in (min, max))
             items.append(
                 f"{level}: median {number(median(times.values()), 2)} times free's, by format from "
@@ -278,9 +343,9 @@ def _caution(view: View, group: Group) -> list[Item]:
     return [
         (
             "To keep in mind:",
-            f"{tests} differences are tested here, without correction; were there none in truth, "
-            f"about {max(1, round(tests / 20))} would seem to be there. The intervals are over "
-            "documents; another training of the model is not part of them.",
+            f"{tests} differences are tested here; the p-values are corrected for that (Holm), the "
+            "intervals are those of each by itself. They are over documents; another training of "
+            "the model is not part of them.",
         )
     ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from constrained_ner.benchmark.grid import Cell, CellCosts, Variant, Way
 from constrained_ner.benchmark.results import (
@@ -11,17 +12,20 @@ from constrained_ner.benchmark.results import (
     ConfidenceTenth,
     PooledResult,
     Results,
+    TogetherResult,
     TrainingCosts,
 )
 from constrained_ner.evaluation import Counts
 from constrained_ner.evaluation.records import Health
 from constrained_ner.evaluation.report import Score
+from constrained_ner.evaluation.resampling import corrected
 from constrained_ner.formats import ProblemKind
 from constrained_ner.formats.grammar import Level
 
 Cells = Sequence[CellResult]
 # From a cell to one of its scores; None where it has no such score.
 Pick = Callable[[CellResult], Score | None]
+Tested = TypeVar("Tested", CellResult, PooledResult, TogetherResult)
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,13 @@ class Group:
 class View:
     """Results, arranged by model, way and draw.
 
+    The p-values of what it gives are corrected for the number of tests: of a model on a data set,
+    and of a model over all data sets.
+
     Attributes
     ----------
     data, variants, levels: those of the results, in their order. `names`: of the data.
-    groups: the models, draws of one training together.
+    groups: the models, draws of one training together. `together`: of the results.
     """
 
     def __init__(self, results: Results):
@@ -60,8 +67,12 @@ class View:
         self.data, self.variants, self.levels = results.data, results.variants, results.levels
         self.missing = results.missing
         self.names = [data.name for data in self.data]
-        self._results = {result.cell: result for result in results.cells}
-        self._pooled = {(pooled.model, pooled.way): pooled for pooled in results.pooled}
+        cells = _corrected(results.cells, lambda r: (r.cell.model, r.cell.data))
+        self._results = {result.cell: result for result in cells}
+        found = _corrected(results.pooled, lambda pooled: pooled.model)
+        found = _corrected(found, lambda pooled: pooled.model, "against_terms")
+        self._pooled = {(pooled.model, pooled.way): pooled for pooled in found}
+        self.together = _corrected(results.together, lambda one: one.model, "differences")
         planned = [*self._results, *self.missing]
         self._planned = {(cell.model, cell.way) for cell in planned}
         self.groups = _groups(results)
@@ -109,6 +120,27 @@ class View:
         row = row_of(kind, kind)
         counted = {r.cell.data for r in self.results.cells if (s := row(r)) and gold_of(s)}
         return [name for name in self.names if name in counted]
+
+
+def _corrected(
+    results: Sequence[Tested], family: Callable[[Tested], Hashable], name: str = "against_free"
+) -> list[Tested]:
+    """Results whose differences of F1 have p-values that are corrected family by family.
+
+    Parameters
+    ----------
+    name: of the field that holds the differences.
+    """
+    families: dict[Hashable, list[int]] = {}
+    for i, result in enumerate(results):
+        if getattr(result, name) is not None:
+            families.setdefault(family(result), []).append(i)
+    found = list(results)
+    for members in families.values():
+        tested = [getattr(results[i], name) for i in members]
+        for i, all_, f1 in zip(members, tested, corrected([d.f1 for d in tested]), strict=True):
+            found[i] = replace(found[i], **{name: all_._replace(f1=f1)})
+    return found
 
 
 def _groups(results: Results) -> list[Group]:

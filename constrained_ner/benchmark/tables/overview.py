@@ -31,8 +31,8 @@ def main_table(view: View, group: Group) -> Table:
     return Table(
         "Strict F1, what each level changes, answers that follow their format to the letter, and "
         "surfaces, offsets and copies that are not true to the text. A difference is shown where "
-        "its 95 % interval does not include 0 and p is below 0.05, and is unclear where only one "
-        "of them is so.",
+        "its 95 % interval does not include 0 and p, corrected for the number of tests, is below "
+        "0.05, and is unclear where only one of them is so.",
         (
             Column("format"),
             *(Column(level, "strict F1") for level in view.levels),

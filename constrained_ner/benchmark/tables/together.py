@@ -9,7 +9,7 @@ from constrained_ner.benchmark.view import Group, View
 
 
 def results_of(view: View, group: Group) -> list[TogetherResult]:
-    return [one for one in view.results.together if one.model in group.names]
+    return [one for one in view.together if one.model in group.names]
 
 
 def gains(view: View, group: Group) -> Table:
