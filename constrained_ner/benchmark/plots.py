@@ -170,7 +170,7 @@ def accuracy_plot(view: View, group: Group, name: str) -> str | None:
     if not any(p.f1 is not None for p in found):
         return None
     with _styled():
-        figure = _figure(_THIRD, _height(variants))
+        figure = _figure(_THIRD, _height(len(variants)))
         axes = figure.subplots()
         for level, chosen, at in _by_level(view, found, variants):
             f1 = [(y, p) for y, p in zip(at, chosen, strict=True) if p.f1 is not None]
@@ -211,7 +211,7 @@ def validity_plot(view: View, group: Group, name: str) -> str | None:
     if not any(p.parsed is not None for p in found):
         return None
     with _styled():
-        figure = _figure(_THIRD, _height(variants))
+        figure = _figure(_THIRD, _height(len(variants)))
         left, right = figure.subplots(1, 2, sharey=True)
         for level, chosen, at in _by_level(view, found, variants):
             for axes, values in (
@@ -256,8 +256,8 @@ def _by_level(
             yield str(level), chosen, [variants.index(p.variant) + offset for p in chosen]
 
 
-def _height(variants: Sequence[str]) -> float:
-    return max(3.2, 0.9 + 0.27 * len(variants))
+def _height(rows: int) -> float:
+    return max(3.2, 0.9 + 0.27 * rows)
 
 
 def _mark(level: str) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
     if not drawn:
         return None
     with _styled():
-        size = _THIRD, _height(view.variants_of(group))
+        size = _THIRD, _height(len(view.variants_of(group)))
         figure = _figure(*size)
         axes = figure.subplots()
         ends: list[tuple[float, float, str]] = []
