@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 LABELS = Chemical,Disease
 SAMPLES = constrained_ner/samples
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint docs install clean
 
 demo: install
 	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS)
@@ -28,6 +28,11 @@ lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd build/tree && $(abspath $(BIN))/lint-imports --config $(CURDIR)/pyproject.toml
+
+# The documentation as a site, build/site/index.html.
+docs: install
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
 
 install: $(VENV)/installed
 

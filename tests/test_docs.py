@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import click
@@ -52,6 +53,26 @@ def test_the_links_of_the_docs_lead_somewhere(page: Path) -> None:
     text = "\n".join(line for line in lines if not line.startswith("    "))
     for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), target
+
+
+def test_the_pages_make_a_site(tmp_path: Path) -> None:
+    """Each is in the navigation, and all links hold, those to headings, too."""
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs"]
+    done = subprocess.run(
+        [*sphinx, "-d", tmp_path / "cache", ".", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+    page = (tmp_path / "site" / "README.html").read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|<link[^>]* href)="https?:[^"]*"', page)  # nothing is loaded
+
+
+def test_the_version_is_told_alike() -> None:
+    version = metadata("constrained_ner")["Version"]
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.model
