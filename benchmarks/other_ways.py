@@ -1,0 +1,189 @@
+"""What do other ways to ask the same model find in the same sentences?
+
+    pip install langextract                                   # 1.7.1 was measured
+    python -m benchmarks.other_ways --corpora corpora -o runs/other_ways.json
+
+The default model, sentences of test splits, strict F1 by one scorer. Ours: the model's own format
+under its grammar. Outlines' way: terms as JSON under a schema, whose strings are looked for in the
+text afterwards. Nothing: the same, without a mask. langextract's way: its own prompt with examples
+out of the training split, its JSON under a schema by outlines, its own reader and alignment; with
+our model, which was trained on other prompts, and with the model that ours was made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.benchmark.grid import PACKAGES
+from constrained_ner.benchmark.together import Asked
+from constrained_ner.corpora import read
+from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.models import BASE_MODEL, LoadedModel, device_name, load_model
+from constrained_ner.evaluation import Counts, intervals, paired_test
+from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import load_manifest
+from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.task import task_for
+
+RESULTS = Path(__file__).parent / "results" / "other_ways.json"
+LABELS = {"ncbi-disease": ("Disease",), "bc5cdr": ("Chemical", "Disease"), "bc2gm": ("GENE",)}
+TERMS = "multi_term"
+EXAMPLES = 3  # for langextract
+ANSWER = 256  # tokens, of langextract's answers
+
+Way = Callable[[str, Sequence[Document]], list[list[Entity]]]
+
+
+def asked(model: LoadedModel, format: str | None, level: Level, engine: str | None = None) -> Way:
+    """As this package asks."""
+
+    def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
+        task = task_for(load_manifest(DEFAULT_MODEL), LABELS[data], format, data, {}, "agreement")
+        given: dict[str, Any] = {"engine": engine} if engine else {}
+        predictor = Predictor(
+            model, task.formats, task.targets, level, batch_size=16, index=task.index, **given
+        )
+        return [list(one.entities) for one in predictor.predict(documents)]
+
+    return ask
+
+
+def by_langextract(model: LoadedModel, corpora: Path) -> Way:
+    """As langextract asks."""
+    import langextract
+    import outlines
+    from langextract.core.base_model import BaseLanguageModel
+    from langextract.core.types import ScoredOutput
+    from langextract.prompt_validation import PromptValidationLevel
+
+    class Ours(BaseLanguageModel):  # type: ignore[misc]
+        def __init__(self, labels: Sequence[str]):
+            super().__init__()
+            schema = outlines.types.JsonSchema(schema_of(labels))
+            self.generator = outlines.Generator(model.steerable, schema)
+
+        def infer(self, batch_prompts: Sequence[str], **_: Any) -> Iterator[list[Any]]:
+            for prompt in batch_prompts:
+                chat = outlines.inputs.Chat([{"role": "user", "content": prompt}])
+                answer = self.generator(chat, max_new_tokens=ANSWER, do_sample=False)
+                yield [ScoredOutput(score=1.0, output=answer)]
+
+    def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
+        known = [one for one in sample(corpora / data / "train.jsonl", 200) if one.entities]
+        examples = [
+            langextract.data.ExampleData(
+                one.text,
+                [
+                    langextract.data.Extraction(entity.label, entity.surface(one.text))
+                    for entity in one.entities
+                ],
+            )
+            for one in known[:EXAMPLES]
+        ]
+        found, ours = [], Ours(LABELS[data])
+        for document in documents:
+            annotated = langextract.extract(
+                document.text,
+                f"Extract the mentions of {' and '.join(LABELS[data])} in the order in which they "
+                "occur, in the words of the text.",
+                examples,
+                model=ours,
+                use_schema_constraints=False,
+                fence_output=False,
+                max_workers=1,
+                show_progress=False,
+                prompt_validation_level=PromptValidationLevel.OFF,
+            )
+            found.append(
+                [
+                    Entity(one.extraction_class, ((place.start_pos, place.end_pos),))
+                    for one in annotated.extractions or ()
+                    if (place := one.char_interval) and place.start_pos is not None
+                ]
+            )
+        return found
+
+    return ask
+
+
+def schema_of(labels: Sequence[str]) -> dict[str, Any]:
+    """Of what langextract reads: a list of objects with a label as key."""
+    items = [
+        {
+            "type": "object",
+            "properties": {label: {"type": "string", "minLength": 1}},
+            "required": [label],
+            "additionalProperties": False,
+        }
+        for label in labels
+    ]
+    extractions = {"type": "array", "items": {"anyOf": items}}
+    return {
+        "type": "object",
+        "properties": {"extractions": extractions},
+        "required": ["extractions"],
+        "additionalProperties": False,
+    }
+
+
+def sample(path: Path, number: int) -> list[Document]:
+    documents = [one for one in read(path) if isinstance(one, Document)]
+    return random.Random(0).sample(documents, number)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--corpora", type=Path, default=Path("corpora"))
+    parser.add_argument("--documents", type=int, default=100, help="of each corpus")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    data = {name: sample(given.corpora / name / "test.jsonl", given.documents) for name in LABELS}
+    model = load_model()
+    ways: dict[str, Way] = {
+        "ours, the model's own format, faithful": asked(model, None, Level.FAITHFUL),
+        f"ours, {TERMS}, faithful": asked(model, TERMS, Level.FAITHFUL),
+        f"outlines: {TERMS} by its JSON schema": asked(model, TERMS, Level.SYNTAX, "outlines_core"),
+        f"no mask: {TERMS}": asked(model, TERMS, Level.FREE),
+        "langextract, our model": by_langextract(model, given.corpora),
+        "langextract, its base model": by_langextract(load_model(BASE_MODEL), given.corpora),
+    }
+    rows: list[dict[str, Any]] = []
+    first: list[Counts] = []
+    for name, ask in ways.items():
+        began, counts = perf_counter(), []
+        for corpus, documents in data.items():
+            labels = frozenset(LABELS[corpus])
+            for document, found in zip(documents, ask(corpus, documents), strict=True):
+                counts.append(Asked(document, labels, {}).counts(dict.fromkeys(found, 1.0)))
+        first = first or counts
+        tested, spread = paired_test(first, counts), intervals(counts)
+        row = {
+            "way": name,
+            **sum(counts, Counts()).scores._asdict(),
+            "interval": spread and spread.f1,
+            "difference": tested and asdict(tested.f1),
+            "seconds": round(perf_counter() - began, 1),
+        }
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    results = {
+        "documents": sum(map(len, data.values())),
+        "device": device_name(model),
+        "versions": {name: version(name) for name in (*PACKAGES, "langextract")},
+        "ways": rows,
+    }
+    given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
