@@ -1,6 +1,9 @@
 """Do masked answers always parse, whatever the model prefers and whatever the budget?
 
     python -m benchmarks.always_parses --decodes 200000 -o benchmarks/results/always_parses.json
+    python -m benchmarks.always_parses --decodes 1000000 --log runs/million.jsonl -o million.json
+
+With `--log` it goes on where it was stopped; its seconds are those of the last part then.
 
 Each decode draws a *kind* of input (`KINDS`: long words, runs of white space or punctuation, many
 and long labels, repeats, special tokens as text, ...), of that kind a text and labels, a format, a
@@ -265,12 +268,34 @@ def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[d
     return counts, faults
 
 
+def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts, list[Any]]]:
+    """The chunks of an earlier run, by seed: how many decodes it was of, and what came of them.
+
+    Half a line at the end, which a run that was killed left, is cut off.
+    """
+    if path is None or not path.exists():
+        return {}
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    os.truncate(path, sum(len(f"{line}\n".encode()) for line in lines))
+    records = [json.loads(line) for line in lines]
+    return {
+        one["seed"]: (
+            one["decodes"],
+            Counter({(*key, failed): n for *key, failed, n in one["counts"]}),
+            one["faults"],
+        )
+        for one in records
+        if one["names"] == names
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--decodes", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--format", choices=list(FORMATS), action="append")
+    parser.add_argument("--log", type=Path, help="of what is done, to go on with")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
 
@@ -278,15 +303,29 @@ def main() -> None:
     names = arguments.format or list(FORMATS)
     counts: Verdicts = Counter()
     faults: list[dict[str, Any]] = []
+    left: list[tuple[int, int]] = []
     sizes = [min(CHUNK, arguments.decodes - start) for start in range(0, arguments.decodes, CHUNK)]
     seeds = [arguments.seed * 1_000_000 + i for i in range(len(sizes))]
+    known = logged(arguments.log, names)
+    for size, seed in zip(sizes, seeds, strict=True):
+        if seed in known and known[seed][0] == size:
+            counts += known[seed][1]
+            faults += known[seed][2]
+        else:
+            left.append((size, seed))
     # What is decoded hangs on the seed and not on how many processes there are.
     with ProcessPoolExecutor(
         arguments.processes, get_context("spawn"), torch.set_num_threads, (1,)
     ) as pool:
-        for some, failed in pool.map(counted, sizes, seeds, [names] * len(sizes)):
+        chunks = pool.map(counted, *zip(*left, strict=True), [names] * len(left)) if left else ()
+        for (size, seed), (some, failed) in zip(left, chunks, strict=True):
             counts += some
             faults += failed
+            if arguments.log:
+                told = [[*key, n] for key, n in some.items()]
+                record = {"seed": seed, "decodes": size, "names": names, "counts": told}
+                with arguments.log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record | {"faults": failed}) + "\n")
             for fault in failed:
                 print(json.dumps(fault, ensure_ascii=False), file=sys.stderr)
             seconds = perf_counter() - started

@@ -1,10 +1,14 @@
-"""Does a run that is killed again and again end with the file of one that was left alone?
+"""Does work that is killed again and again end with the files of work that was left alone?
 
-    python -m benchmarks.kill_and_resume INPUT -o result.json -- --labels Disease
+    python -m benchmarks.kill_and_resume -- predict notes.jsonl --resume -o OUT
+    python -m benchmarks.kill_and_resume --same '*.safetensors' -- train recipe.toml -o OUT
+    python -m benchmarks.kill_and_resume --same '**/*.jsonl' -- benchmark --data gold.jsonl -o OUT
 
-`cner predict` runs over INPUT once undisturbed. Then it is killed (SIGKILL) at random moments of
-its way and gone on with (`--resume`), until the last one is left to end; the two files are
-compared byte by byte. What comes after `--` goes to `cner predict`.
+What comes after `--` is a `cner` command that goes on with what it began where it is given again;
+OUT stands for its output. It runs once undisturbed. Then it is killed (SIGKILL) after random times
+and given again, until it ends, and its files are compared with the first ones byte by byte; and
+that from the beginning, until there were so many kills. Results stay in
+benchmarks/results/kill_and_resume.json, one for each command.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,82 +26,111 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, sleep
+from time import perf_counter
+from typing import Any
 
 from constrained_ner.benchmark.grid import PACKAGES
 
-
-def start(input: Path, output: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "constrained_ner", "predict", str(input), "-o", str(output)]
-    return subprocess.Popen([*command, "--resume", *options], stderr=subprocess.DEVNULL)
+RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
+OUT = "OUT"
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def run(command: Sequence[str], output: Path, seconds: float | None = None) -> int:
+    """The exit status of a command; -SIGKILL where it was killed after so many seconds."""
+    given = [str(output) if word == OUT else word for word in command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "constrained_ner", *given],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        return process.wait()
 
 
-def killed_at(process: subprocess.Popen[bytes], output: Path, bytes: int, delay: float) -> int:
-    """Kill a run some seconds after its file has so many bytes; how many it has then.
+def files_of(output: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+    """What is compared: a file, or those of a folder that one of the patterns names."""
+    if output.is_file():
+        return {"": output.read_bytes()}
+    found = {path for pattern in patterns for path in output.glob(pattern) if path.is_file()}
+    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(found)}
+
+
+def measured(
+    command: Sequence[str], patterns: Sequence[str], kills: int, chance: random.Random
+) -> dict[str, Any]:
+    """Kill a command again and again.
 
     Raises
     ------
-    SystemExit: the run was over before.
+    SystemExit: its output has none of the files that are to be compared.
     """
-    while size(output) < bytes and process.poll() is None:
-        sleep(0.02)
-    sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    if process.wait() != -signal.SIGKILL:
-        raise SystemExit("the run was over before it was killed: give it more documents")
-    return size(output)
+    with TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        began = perf_counter()
+        status = run(command, whole)
+        seconds = perf_counter() - began
+        expected = files_of(whole, patterns)
+        print(f"undisturbed: exit status {status}, {seconds:.0f} s", file=sys.stderr)
+        if not expected:
+            raise SystemExit(f"its output has no file that {patterns} names")
+        given, ends, good = 0, 0, 0
+        began = perf_counter()
+        while given < kills:
+            output = Path(folder) / "killed"
+            while given < kills:
+                # Short times as well as long ones, so that it dies while it starts, too.
+                last = run(command, output, chance.expovariate(3 / seconds))
+                if last != -signal.SIGKILL:
+                    break
+                given += 1
+            else:
+                last = run(command, output)
+            ends += 1
+            good += last == status and files_of(output, patterns) == expected
+            print(f"{given} kills, {ends} ends, {good} as undisturbed", file=sys.stderr)
+            shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
+        return {
+            "command": list(command),
+            "compared": len(expected),
+            "bytes": sum(map(len, expected.values())),
+            "exit_status": status,
+            "seconds": round(seconds, 1),
+            "kills": given,
+            "ends": ends,
+            "ends_as_undisturbed": good,
+            "seconds_with_kills": round(perf_counter() - began, 1),
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("input", type=Path)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument(
+        "--same", action="append", default=[], metavar="PATTERN", help="of a folder"
+    )
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = sys.argv[1:]
     own = given.index("--") if "--" in given else len(given)
-    arguments, options = parser.parse_args(given[:own]), given[own + 1 :]
+    arguments, command = parser.parse_args(given[:own]), given[own + 1 :]
+    if OUT not in command:
+        parser.error(f"expected a command after --, with {OUT} for its output")
 
-    chance = random.Random(arguments.seed)
-    with TemporaryDirectory() as folder:
-        whole, output = Path(folder) / "whole.jsonl", Path(folder) / "killed.jsonl"
-        began = perf_counter()
-        status = start(arguments.input, whole, options).wait()
-        seconds = perf_counter() - began
-        print(f"undisturbed: exit status {status}, {seconds:.0f} s", file=sys.stderr)
-        # The first one dies while it loads the model; the others on their way.
-        wanted = sorted(chance.uniform(0, 0.97 * size(whole)) for _ in range(arguments.kills - 1))
-        points = []
-        began = perf_counter()
-        for bytes in [0, *wanted]:
-            process = start(arguments.input, output, options)
-            points.append(killed_at(process, output, int(bytes), chance.uniform(0, 1)))
-            torn = output.exists() and not output.read_bytes().endswith(b"\n")
-            print(f"killed at {points[-1]} bytes, {torn=}", file=sys.stderr)
-        again = start(arguments.input, output, options).wait()
-        result = {
-            "input": arguments.input.name,
-            "options": options,
-            "documents": whole.read_bytes().count(b"\n"),
-            "bytes": size(whole),
-            "killed_at_bytes": points,
-            "same_bytes": whole.read_bytes() == output.read_bytes(),
-            "same_exit_status": again == status,
-            "seconds": round(seconds, 1),
-            "seconds_with_kills": round(perf_counter() - began, 1),
-            "seed": arguments.seed,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-    text = json.dumps(result, indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
-    print(text)
-    sys.exit(not (result["same_bytes"] and result["same_exit_status"]))
+    found = measured(command, arguments.same, arguments.kills, random.Random(arguments.seed))
+    found |= {
+        "seed": arguments.seed,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    path = arguments.output
+    before = json.loads(path.read_bytes()) if path.exists() else {}
+    text = json.dumps(before | {command[0]: found}, indent=1) + "\n"
+    path.write_text(text, encoding="utf-8")
+    print(json.dumps(found, indent=1))
+    sys.exit(found["ends"] != found["ends_as_undisturbed"])
 
 
 if __name__ == "__main__":
