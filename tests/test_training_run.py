@@ -551,8 +551,8 @@ def test_the_rate_goes_by_the_clock(scheduler: str, recipe: Recipe, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "lora",
-    [None, Lora(4), Lora(4, dtype="bfloat16")],
-    ids=["all weights", "lora", "lora in bfloat16"],
+    [None, Lora(4), Lora(4, dtype="bfloat16"), Lora(8, keep_rank=4)],
+    ids=["all weights", "lora", "lora in bfloat16", "lora that is cut"],
 )
 def test_what_is_saved_is_enough(lora: Lora | None, recipe: Recipe, tmp_path: Path) -> None:
     data = replace(
@@ -712,6 +712,32 @@ def test_an_adapter_of_a_higher_rank_begins_where_a_lower_one_ended(
     )
     with torch.no_grad():
         torch.testing.assert_close(two(ids).logits, one(ids).logits)
+
+
+def test_an_adapter_is_cut_to_the_nearest_one_of_its_rank(recipe: Recipe, tmp_path: Path) -> None:
+    first = replace(recipe, lora=Lora(rank=8, alpha=16))
+
+    def products(lora: Lora) -> dict[str, torch.Tensor]:
+        trained, _, _ = train(first, tmp_path)
+        as_kept(trained, replace(recipe, lora=lora))
+        bare: Any = trained.steerable.model
+        assert bare.peft_config["default"].r == (lora.keep_rank or 8)
+        return {
+            name: layer.get_delta_weight("default").detach()
+            for name, layer in bare.named_modules()
+            if hasattr(layer, "get_delta_weight")
+        }
+
+    whole = products(Lora(rank=8, alpha=16))
+    for rank in (8, 3):
+        cut = products(Lora(rank=8, alpha=16, keep_rank=rank))
+        assert cut.keys() == whole.keys() != set()
+        for name, weight in whole.items():
+            values = torch.linalg.svdvals(weight)
+            assert torch.linalg.matrix_rank(cut[name], rtol=1e-4) <= rank
+            lost = torch.linalg.matrix_norm(cut[name] - weight)
+            expected = values[rank:].square().sum().sqrt()
+            torch.testing.assert_close(lost, expected, atol=1e-5 * float(values[0]), rtol=1e-3)
 
 
 # ---- several processes --------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Lora:
     targets: names of the layers, or `all-linear`.
     dtype: of the adapter that is kept, one of `DTYPES` but `auto`; bfloat16 takes half the space.
         It is tested as it is kept.
+    keep_rank: of the adapter that is kept, which is the best approximation of that rank; 0: `rank`.
     start: the folder of an adapter of the same targets and of the same rank or a lower one, whose
         weights training begins with; by default it begins with none.
     """
@@ -42,6 +43,7 @@ class Lora:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     dtype: str = "float32"
+    keep_rank: int = 0
     start: Path | None = None
 
 
@@ -189,6 +191,9 @@ class Recipe:
             value = self._value(key)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"{key} is {value}: expected 0 or more")
+        if self.lora and self.lora.keep_rank > self.lora.rank:
+            most = f"lora.rank, {self.lora.rank}, at most"
+            raise InputError(f"lora.keep_rank is {self.lora.keep_rank}: expected {most}")
         self._check_weights("examples", self.examples.weights)
         for data in self.data:
             self._check_weights("data", data.weights)
@@ -235,6 +240,7 @@ _POSITIVE = (
     *("evaluation.batch_size", "lora.rank", "lora.alpha"),
 )
 _NOT_NEGATIVE = (
+    "lora.keep_rank",
     *("examples.max_fragments", "training.weight_decay", "training.patience"),
     *("training.max_grad_norm", "training.row_tokens", "training.minutes"),
     "evaluation.max_new_tokens",

@@ -18,6 +18,7 @@ from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
 from constrained_ner.engines.models import LoadedModel
+from constrained_ner.errors import TrainingError
 from constrained_ner.pipeline.conflicts import labels_together
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
 from constrained_ner.pipeline.task import default_format
@@ -108,12 +109,46 @@ def save(
 
 
 def as_kept(model: LoadedModel, recipe: Recipe) -> None:
-    """Round an adapter's weights to what is kept of them."""
+    """Cut an adapter down, and round its weights, to what is kept of it.
+
+    Raises
+    ------
+    TrainingError: some of its layers cannot be cut.
+    """
     if recipe.lora is not None:
         bare: Any = model.steerable.model
+        if recipe.lora.keep_rank:
+            _cut(bare, recipe.lora.keep_rank)
         for weight in bare.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.to(getattr(torch, recipe.lora.dtype)).to(weight.dtype)
+
+
+def _cut(adapted: Any, rank: int) -> None:
+    """Put in place of each product B A the nearest one of a rank (Eckart and Young 1936)."""
+    from peft.tuners.lora import LoraLayer
+
+    config = adapted.peft_config["default"]
+    alpha = config.lora_alpha * rank / config.r  # the scale stays what it was
+    for layer in adapted.modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        if "default" not in layer.lora_A:
+            raise TrainingError("lora.keep_rank is for linear layers: expected others in no target")
+        down, up = layer.lora_A["default"], layer.lora_B["default"]
+        # Of B [out, r] and A [r, in] by way of two small matrices.
+        left, of_up = torch.linalg.qr(up.weight.double())
+        right, of_down = torch.linalg.qr(down.weight.double().T)
+        u, values, v = torch.linalg.svd(of_up @ of_down.T)
+        roots = values[:rank].sqrt()
+        for part, weight in (
+            (down, roots[:, None] * (v[:rank] @ right.T)),
+            (up, (left @ u[:, :rank]) * roots),
+        ):
+            part.weight = torch.nn.Parameter(weight.to(part.weight.dtype).contiguous())
+            part.out_features, part.in_features = weight.shape
+        layer.r["default"], layer.lora_alpha["default"] = rank, alpha
+    config.r, config.lora_alpha = rank, alpha
 
 
 def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) -> None:
