@@ -1,6 +1,6 @@
 """What do other ways to ask the same model find in the same sentences?
 
-    pip install langextract                                   # 1.7.1 was measured
+    pip install langextract
     python -m benchmarks.other_ways --corpora corpora -o runs/other_ways.json
 
 The default model, sentences of test splits, strict F1 by one scorer. Ours: the model's own format
