@@ -40,6 +40,7 @@ from typing import Any
 
 import torch
 
+from constrained_ner.atomic import whole_lines
 from constrained_ner.documents import text_order
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
@@ -269,15 +270,8 @@ def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[d
 
 
 def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts, list[Any]]]:
-    """The chunks of an earlier run, by seed: how many decodes it was of, and what came of them.
-
-    Half a line at the end, which a run that was killed left, is cut off.
-    """
-    if path is None or not path.exists():
-        return {}
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    os.truncate(path, sum(len(f"{line}\n".encode()) for line in lines))
-    records = [json.loads(line) for line in lines]
+    """The chunks of an earlier run, by seed: how many decodes it was of, and what came of them."""
+    records = [json.loads(line) for line in whole_lines(path)] if path else []
     return {
         one["seed"]: (
             one["decodes"],

@@ -66,18 +66,6 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
     from langextract.core.types import ScoredOutput
     from langextract.prompt_validation import PromptValidationLevel
 
-    class Ours(BaseLanguageModel):  # type: ignore[misc]
-        def __init__(self, labels: Sequence[str]):
-            super().__init__()
-            schema = outlines.types.JsonSchema(schema_of(labels))
-            self.generator = outlines.Generator(model.steerable, schema)
-
-        def infer(self, batch_prompts: Sequence[str], **_: Any) -> Iterator[list[Any]]:
-            for prompt in batch_prompts:
-                chat = outlines.inputs.Chat([{"role": "user", "content": prompt}])
-                answer = self.generator(chat, max_new_tokens=ANSWER, do_sample=False)
-                yield [ScoredOutput(score=1.0, output=answer)]
-
     def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
         known = [one for one in sample(corpora / data / "train.jsonl", 200) if one.entities]
         examples = [
@@ -90,7 +78,17 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
             )
             for one in known[:EXAMPLES]
         ]
-        found, ours = [], Ours(LABELS[data])
+        schema = outlines.types.JsonSchema(schema_of(LABELS[data]))
+        generator = outlines.Generator(model.steerable, schema)
+
+        def infer(_: Any, batch_prompts: Sequence[str], **__: Any) -> Iterator[list[Any]]:
+            for prompt in batch_prompts:
+                chat = outlines.inputs.Chat([{"role": "user", "content": prompt}])
+                answer = generator(chat, max_new_tokens=ANSWER, do_sample=False)
+                yield [ScoredOutput(score=1.0, output=answer)]
+
+        ours = type("Ours", (BaseLanguageModel,), {"infer": infer})()
+        found = []
         for document in documents:
             annotated = langextract.extract(
                 document.text,

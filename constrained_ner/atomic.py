@@ -24,6 +24,20 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that work adds to as it goes; none where there is no file.
+
+    A last line that was cut off, as a kill does it, is removed from the file.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    kept = data.rfind(b"\n") + 1
+    if kept < len(data):
+        os.truncate(path, kept)
+    return data[:kept].decode("utf-8").split("\n")[:-1]
+
+
 def check_writable(path: Path) -> None:
     """See that a file can be written here, before there is anything to write.
 

@@ -117,7 +117,7 @@ class TrainingError(CnerError):
     """Training cannot start or continue; the message says why and what to change."""
 
 
-def said_by(error: BaseException, *, kind: bool = False) -> str:
+def reason_of(error: BaseException, *, kind: bool = False) -> str:
     """What an error says, on one line of at most 300 characters; its kind where it says nothing.
 
     Parameters

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from constrained_ner.errors import AnswerError, CnerError, DecodingError, InputError, said_by
+from constrained_ner.errors import AnswerError, CnerError, DecodingError, InputError, reason_of
 
 
 def kinds(kind: type[CnerError]) -> Iterator[type[CnerError]]:
@@ -40,7 +40,7 @@ def test_what_they_know_survives_too() -> None:
 
 
 def test_what_an_error_says_is_one_line() -> None:
-    assert said_by(ValueError("two\n  lines")) == "two lines"
-    assert said_by(ValueError("two\n  lines"), kind=True) == "ValueError: two lines"
-    assert said_by(ValueError()) == said_by(ValueError(), kind=True) == "ValueError"
-    assert len(said_by(ValueError("a" * 999))) == 300
+    assert reason_of(ValueError("two\n  lines")) == "two lines"
+    assert reason_of(ValueError("two\n  lines"), kind=True) == "ValueError: two lines"
+    assert reason_of(ValueError()) == reason_of(ValueError(), kind=True) == "ValueError"
+    assert len(reason_of(ValueError("a" * 999))) == 300

@@ -708,7 +708,10 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[training]\nwarmup = 2\n", "training.warmup is 2.0: expected 0 to 1"),
         (f"{DATA}[lora]\nrank = 0\n", "lora.rank is 0"),
         (f"{DATA}[lora]\ndtype = 'auto'\n", "lora.dtype is 'auto'"),
-        (f"{DATA}[lora]\nkeep_rank = 99\n", "lora.keep_rank is 99: expected lora.rank"),
+        (
+            f"{DATA}[lora]\nkeep_rank = 99\n",
+            "lora.keep_rank is 99: expected lora.rank, 16, at most",
+        ),
         (f"{DATA}examples = -1\n", "data.examples is -1"),
         (f"{DATA}rounds = -1\n", "data.rounds is -1"),
         (f"{DATA}weights = {{ multi_xml = 2 }}\n", "data.weights: 'multi_xml' is none of the"),

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import whole_lines
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import TrainingError
@@ -127,14 +128,8 @@ def load_rows(path: Path) -> list[Any]:
     ------
     TrainingError: the file is damaged.
     """
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
     try:
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole_lines(path)]
     except ValueError as error:
         raise TrainingError(f"{path}: damaged: {error}") from None
 

@@ -6,7 +6,7 @@ What is drawn is collected without matplotlib, so that it can be tested by itsel
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import log
@@ -147,6 +147,7 @@ def _svg(figure: Any, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # more digits could not be seen
+    text = re.sub(r"\n\s+", "\n", text)
     # The page chooses the size.
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt"', r"<svg \1", text, count=1).replace(
         'height="', 'data-height="', 1
@@ -164,33 +165,23 @@ def _style(level: str) -> tuple[str, str]:
 
 
 def accuracy_plot(view: View, group: Group, name: str) -> str | None:
-    """F1 with intervals for each format, and what its strictest level is held against free."""
-    found = points(view, group)
-    variants = _ranked(view, found)
-    if not any(p.f1 is not None for p in found):
-        return None
-    with _styled():
-        figure = _figure(_THIRD, _height(len(variants)))
-        axes = figure.subplots()
-        for level, chosen, at in _by_level(view, found, variants):
-            f1 = [(y, p) for y, p in zip(at, chosen, strict=True) if p.f1 is not None]
-            axes.plot([p.f1 for _, p in f1], [y for y, _ in f1], label=level, **_mark(level))
-            for y, p in f1:
-                if p.low is not None and p.high is not None:
-                    axes.plot([p.low, p.high], [y, y], color=_style(level)[0], linewidth=1.1)
-        axes.set_xlim(0, min(1.0, 0.05 + max(p.high or p.f1 or 0.0 for p in found)))
-        axes.set_xlabel("strict F1")
-        edge = axes.get_yaxis_transform()
-        for way in view.ways(group):
+    """F1 with intervals for each format, and what its strictest level is against free answers."""
+
+    def add(axes: Sequence[Any], found: Sequence[Point], row: Callable[[Point], float]) -> None:
+        (only,) = axes
+        ends = [p.high or p.f1 or 0.0 for p in found]
+        only.set_xlim(0, min(1.0, 0.05 + max(ends)))
+        edge = only.get_yaxis_transform()
+        for way, p in zip(view.ways(group), found, strict=True):
+            if p.low is not None and p.high is not None:
+                colour = _style(p.level)[0]
+                only.plot([p.low, p.high], [row(p)] * 2, color=colour, linewidth=1.1)
             tone = _shown(view, group, way) if way.level is view.levels[-1] else None
             if tone in _VERDICTS:
-                y, colour = variants.index(str(way.variant)), _VERDICTS[tone]
-                axes.text(
-                    1.0, y, f" {tone}", color=colour, va="center", fontsize=7.5, transform=edge
-                )
-        _rows_of_formats(axes, variants)
-        figure.legend(loc="outside upper left", ncols=len(view.levels))
-        return _svg(figure, name)
+                look = {"color": _VERDICTS[tone], "va": "center", "fontsize": 7.5}
+                only.text(1.0, round(row(p)), f" {tone}", transform=edge, **look)
+
+    return _by_format(view, group, name, {"strict F1": lambda p: p.f1}, add)
 
 
 _VERDICTS = {Tone.BETTER: "#00664b", Tone.WORSE: "#a14400", Tone.UNCLEAR: _INK}
@@ -206,28 +197,59 @@ def _shown(view: View, group: Group, way: Way) -> Tone | None:
 
 def validity_plot(view: View, group: Group, name: str) -> str | None:
     """Answers that parse, and what is not true to the text, for each format."""
+
+    def add(axes: Sequence[Any], *_: Any) -> None:
+        left, right = axes
+        left.set_xlim(-4, 104)
+        right.set_xlim(left=-0.04 * max(1.0, right.get_xlim()[1]))
+
+    values: dict[str, Callable[[Point], float | None]] = {
+        "parse, %": lambda p: None if p.parsed is None else 100 * p.parsed,
+        "untrue, in 100 answers": lambda p: None if p.untrue is None else 100 * p.untrue,
+    }
+    return _by_format(view, group, name, values, add)
+
+
+def _by_format(
+    view: View,
+    group: Group,
+    name: str,
+    values: Mapping[str, Callable[[Point], float | None]],
+    add: Callable[[Sequence[Any], Sequence[Point], Callable[[Point], float]], None],
+) -> str | None:
+    """A row for each format, the best first, with a mark for each level; None without any mark.
+
+    Parameters
+    ----------
+    values: what is drawn along each of the axes, by what is written below them.
+    add: is given the axes, the points, and the height of each, to draw what else there is.
+    """
     found = points(view, group)
-    variants = _ranked(view, found)
-    if not any(p.parsed is not None for p in found):
+    if not any(value(p) is not None for p in found for value in values.values()):
         return None
+    variants, levels = _ranked(view, found), list(map(str, view.levels))
+
+    def row(p: Point) -> float:
+        return variants.index(p.variant) + (levels.index(p.level) - (len(levels) - 1) / 2) * 0.24
+
     with _styled():
         figure = _figure(_THIRD, _height(len(variants)))
-        left, right = figure.subplots(1, 2, sharey=True)
-        for level, chosen, at in _by_level(view, found, variants):
-            for axes, values in (
-                (left, [None if p.parsed is None else 100 * p.parsed for p in chosen]),
-                (right, [None if p.untrue is None else 100 * p.untrue for p in chosen]),
-            ):
-                known = [(x, y) for x, y in zip(values, at, strict=True) if x is not None]
-                label = level if axes is left else None
-                axes.plot(*zip(*known, strict=True), label=label, **_mark(level))
-        left.set_xlim(-4, 104)
-        left.set_xlabel("parse, %")
-        right.set_xlim(left=-0.04 * max(1.0, right.get_xlim()[1]))
-        right.set_xlabel("untrue, in 100 answers")
-        for axes in (left, right):
-            _rows_of_formats(axes, variants)
-        figure.legend(loc="outside upper left", ncols=len(view.levels))
+        every = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+        for axes, (label, value) in zip(every, values.items(), strict=True):
+            for level in levels:
+                drawn = [p for p in found if p.level == level and value(p) is not None]
+                name_once = level if axes is every[0] else None
+                at = [row(p) for p in drawn]
+                axes.plot([value(p) for p in drawn], at, label=name_once, **_mark(level))
+            axes.set_xlabel(label)
+            axes.set_yticks(range(len(variants)), variants, fontsize=8)
+            axes.set_ylim(len(variants) - 0.5, -0.5)
+            for i in range(1, len(variants)):
+                axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0)
+        add(every, found, row)
+        figure.legend(loc="outside upper left", ncols=len(levels))
         return _svg(figure, name)
 
 
@@ -245,17 +267,6 @@ def _ranked(view: View, found: Sequence[Point]) -> list[str]:
     )
 
 
-def _by_level(
-    view: View, found: Sequence[Point], variants: list[str]
-) -> Iterator[tuple[str, list[Point], list[float]]]:
-    """The points of each level, and the heights to draw them at: rows of levels in each row."""
-    for i, level in enumerate(view.levels):
-        chosen = [p for p in found if p.level == level]
-        offset = (i - (len(view.levels) - 1) / 2) * 0.24
-        if chosen:
-            yield str(level), chosen, [variants.index(p.variant) + offset for p in chosen]
-
-
 def _height(rows: int) -> float:
     return max(3.2, 0.9 + 0.27 * rows)
 
@@ -263,15 +274,6 @@ def _height(rows: int) -> float:
 def _mark(level: str) -> dict[str, Any]:
     colour, marker = _style(level)
     return {"color": colour, "marker": marker, "linestyle": "none", "markersize": 3.6}
-
-
-def _rows_of_formats(axes: Any, variants: Sequence[str]) -> None:
-    axes.set_yticks(range(len(variants)), variants, fontsize=8)
-    axes.set_ylim(len(variants) - 0.5, -0.5)
-    for i in range(1, len(variants)):
-        axes.axhline(i - 0.5, color="#eeeeee", linewidth=0.8)
-    axes.grid(False, axis="y")
-    axes.tick_params(axis="y", length=0)
 
 
 def cost_plot(view: View, group: Group, name: str) -> str | None:

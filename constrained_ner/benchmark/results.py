@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from constrained_ner.atomic import whole
 from constrained_ner.benchmark.grid import AnsweredCell, Cell, Variant, Way
 from constrained_ner.documents import Entity
-from constrained_ner.errors import CnerError, InputError, said_by
+from constrained_ner.errors import CnerError, InputError, reason_of
 from constrained_ner.evaluation.coverage import Ceiling
 from constrained_ner.evaluation.records import Health, Setting
 from constrained_ner.evaluation.report import (
@@ -497,7 +497,7 @@ class Results:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 "not the results of a benchmark: expected what `cner benchmark` writes "
-                f"({said_by(error, kind=True)})"
+                f"({reason_of(error, kind=True)})"
             ) from None
 
 

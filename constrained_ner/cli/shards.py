@@ -9,7 +9,6 @@ it is about is ever replaced. From the beginning to the end the folder is locked
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from constrained_ner.atomic import whole_lines
 from constrained_ner.cli.messages import report_losses
 from constrained_ner.cli.output import RECORDS, Output
 from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, check_output
@@ -110,7 +110,7 @@ class Shards:
     def _check(self) -> None:
         if self.kind != RECORDS:
             check_output(self._output(0).path, self.kind)
-        if not self._lines():
+        if not whole_lines(self._journal):  # no run has begun
             ours = {self._journal, Path(self._lock.lock_file)}
             if other := sorted(set(self.folder.iterdir()) - ours):
                 raise InputError(
@@ -135,20 +135,8 @@ class Shards:
     def _head(self) -> dict[str, Any]:
         return {"kind": self.kind, "shard size": self.size}
 
-    def _lines(self) -> list[str]:
-        """The journal, without the half line that a run that was killed may have left at its end.
-
-        There are none where no run has begun.
-        """
-        if not self._journal.exists():
-            return []
-        *lines, _ = self._journal.read_text(encoding="utf-8").split("\n")
-        return lines
-
     def _read_journal(self) -> None:
-        lines = self._lines()
-        os.truncate(self._journal, sum(len(f"{line}\n".encode()) for line in lines))
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(whole_lines(self._journal), 1):
             try:
                 record = json.loads(line)
                 if number > 1:
@@ -164,7 +152,7 @@ class Shards:
 
     def _begin(self) -> None:
         """Take the folder for these shards, in place of those that are there."""
-        for head in map(json.loads, self._lines()[:1]):
+        for head in map(json.loads, whole_lines(self._journal)[:1]):
             name = r"part-\d{5,}" + re.escape(_suffix(head["kind"]))
             # With what a run leaves beside a file that is not finished.
             ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part))*")
@@ -193,7 +181,7 @@ class Shards:
         try:
             source, number = iter(documents), 0
             of_shard = list(islice(source, self.size))
-            if not (self.resume and self._lines()):
+            if not (self.resume and whole_lines(self._journal)):
                 if of_shard:
                     answers()  # what is there stays until there is something to replace it
                 self._begin()

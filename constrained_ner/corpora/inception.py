@@ -36,7 +36,7 @@ from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, mem
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, MissingExtraError, said_by
+from constrained_ner.errors import InputError, MissingExtraError, reason_of
 from constrained_ner.words import Span, cut_units
 
 TYPES, PROJECT = "TypeSystem.xml", "exportedproject.json"
@@ -159,7 +159,7 @@ def _loaded(file: File, load: Callable[[], Any]) -> tuple[Any, list[str]]:
         try:
             return load(), [str(warning.message) for warning in said]
         except _CANNOT_READ as error:
-            reason = said_by(error, kind=True)
+            reason = reason_of(error, kind=True)
             raise InputError(f"not a UIMA CAS: {reason}", file.place) from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.errors import ModelError, said_by
+from constrained_ner.errors import ModelError, reason_of
 
 Message = dict[str, str]  # `role` and `content`, as transformers has them
 
@@ -121,7 +121,7 @@ def _rendered(tokenizer: Any, chat: Sequence[Message]) -> Prompt:
         text = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
     except (TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(
-            f"the model's chat template cannot be used: {said_by(error, kind=True)}"
+            f"the model's chat template cannot be used: {reason_of(error, kind=True)}"
         ) from None
     parts = re.split(f"{mark}(\\d+){mark}", text)
     shown = [int(number) for number in parts[1::2]]

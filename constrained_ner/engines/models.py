@@ -46,7 +46,7 @@ from constrained_ner.engines.converted import converted, gguf_in, packaged_model
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.errors import MissingExtraError, ModelError, said_by
+from constrained_ner.errors import MissingExtraError, ModelError, reason_of
 
 HUB_TIMEOUT = 10.0  # seconds
 # Where it is installed it says with each call that it computes in float16.
@@ -437,7 +437,7 @@ def _tokenizer_of(source: str, adapters: Sequence[str]) -> Any:
 
 def _cannot_load(name: str, error: Exception) -> ModelError:
     return ModelError(
-        f"cannot load model {name!r}: {said_by(error)} (expected a folder with a model, "
+        f"cannot load model {name!r}: {reason_of(error)} (expected a folder with a model, "
         f"{DEFAULT_MODEL!r}, or the id of a model on the hub)"
     )
 
@@ -472,7 +472,7 @@ def _with_adapter(model: Any, adapter: str, *, merged: bool = True) -> Any:
             both = PeftModel.from_pretrained(model, adapter)
             return both.merge_and_unload() if merged else both.base_model.model
     except (*_UNREADABLE, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot load adapter {adapter!r}: {said_by(error)}") from error
+        raise ModelError(f"cannot load adapter {adapter!r}: {reason_of(error)}") from error
 
 
 def _base_of(adapter: str) -> str:

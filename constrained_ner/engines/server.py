@@ -30,7 +30,13 @@ from constrained_ner.engines.base import (
 )
 from constrained_ner.engines.external import Written, checked, limit_of
 from constrained_ner.engines.vocabulary import NO_FORCING
-from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError, said_by
+from constrained_ner.errors import (
+    CnerError,
+    DecodingError,
+    MissingExtraError,
+    ModelError,
+    reason_of,
+)
 
 KEYS = ("CNER_API_KEY", "OPENAI_API_KEY")
 _STRANGE = "does not answer as OpenAI's interface does: expected an address that goes up to /v1"
@@ -257,7 +263,7 @@ def _told(written: Written | str) -> str:
 def _reason(error: Exception) -> str:
     """What an error says, on one line, without the body that some servers repeat in it."""
     cause = error.__cause__
-    return said_by(error) if cause is None else f"{said_by(error)} ({said_by(cause)})"
+    return reason_of(error) if cause is None else f"{reason_of(error)} ({reason_of(cause)})"
 
 
 class ServerEngine(Engine):

@@ -38,7 +38,7 @@ from constrained_ner.engines.masks import Masks, finite
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.errors import CnerError, DecodingError, said_by
+from constrained_ner.errors import CnerError, DecodingError, reason_of
 from constrained_ner.formats.matching import fault_of
 
 NONE = -1  # in place of a token
@@ -162,7 +162,7 @@ def _tried(model: Any) -> str:
                 [model(torch.tensor([row], device=model.device)).logits[0, 4:] for row in rows]
             )
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        return said_by(error, kind=True)
+        return reason_of(error, kind=True)
     finally:
         for module in training:
             module.training = True

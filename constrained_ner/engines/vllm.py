@@ -25,7 +25,13 @@ from constrained_ner.engines.base import (
 )
 from constrained_ner.engines.external import Written, checked, limit_of
 from constrained_ner.engines.models import default_device, default_dtype, has_tokenizer, sources
-from constrained_ner.errors import CnerError, DecodingError, MissingExtraError, ModelError, said_by
+from constrained_ner.errors import (
+    CnerError,
+    DecodingError,
+    MissingExtraError,
+    ModelError,
+    reason_of,
+)
 
 NAME = "vllm"
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that it can make room for
@@ -88,7 +94,7 @@ def vllm_engine(
     try:
         llm = vllm.LLM(**given | dict(options or {}))
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = said_by(error)
+        reason = reason_of(error)
         raise ModelError(f"vLLM cannot load model {str(adapter or name)!r}: {reason}") from error
     make = partial(VllmEngine, llm=llm, lora=lora, lenient=lenient)
     return Chosen(make, VllmEngine.capabilities, NAME)
@@ -126,7 +132,7 @@ class VllmEngine(Engine):
                     try:
                         self._ask(name, request)
                     except ValueError as error:  # it refuses the prompt or the grammar
-                        reason = said_by(error)
+                        reason = reason_of(error)
                         yield request, DecodingError(f"{request.name}: {NAME}: {reason}")
                     else:
                         asked[name] = request

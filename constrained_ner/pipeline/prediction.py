@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from constrained_ner.corpora.entity_table import frame
 from constrained_ner.corpora.jsonl import document_from_json, entity_from_json
 from constrained_ner.documents import Document, Entity, Passage
-from constrained_ner.errors import InputError, said_by
+from constrained_ner.errors import InputError, reason_of
 from constrained_ner.formats import Format, Options, Problem, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -413,7 +413,7 @@ class Prediction:
             raise InputError(
                 "the record has answers, but not as `cner predict` writes them: expected parses, "
                 "problems, tokens, ended and forced in each, and format and level beside "
-                f"them ({said_by(error, kind=True)})"
+                f"them ({reason_of(error, kind=True)})"
             ) from None
 
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from constrained_ner.documents import Document
-from constrained_ner.errors import CnerError, InputError, MissingExtraError, ModelError, said_by
+from constrained_ner.errors import CnerError, InputError, MissingExtraError, ModelError, reason_of
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.runs import Chunk
 
@@ -126,7 +126,7 @@ class Workers:
             cause = getattr(error, "cause", None)
             if isinstance(cause, CnerError):
                 raise cause from None
-            reason = said_by(cause or error, kind=True)
+            reason = reason_of(cause or error, kind=True)
             raise ModelError(f"a worker cannot start: {reason}") from error
         self._ready.append(worker)
 
@@ -181,13 +181,15 @@ class Workers:
         except RayTaskError as error:
             if isinstance(error.cause, CnerError):
                 raise error.cause from None
-            reason = said_by(error.cause, kind=True)
+            reason = reason_of(error.cause, kind=True)
         except RayError as error:
             if not self._is_there(worker):  # not a document's fault, but its machine's
                 self._ready.remove(worker)
                 if not (self._ready or self._starting):
-                    raise ModelError(f"all workers are lost: {said_by(error, kind=True)}") from None
-                _log.warning("a worker is lost: %s", said_by(error, kind=True))
+                    raise ModelError(
+                        f"all workers are lost: {reason_of(error, kind=True)}"
+                    ) from None
+                _log.warning("a worker is lost: %s", reason_of(error, kind=True))
                 return [piece]
             reason = f"its worker was lost {_RETRIES + 1} times ({type(error).__name__})"
         documents = piece.documents
@@ -223,7 +225,7 @@ class Workers:
                 self._ray.init(address=address, **settings)
             except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
                 raise InputError(
-                    f"no Ray cluster at {address!r}: {said_by(error, kind=True)}"
+                    f"no Ray cluster at {address!r}: {reason_of(error, kind=True)}"
                 ) from None
         there = self._ray.cluster_resources().get("GPU", 0)
         if address == "local" and there < self.gpus:
