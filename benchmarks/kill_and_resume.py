@@ -1,13 +1,13 @@
 """Does work that is killed again and again end with the files of work that was left alone?
 
-    python -m benchmarks.kill_and_resume -- predict notes.jsonl --resume -o OUT
-    python -m benchmarks.kill_and_resume --same '*.safetensors' -- train recipe.toml -o OUT
-    python -m benchmarks.kill_and_resume --same '**/*.jsonl' -- benchmark --data gold.jsonl -o OUT
+    python -m benchmarks.kill_and_resume -- predict notes.jsonl --resume -o OUT/found.jsonl
+    python -m benchmarks.kill_and_resume --same 'run/*.safetensors' -- train recipe.toml -o OUT/run
+    python -m benchmarks.kill_and_resume --same 'run/**/*.jsonl' -- benchmark --data D -o OUT/run
 
 What comes after `--` is a `cner` command that goes on with what it began where it is given again;
-OUT stands for its output. It runs once undisturbed. Then it is killed (SIGKILL) after random times
-and given again, until it ends, and its files are compared with the first ones byte by byte; and
-that from the beginning, until there were so many kills. Results stay in
+OUT stands for an empty folder. It runs once undisturbed. Then it is killed (SIGKILL) after random
+times and given again, until it ends, and its files are compared with the first ones byte by byte;
+and that from the beginning, until there were so many kills. Results stay in
 benchmarks/results/kill_and_resume.json, one for each command.
 """
 
@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,9 +34,9 @@ RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 OUT = "OUT"
 
 
-def run(command: Sequence[str], output: Path, seconds: float | None = None) -> int:
+def run(command: Sequence[str], folder: Path, seconds: float | None = None) -> int:
     """The exit status of a command; -SIGKILL where it was killed after so many seconds."""
-    given = [str(output) if word == OUT else word for word in command]
+    given = [word.replace(OUT, str(folder)) for word in command]
     process = subprocess.Popen(
         [sys.executable, "-m", "constrained_ner", *given],
         stdout=subprocess.DEVNULL,
@@ -50,12 +49,10 @@ def run(command: Sequence[str], output: Path, seconds: float | None = None) -> i
         return process.wait()
 
 
-def files_of(output: Path, patterns: Sequence[str]) -> dict[str, bytes]:
-    """What is compared: a file, or those of a folder that one of the patterns names."""
-    if output.is_file():
-        return {"": output.read_bytes()}
-    found = {path for pattern in patterns for path in output.glob(pattern) if path.is_file()}
-    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(found)}
+def files_of(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+    """What is compared: the files that one of the patterns names."""
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
 
 
 def measured(
@@ -67,59 +64,55 @@ def measured(
     ------
     SystemExit: its output has none of the files that are to be compared.
     """
-    with TemporaryDirectory() as folder:
-        whole = Path(folder) / "whole"
+    with TemporaryDirectory() as whole:
         began = perf_counter()
-        status = run(command, whole)
+        status = run(command, Path(whole))
         seconds = perf_counter() - began
-        expected = files_of(whole, patterns)
+        expected = files_of(Path(whole), patterns)
         print(f"undisturbed: exit status {status}, {seconds:.0f} s", file=sys.stderr)
         if not expected:
-            raise SystemExit(f"its output has no file that {patterns} names")
-        given, ends, good = 0, 0, 0
-        began = perf_counter()
-        while given < kills:
-            output = Path(folder) / "killed"
-            while given < kills:
+            raise SystemExit(f"it leaves no file that {patterns} names")
+    given, ends, good = 0, 0, 0
+    began = perf_counter()
+    while given < kills:
+        with TemporaryDirectory() as killed:
+            last = -signal.SIGKILL
+            while last == -signal.SIGKILL:
                 # Short times as well as long ones, so that it dies while it starts, too.
-                last = run(command, output, chance.expovariate(3 / seconds))
-                if last != -signal.SIGKILL:
-                    break
-                given += 1
-            else:
-                last = run(command, output)
+                patience = chance.expovariate(3 / seconds) if given < kills else None
+                last = run(command, Path(killed), patience)
+                given += last == -signal.SIGKILL
             ends += 1
-            good += last == status and files_of(output, patterns) == expected
+            good += last == status and files_of(Path(killed), patterns) == expected
             print(f"{given} kills, {ends} ends, {good} as undisturbed", file=sys.stderr)
-            shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
-        return {
-            "command": list(command),
-            "compared": len(expected),
-            "bytes": sum(map(len, expected.values())),
-            "exit_status": status,
-            "seconds": round(seconds, 1),
-            "kills": given,
-            "ends": ends,
-            "ends_as_undisturbed": good,
-            "seconds_with_kills": round(perf_counter() - began, 1),
-        }
+    return {
+        "command": list(command),
+        "compared": len(expected),
+        "bytes": sum(map(len, expected.values())),
+        "exit_status": status,
+        "seconds": round(seconds, 1),
+        "kills": given,
+        "ends": ends,
+        "ends_as_undisturbed": good,
+        "seconds_with_kills": round(perf_counter() - began, 1),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--same", action="append", default=[], metavar="PATTERN", help="of a folder"
-    )
+    parser.add_argument("--same", action="append", metavar="PATTERN", help="of files in OUT; *")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = sys.argv[1:]
     own = given.index("--") if "--" in given else len(given)
     arguments, command = parser.parse_args(given[:own]), given[own + 1 :]
-    if OUT not in command:
-        parser.error(f"expected a command after --, with {OUT} for its output")
+    if not any(OUT in word for word in command):
+        parser.error(f"expected a command after --, with its output in {OUT}")
 
-    found = measured(command, arguments.same, arguments.kills, random.Random(arguments.seed))
+    found = measured(
+        command, arguments.same or ["*"], arguments.kills, random.Random(arguments.seed)
+    )
     found |= {
         "seed": arguments.seed,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

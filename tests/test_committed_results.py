@@ -12,6 +12,7 @@ from benchmarks import compare, decode_speed, page, splitters
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from tests.support.browser import browser, probe, told_by
 
 SPLITTERS = Path(splitters.__file__).parent / "results" / "splitters.json"
 SPEED = Path(decode_speed.__file__).parent / "results" / "decode_speed.json"
@@ -44,6 +45,31 @@ def test_the_report_is_that_of_the_results(tmp_path: Path) -> None:
 
     for path in write_report(compare.load(compare.RESULTS), tmp_path):
         assert read(path) == read(compare.RESULTS / path.name)
+
+
+@browser
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_tables_of_the_report_fit(width: int, tmp_path: Path) -> None:
+    """A screen as they are; a phone as cards, whose fields say which column they are of."""
+    look = probe("""(() => {
+        document.querySelectorAll("details").forEach((one) => { one.open = true; });
+        const frames = [...document.querySelectorAll(".wide")];
+        const field = document.querySelector("#summary .wide td");
+        return {
+            tables: frames.length,
+            wider: frames.filter((one) => one.scrollWidth > one.clientWidth + 1).length,
+            page: document.documentElement.scrollWidth,
+            head: getComputedStyle(field, "::before").content,
+        };
+    })()""")
+    page = tmp_path / "report.html"
+    text = (compare.RESULTS / page.name).read_text(encoding="utf-8")
+    page.write_text(text.replace("</main>", f"{look}</main>"), encoding="utf-8")
+    found = told_by(page.as_uri(), width=width)
+    assert found["tables"] > 50
+    assert found["wider"] == 0
+    assert found["page"] <= width
+    assert found["head"] == ("none" if width == 1280 else '"strict F1, free"')
 
 
 def test_results_are_read_and_written_alike(tmp_path: Path) -> None:

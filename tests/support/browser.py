@@ -24,17 +24,18 @@ def probe(script: str) -> str:
     return f"<script>Promise.resolve({script}).then({told})</script>"
 
 
-def told_by(address: str, *, milliseconds: int = 0) -> Any:
+def told_by(address: str, *, milliseconds: int = 0, width: int = 1280) -> Any:
     """What the probe of a page tells.
 
     Parameters
     ----------
-    milliseconds: of the page's own time that what is promised may take.
+    milliseconds: of the page's own time that what is promised may take. `width`: of the window.
     """
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     patience = [f"--virtual-time-budget={milliseconds}"] if milliseconds else []
+    look = ["--headless", "--disable-gpu", f"--window-size={width},900"]
     dom = subprocess.run(
-        [_CHROMIUM, "--headless", "--disable-gpu", *sandbox, *patience, "--dump-dom", address],
+        [_CHROMIUM, *look, *sandbox, *patience, "--dump-dom", address],
         capture_output=True,
         check=True,
         timeout=120,
