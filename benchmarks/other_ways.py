@@ -3,11 +3,11 @@
     pip install langextract
     python -m benchmarks.other_ways --corpora corpora -o runs/other_ways.json
 
-The default model, sentences of test splits, strict F1 by one scorer. Ours: the model's own format
-under its grammar. Outlines' way: terms as JSON under a schema, whose strings are looked for in the
-text afterwards. Nothing: the same, without a mask. langextract's way: its own prompt with examples
-out of the training split, its JSON under a schema by outlines, its own reader and alignment; with
-our model, which was trained on other prompts, and with the model that ours was made of.
+The default model, sentences of test splits, strict F1 by one scorer. Ours: terms under a grammar.
+Outlines' way: terms as JSON under a schema, whose strings are looked for in the text afterwards.
+Nothing: the same, without a mask. langextract's way: its own prompt with examples out of the
+training split, its JSON under a schema by outlines, its own reader and alignment; with our model,
+which was trained on other prompts, and with the model that ours was made of.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.benchmark.together import Asked
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines import DEFAULT_ENGINE
 from constrained_ner.engines.models import BASE_MODEL, LoadedModel, device_name, load_model
 from constrained_ner.evaluation import Counts, intervals, paired_test
 from constrained_ner.formats.grammar import Level
@@ -44,14 +45,13 @@ ANSWER = 256  # tokens, of langextract's answers
 Way = Callable[[str, Sequence[Document]], list[list[Entity]]]
 
 
-def asked(model: LoadedModel, format: str | None, level: Level, engine: str | None = None) -> Way:
+def asked(model: LoadedModel, level: Level, engine: str = DEFAULT_ENGINE) -> Way:
     """As this package asks."""
 
     def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
-        task = task_for(load_manifest(DEFAULT_MODEL), LABELS[data], format, data, {}, "agreement")
-        given: dict[str, Any] = {"engine": engine} if engine else {}
+        task = task_for(load_manifest(DEFAULT_MODEL), LABELS[data], TERMS, data, {}, "agreement")
         predictor = Predictor(
-            model, task.formats, task.targets, level, batch_size=16, index=task.index, **given
+            model, task.formats, task.targets, level, batch_size=16, engine=engine
         )
         return [list(one.entities) for one in predictor.predict(documents)]
 
@@ -148,10 +148,9 @@ def main() -> None:
     data = {name: sample(given.corpora / name / "test.jsonl", given.documents) for name in LABELS}
     model = load_model()
     ways: dict[str, Way] = {
-        "ours, the model's own format, faithful": asked(model, None, Level.FAITHFUL),
-        f"ours, {TERMS}, faithful": asked(model, TERMS, Level.FAITHFUL),
-        f"outlines: {TERMS} by its JSON schema": asked(model, TERMS, Level.SYNTAX, "outlines_core"),
-        f"no mask: {TERMS}": asked(model, TERMS, Level.FREE),
+        f"ours: {TERMS}, faithful": asked(model, Level.FAITHFUL),
+        f"outlines: {TERMS} by its JSON schema": asked(model, Level.SYNTAX, "outlines_core"),
+        f"no mask: {TERMS}": asked(model, Level.FREE),
         "langextract, our model": by_langextract(model, given.corpora),
         "langextract, its base model": by_langextract(load_model(BASE_MODEL), given.corpora),
     }
