@@ -265,6 +265,15 @@ def test_xml_that_is_not_utf_8(tmp_path: Path) -> None:
     assert str(errors[0]).startswith(f"{path}:11: not well-formed XML: not well-formed")
 
 
+@pytest.mark.parametrize("encoding", ["UTF.-8", "utf-7", "base64", "x" * 200, "cp037"])
+def test_xml_in_an_encoding_that_is_not_known(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(BIOC.replace("UTF-8", encoding))
+    documents, errors = read(path, "bioc_xml")
+    assert documents == []
+    assert str(errors[0]).startswith(f"{path}:")
+
+
 def test_hostile_sizes_of_xml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.xml"
     path.write_text("<collection><document>" + "<x>" * 100_000)

@@ -82,6 +82,13 @@ def test_a_line_comes_before_a_variable_and_that_before_the_file(
     assert asked("--labels", "B", CNER_MODEL=str(tiny_folder)) == ("multi_term", ["B"])
 
 
+def test_an_option_that_may_come_again_takes_one_value(tmp_path: Path) -> None:
+    (tmp_path / "cner.toml").write_text('model = "a"\n[benchmark]\ndata = ["b", "c"]\n')
+    found = defaults(tmp_path)
+    assert found["predict"] == {"model": "a"}
+    assert found["benchmark"] == {"models": ["a"], "data": ["b", "c"]}
+
+
 def test_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.toml"
     monkeypatch.setenv("CNER_CONFIG", str(other))

@@ -775,6 +775,12 @@ def test_corpora_that_cannot_be_trained_on(tmp_path: Path, models: dict[str, Loa
         "data.guidelines: no label 'Protein'", CorpusFiles(train=good, guidelines={"Protein": "x"})
     )
     wrong("two corpora are called 'good'", CorpusFiles(train=good), CorpusFiles(train=good))
+    for labels in ({"default_labels": ("Genes",)}, {"synonyms": (("Gene", "Genes"),)}):
+        recipe = Recipe((CorpusFiles(train=good),), examples=Sampling(("single_term",)))
+        with pytest.raises(
+            InputError, match="no corpus has the label 'Genes': expected one of Dis"
+        ):
+            draw_examples(replace(recipe, **labels), model)
     long = write_documents(tmp_path / "long.jsonl", [Document("long", "knee pain " * 900)])
     for data in (CorpusFiles(train=good, dev=long), CorpusFiles(train=good, test=long)):
         recipe = Recipe((data,), examples=Sampling(("single_term",)))

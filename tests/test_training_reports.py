@@ -15,6 +15,7 @@ import pytest
 from constrained_ner import energy
 from constrained_ner.errors import MissingExtraError, TrainingError
 from constrained_ner.evaluation import Counts
+from constrained_ner.pipeline.calibration import Calibration, Threshold
 from constrained_ner.pipeline.manifest import DevScore, load_manifest
 from constrained_ner.training import reporting
 from constrained_ner.training.checkpoints import last_checkpoint
@@ -137,11 +138,14 @@ def test_scores_that_are_known_are_not_measured_again(recipe: Recipe, tmp_path: 
     said = load_manifest(tmp_path)
     assert said is not None
     assert said.dev == {}
-    replace(said, dev={"single_term": DevScore(0.5)}).save(tmp_path)
+    least = Threshold(0.5, 3, 0.5, 0.5)
+    worth = Calibration(("single_term",), "faithful", ((0.5, 0.4),), (least,), 0.1, 0.2, 9, 7, 0)
+    replace(said, dev={"single_term": DevScore(0.5)}, calibrations=(worth,)).save(tmp_path)
     run(tested, tmp_path, noted)
     said = load_manifest(tmp_path)
     assert said is not None
     assert said.best == "single_term"
+    assert said.calibrations == (worth,)
     assert "Default format: single_term" in (tmp_path / "README.md").read_text()
     path.write_text("what?\n")
     with pytest.raises(TrainingError, match=r"scores\.jsonl: damaged"):

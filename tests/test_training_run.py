@@ -285,11 +285,14 @@ def test_a_folder_of_documents_is_trained_on(recipe: Recipe, tmp_path: Path) -> 
         recipe,
         data=(CorpusFiles(train=data),),
         training=replace(recipe.training, epochs=1.0),
+        default_labels=("Gene",),
+        synonyms=(("Gene", "Disease"),),
     )
     outcome = run(folder, model, silent)
     assert outcome.drawn.corpora[0].documents == TEN
     said = load_manifest(model)
     assert said is not None
+    assert (said.default_labels, said.synonyms) == (("Gene",), (("Gene", "Disease"),))
     (dataset,) = said.datasets
     lines = [
         f"{hashlib.sha256((data / name).read_bytes()).hexdigest()}  {name}\n"

@@ -112,7 +112,8 @@ def draw_examples(
 
     Raises
     ------
-    InputError: see `load_corpus`; or two corpora have one name. TrainingError: see `make_examples`.
+    InputError: see `load_corpus`; two corpora have one name; the recipe names labels for the model
+        that no corpus has. TrainingError: see `make_examples`.
     """
     splits = [load_corpus(data, data.train) for data in recipe.data]
     checksums = tuple(sha256_of(data.train) for data in recipe.data)
@@ -120,6 +121,15 @@ def draw_examples(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"data.name: two corpora are called {name!r}: give each its own")
+    known = dict.fromkeys(label for split in splits for label in split.corpus.labels)
+    for key, labels in (
+        ("default_labels", recipe.default_labels),
+        ("synonyms", [label for group in recipe.synonyms for label in group]),
+    ):
+        for label in labels:
+            if label not in known:
+                expected = f"expected one of {', '.join(known)}"
+                raise InputError(f"{key}: no corpus has the label {label!r}: {expected}")
     most = recipe.examples.max_fragments or max(
         len(entity.fragments) for s in splits for d in s.corpus.documents for entity in d.entities
     )

@@ -151,7 +151,12 @@ class Reporting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run, but for where it is written."""
+    """A training run, but for where it is written.
+
+    Attributes
+    ----------
+    default_labels, synonyms: what the model says of its labels, see `pipeline.manifest.Manifest`.
+    """
 
     data: tuple[CorpusFiles, ...]
     model: str = BASE_MODEL
@@ -161,6 +166,8 @@ class Recipe:
     training: Optimisation = field(default_factory=Optimisation)
     evaluation: Evaluation = field(default_factory=Evaluation)
     report: Reporting = field(default_factory=Reporting)
+    default_labels: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.data:

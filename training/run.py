@@ -100,7 +100,7 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     trained = describe(recipe, drawn, metrics, energy_of(folder), device_name(model))
     # The same command again comes to the same weights: what was measured of them holds.
     if before := load_manifest(folder):
-        trained = replace(trained, dev=before.dev)
+        trained = replace(trained, dev=before.dev, calibrations=before.calibrations)
     save(model, trained, results, folder, _learnt(recipe, drawn))
     return Outcome(recipe, folder, drawn, metrics, results)
 

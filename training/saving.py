@@ -68,6 +68,8 @@ def describe(
         metrics=metrics,
         energy=energy,
         device=device,
+        default_labels=recipe.default_labels,
+        synonyms=recipe.synonyms,
     )
 
 
@@ -203,7 +205,8 @@ def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
         f"{trained.recipe.get('training', {}).get('epochs', '?')} epochs"
         f"{trained.device and f' on: {trained.device}'}.",
         _dev(trained),
-        f"Training began with the adapter of the run `{start}`." if start else "",
+        start
+        and f"Training began with the adapter of the run `{start}`; its examples come to these.",
         _table(results),
         measured_on if results else "",
         _energy(trained),

@@ -25,8 +25,8 @@ from constrained_ner.errors import InputError
 
 FILE, PROJECT = "cner.toml", "pyproject.toml"
 VARIABLE = "CNER_CONFIG"  # names another file
-# Those of the cache of converted models, and of the tests.
-_OTHER_VARIABLES = {VARIABLE, "CNER_CACHE", "CNER_CORPORA", "CNER_HYPOTHESIS"}
+# Those of a server's key, of the cache of converted models, and of the tests.
+_OTHER_VARIABLES = {VARIABLE, "CNER_API_KEY", "CNER_CACHE", "CNER_CORPORA", "CNER_HYPOTHESIS"}
 
 
 def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, Any]:
@@ -109,13 +109,15 @@ class _Reader:
 
     def _value(self, key: str, value: Any, option: click.Option) -> Any:
         """A value as the option takes it: a list of names is one string for some."""
-        if isinstance(value, list) and not option.multiple:
-            value = ",".join(map(str, value))
         if option.is_flag != isinstance(value, bool):
             expected = "true or false" if option.is_flag else "no true or false"
             raise InputError(f"{key} is {value!r}: expected {expected}", self.path)
+        if option.multiple:
+            value = value if isinstance(value, list) else [value]
+        elif isinstance(value, list):
+            value = ",".join(map(str, value))
         try:
-            for one in value if option.multiple and isinstance(value, list) else [value]:
+            for one in value if option.multiple else [value]:
                 option.type.convert(one, option, None)
         except click.UsageError as error:
             raise InputError(f"{key}: {error.format_message()}", self.path) from None

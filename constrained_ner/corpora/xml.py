@@ -128,7 +128,7 @@ def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
             except _RefusedError as failure:
                 line = builder.parser.CurrentLineNumber
                 error = InputError(f"{failure}; nothing after it is read", file.place, line)
-            except ValueError as failure:  # an encoding that Python does not know
+            except (ValueError, LookupError) as failure:  # an encoding that Python does not know
                 error = InputError(f"not readable XML: {failure}", file.place)
             yield from builder.done
             builder.done.clear()
