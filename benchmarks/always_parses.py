@@ -270,7 +270,7 @@ def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[d
 
 
 def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts, list[Any]]]:
-    """The chunks of an earlier run, by seed: how many decodes it was of, and what came of them."""
+    """The chunks of an earlier run of these versions, by seed: decodes, and what came of them."""
     records = [json.loads(line) for line in whole_lines(path)] if path else []
     return {
         one["seed"]: (
@@ -279,8 +279,13 @@ def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts
             one["faults"],
         )
         for one in records
-        if one["names"] == names
+        if one["names"] == names and one["versions"] == versions()
     }
+
+
+def versions() -> dict[str, str]:
+    packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
+    return {name: version(name) for name in packages}
 
 
 def main() -> None:
@@ -300,6 +305,8 @@ def main() -> None:
     left: list[tuple[int, int]] = []
     sizes = [min(CHUNK, arguments.decodes - start) for start in range(0, arguments.decodes, CHUNK)]
     seeds = [arguments.seed * 1_000_000 + i for i in range(len(sizes))]
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
     known = logged(arguments.log, names)
     for size, seed in zip(sizes, seeds, strict=True):
         if seed in known and known[seed][0] == size:
@@ -318,8 +325,9 @@ def main() -> None:
             if arguments.log:
                 told = [[*key, n] for key, n in some.items()]
                 record = {"seed": seed, "decodes": size, "names": names, "counts": told}
+                record |= {"versions": versions(), "faults": failed}
                 with arguments.log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record | {"faults": failed}) + "\n")
+                    file.write(json.dumps(record) + "\n")
             for fault in failed:
                 print(json.dumps(fault, ensure_ascii=False), file=sys.stderr)
             seconds = perf_counter() - started
@@ -346,13 +354,12 @@ def main() -> None:
         print(f"{' '.join(what):<24} {decodes:>7} decodes, {failed} failed")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
         arguments.output.write_text(
             json.dumps(
                 {
                     "decodes": arguments.decodes,
                     "seed": arguments.seed,
-                    "versions": {name: version(name) for name in packages},
+                    "versions": versions(),
                     "python": platform.python_version(),
                     "seconds": round(perf_counter() - started),
                     "rows": rows,

@@ -24,9 +24,10 @@ from typing import Any
 from constrained_ner.adapters import DEFAULT_MODEL, folder_of
 from constrained_ner.benchmark.blocks import EMPTY, number, percent
 from constrained_ner.benchmark.gather import gather
-from constrained_ner.benchmark.grid import ALL, Grid, Way, load_sample, variants_of
+from constrained_ner.benchmark.grid import ALL, Grid, Way, check_same, load_sample, variants_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import FILE, Results
+from constrained_ner.benchmark.together import variant_of
 from constrained_ner.benchmark.view import (
     View,
     answers,
@@ -81,7 +82,9 @@ def main() -> None:
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
     )
-    if not arguments.report:
+    if arguments.report:
+        check_same(grid, arguments.output)
+    else:
         answer(grid, arguments.output, arguments.processes)
     found = gather(grid, arguments.output, texts=[OWN])
     save(replace(found, weights=weights_of(DEFAULT_MODEL)), arguments.results)
@@ -148,7 +151,8 @@ def card_of(results: Results) -> str:
     scores = {
         (cell.data, cell.variant.format, str(cell.level)): counts
         for result in results.cells
-        if (cell := result.cell).data in known and not cell.variant.suffix
+        if (cell := result.cell).data in known
+        if cell.variant == variant_of(trained, cell.variant.format)
         if (counts := strict(result).counts)
     }
     most = max(data.documents for data in results.data if data.name in known)

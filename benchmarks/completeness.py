@@ -100,6 +100,11 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def versions() -> dict[str, str]:
+    packages = ("constrained_ner", "llguidance", "lark", "tokenizers")
+    return {package: version(package) for package in packages}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("corpora", type=Path)
@@ -111,7 +116,10 @@ def main() -> None:
     packaged_model()
     results: dict[str, Any] = {}
     if arguments.output.is_file():
-        results = json.loads(arguments.output.read_text())["files"]
+        before = json.loads(arguments.output.read_text())
+        if before["limit"] != arguments.limit or before["versions"] != versions():
+            parser.error(f"{arguments.output} is of another limit or of other versions: remove it")
+        results = before["files"]
     todo = [f for f in FILES if f not in results and (arguments.corpora / f).is_file()]
     with ProcessPoolExecutor(arguments.jobs) as pool:
         paths = [arguments.corpora / name for name in todo]
@@ -120,13 +128,12 @@ def main() -> None:
             results[name] = result
             refused = sum(len(r["rejections"]) + len(r["failed"]) for r in result["reports"])
             print(f"{name}: {result['documents']} documents, {refused} refused", flush=True)
-            packages = ("constrained_ner", "llguidance", "lark", "tokenizers")
             arguments.output.write_text(
                 json.dumps(
                     {
                         "model": BASE_MODEL,
                         "limit": arguments.limit,
-                        "versions": {package: version(package) for package in packages},
+                        "versions": versions(),
                         "python": platform.python_version(),
                         "files": results,
                     },

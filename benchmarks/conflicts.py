@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 import constrained_ner
+from constrained_ner.atomic import whole_lines
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.corpora.jsonl import document_from_json, document_to_json
@@ -46,7 +47,7 @@ def answers(extractor: Extractor, documents: Sequence[Document], kept: Path) -> 
     """The documents and what each answer found, with confidences; asked for where not kept."""
     known = {}
     if kept.exists():
-        known = {row["document"]["id"]: row for row in map(json.loads, kept.open(encoding="utf-8"))}
+        known = {row["document"]["id"]: row for row in map(json.loads, whole_lines(kept))}
     waiting = [document for document in documents if document.id not in known]
     with kept.open("a", encoding="utf-8") as file:
         predictions = extractor.stream(waiting, labels=[EVERY], segment="none", conflicts=None)

@@ -28,7 +28,7 @@ import pstats
 import random
 import statistics
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -76,9 +76,8 @@ def tasks_of(model: LoadedModel, name: str, documents: Sequence[Document]) -> li
     """One question about each document; formats that ask for one label ask for its commonest."""
     format, found = FORMATS[name], []
     for document in documents:
-        labels = sorted({entity.label for entity in document.entities})
-        if format.one_label:
-            labels = labels[:1]
+        counts = Counter(entity.label for entity in document.entities)
+        labels = [counts.most_common(1)[0][0]] if format.one_label else sorted(counts)
         asked = format.questions(labels)[0]
         kept, _ = format.expressible(document, asked, Level.FAITHFUL)
         gold = format.encode(Document("", document.text, kept), asked, Level.FAITHFUL)
@@ -113,9 +112,9 @@ class Led(OutlinesLogitsProcessor):
 class LedUnderMasks(GrammarLogitsProcessor):
     """The same under masks."""
 
-    def __init__(self, model: LoadedModel, tasks: Sequence[Task]):
+    def __init__(self, model: LoadedModel, tasks: Sequence[Task], costs: Costs):
         grammars = [task.question.grammar for task in tasks if task.question.grammar]
-        super().__init__(model.vocabulary, grammars, [FAR] * len(tasks))
+        super().__init__(model.vocabulary, grammars, [FAR] * len(tasks), costs=costs)
         self.led = Led([task.gold for task in tasks])
 
     def process_logits(self, input_ids: Any, logits: Any) -> Any:
@@ -142,7 +141,7 @@ def plain(model: LoadedModel, batch: int, costs: Costs) -> Way:
 
 
 def reference(model: LoadedModel, batch: int, costs: Costs) -> Way:
-    return _in_batches(model, batch, costs, lambda tasks: LedUnderMasks(model, tasks))
+    return _in_batches(model, batch, costs, lambda tasks: LedUnderMasks(model, tasks, costs))
 
 
 def _in_batches(

@@ -39,13 +39,15 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from llguidance.numpy import fill_next_token_bitmask
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.kv_cache import cache_argument
-from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model
+from constrained_ner.engines.models import LoadedModel, load_model
 from constrained_ner.engines.processor import GrammarLogitsProcessor
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import GrammarError
@@ -115,8 +117,8 @@ def measure_format(
     """Building and masking for one format, level and length of text; a new text each time."""
     rng = random.Random(f"{seed} {words}")  # the same texts for every format
     format, labels = get_format(name), labels_of(FORMATS[name])
-    mask = torch.zeros(1, (vocabulary.engine.vocab_size + 31) // 32, dtype=torch.int32)
-    bits = mask.numpy().view("uint8")[0]
+    mask = np.zeros((1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+    bits = mask.view(np.uint8)[0]
     sources, matchers, masks, advances = [], [], [], []
     sizes, tokens, entities = [], [], []
     # What a process keeps after its first text: the structure, the labels' part of the grammar.
@@ -132,7 +134,7 @@ def measure_format(
         matchers.append(perf_counter() - started)
         for i, token in enumerate([*answer, vocabulary.ends[0]]):
             started = perf_counter()
-            matcher.unsafe_compute_mask_ptr(mask.data_ptr(), 4 * mask.shape[1])
+            fill_next_token_bitmask(matcher, mask, 0)
             masks.append(perf_counter() - started)
             if not bits[token // 8] >> token % 8 & 1:
                 raise SystemExit(f"{name}, {level}: token {i} of a gold answer is masked")
@@ -546,7 +548,7 @@ def measure_step(
             }
         )
     return {
-        "model": BASE_MODEL,
+        "model": model.name,
         "dtype": "float32",
         "batch": batch,
         "words": words,

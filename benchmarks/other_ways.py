@@ -7,7 +7,8 @@ The default model, sentences of test splits, strict F1 by one scorer. Ours: term
 Outlines' way: terms as JSON under a schema, whose strings are looked for in the text afterwards.
 Nothing: the same, without a mask. langextract's way: its own prompt with examples out of the
 training split, its JSON under a schema by outlines, its own reader and alignment; with our model,
-which was trained on other prompts, and with the model that ours was made of.
+which was trained on other prompts, and with the model that ours was made of. All have the same
+budgets. langextract drops an answer that its budget cut off: they are counted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL
@@ -31,7 +31,10 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.engines import DEFAULT_ENGINE
 from constrained_ner.engines.models import BASE_MODEL, LoadedModel, device_name, load_model
 from constrained_ner.evaluation import Counts, intervals, paired_test
+from constrained_ner.evaluation.resampling import Difference, corrected
+from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import task_for
@@ -40,20 +43,23 @@ RESULTS = Path(__file__).parent / "results" / "other_ways.json"
 LABELS = {"ncbi-disease": ("Disease",), "bc5cdr": ("Chemical", "Disease"), "bc2gm": ("GENE",)}
 TERMS = "multi_term"
 EXAMPLES = 3  # for langextract
-ANSWER = 256  # tokens, of langextract's answers
 
-Way = Callable[[str, Sequence[Document]], list[list[Entity]]]
+# What was found in each document, and how many answers could not be read.
+Found = tuple[list[list[Entity]], int]
+Way = Callable[[str, Sequence[Document]], Found]
 
 
 def asked(model: LoadedModel, level: Level, engine: str = DEFAULT_ENGINE) -> Way:
     """As this package asks."""
 
-    def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
+    def ask(data: str, documents: Sequence[Document]) -> Found:
         task = task_for(load_manifest(DEFAULT_MODEL), LABELS[data], TERMS, data, {}, "agreement")
         predictor = Predictor(
             model, task.formats, task.targets, level, batch_size=16, engine=engine
         )
-        return [list(one.entities) for one in predictor.predict(documents)]
+        answered = list(predictor.predict(documents))
+        broken = sum(not reply.parses for one in answered for reply in one.replies)
+        return [list(one.entities) for one in answered], broken
 
     return ask
 
@@ -66,7 +72,7 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
     from langextract.core.types import ScoredOutput
     from langextract.prompt_validation import PromptValidationLevel
 
-    def ask(data: str, documents: Sequence[Document]) -> list[list[Entity]]:
+    def ask(data: str, documents: Sequence[Document]) -> Found:
         known = [one for one in sample(corpora / data / "train.jsonl", 200) if one.entities]
         examples = [
             langextract.data.ExampleData(
@@ -81,15 +87,21 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
         schema = outlines.types.JsonSchema(schema_of(LABELS[data]))
         generator = outlines.Generator(model.steerable, schema)
 
+        answers: list[str] = []
+        budget = 0
+
         def infer(_: Any, batch_prompts: Sequence[str], **__: Any) -> Iterator[list[Any]]:
             for prompt in batch_prompts:
                 chat = outlines.inputs.Chat([{"role": "user", "content": prompt}])
-                answer = generator(chat, max_new_tokens=ANSWER, do_sample=False)
-                yield [ScoredOutput(score=1.0, output=answer)]
+                answers.append(generator(chat, max_new_tokens=budget, do_sample=False))
+                yield [ScoredOutput(score=1.0, output=answers[-1])]
 
         ours = type("Ours", (BaseLanguageModel,), {"infer": infer})()
         found = []
         for document in documents:
+            budget = derived_budget(
+                get_format(TERMS), document.text, LABELS[data], model.vocabulary
+            )
             annotated = langextract.extract(
                 document.text,
                 f"Extract the mentions of {' and '.join(LABELS[data])} in the order in which they "
@@ -109,9 +121,17 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
                     if (place := one.char_interval) and place.start_pos is not None
                 ]
             )
-        return found
+        return found, sum(not is_json(answer) for answer in answers)
 
     return ask
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def schema_of(labels: Sequence[str]) -> dict[str, Any]:
@@ -156,23 +176,31 @@ def main() -> None:
     }
     rows: list[dict[str, Any]] = []
     first: list[Counts] = []
+    tested: dict[str, Difference] = {}
     for name, ask in ways.items():
-        began, counts = perf_counter(), []
+        counts, unread = [], 0
         for corpus, documents in data.items():
             labels = frozenset(LABELS[corpus])
-            for document, found in zip(documents, ask(corpus, documents), strict=True):
+            answered, broken = ask(corpus, documents)
+            unread += broken
+            for document, found in zip(documents, answered, strict=True):
                 counts.append(Asked(document, labels, {}).counts(dict.fromkeys(found, 1.0)))
+        spread = intervals(counts)
+        if first and (test := paired_test(first, counts)):
+            tested[name] = test.f1
         first = first or counts
-        tested, spread = paired_test(first, counts), intervals(counts)
         row = {
             "way": name,
             **sum(counts, Counts()).scores._asdict(),
             "interval": spread and spread.f1,
-            "difference": tested and asdict(tested.f1),
-            "seconds": round(perf_counter() - began, 1),
+            "unreadable": unread,
         }
         rows.append(row)
         print(json.dumps(row), file=sys.stderr, flush=True)
+    # The first way is what the others are compared with; p-values are corrected for their number.
+    differences = dict(zip(tested, corrected(list(tested.values())), strict=True))
+    for row in rows:
+        row["difference"] = asdict(differences[row["way"]]) if row["way"] in differences else None
     results = {
         "documents": sum(map(len, data.values())),
         "device": device_name(model),

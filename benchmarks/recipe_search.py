@@ -33,6 +33,7 @@ import torch
 from constrained_ner.engines.models import LoadedModel, device_name, load_model
 from constrained_ner.formats import FORMATS
 from constrained_ner.training.building import build
+from constrained_ner.training.checkpoints import check_same
 from constrained_ner.training.data import load_corpus
 from constrained_ner.training.examples import Example, allowed
 from constrained_ner.training.objectives import OBJECTIVES
@@ -102,6 +103,9 @@ def recipe_of(changes: Mapping[str, Any], corpora: Path, examples: int) -> Recip
 def trained(variant: str, arguments: argparse.Namespace) -> Path:
     """The folder of a variant's model, trained in processes of its own."""
     folder: Path = arguments.output / variant
+    if folder.exists():
+        recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
+        check_same(recipe, folder)
     if (folder / "cner.json").exists():
         return folder
     cores = os.cpu_count() or 1 if CPU else 1
@@ -183,7 +187,12 @@ def cell_of(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of the second minus that of the first, and its interval of 95 % by pairs."""
+    """The mean of the second minus that of the first, and its interval of 95 % by pairs.
+
+    Parameters
+    ----------
+    first, second: a loss for each document.
+    """
     pairs = np.array(second) - np.array(first)
     chance = np.random.default_rng(0)
     means = pairs[chance.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
@@ -202,16 +211,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     first = rows[0]["losses"]
     for row in rows:
         formats = [name for name in names if name in row["losses"]]
-        pairs = [
-            (a, b)
-            for name in formats
-            for a, b in zip(first[name], row["losses"][name], strict=True)
-        ]
-        change, low, high = difference(*zip(*pairs, strict=True))
+        # Each format is about the same documents, which are what is drawn.
+        before, after = (
+            np.mean([losses[name] for name in formats], axis=0) for losses in (first, row["losses"])
+        )
+        change, low, high = difference(before, after)
         lines.append(
             [
                 row["cell"]["variant"],
-                f"{np.mean([b for _, b in pairs]):.3f}",
+                f"{after.mean():.3f}",
                 f"{change:+.3f}",
                 f"{low:+.3f} to {high:+.3f}",
                 *(

@@ -24,7 +24,14 @@ from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.calibrate import asked, grid_of, said_by
-from constrained_ner.benchmark.grid import PACKAGES, CorpusSample, Grid, load_sample, target_of
+from constrained_ner.benchmark.grid import (
+    PACKAGES,
+    CorpusSample,
+    Grid,
+    check_same,
+    load_sample,
+    target_of,
+)
 from constrained_ner.benchmark.together import Asked, Confidences
 from constrained_ner.engines.base import Engine
 from constrained_ner.engines.models import LoadedModel, device_name, load_model
@@ -67,7 +74,9 @@ def drawn(
     model: LoadedModel, trained: Manifest, data: CorpusSample, number: int, given: Any
 ) -> list[Confidences]:
     """What the drawn answers of a number have about each document; kept in the output folder."""
-    path = given.output / f"{data.name}.{given.format}.{given.temperature:g}.{number}.jsonl"
+    made_by = f"{weights_of(given.model)}.{len(data.documents)}.{given.seed}"
+    name = f"{data.name}.{given.format}.{given.temperature:g}.{number}.{made_by}.jsonl"
+    path = given.output / name
     if not path.exists():
         predictor = Drawing(
             model,
@@ -172,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for d in trained.datasets
     ]
     grid: Grid = grid_of(given.model, trained, data, trained.formats, LEVEL, seed=given.seed)
+    check_same(grid, given.calibrated)
     documents = asked(grid, given.calibrated)
     model = load_model(given.model, dtype=given.dtype)
     samples = [

@@ -26,7 +26,12 @@ from typing import Any
 
 import torch
 
-from constrained_ner.engines.models import device_name, load_model
+from constrained_ner.engines.models import (
+    computes_in_bfloat16,
+    default_device,
+    device_name,
+    load_model,
+)
 from constrained_ner.training.cache import FILE
 from constrained_ner.training.data import Drawn, draw_examples
 from constrained_ner.training.loop import _with_lora
@@ -107,7 +112,8 @@ def others(recipe: Recipe, folder: Path, way: str) -> float:
         "per_device_train_batch_size": batch,
         "learning_rate": 1e-3,
         "num_train_epochs": 1.0,
-        "bf16": True,
+        "bf16": computes_in_bfloat16(default_device()),
+        "gradient_checkpointing": False,  # which TRL would do, and we do not
         "use_cpu": not torch.cuda.is_available(),
         "report_to": "none",
         "save_strategy": "no",

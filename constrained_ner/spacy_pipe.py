@@ -188,6 +188,16 @@ class ConstrainedNer(Pipe):
         if precision is not None:
             self._task.check_precision(self._level, precision)
         self._loading = model, adapter, device, dtype
+        if min_confidence is not None and precision is not None:
+            raise InputError("min_confidence and precision exclude each other")
+        together = len(self._task.formats) > 1 and not self._task.agreement.vote
+        if self._level is Level.FREE and (
+            min_confidence or precision is not None or consistent or together
+        ):
+            raise InputError(
+                "min_confidence, precision, consistent and several formats that agree need "
+                "confidences, which free answers have not: expected the level syntax or faithful"
+            )
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}: expected 1 or more")
         if min_confidence is not None and not 0 <= min_confidence <= 1:

@@ -61,7 +61,8 @@ def check_same(recipe: Recipe, folder: Path) -> None:
     }
     path = folder / RUN
     if not path.exists():
-        path.write_text(json.dumps(run, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with whole(path) as part:
+            part.write_text(json.dumps(run, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -58,4 +58,6 @@ class Clock(TrainerCallback):
             torch.distributed.broadcast(minutes, 0)
         self.share = minutes.item() / self.minutes
         if self.share >= 1:
-            control.should_training_stop = control.should_save = True
+            control.should_training_stop = control.should_save = control.should_log = True
+            # The last weights, of which the rate was let down, are the ones to choose.
+            control.should_evaluate = args.eval_strategy != "no"

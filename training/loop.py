@@ -188,6 +188,8 @@ class _Trainer(Trainer):
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
         if self.state.best_model_checkpoint is not None:
             self._load_best_model()
+        else:
+            self._load_from_checkpoint(str(checkpoint))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         started = perf_counter()
@@ -323,7 +325,8 @@ def train(
     trainer.remove_callback(PrinterCallback)
     with writing(folder), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        if last and _in_vain(before.log_history, recipe.training.patience):
+        over = clock is not None and clock.share >= 1
+        if last and (over or _in_vain(before.log_history, recipe.training.patience)):
             trainer.finish(last)
         else:
             with (

@@ -160,6 +160,9 @@ def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) 
         # the name that finds the base again, not the folder where it was found here
         config = bare.peft_config["default"]
         config.base_model_name_or_path = trained.base
+        if isinstance(config.target_modules, set):
+            # peft writes a set in an order of its own, another one in each process.
+            config.target_modules = sorted(config.target_modules)
         config.save_pretrained(part)
     kept = (trained.recipe["lora"] or {}).get("dtype", "float32")
     if kept != "float32":

@@ -20,6 +20,7 @@ from constrained_ner.pipeline.manifest import DevScore
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.scheduling import answer
+from constrained_ner.pipeline.task import MOSTLY
 
 from .checkpoints import writing
 from .data import Drawn, load_corpus
@@ -93,11 +94,12 @@ def test(
                     continue
                 predictor = Predictor(
                     model,
-                    get_format(name, drawn.options),
+                    format := get_format(name, drawn.options),
                     [corpus],
                     level,
                     recipe.evaluation.batch_size,
                     _budget_of(recipe, level),
+                    index=format.by_place and recipe.examples.index >= MOSTLY,
                 )
                 what = f"documents of {corpus.name}, {name}, {level}"
                 predictions = progress(predictor.predict(documents), what)

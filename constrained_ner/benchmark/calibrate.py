@@ -21,7 +21,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import Options
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
-from constrained_ner.pipeline.manifest import Manifest, load_manifest
+from constrained_ner.pipeline.manifest import DevScore, Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
@@ -145,7 +145,7 @@ def measure(
         take((name,), [one.found.get(name, {}) for one in documents])
     dev = {name: dev_score(counts[name,][0], level, seed) for name in formats}
     dev = dict(sorted(dev.items(), key=lambda item: -item[1].f1))
-    trained = replace(trained, dev={**trained.dev, **dev})
+    trained = replace(trained, dev=_beside(trained.dev, dev))
 
     def scores_of(names: Sequence[str]) -> list[Confidences]:
         agreement = Agreement(trained.weights(names))
@@ -168,6 +168,22 @@ def measure(
     same = {(frozenset(c.formats), c.level) for c in calibrations}
     before = [c for c in trained.calibrations if (frozenset(c.formats), c.level) not in same]
     return Measured(replace(trained, calibrations=(*before, *calibrations)), counts, tuple(failed))
+
+
+def _beside(before: Mapping[str, DevScore], dev: Mapping[str, DevScore]) -> dict[str, DevScore]:
+    """Scores by format that were measured alike: on the same sample, at the same level.
+
+    Those at the faithful level, at which a model is asked by default, are not given up for others.
+    """
+
+    def measured(score: DevScore) -> tuple[Any, ...]:
+        return score.level, score.seed, score.documents, score.entities
+
+    new = {measured(score) for score in dev.values()}
+    faithful = {name: s for name, s in before.items() if s.level == Level.FAITHFUL}
+    if faithful and all(level != Level.FAITHFUL for level, *_ in new):
+        return dict(before)
+    return {name: score for name, score in before.items() if measured(score) in new} | dict(dev)
 
 
 def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float:

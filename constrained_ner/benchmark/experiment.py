@@ -26,6 +26,7 @@ from constrained_ner.benchmark.results import (
 )
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.manifest import FILE as MANIFEST
 from constrained_ner.structuring import structure
 from constrained_ner.training.recipe import Recipe, build_recipe
 from constrained_ner.training.sampling import CONFIGURATIONS, formats_of
@@ -102,11 +103,11 @@ class Run:
     def grid(self, folder: Path) -> grid.Grid:
         """The questions on the test splits, for the model that the run left in `folder`."""
         common = self.experiment.recipe
-        data = [
-            grid.load_sample(item.test, item.name, common.examples.test, self.draw)[0]
-            for item in common.data
-            if item.test is not None
-        ]
+        data = []
+        for item in common.data:
+            if item.test is not None:
+                sample = grid.load_sample(item.test, item.name, common.examples.test, self.draw)[0]
+                data.append(replace(sample, labels=item.labels or sample.labels))
         return grid.Grid(
             (self.name,),
             tuple(data),
@@ -256,7 +257,7 @@ def run_experiment(
         finished = (place / FILE).exists() and all(
             grid.done(answers, cell) for cell in cells.cells()
         )
-        if not finished:
+        if not (model / MANIFEST).exists():  # which is written last
             train(run.recipe, model, progress)
         grid.run(cells, answers, progress)  # of a finished run it checks the answers, and no more
         if not finished:
@@ -299,6 +300,6 @@ def _training_of(folder: Path) -> TrainingCosts:
     from constrained_ner.training.reporting import energy_of
 
     log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    seconds = [json.loads(line).get("train_runtime") for line in log]
-    logged = {"seconds": max((s for s in seconds if s), default=None)}
-    return TrainingCosts(**{**logged, **energy_of(folder)})
+    # One for each part of a run that was stopped.
+    seconds = [s for line in log if (s := json.loads(line).get("train_runtime"))]
+    return TrainingCosts(**{"seconds": sum(seconds) or None, **energy_of(folder)})

@@ -363,7 +363,7 @@ def done(folder: Path, cell: Cell) -> bool:
     return (folder / cell.path).with_name(f"{cell.path.name}.json").exists()
 
 
-def _check_same(grid: Grid, folder: Path) -> None:
+def check_same(grid: Grid, folder: Path) -> None:
     """See that the answers that are there are those that the grid would get again."""
     for cell in grid.cells():
         if not done(folder, cell):
@@ -395,7 +395,7 @@ def run(grid: Grid, folder: Path, progress: Progress, processes: int = 1) -> Non
     """
     if grid.country:
         check_country(grid.country)
-    _check_same(grid, folder)
+    check_same(grid, folder)
     waiting = [cell for cell in grid.cells() if not done(folder, cell)]
     if processes > 1 and len(waiting) > 1:
         _run_side_by_side(grid, waiting, folder, progress, min(processes, len(waiting)))

@@ -58,13 +58,15 @@ class View:
 
     Attributes
     ----------
-    data, variants, levels: those of the results, in their order. `names`: of the data.
+    data, variants: those of the results, in their order. `names`: of the data.
+    levels: those of the results, from free to faithful.
     groups: the models, draws of one training together. `together`: of the results.
     """
 
     def __init__(self, results: Results):
         self.results = results
-        self.data, self.variants, self.levels = results.data, results.variants, results.levels
+        self.data, self.variants = results.data, results.variants
+        self.levels = tuple(level for level in Level if level in results.levels)
         self.missing = results.missing
         self.names = [data.name for data in self.data]
         cells = _corrected(results.cells, lambda r: (r.cell.model, r.cell.data))

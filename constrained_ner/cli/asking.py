@@ -236,6 +236,11 @@ class Asking:
         manifest = _manifest(adapter or model, labels)
         task = task_for(manifest, labels, name, dataset, options, combine)
         check_effect(task.formats)
+        places = any(format.by_place for format in task.formats)
+        if given("index") and index and len(task.formats) > 1 and not places:
+            raise click.UsageError("--index is for formats that only say places, among several")
+        if text is not None and given("encoding"):
+            raise click.UsageError("--encoding goes with an INPUT")
         if given("combine") and len(task.formats) == 1:
             raise click.UsageError("--combine is for several formats")
         if min_confidence is not None and precision is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.adapters import DEFAULT_MODEL, folder_of
+from constrained_ner.atomic import check_writable
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
 from constrained_ner.cli.messages import report_left_out, say, warn
@@ -20,7 +21,7 @@ from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 from constrained_ner.pipeline.calibration import calibration_of
-from constrained_ner.pipeline.manifest import Manifest
+from constrained_ner.pipeline.manifest import FILE, Manifest
 
 if TYPE_CHECKING:
     from constrained_ner.benchmark.calibrate import Measured
@@ -121,6 +122,7 @@ def calibrate(
     from constrained_ner.benchmark.calibrate import asked, grid_of, measure, said_by, save
 
     trained = said_by(model)
+    check_writable(Path(folder_of(model)) / FILE)
     names = names_of(formats) if formats else trained.formats
     several = [names_of(each) for each in together]
     for name in {name for each in (names, *several) for name in each}:

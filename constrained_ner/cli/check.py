@@ -13,6 +13,7 @@ from constrained_ner.cli.messages import report_left_out
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     OutputFile,
+    check_apart,
     format_options,
     input_options,
     labels_option,
@@ -76,6 +77,8 @@ def check(
     The exit status is 1 where an answer that the format can write is refused, and where a text
     has no grammar: mentions in it count as not expressible.
     """
+    if output is not None:
+        check_apart(data, output)
     documents, broken = read_all(data, input_format, limit, encoding)
     annotated = sorted({e.label for d in documents for e in d.entities})
     if not labels and not annotated:

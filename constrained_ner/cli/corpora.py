@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constrained_ner.cli.messages import report_left_out
+from constrained_ner.cli.options import check_replaceable, overwrite_option
 from constrained_ner.corpora.catalogue import (
     CORPORA,
     SEED,
@@ -81,19 +82,24 @@ def show(name: str, output_format: str) -> None:
     show_default=True,
     help="Seed of the random draw of the splits of CADEC and PGxCorpus.",
 )
-def prepare(name: str, path: Path | None, download: bool, folder: Path | None, seed: int) -> None:
+@overwrite_option
+def prepare(
+    name: str, path: Path | None, download: bool, folder: Path | None, seed: int, overwrite: bool
+) -> None:
     """Turn a copy of the corpus NAME into train.jsonl, dev.jsonl and test.jsonl.
 
     The counts are checked against the published ones. The exit status is 1 where a split is
     missing or a record could not be read; a difference is reported only.
     """
-    from constrained_ner.corpora.prepare import fetch
+    from constrained_ner.corpora.prepare import fetch, written_files
     from constrained_ner.corpora.prepare import prepare as prepare_corpus
 
     corpus = get_corpus(name)
     if (path is None) != download:
         raise click.UsageError("expected either --from PATH or --download")
     folder = folder or Path("corpora", corpus.name)
+    for file in written_files(folder):
+        check_replaceable(file, overwrite=overwrite)
     if path is None:
         path = folder / "source"
         with _progress(corpus) as progress:

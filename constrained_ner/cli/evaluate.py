@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from constrained_ner.cli.messages import report_left_out, warn
-from constrained_ner.cli.options import OutputFile, labels_option, overwrite_option
+from constrained_ner.cli.messages import report_left_out, visible, warn
+from constrained_ner.cli.options import OutputFile, check_apart, labels_option, overwrite_option
 from constrained_ner.corpora import INPUT_FORMATS
 from constrained_ner.evaluation import PARITY, Scores
 from constrained_ner.evaluation.pairing import DataSet, load, pool, shorten
@@ -124,6 +124,9 @@ def evaluate(
     """
     if against and also:
         raise click.UsageError("--against and --also exclude each other")
+    for path in (gold, pred, against, *(one for pair in also for one in pair)):
+        if output is not None and path is not None:
+            check_apart(path, output)
     read = partial(
         load, gold_format=gold_format, prediction_format=pred_format, ignore_extra=ignore_extra
     )
@@ -168,7 +171,7 @@ def evaluate(
             sections.append(_of_comparison(comparison, pred, against))
         written = (_markdown if output_format == "markdown" else _terminal)(sections)
     if output is None:
-        click.echo(written)
+        click.echo(visible(written))
     else:
         output.write_text(written + "\n", encoding="utf-8")
     _complain([*data_sets, *([other] if other else [])])

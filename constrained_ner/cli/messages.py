@@ -18,6 +18,20 @@ _COMMANDS = logging.getLogger("constrained_ner.cli")
 LEVELS = ("debug", "info", "warning", "error")
 INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
 
+# A document must not control the terminal. Each control character becomes one visible symbol, so
+# that offsets stay valid; rich itself would drop some of them and pass others on.
+_VISIBLE: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"},
+    ord("\r"): " ",
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """A text with a symbol in place of each control character but tabs and line feeds."""
+    return text.translate(_VISIBLE)
+
 
 def say(line: str) -> None:
     """Print a line, unless `-q` is given."""
@@ -74,7 +88,7 @@ class _Handler(logging.Handler):
             message = f"note: {message}"
         if record.name == _COMMANDS.name or message not in self._printed:
             self._printed.add(message)
-            click.echo(message, err=True)
+            click.echo(visible(message), err=True)
 
 
 @contextmanager
@@ -93,14 +107,14 @@ def messages() -> Iterator[None]:
 def report_losses(losses: ConversionLosses) -> None:
     """Name what the format that was written cannot hold."""
     for line in losses.lines():
-        click.echo(f"not kept: {line}", err=True)
+        click.echo(visible(f"not kept: {line}"), err=True)
 
 
 def report_left_out(errors: Iterable[object]) -> None:
     """Name what could not be read or answered; where there is something, the exit status is 1."""
     lines = [f"left out: {error}" for error in errors]
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)
     if lines:
         sys.exit(1)
 

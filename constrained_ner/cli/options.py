@@ -261,9 +261,9 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Any = super().convert(value, param, ctx)
-        if str(path) != "-":
+        if ctx is not None and str(path) != "-":  # without one a file of settings is checked
             check_writable(path)
-            check_replaceable(path, overwrite=bool(ctx and ctx.params.get("overwrite")))
+            check_replaceable(path, overwrite=bool(ctx.params.get("overwrite")))
         return path
 
 

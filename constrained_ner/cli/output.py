@@ -79,7 +79,8 @@ class Output:
             or it would become part of the input.
         MissingExtraError: its format needs a package that is not installed.
         """
-        if input is not None and self.kind != PAGE:
+        # A page may lie in the folder of what it shows: it is not read.
+        if input is not None and (self.kind != PAGE or input.is_file()):
             check_apart(input, self.path)
         check_unfinished(self.records, resume=resume or overwrite)
         if not resume:
@@ -95,7 +96,7 @@ class Output:
             check_writable(self.path)
         else:
             check_output(self.path, self.kind)
-        if resume and self.path.exists() and not self.records.exists():
+        if resume and _holds_something(self.path) and not self.records.exists():
             raise InputError(
                 "is finished, and its records are gone: expected a run to resume; without --resume "
                 "it is made anew",
@@ -131,6 +132,12 @@ class Output:
             losses = write(answered, self.path, self.kind, **options)
         self.records.unlink()
         return losses
+
+
+def _holds_something(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from constrained_ner.cli.messages import (
     report_left_out,
     report_losses,
     say,
+    visible,
 )
 from constrained_ner.cli.options import check_apart, given, overwrite_option
 from constrained_ner.cli.output import KINDS, RECORDS, Output
@@ -130,7 +131,8 @@ def predict(
     terminal = _terminal() if output is None else None
     # Records on a terminal show the progress themselves.
     shown_beside = filed or terminal is not None or not sys.stdout.isatty()
-    bar = _progress(asking.documents(), summary, terminal, shown=shown_beside)
+    done = shards.finished_documents if shards is not None else summary.before
+    bar = _progress(asking.documents(), done, terminal, shown=shown_beside)
 
     def answered(document: Document, answers: int) -> None:
         bar.add(0, len(document.text) / answers)
@@ -170,7 +172,7 @@ def _terminal() -> Console | None:
 
 def _progress(
     documents: Iterable[Document | InputError],
-    before: Summary,
+    before: int,
     console: Console | None,
     *,
     shown: bool,
@@ -179,13 +181,12 @@ def _progress(
 
     Parameters
     ----------
-    before: what had its records before.
+    before: how many had their records before.
     """
     if is_quiet() or not shown:
         return Progress("documents", silent=True)
-    sizes = [len(one.text) if isinstance(one, Document) else 0 for one in documents]
-    left = len(sizes) - before.before, sum(sizes) - before.characters
-    return Progress("documents", *left, console)
+    sizes = [len(one.text) if isinstance(one, Document) else 0 for one in documents][before:]
+    return Progress("documents", len(sizes), sum(sizes), console)
 
 
 def _how_to_go_on(output: Path | None, summary: Summary) -> str:
@@ -207,6 +208,7 @@ def _printed(
         if terminal is not None:
             terminal.print(reading.coloured(prediction, labels))
         else:
-            sys.stdout.write(written(prediction))
+            text = written(prediction)
+            sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
             sys.stdout.flush()
         yield prediction

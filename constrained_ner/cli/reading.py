@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from constrained_ner.cli.messages import visible
 from constrained_ner.documents import Entity
 
 if TYPE_CHECKING:
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind people can tell apart. Labels are printed, too.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
-
-# A document must not control the terminal. Each control character becomes one visible symbol, so
-# that offsets stay valid; rich itself would drop some of them and pass others on.
-_VISIBLE: dict[int, int | str] = {
-    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"},
-    ord("\r"): " ",
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-}
 
 
 def plain(prediction: Prediction) -> str:
@@ -79,7 +71,7 @@ def coloured(prediction: Prediction, labels: Sequence[str]) -> RenderableType:
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(words.translate(_VISIBLE), style)
+    return Text(visible(words), style)
 
 
 def _said(prediction: Prediction, entity: Entity) -> tuple[str, str, str, str]:

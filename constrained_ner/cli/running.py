@@ -217,6 +217,10 @@ class Running:
                 "--device and --quantize are not for vLLM, which has its own: "
                 "CUDA_VISIBLE_DEVICES, --vllm-option quantization=..."
             )
+        if engine == SERVER and (given("device") or given("dtype") or quantize is not None):
+            raise click.UsageError(
+                "--device, --dtype and --quantize are not for a server, which has its own"
+            )
         lenient = unmasked == "lenient"
         connection = None
         if engine == SERVER:
@@ -252,6 +256,7 @@ class Running:
             "engine": self.engine,
             "server": server and [server.server.base_url, server.model, server.way_name],
             "vLLM's arguments": self.vllm or None,
+            "without its grammar": "read leniently" if self.lenient else None,
         }
 
     def answers(

@@ -108,7 +108,10 @@ class _Reader:
         return found
 
     def _value(self, key: str, value: Any, option: click.Option) -> Any:
-        """A value as the option takes it: a list of names is one string for some."""
+        """A value as the option takes it.
+
+        A list of names is one string for some, and a path is relative to the file.
+        """
         if option.is_flag != isinstance(value, bool):
             expected = "true or false" if option.is_flag else "no true or false"
             raise InputError(f"{key} is {value!r}: expected {expected}", self.path)
@@ -116,6 +119,8 @@ class _Reader:
             value = value if isinstance(value, list) else [value]
         elif isinstance(value, list):
             value = ",".join(map(str, value))
+        if isinstance(option.type, click.Path) and isinstance(value, str) and value != "-":
+            value = str(self.path.parent / value)
         try:
             for one in value if option.multiple else [value]:
                 option.type.convert(one, option, None)

@@ -34,6 +34,7 @@ from constrained_ner.pipeline.runs import (
     fingerprint_of,
     locked,
     settings_text,
+    unlock,
 )
 
 KINDS = (
@@ -101,7 +102,7 @@ class Shards:
         try:
             shards._check()
         except BaseException:
-            shards._unlock()
+            unlock(shards._lock)
             if made:
                 folder.rmdir()
             raise
@@ -126,6 +127,8 @@ class Shards:
             )
         if self.resume:
             self._read_journal()
+        else:
+            self._kind_before()
 
     @property
     def _journal(self) -> Path:
@@ -135,12 +138,33 @@ class Shards:
     def _head(self) -> dict[str, Any]:
         return {"kind": self.kind, "shard size": self.size}
 
+    def _kind_before(self) -> str:
+        """What the shards are that are there.
+
+        Raises
+        ------
+        InputError: the journal does not say it.
+        """
+        try:
+            kind = json.loads(whole_lines(self._journal)[0])["kind"]
+            if kind in KINDS:
+                return str(kind)
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise InputError("does not say what shards these are", self._journal, 1)
+
+    @property
+    def finished_documents(self) -> int:
+        """How many documents are in shards that are finished."""
+        return sum(record["documents"] for record in self._finished.values())
+
     def _read_journal(self) -> None:
         for number, line in enumerate(whole_lines(self._journal), 1):
             try:
                 record = json.loads(line)
                 if number > 1:
                     self._finished[record["shard"]] = record
+                    int(record["documents"])
             except (ValueError, TypeError, KeyError):
                 raise InputError("names no finished shard", self._journal, number) from None
             if number == 1 and record != self._head:
@@ -152,18 +176,14 @@ class Shards:
 
     def _begin(self) -> None:
         """Take the folder for these shards, in place of those that are there."""
-        for head in map(json.loads, whole_lines(self._journal)[:1]):
-            name = r"part-\d{5,}" + re.escape(_suffix(head["kind"]))
+        if whole_lines(self._journal):
+            name = r"part-\d{5,}" + re.escape(_suffix(self._kind_before()))
             # With what a run leaves beside a file that is not finished.
             ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part))*")
             for path in list(self.folder.iterdir()):
                 if ours.fullmatch(path.name):
                     path.unlink()
         self._journal.write_text(json_line(self._head), encoding="utf-8")
-
-    def _unlock(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
     def answer(
         self,
@@ -202,7 +222,7 @@ class Shards:
                 )
             report_losses(losses)
         finally:
-            self._unlock()
+            unlock(self._lock)
 
     def _answer_shard(
         self,
@@ -257,6 +277,5 @@ def _pass_over(
     summary: Summary, before: Mapping[str, Any], documents: list[Document | InputError]
 ) -> None:
     summary.before += len(documents)
-    summary.characters += sum(len(one.text) for one in documents if isinstance(one, Document))
     summary.failed += before["failed"]
     summary.partly += before["partly"]

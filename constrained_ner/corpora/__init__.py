@@ -7,6 +7,7 @@ one bad record never loses the others. What it repairs or skips is logged to
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO, TextIOWrapper
@@ -428,7 +429,13 @@ def write(
     counted = losses.counting(documents, format.holds)
     try:
         if format.folder:
-            format.write(counted, path, losses)
+            part = path.with_name(f".{path.name}.part")
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+            part.mkdir(parents=True)
+            format.write(counted, part, losses)
+            if path.is_dir():
+                path.rmdir()  # it is empty
+            part.rename(path)
         else:
             with whole(path) as part:
                 if format.binary:

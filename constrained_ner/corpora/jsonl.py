@@ -44,8 +44,8 @@ _CONFIDENCE, _SECTION = "confidence", "section"
 _META = "meta"
 # What `cner predict` adds to every document that it answers; to some of them.
 _PREDICTION_KEYS = {"format", "level", "options", "answers"}
-_OTHER_PREDICTION_KEYS = {"fingerprint", "left_out"}
-_PREDICTION_ENTITY_KEYS = {"also"}
+_OTHER_PREDICTION_KEYS = {"calibrated", "fingerprint", "left_out"}
+_PREDICTION_ENTITY_KEYS = {"also", "by_format"}
 # Prodigy's `answer`, where the annotations are wrong or nobody has decided.
 REJECTED = ("reject", "ignore")
 

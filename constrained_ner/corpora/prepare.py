@@ -103,6 +103,11 @@ class Prepared:
     differences: tuple[str, ...]
 
 
+def written_files(folder: Path) -> list[Path]:
+    """What `prepare` writes into a folder."""
+    return [folder / name for name in (*(f"{split}.jsonl" for split in SPLITS), "corpus.json")]
+
+
 def prepare(corpus: PublishedCorpus, path: Path, folder: Path, seed: int = SEED) -> Prepared:
     """Write train.jsonl, dev.jsonl, test.jsonl and corpus.json into `folder`.
 

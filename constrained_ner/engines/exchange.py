@@ -84,12 +84,14 @@ def answer_from_json(record: JsonRecord) -> tuple[str, Written | DecodingError]:
         if value.get("error") or not isinstance(choices, list) or not choices:
             return name, DecodingError(f"no answer: {json.dumps(value.get('error') or body)[:200]}")
         choice = choices[0]
-    message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(choice, dict):
+            raise record.error("expected an object at `choices`")
+    message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     if not isinstance(text, str):
         raise record.error("expected the answer: a string at `text`, or `message` with `content`")
-    tokens = choice.get("token_ids") or ()
-    if not all(isinstance(token, int) for token in tokens):
+    tokens = choice.get("token_ids") or []
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
         raise record.error("`token_ids`: expected a list of integers")
     return name, Written(text, choice.get("finish_reason", "stop") in ENDS, tuple(tokens))
 

@@ -37,7 +37,11 @@ class Written:
 
 
 def limit_of(request: Request) -> int:
-    """The most tokens to ask for: an answer that is cut there can be finished within its budget."""
+    """The most tokens to ask for, which leaves room for the end of the shortest answer.
+
+    The end of another may be longer, so that an answer that is cut there and finished may take some
+    tokens more than its budget.
+    """
     sequence = request.sequence
     if sequence is None or not sequence.completion:
         return request.budget
@@ -54,33 +58,39 @@ def checked(
     by: the engine, for messages.
     lenient: pass answers on that the grammar does not let through, as not guaranteed.
     """
-    text = written.text
-    if request.grammar is not None and not written.ended:
-        text = text.rstrip(_CUT)
+    # JSON can hold half of a pair of surrogates, which is no character.
+    text = written.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokens = [token for token in written.tokens if token not in vocabulary.ends]
     logs: Sequence[float] = written.log_probabilities
-    told = vocabulary.text_of(tokens)
+    known = all(0 <= token < len(vocabulary.spelling.data) for token in tokens)
+    told = vocabulary.text_of(tokens) if known else ""
+    exact = True
     if told and text.endswith(told) and (text == told or _CUT in text.removesuffix(told)):
         text = told  # in front of it is what a prompt that ends inside a character leaves over
     else:
         # Not told, or of another tokenizer: ours, which write the same.
+        if request.grammar is not None and not written.ended:
+            text = text.rstrip(_CUT)
         tokens, logs = vocabulary.tokenize(text), ()
+        exact = vocabulary.bytes_of(tokens) == text.encode()
     if request.grammar is None:
         return Answer(text, tuple(tokens), written.ended)
     begun = request.sequence.matcher if request.sequence else vocabulary.matcher(request.grammar)
     matcher = begun.deep_copy()
     good = matcher.try_consume_tokens(tokens)
-    if good < len(tokens) and (bare := text.strip()) != text:
+    follows = exact and good == len(tokens)
+    if not follows and (bare := text.strip()) != text:
         # Chat interfaces put white space around answers; no format's have any there.
         return checked(request, Written(bare, written.ended), vocabulary, by=by, lenient=lenient)
-    if good < len(tokens):
+    if not follows:
         if lenient:
             return Answer(text, tuple(tokens), written.ended, guaranteed=False)
+        what = f"{request.name}: {by} did not apply the grammar: the answer"
+        if not exact:
+            return DecodingError(f"{what} has characters that the model's tokens cannot write")
         kept = vocabulary.text_of(tokens[:good])
-        return DecodingError(
-            f"{request.name}: {by} did not apply the grammar: the answer leaves it after "
-            f"{kept[-30:]!r} with {vocabulary.text_of(tokens)[len(kept) :][:30]!r}"
-        )
+        left = vocabulary.text_of(tokens)[len(kept) :][:30]
+        return DecodingError(f"{what} leaves it after {kept[-30:]!r} with {left!r}")
     whole = matcher.is_accepting()
     try:
         rest = complete(matcher, tokens, request.grammar, vocabulary)

@@ -417,7 +417,9 @@ class SpeculativeEngine(Engine):
         most, tokens = logits.max(-1)
         possible = most > -torch.inf  # no number is not, either
         if self.temperature:
-            shares = finite(logits.float() / self.temperature).softmax(-1)
+            # Of the largest one, so that none becomes infinite by the division.
+            above = finite(logits.float()) - finite(most.float())[:, None]
+            shares = (above / self.temperature).softmax(-1)
             shares = torch.where(possible[:, None], shares, 1.0)
             tokens = torch.multinomial(shares, 1, generator=self._random)[:, 0]
         chosen: list[int] = tokens.where(possible, NONE).tolist()

@@ -86,7 +86,7 @@ class Spelling:
         """The tokenizer's own tokens for what is to be written exactly.
 
         Where it has none that write just this, they are found character by character; what no
-        tokens can write is left out, see `spellable`.
+        tokens can write is left out, see `first_unspellable`.
 
         Parameters
         ----------

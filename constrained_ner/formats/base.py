@@ -164,11 +164,7 @@ class Format(ABC):
         of_text = self.text_obstacle(document.text) if level is Level.FAITHFUL else None
         for entity in document.entities:
             if entity.label in labels:
-                cause = (
-                    (of_text and of_text.cause)
-                    or self.obstacle(entity, document, level)
-                    or self.conflict(entity, kept)
-                )
+                cause = (of_text and of_text.cause) or self.obstacle(entity, document, level)
                 if cause is None and level is Level.FAITHFUL:
                     cause = self.excess(entity, kept, document, labels)
                 if cause:
@@ -176,10 +172,6 @@ class Format(ABC):
                 else:
                     kept.append(entity)
         return tuple(kept), dropped
-
-    def conflict(self, entity: Entity, kept: Sequence[Entity]) -> str | None:
-        """Why the entity cannot be written beside those before it in text order."""
-        return None
 
     def excess(
         self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]

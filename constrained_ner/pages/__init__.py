@@ -76,7 +76,7 @@ def _shown(record: Record | InputError, gold: Document | None) -> dict[str, Any]
             answer["format"] = f"{reply.format}, {prediction.level}"
     if prediction and prediction.left_out:
         shown["left_out"] = [[start, end, why] for (start, end), why in prediction.left_out]
-    if gold is not None and gold.text == document.text and gold.entities:
+    if gold is not None and gold.text == document.text:
         asked = {label for reply in replies for label in reply.labels}
         shown["gold"] = [
             entity_to_json(entity)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import Format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.view import View, view_of
 from constrained_ner.words import Span
 
 CUT = 0.3  # the least score of an entity where nothing was calibrated; see docs/agreement.md
@@ -51,13 +52,15 @@ class Ballot:
         start, end = self.segment
         return entity.label in self.labels and start <= entity.start and entity.end <= end
 
-    def can_say(self, entity: Entity, text: str) -> bool:
-        """Whether its format can write the entity, taken by itself."""
-        start, end = self.segment
-        fragments = tuple((begin - start, stop - start) for begin, stop in entity.fragments)
-        here = Entity(entity.label, fragments)
-        piece = Document("", text[start:end])
-        return self.format.obstacle(here, piece, Level.FAITHFUL) is None
+    def can_say(self, entity: Entity, view: View) -> bool:
+        """Whether its format can write the entity, taken by itself.
+
+        Parameters
+        ----------
+        view: of the segment, as it was shown.
+        """
+        shown = Document("", view.text)
+        return self.format.obstacle(view.in_line(entity), shown, Level.FAITHFUL) is None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Agreement:
 
     def _settled(self, ballots: Sequence[Ballot], text: str) -> list[Agreed]:
         every = dict.fromkeys(entity for ballot in ballots for entity in ballot.confidences)
-        scored = [self._scored(entity, ballots, text) for entity in every]
+        views = [view_of(text, ballot.segment) for ballot in ballots]
+        scored = [self._scored(entity, ballots, views) for entity in every]
         if self.vote:
             scored = [one for one in scored if one.score > MAJORITY]
         kept: list[Agreed] = []
@@ -109,12 +113,12 @@ class Agreement:
                 kept.append(one)
         return kept
 
-    def _scored(self, entity: Entity, ballots: Sequence[Ballot], text: str) -> Agreed:
+    def _scored(self, entity: Entity, ballots: Sequence[Ballot], views: Sequence[View]) -> Agreed:
         total = weights = 0.0
         by_format: dict[str, float] = {}
-        for ballot in ballots:
+        for ballot, view in zip(ballots, views, strict=True):
             has = entity in ballot.confidences
-            if not has and not (ballot.concerns(entity) and ballot.can_say(entity, text)):
+            if not has and not (ballot.concerns(entity) and ballot.can_say(entity, view)):
                 continue
             name = ballot.format.name
             by_format[name] = ballot.confidences.get(entity, 0.0)

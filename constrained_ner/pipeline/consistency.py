@@ -27,8 +27,9 @@ def consistent(
 ) -> dict[Entity, float]:
     """The probabilities after the vote, of the entities that there were and of new ones.
 
-    Places inside another entity, or across its border, have no vote, and discontinuous entities
-    stay as they are. A place that only another label has goes to the more probable one.
+    Places inside another entity, or across its border, have no vote, those included that longer
+    words have by a vote, and discontinuous entities stay as they are. A place that only another
+    label has goes to the more probable one.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def consistent(
     found = {e: p for e, p in probabilities.items() if len(e.fragments) > 1}
     marks: dict[Span, list[tuple[float, str]]] = defaultdict(list)
     others: dict[Span, list[tuple[float, str]]] = defaultdict(list)  # by those who passed it over
-    for label, marked, any_case in _groups(text, probabilities):
+    longest_first = sorted(_groups(text, probabilities), key=lambda one: -_length(one[1][0]))
+    for label, marked, any_case in longest_first:
         here = {entity.fragments[0] for entity in marked}
         passed_over = [
             span
@@ -55,8 +57,10 @@ def consistent(
         mean = sum(probabilities[e] for e in marked) / (len(marked) + len(passed_over))
         for entity in marked:
             marks[entity.fragments[0]].append((mean, label))
-        for span in passed_over:
-            others[span].append((mean, label))
+        for start, end in passed_over:
+            others[start, end].append((mean, label))
+            taken[start:end] = b"\1" * (end - start)
+        known.update(passed_over)
     for span in marks.keys() | others.keys():
         here_marked = marks.get(span, [])
         new = max(others.get(span, ()), default=None)
@@ -85,6 +89,10 @@ def _groups(text: str, entities: Iterable[Entity]) -> Iterator[tuple[str, list[E
             spelt[_surface(entity, text)].append(entity)
         for alike in spelt.values():
             yield label, alike, False
+
+
+def _length(entity: Entity) -> int:
+    return entity.end - entity.start
 
 
 def _surface(entity: Entity, text: str) -> str:

@@ -9,7 +9,9 @@ HEADING_WORDS = 8
 # A key with its value behind it, or the head of what stands on the next lines.
 KEY = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,4}:(?=\s|$)")
 _WITH_COLON = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,5}:$")
-CAPITALS = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*")
+# Without a small letter, and with two capitals side by side. The first part takes what no pair
+# begins with, and gives nothing back: else a long line would take a time with its square.
+CAPITALS = re.compile(r"(?:[^a-zA-Z]|[A-Z](?![A-Z]))*+[A-Z]{2}[^a-z]*")
 # So ends a sentence, and no heading: `IV CKD.`
 _CLOSED = re.compile(r"[.;,]$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’.][^\W\d_]+)*")

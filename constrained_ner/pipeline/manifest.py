@@ -101,9 +101,14 @@ class Manifest:
         return max(self.dev, key=self._f1, default=None)
 
     def best_together(self, number: int) -> tuple[str, ...]:
-        """So many formats that have the highest F1 on dev together; empty if none were measured."""
+        """So many formats that have the highest F1 on dev together; empty if none were measured.
+
+        Of answers at the level at which single formats were scored, where there are such.
+        """
         known = [one for one in self.calibrations if len(one.formats) == number]
-        return max(known, key=lambda one: one.best.f1).formats if known else ()
+        levels = {score.level for score in self.dev.values()}
+        alike = [one for one in known if one.level in levels] or known
+        return max(alike, key=lambda one: one.best.f1).formats if alike else ()
 
     def weights(self, formats: Sequence[str]) -> dict[str, float]:
         """How good each of several formats is on dev; none where one of them was not measured."""

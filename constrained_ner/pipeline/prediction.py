@@ -448,13 +448,12 @@ class Summary:
 
     Attributes
     ----------
-    before: how many documents had their records before. `characters`: of their texts.
+    before: how many documents had their records before.
     failed: an error for each document that could not be answered. `partly`: for each part of one.
     """
 
     documents: int = 0
     before: int = 0
-    characters: int = 0
     failed: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     entities: int = 0
@@ -469,7 +468,6 @@ class Summary:
     def pass_over(self, record: Mapping[str, Any]) -> None:
         """Count a document that has its record already. Only its errors are reported."""
         self.before += 1
-        self.characters += len(record.get("text", ""))
         if "error" in record:
             self.failed.append(record["error"])
         self.partly += [

@@ -303,8 +303,10 @@ class Predictor:
                 for label in target.labels
             }
             confidences = consistent(document.text, confidences, asked)
+        # Of an answer that came back without probabilities, as an engine of others may give it.
+        unsure = {e for reply in replies if not _is_sure(reply) for e in reply.entities}
         return prediction(
-            entities=text_order(confidences),
+            entities=text_order(confidences.keys() | unsure),
             confidences=confidences,
             calibrated=self.calibration is not None,
             also={e: verdict.also for e, verdict in verdicts.items() if verdict.also},
@@ -319,7 +321,7 @@ class Predictor:
     def _verdicts(
         self, replies: Sequence[Reply], agreed: Sequence[tuple[int, Agreed]]
     ) -> dict[Entity, Verdict] | None:
-        """What the replies say together; None where they do not say how sure they are.
+        """What the replies say together; None where they cannot say how sure they are.
 
         Parameters
         ----------
@@ -327,12 +329,13 @@ class Predictor:
         """
         if len(self.formats) > 1:
             mentions = [Mention(one.entity, one.score, number) for number, one in agreed]
-        elif not self.record or any(len(r.confidences) < len(r.entities) for r in replies):
+        elif not self._has_confidences:
             return None
         else:
             mentions = [
                 Mention(entity, confidence, number)
                 for number, reply in enumerate(replies)
+                if _is_sure(reply)
                 for entity, confidence in zip(reply.entities, reply.confidences, strict=True)
             ]
         if self.conflicts is None:
@@ -541,6 +544,11 @@ def _about(format: Format, target: Target, labels: tuple[str, ...]) -> tuple[str
     return next(about for about in every if set(labels) <= set(about))
 
 
+def _is_sure(reply: Reply) -> bool:
+    """Whether each of its entities has a confidence."""
+    return len(reply.confidences) == len(reply.entities)
+
+
 def _ballot(format: Format, segment: Span, replies: Sequence[Reply]) -> Ballot:
     """What a format has about a segment; entities without a confidence count as sure."""
     confidences: dict[Entity, float] = {}
@@ -555,5 +563,5 @@ def _respelled(generated: str) -> str:
     """The JSON of an engine that chooses its own white space, respelled as formats write it."""
     try:
         return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
         return _PREFIX + generated

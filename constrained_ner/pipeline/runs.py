@@ -93,12 +93,8 @@ class Run:
             else:
                 self._chunk = self._next_chunk()
         except BaseException:
-            self._unlock()
+            unlock(self._lock)
             raise
-
-    def _unlock(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
     def answer(self, predictor: Callable[[], Answers]) -> Iterator[Prediction]:
         """Answer the documents that have no record yet.
@@ -126,7 +122,7 @@ class Run:
             place = error.filename or self.path
             raise InputError(f"cannot be written: {reason}", place) from None
         finally:
-            self._unlock()
+            unlock(self._lock)
 
     def _answer(self, predictor: Answers) -> Iterator[Prediction]:
         self._leave_mark()
@@ -189,7 +185,13 @@ class Run:
         with file:
             while chunk := self._next_chunk():
                 # A run that was killed may have left half a line at the end.
-                lines = [line for line in islice(file, len(chunk)) if line.endswith(b"\n")]
+                found = list(islice(file, len(chunk)))
+                lines = [line for line in found if line.endswith(b"\n")]
+                if len(lines) < len(found) and not self._mark.exists():
+                    raise InputError(
+                        "ends within a line, and no run of it is unfinished: expected another file",
+                        self.path,
+                    )
                 records = []
                 for document, line in zip(chunk, lines, strict=False):
                     number += 1
@@ -275,6 +277,12 @@ def locked(path: Path) -> FileLock:
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", path) from None
     return lock
+
+
+def unlock(lock: FileLock) -> None:
+    """Leave an output to others."""
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def check_unfinished(path: Path, *, resume: bool) -> None:

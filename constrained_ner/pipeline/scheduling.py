@@ -218,7 +218,10 @@ class _Preparation:
 
     def give_back(self, pending: _Pending) -> None:
         """A row that `next` gave a turn is free again."""
-        self._held[pending.job.owner] -= 1
+        owner = pending.job.owner
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]  # a server has new ones all the time
 
     def next(self) -> tuple[_Pending, Turn, Request | CnerError] | None:
         """A turn with its request, or the error in its place; None if there is none for now."""

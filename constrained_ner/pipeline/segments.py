@@ -61,7 +61,7 @@ _FORMS = frozenset(
 # With these neither a sentence nor a line of its own begins.
 _NO_BEGINNING = (",", ";", ":", ")", "]", "%")
 _LETTER = re.compile(r"[^\W\d_]")
-_LAST_WORD = re.compile(r"(\w+)\.$")
+_LAST_WORD = re.compile(r"(?<!\w)(\w+)\.$")
 
 
 Kind = Literal["text", "heading", "cell"]

@@ -29,7 +29,7 @@ from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import default_format, task_for, together
-from constrained_ner.serve.guard import Guard
+from constrained_ner.serve.guard import Guard, waiting
 from constrained_ner.serve.messages import (
     Ask,
     AskedDocument,
@@ -43,7 +43,7 @@ from constrained_ner.serve.messages import (
     Unreadable,
     Version,
 )
-from constrained_ner.serve.worker import BusyError, Caller, StoppingError, Worker
+from constrained_ner.serve.worker import Caller, RefusedError, StoppingError, Worker
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance", "fastapi")
 NDJSON = "application/x-ndjson"
@@ -344,16 +344,8 @@ _BROKEN = "the server failed: its log says why"
 def _say_what_is_wrong(app: FastAPI) -> None:
     @app.exception_handler(CnerError)
     async def refused(request: Request, error: CnerError) -> JSONResponse:
-        code = next(
-            (
-                code
-                for kind, code in ((BusyError, 429), (StoppingError, 503))
-                if isinstance(error, kind)
-            ),
-            422,
-        )
-        headers = None if code == 422 else {"Retry-After": "5"}
-        return JSONResponse({"detail": _writable(str(error))}, code, headers)
+        code = error.status if isinstance(error, RefusedError) else 422
+        return JSONResponse({"detail": _writable(str(error))}, code, waiting(code))
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -421,7 +413,7 @@ def _add_state(app: FastAPI, extractor: Extractor) -> None:
         worker: Worker = request.app.state.worker
         try:
             worker.check()
-        except (BusyError, StoppingError) as error:
+        except RefusedError as error:
             raise HTTPException(503, str(error)) from None
         return Health(status="ok", waiting=worker.callers)
 

@@ -9,6 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from constrained_ner.serve.worker import RefusedError, Worker
+
 # Texts may be those of patients: no cache keeps them, and no page of the server loads, or is loaded
 # by, anything from elsewhere.
 _HEADERS = {
@@ -22,7 +24,7 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses bodies before they are read: too long, of unknown length, or no JSON.
+    """Refuses bodies before they are read: too long, of unknown length, no JSON, or one too many.
 
     Parameters
     ----------
@@ -48,21 +50,34 @@ class Guard:
             await send(message)
 
         fault = self._fault(scope)
-        app: Any = self._app if fault is None else JSONResponse({"detail": fault[1]}, fault[0])
+        app: Any = self._app
+        if fault is not None:
+            status, reason = fault
+            app = JSONResponse({"detail": reason}, status, waiting(status))
         await app(scope, receive, answer)
 
     def _fault(self, scope: Scope) -> tuple[int, str] | None:
-        """A status and what is wrong with the request, if something is."""
+        """A status and why the request is refused, if it is."""
         most = self._most.get(scope["path"])
         if most is None or scope["method"] != "POST":
             return None
         headers = Headers(scope=scope)
         length = headers.get("content-length")
-        if length is None and "transfer-encoding" in headers:
+        if "transfer-encoding" in headers:  # which counts before a length
             return 411, "expected a Content-Length"
         if length is not None and (not length.isdecimal() or int(length) > most):
             return 413, f"expected at most {most} bytes"
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             return 415, f"expected Content-Type: application/json, got {kind or 'none'}"
+        worker: Worker = scope["app"].state.worker
+        try:
+            worker.check()
+        except RefusedError as error:
+            return error.status, str(error)
         return None
+
+
+def waiting(status: int) -> dict[str, str] | None:
+    """The header that says when to try again, where that helps."""
+    return {"Retry-After": "5"} if status in (429, 503) else None

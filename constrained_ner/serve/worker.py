@@ -15,12 +15,22 @@ from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.scheduling import Job, answer_in_turns
 
 
-class BusyError(CnerError):
+class RefusedError(CnerError):
+    """The worker takes nothing for now. `status`: what that is in HTTP."""
+
+    status: int
+
+
+class BusyError(RefusedError):
     """There are as many callers already as the worker takes."""
 
+    status = 429
 
-class StoppingError(CnerError):
+
+class StoppingError(RefusedError):
     """The worker is about to end, or has ended."""
+
+    status = 503
 
 
 class Worker:

@@ -119,17 +119,13 @@ class TagFormat(Format):
             depth = 1 + sum(e.start <= entity.start and entity.end <= e.end for e in good)
             if entity.start not in opens or entity.end not in closes:
                 dropped.append((entity, "its marker would run into a character of the text"))
+            elif any(_crosses(other, entity) for other in good):
+                dropped.append((entity, "crosses another entity"))
             elif level is Level.FAITHFUL and depth > most:
                 dropped.append((entity, f"nested more than {most} deep"))
             else:
                 good.append(entity)
         return tuple(good), dropped
-
-    def conflict(self, entity: Entity, kept: Sequence[Entity]) -> str | None:
-        for other in kept:
-            if other.start < entity.start < other.end < entity.end:
-                return "crosses another entity"
-        return None
 
     # ---- writing and reading
 
@@ -295,3 +291,8 @@ def describe_difference(copied: str, text: str) -> str:
         min(len(copied), len(text)),
     )
     return f"at offset {at}: {copied[at : at + 20]!r}, expected {text[at : at + 20]!r}"
+
+
+def _crosses(first: Entity, second: Entity) -> bool:
+    """Whether the second of two in text order begins in the first one and ends behind it."""
+    return first.start < second.start < first.end < second.end

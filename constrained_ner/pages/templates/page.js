@@ -5,10 +5,12 @@ const same = (a, b) => a.label === b.label && String(a.fragments) === String(b.f
 
 // ---- counts, once
 const labels = new Map();
-let entities = 0, failed = 0, hasGold = false, hasConfidence = false;
+let entities = 0, failed = 0, hasConfidence = false;
+// Documents without a single gold entity are not annotated.
+const hasGold = all.some((one) => one.gold?.length);
 for (const one of all) {
   if (one.error !== undefined) { failed += 1; continue; }
-  hasGold ||= one.gold !== undefined;
+  if (!hasGold) delete one.gold;
   for (const entity of one.entities) {
     entities += 1;
     hasConfidence ||= entity.confidence !== undefined;
