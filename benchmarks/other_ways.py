@@ -93,8 +93,9 @@ def by_langextract(model: LoadedModel, corpora: Path) -> Way:
         def infer(_: Any, batch_prompts: Sequence[str], **__: Any) -> Iterator[list[Any]]:
             for prompt in batch_prompts:
                 chat = outlines.inputs.Chat([{"role": "user", "content": prompt}])
-                answers.append(generator(chat, max_new_tokens=budget, do_sample=False))
-                yield [ScoredOutput(score=1.0, output=answers[-1])]
+                answer: Any = generator(chat, max_new_tokens=budget, do_sample=False)
+                answers.append(answer)
+                yield [ScoredOutput(score=1.0, output=answer)]
 
         ours = type("Ours", (BaseLanguageModel,), {"infer": infer})()
         found = []

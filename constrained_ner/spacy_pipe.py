@@ -181,6 +181,8 @@ class ConstrainedNer(Pipe):
                 raise UnknownNameError(
                     f"unknown {what} {value!r}: expected one of {', '.join(known)}"
                 )
+        if min_confidence is not None and precision is not None:
+            raise InputError("min_confidence and precision exclude each other")
         load_tokens(model)
         manifest = load_manifest(adapter or model)
         self._task = task_for(manifest, labels, format, dataset, options, combine)
@@ -188,8 +190,6 @@ class ConstrainedNer(Pipe):
         if precision is not None:
             self._task.check_precision(self._level, precision)
         self._loading = model, adapter, device, dtype
-        if min_confidence is not None and precision is not None:
-            raise InputError("min_confidence and precision exclude each other")
         together = len(self._task.formats) > 1 and not self._task.agreement.vote
         if self._level is Level.FREE and (
             min_confidence or precision is not None or consistent or together

@@ -62,6 +62,8 @@ def _reason(type: type, values: Any, whole: str, error: ValidationError) -> str:
 def _at(type: Any, keys: list[str]) -> Any:
     """The dataclass that stands at a place in another one."""
     for key in keys:
-        hint = get_type_hints(type)[key]
+        hint = get_type_hints(type).get(key)
+        if hint is None:  # a key of a mapping, whose values are of this type
+            continue
         type = next(part for part in (hint, *get_args(hint)) if is_dataclass(part))
     return type

@@ -335,3 +335,15 @@ def test_the_command(tiny_folder: Path, tmp_path: Path) -> None:
         assert message in done.output
     done = cner(*given, "--format", "multi_tag,multi_term", "--free", "--combine", "vote")
     assert done.exit_code == 0, done.output
+
+
+def test_a_format_has_no_say_about_what_it_was_not_shown() -> None:
+    """A word that is broken at the end of a line is one word to the model."""
+    text = "pre-\noperative pain"
+    entity = Entity("Disease", ((5, 14),))
+    ballots = [
+        Ballot(get_format(name), frozenset(LABELS), (0, len(text)), found)
+        for name, found in (("multi_term", {entity: 0.8}), ("multi_bio", {}))
+    ]
+    (agreed,) = Agreement().settled(ballots, text)
+    assert agreed.by_format == {"multi_term": 0.8}

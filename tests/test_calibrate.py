@@ -223,6 +223,14 @@ def test_a_model_is_told_what_was_measured(model: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert load_manifest(model) == told
+    # Scores at another level stand beside it, and do not decide what is asked by default.
+    syntax = run(model, "--documents", "8", "--best", "2", "--level", "syntax")
+    assert syntax.exit_code == 0, syntax.output
+    both = load_manifest(model)
+    assert both is not None
+    assert both.dev == told.dev
+    assert both.best_together(2) == told.best_together(2)
+    told.save(model)
     # From now on it is asked as is best.
     asked = cner("predict", "-t", "CD28 in flu", "--model", model, "-v", "--format", "best2")
     assert asked.exit_code == 0, asked.output

@@ -469,6 +469,9 @@ def test_differences_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     lay(copy, {"train.tsv": train + "\nbad\tX-Disease\n"})
     result = run("prepare", "bc5cdr", "--from", copy, "-o", tmp_path / "out")
     assert result.exit_code == 1
+    assert "train.jsonl: is there already: --overwrite replaces it" in result.output
+    result = run("prepare", "bc5cdr", "--from", copy, "-o", tmp_path / "out", "--overwrite")
+    assert result.exit_code == 1
     assert "  train: 1 records could not be read\n" in result.output
     assert result.output.count(f"left out: {copy}/train.tsv:14: unknown tag 'X-Disease'") == 1
     assert report(tmp_path / "out")["splits"]["train"]["broken"] == 1
@@ -570,7 +573,8 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module = import_module("constrained_ner.cli.corpora")  # its command has the same name
         monkeypatch.setattr(module, "get_corpus", lambda name: corpus)
         for _ in range(2):
-            result = run("prepare", "anatem", "--download", "-o", tmp_path / "out")
+            again = ("prepare", "anatem", "--download", "--overwrite", "-o")
+            result = run(*again, tmp_path / "out")
             assert result.exit_code == 0, result.output
             assert "as published" in result.output
             assert len(server.asked) == 3

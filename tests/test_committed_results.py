@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import compare, decode_speed, page, splitters
 from constrained_ner.benchmark.report import write_report
+from constrained_ner.benchmark.view import View
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from tests.support.browser import browser, probe, told_by
@@ -96,3 +98,9 @@ def test_the_card_of_the_default_model() -> None:
 def test_a_table_without_a_place(emptied: Path) -> None:
     with pytest.raises(LookupError, match="<!-- nowhere: begin -->"):
         page.put("nowhere", ["nothing"], [])
+
+
+def test_levels_go_from_free_to_faithful_however_they_were_asked_for() -> None:
+    results = compare.load(compare.RESULTS)
+    turned = View(replace(results, levels=results.levels[::-1]))
+    assert turned.levels == View(results).levels == tuple(Level)

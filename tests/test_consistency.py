@@ -157,3 +157,19 @@ def test_the_option(tiny_folder: Path, tmp_path: Path) -> None:
     (record,) = map(json.loads, output.read_text().splitlines())
     assert all(e["confidence"] >= LEAST for e in record["entities"])
     assert "--consistent" in cner(*command, "--free").output
+
+
+def test_longer_words_come_before_those_in_them() -> None:
+    text = "He has knee pain. Pain came back. Knee pain persists."
+    long, short = entity("knee pain", text=text), entity("Pain", text=text)
+    found = voted({long: 0.9, short: 0.9}, text)
+    assert found[entity("Knee pain", text=text)] == pytest.approx(0.45)
+    assert entity("pain", 1, text=text) not in found
+
+
+def test_new_places_do_not_cross() -> None:
+    text = "Left knee. Knee pain. Left knee pain."
+    marks = {entity("Left knee", label="A", text=text): 0.9, entity("Knee pain", text=text): 0.9}
+    asked = {label: [(0, len(text))] for label in ("A", "D")}
+    found = consistent(text, marks, asked)
+    assert len([e for e in found if e.start >= text.index("Left", 5)]) == 1

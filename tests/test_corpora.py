@@ -1102,3 +1102,21 @@ def test_ids_and_numbers_that_exports_have(tmp_path: Path) -> None:
     assert not errors
     assert [document.id for document in documents] == ["1", "a:2", "c"]
     assert documents[2].meta == {"score": None, "most": None, "Comments": ["seen"]}
+
+
+def test_what_predict_adds_is_not_the_users_own() -> None:
+    record = {
+        "id": "a",
+        "text": "knee",
+        "format": "multi_term",
+        "level": "faithful",
+        "options": {},
+        "answers": [],
+        "calibrated": True,
+        "fingerprint": "0",
+        "meta": {"calibrated": 3},
+        "entities": [{"label": "x", "fragments": [[0, 4]], "by_format": {"multi_term": 0.5}}],
+    }
+    document = jsonl.document_from_json(record)
+    assert document.meta == {"calibrated": 3}
+    assert not any("calibrated" in what or "by_format" in what for what in document.unread)

@@ -539,3 +539,20 @@ def test_no_entities_at_all(tmp_path: Path) -> None:
     scores = json.loads(result.stdout)["data_sets"][0]["scores"]
     assert scores["strict"]["f1"] is None
     assert scores["instructuie"]["f1"] == 1
+
+
+def test_what_is_read_is_not_replaced(gold: Path, plain_pred: Path) -> None:
+    before = gold.read_bytes()
+    done = cner(gold, plain_pred, "-o", gold, "--overwrite")
+    assert done.exit_code != 0
+    assert "is the input, too" in done.output
+    assert gold.read_bytes() == before
+
+
+def test_labels_do_not_control_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    label = "\x1b]0;x\x07"
+    write(path, [{"id": "1", "text": "a", "entities": [{"label": label, "fragments": [[0, 1]]}]}])
+    done = cner(path, path, "--by", "label")
+    assert "\x1b" not in done.output
+    assert "\N{SYMBOL FOR ESCAPE}" in done.output

@@ -127,6 +127,22 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     exchange.imported([], expect=1)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"custom_id": "x", "response": {"body": {"choices": ["t"]}}},
+        {"custom_id": "x", "response": {"body": {"choices": [None]}}},
+        {"id": "x", "text": "a", "token_ids": 5},
+        {"id": "x", "text": "a", "token_ids": [True]},
+    ],
+)
+def test_records_that_are_no_answers(exchange: Exchange, record: dict[str, Any]) -> None:
+    first, second = exchange.answered(exchange.exported())
+    records, said = exchange.imported([first, record, second], expect=1)
+    assert not any("error" in record for record in records)
+    assert "answers.jsonl:2: " in said
+
+
 def test_batches(exchange: Exchange) -> None:
     plain = exchange.exported()
     for kind, url in (("completions", "/v1/completions"), ("chat", "/v1/chat/completions")):

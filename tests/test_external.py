@@ -7,6 +7,9 @@ import pytest
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.external import Written, checked
 from constrained_ner.engines.models import LoadedModel
+from constrained_ner.errors import DecodingError
+from constrained_ner.formats import get_format
+from constrained_ner.formats.grammar import Level
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,41 @@ def test_the_text_is_that_of_the_tokens_where_all_are_told(
     assert isinstance(answer, Answer)
     assert answer.text == expected
     assert answer.tokens == tuple(vocabulary.tokenize(expected))
+
+
+def masked(model: LoadedModel, text: str) -> Request:
+    format = get_format("multi_term")
+    return Request([1], 80, format.grammar(text, ["Finding"], Level.FAITHFUL), name="document 'a'")
+
+
+@pytest.mark.model
+def test_what_the_tokens_cannot_write_leaves_the_grammar(smollm2: LoadedModel) -> None:
+    """It is not dropped, as if the answer were another one."""
+    model, bad = smollm2, "\x04"
+    assert model.vocabulary.first_unspellable(bad) == 0
+    request = masked(model, "left knee pain.")
+    answer = f'Answer: [{{"text": "knee{bad} pain", "type": "Finding"}}]'
+    good = answer.replace(bad, "")
+    assert isinstance(checked(request, Written(good, True), model.vocabulary, by="x"), Answer)
+    found = checked(request, Written(answer, True), model.vocabulary, by="x")
+    assert isinstance(found, DecodingError)
+    assert "characters that the model's tokens cannot write" in str(found)
+    lenient = checked(request, Written(answer, True), model.vocabulary, by="x", lenient=True)
+    assert isinstance(lenient, Answer)
+    assert not lenient.guaranteed
+
+
+@pytest.mark.parametrize("tokens", [(10**6,), (-1,)])
+def test_tokens_of_another_tokenizer_cost_nothing(
+    tiny_model: LoadedModel, tokens: tuple[int, ...]
+) -> None:
+    written = Written("knee", True, tokens)
+    answer = checked(Request([1], 50), written, tiny_model.vocabulary, by="x")
+    assert isinstance(answer, Answer)
+    assert answer.text == "knee"
+
+
+def test_half_a_pair_of_surrogates_is_no_character(tiny_model: LoadedModel) -> None:
+    answer = checked(Request([1], 50), Written("a\ud83d", True), tiny_model.vocabulary, by="x")
+    assert isinstance(answer, Answer)
+    assert answer.text == "a\N{REPLACEMENT CHARACTER}"

@@ -442,3 +442,13 @@ def test_masked_offsets_count_where_a_mask_would_have_made_the_surface(
     for start, end in entity.fragments:
         assert on_boundaries(start, end, text)
         assert text[start:end] == text[start:end].strip()
+
+
+def test_what_crosses_only_what_cannot_be_written_is_written() -> None:
+    format = get_format("single_tag")
+    one, other = Entity("x", ((1, 4),)), Entity("x", ((3, 6),))  # the first stands behind an @
+    kept, dropped = format.expressible(Document("", "@a b c", (one, other)), ["x"])
+    assert kept == (other,)
+    assert [entity for entity, _ in dropped] == [one]
+    again, _ = format.expressible(Document("", "a, b c", (one, other)), ["x"])
+    assert again == (one,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,20 @@ def test_a_browser_compares_with_gold(tmp_path: Path) -> None:
     (piece, title), *_ = seen(path, told)
     assert piece == "left"
     assert title == "A: left knee pain · 2–6, 17–26 · confidence 0.50 · in the gold annotation"
+
+
+@browser
+def test_a_browser_counts_false_alarms_where_there_is_no_gold_entity(tmp_path: Path) -> None:
+    pain = Entity("A", (span("knee pain", "knee pain"),))
+    documents = [Document("a", "knee pain", (pain,)), Document("b", "knee pain")]
+    path = tmp_path / "page.html"
+    write_page([(read(one, (pain,)), one) for one in documents], path)
+    key = 'document.getElementById("key").textContent'
+    assert seen(path, key) == "1 as in the gold annotation1 not in it0 only in it"
+    # Texts that nobody has annotated are compared with nothing.
+    bare = [replace(one, entities=()) for one in documents]
+    write_page([(read(one, (pain,)), one) for one in bare], path)
+    assert seen(path, 'document.querySelectorAll(".text .tag.false").length') == 0
 
 
 @browser

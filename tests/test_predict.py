@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from threading import current_thread
 from typing import Any
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from constrained_ner.corpora.jsonl import document_from_json
-from constrained_ner.documents import Document, Entity
+from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.engines import ENGINES, SERVER, VLLM, choose_engine
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.models import LoadedModel, wrap
@@ -373,3 +374,25 @@ def test_an_engine_does_what_it_declares(
         assert len(one.tokens) <= budget
         assert one.ended or not made.capabilities.budgets
         assert len(one.steps) == len(one.tokens) * made.capabilities.log_probabilities
+
+
+def test_an_answer_without_probabilities_costs_the_others_nothing(tiny_model: LoadedModel) -> None:
+    """As an engine of others may give one: its entities stay, and the rest keeps its threshold."""
+    document = Document("a", "No fever. Knee pain, hip pain. Gout and flu.")
+    formats, targets = [FORMATS["multi_tag"]], [Target(("x",))]
+    every = Predictor(tiny_model, formats, targets, segment="sentence", record=True)
+    turns = every.turns(document)
+    replies = next(iter(every.predict([document]))).replies
+    found = [len(reply.entities) for reply in replies]
+    assert len(turns) == len(replies) == 3
+    assert min(found) > 0  # else the tiny model has to be another one
+    for turn, reply in zip(turns, replies, strict=True):
+        turn.outcome = reply
+    turns[1].outcome = replace(replies[1], confidences=())
+    strict = Predictor(
+        tiny_model, formats, targets, segment="sentence", record=True, min_confidence=1.0
+    )
+    assert strict.prediction(document, turns).entities == text_order(replies[1].entities)
+    lenient = every.prediction(document, turns)
+    assert len(lenient.entities) == sum(found)
+    assert lenient.confidences.keys() == {*replies[0].entities, *replies[2].entities}

@@ -316,3 +316,9 @@ def test_problems_in_capitals_are_no_headings(items: str) -> None:
 def test_a_line_that_goes_on_is_no_heading(text: str) -> None:
     (part,) = parts(text)
     assert part.asked == (0, len(text))
+
+
+def test_a_long_line_in_capitals_takes_no_time() -> None:
+    """It took a time with the square of its length: minutes for this one."""
+    text = "ACGT" * 25_000 + "a"
+    assert [part.span for part in parts(text)] == [(0, len(text))]

@@ -115,6 +115,9 @@ def test_a_body_says_how_long_it_is(client: TestClient) -> None:
     """Else it would be read to its end before it could be refused."""
     pieces = (b" " * 1000 for _ in range(3))
     assert client.post("/predict", content=pieces).status_code == 411
+    both = {"Content-Type": "application/json", "Content-Length": "2"}
+    both["Transfer-Encoding"] = "chunked"  # which counts
+    assert client.post("/predict", content=b"{}", headers=both).status_code == 411
 
 
 def test_broken_bodies(client: TestClient) -> None:

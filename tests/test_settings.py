@@ -114,3 +114,16 @@ def test_help_comes_whatever_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_
     assert CliRunner().invoke(main, ["predict", "--help"]).exit_code == 0
     monkeypatch.setattr("sys.argv", ["cner", "predict"])
     assert "not TOML" in CliRunner().invoke(main, ["predict"]).output
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "gold.jsonl").write_text("")
+    (tmp_path / "scores.txt").write_text("there already")
+    (tmp_path / "cner.toml").write_text(
+        '[evaluate]\noutput = "scores.txt"\n[predict]\nexamples = "gold.jsonl"\n'
+    )
+    below = tmp_path / "a"
+    below.mkdir()
+    found = defaults(below)
+    assert found["predict"] == {"examples": str(tmp_path / "gold.jsonl")}
+    assert found["evaluate"] == {"output": str(tmp_path / "scores.txt")}

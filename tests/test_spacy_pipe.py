@@ -249,6 +249,9 @@ def test_a_document_that_cannot_be_answered_goes_to_the_error_handler(tiny_folde
         ({"segment": "page"}, UnknownNameError, "unknown segment 'page'"),
         ({"alignment_mode": "x"}, UnknownNameError, "unknown alignment_mode 'x'"),
         ({"label": ["a"]}, ValueError, "unexpected argument: 'label'"),
+        ({"min_confidence": 0.5, "precision": 0.9}, InputError, "exclude each other"),
+        ({"level": "free", "consistent": True}, InputError, "need confidences"),
+        ({"level": "free", "format": "multi_tag,multi_term"}, InputError, "need confidences"),
         ({"batch_size": "many"}, ValueError, "'many' is not <class 'int'>"),
     ],
 )

@@ -158,7 +158,7 @@ def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) 
     bare.save_pretrained(part)
     if trained.recipe["lora"]:
         # the name that finds the base again, not the folder where it was found here
-        config = bare.peft_config["default"]
+        config: Any = bare.peft_config["default"]
         config.base_model_name_or_path = trained.base
         if isinstance(config.target_modules, set):
             # peft writes a set in an order of its own, another one in each process.

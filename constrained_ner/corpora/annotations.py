@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from constrained_ner.corpora.files import LOGGER
+from constrained_ner.corpora.files import LOGGER, clean_name
 from constrained_ner.corpora.offsets import CHARACTERS, StandoffText, readings_of
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
+
+LARGEST_OFFSET = 2**63
 
 Fragments = tuple[tuple[int, int], ...]
 Files = TypeVar("Files")  # those that make one document
@@ -47,6 +49,8 @@ class Annotation:
 
     def problem(self, text: StandoffText) -> str | None:
         """Why it cannot be an annotation of `text`; None where it can be one."""
+        if any(abs(offset) > LARGEST_OFFSET for pair in self.fragments for offset in pair):
+            return "its offsets are larger than any text"  # and too long to be printed
         offsets = ";".join(f"{start} {end}" for start, end in self.fragments)
         if not self.fragments:
             return "it has no offsets"
@@ -55,6 +59,10 @@ class Annotation:
         if max(end for _, end in self.fragments) > text.end:
             size = f"{text.end - text.reading.start} {text.reading.unit}"
             return f"the offsets {offsets} lie outside the text, which has {size}"
+        # No spelling is so much shorter, and to compare the long piece would take a while.
+        length = sum(end - start for start, end in self.fragments)
+        if self.surface is not None and length > 1000 + 100 * len(self.surface):
+            return f"the surface {self.surface!r:.80} is far shorter than what {offsets} give"
         in_order, as_written = self._at_offsets(text)
         if not in_order:
             return f"the text at the offsets {offsets} is white space"
@@ -91,7 +99,8 @@ class Annotation:
         return len(self.fragments) > 1 and spelled_alike(without_marks, at_offsets)
 
     def warn(self, problem: str) -> None:
-        LOGGER.warning("%s: skipped %s: %s", self.where, self.label or "an annotation", problem)
+        what = clean_name(self.label) or "an annotation"
+        LOGGER.warning("%s: skipped %s: %s", self.where, what, problem)
 
 
 def _normalised(pieces: Iterable[str]) -> str:
@@ -186,6 +195,8 @@ def checked(
         problem = annotation.problem(text)
         if problem is None and not annotation.label:
             problem = "it has no label"
+        if problem is None and clean_name(annotation.label) != annotation.label:
+            problem = "its label has a lone surrogate"
         if problem is not None:
             annotation.warn(problem)
             continue

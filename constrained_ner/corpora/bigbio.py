@@ -57,9 +57,10 @@ def read(file: File) -> Iterator[Document | InputError]:
         log_repairs(repairs, file.place)
 
 
-def _parquet(file: File) -> Iterator[JsonRecord]:
-    for number, record in enumerate(parquet.rows(file), 1):
-        yield JsonRecord(record, file, number, None)
+def _parquet(file: File) -> Iterator[JsonRecord | InputError]:
+    for number, row in enumerate(parquet.rows(file), 1):
+        record = JsonRecord(row, file, number, None)
+        yield record.error(row.reason) if isinstance(row, InputError) else record
 
 
 def _pieces(item: object, what: str) -> list[Piece]:

@@ -120,7 +120,8 @@ def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
     others = sum(map(_other_infons, holders + marked))
     others -= sum(annotation.confidence is not None for annotation in annotations)
     repairs["infons other than the type, passed over"] += others
-    repairs["relations, passed over"] += sum(len(h.get("relations") or []) for h in holders)
+    relations = (_items(h.get("relations") or [], "the relations") for h in holders)
+    repairs["relations, passed over"] += sum(map(len, relations))
     return document_of(id, passages, annotations, place_of, repairs)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from constrained_ner.corpora.annotations import annotated, documents_of
 from constrained_ner.corpora.brat import t_rows
-from constrained_ner.corpora.files import File, FileSet
+from constrained_ner.corpora.files import File, FileSet, group_by
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -27,10 +27,9 @@ _Group = dict[str, File]
 
 def _groups(file_set: FileSet) -> dict[str, _Group]:
     """By the document's id."""
-    groups: dict[str, _Group] = {}
-    for file in file_set.files.values():
-        if file.suffix in (TEXT, *ANNOTATIONS):
-            groups.setdefault(file.id, {})[file.suffix] = file
+    files = file_set.files.values()
+    known = (file for file in files if file.suffix in (TEXT, *ANNOTATIONS))
+    groups = group_by(known, lambda file: file.id)
     for group in groups.values() if file_set.is_file else ():
         (given,) = group.values()
         for suffix in (TEXT, *ANNOTATIONS):

@@ -24,7 +24,7 @@ from constrained_ner.corpora.annotations import (
     probability,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name
+from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name, group_by
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -121,10 +121,8 @@ def _fragments(offsets: str) -> Fragments:
 
 def _pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
     """By id: the files `.txt` and `.ann`."""
-    pairs: dict[str, dict[str, File]] = {}
-    for file in file_set.files.values():
-        if file.suffix in (".ann", ".txt"):
-            pairs.setdefault(file.id, {})[file.suffix] = file
+    files = file_set.files.values()
+    pairs = group_by((f for f in files if f.suffix in (".ann", ".txt")), lambda file: file.id)
     for pair in pairs.values() if file_set.is_file else ():
         (given,) = pair.values()
         other = {".txt": ".ann", ".ann": ".txt"}[given.suffix]
@@ -136,12 +134,18 @@ def _pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
 
 def cadec_pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
     """By id: the files of `text` and `original`."""
-    pairs: dict[str, dict[str, File]] = {}
-    for file in file_set.files.values():
+
+    def belongs(file: File) -> bool:
         folder = file.path.parent.name.lower()
-        suffix = {"text": ".txt", "original": ".ann"}.get(folder)
-        if suffix == file.suffix:
-            pairs.setdefault(clean_name(file.path.stem), {})[file.suffix] = file
+        return {"text": ".txt", "original": ".ann"}.get(folder) == file.suffix
+
+    files = filter(belongs, file_set.files.values())
+    found = group_by(files, lambda file: str(file.path.parent.parent / file.path.stem))
+    pairs: dict[str, dict[str, File]] = {}
+    for pair in found.values():
+        file = next(iter(pair.values()))
+        if pairs.setdefault(clean_name(file.path.stem), pair) is not pair:
+            LOGGER.warning("%s: passed over: another document has its id", file.place)
     return pairs
 
 

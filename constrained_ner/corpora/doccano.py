@@ -22,7 +22,12 @@ from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
-from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json, entity_keys
+from constrained_ner.corpora.jsonl import (
+    ENTITY_KEYS,
+    document_from_json,
+    entity_keys,
+    with_inner_meta,
+)
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -83,12 +88,10 @@ def _document(record: JsonRecord, repairs: Counter[str]) -> Document:
             plain[key] = _of_first_user(plain[key], repairs)
     document = document_from_json(plain, f"{record.file.id}:{record.number}")
     own = {k: v for k, v in value.items() if k not in known and k not in _NOT_READ}
-    inner = own.get("meta")
-    if isinstance(inner, dict) and not inner.keys() & (own.keys() - {"meta"}):
-        del own["meta"]
-        own |= inner
     unread = (f"values of the key {key!r}" for key in _NOT_READ if value.get(key))
-    return replace(document, unread=(*document.unread, *unread), meta=own)
+    return replace(
+        document, unread=(*document.unread, *unread), meta={**document.meta, **with_inner_meta(own)}
+    )
 
 
 def _of_first_user(entities: list[Any], repairs: Counter[str]) -> list[Any]:

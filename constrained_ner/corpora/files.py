@@ -7,15 +7,17 @@ import gzip
 import hashlib
 import io
 import logging
+import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from charset_normalizer import from_bytes
 
@@ -32,10 +34,10 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MANY = 0.5  # a share of bytes beyond ASCII that texts in Latin letters do not have
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 
-_CANNOT_READ = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
-# What a zip may raise as well: RuntimeError, where it needs a password or an unknown method;
-# ValueError, where a name cannot be decoded.
-_CANNOT_OPEN = (*_CANNOT_READ, RuntimeError, ValueError)
+_CANNOT_READ = (OSError, EOFError, zlib.error, LZMAError, tarfile.TarError, zipfile.BadZipFile)
+# What an archive may raise as well: RuntimeError, where it needs a password or an unknown method;
+# ValueError and OverflowError, where a name cannot be decoded or a size is none.
+_CANNOT_OPEN = (*_CANNOT_READ, RuntimeError, ValueError, OverflowError)
 
 
 def clean_name(name: str) -> str:
@@ -69,13 +71,21 @@ def sha256_of(path: Path) -> str:
         raise failure(error, path) from None
 
 
-def decode(data: bytes, path: str | Path, line: int | None = None, start: int = 0) -> str:
+def decode(
+    data: bytes,
+    path: str | Path,
+    line: int | None = None,
+    start: int = 0,
+    *,
+    hint: bool = True,
+) -> str:
     """`data` as UTF-8, nothing translated and nothing dropped.
 
     Parameters
     ----------
     line: its line number in `path`; by default it is counted in `data`.
     start: the byte offset of `data` in `path`.
+    hint: whether the message says in which encoding the text is likely to be, which takes a while.
 
     Raises
     ------
@@ -85,8 +95,9 @@ def decode(data: bytes, path: str | Path, line: int | None = None, start: int = 
         return data.decode()
     except UnicodeDecodeError as error:
         bad = error.start
+        likely = _hint(data, bad) if hint else ""
         raise InputError(
-            f"not UTF-8: byte 0x{data[bad]:02x} at byte offset {start + bad}{_hint(data, bad)}",
+            f"not UTF-8: byte 0x{data[bad]:02x} at byte offset {start + bad}{likely}",
             path,
             line or data.count(b"\n", 0, bad) + 1,
         ) from None
@@ -219,10 +230,12 @@ class File:
         InputError: the file cannot be read, begins with a UTF-16 byte order mark, or has a line of
             more than `LINE_LIMIT` bytes.
         """
+        good = True
         for number, offset, data in self.byte_lines():
             try:
-                line = decode(data, self.place, number, offset)
+                line = decode(data, self.place, number, offset, hint=good)
             except InputError as error:
+                good = False  # one hint a file
                 yield number, error
             else:
                 line = line.removeprefix(BOM) if number == 1 else line
@@ -277,8 +290,8 @@ class FileSet:
         InputError: Python knows no such encoding.
         """
         try:
-            codecs.lookup(encoding)
-        except LookupError:
+            " ".encode(encoding)  # there are codecs that are none of texts
+        except (LookupError, ValueError):
             raise InputError(f"unknown encoding {encoding!r}: expected such as cp1252") from None
 
         def those(files: dict[str, File]) -> dict[str, File]:
@@ -289,6 +302,19 @@ class FileSet:
     def find(self, name: str) -> File | None:
         """A file by its name, also beside a single file."""
         return self.files.get(name) or self.beside.get(name)
+
+
+def group_by(files: Iterable[File], key: Callable[[File], str]) -> dict[str, dict[str, File]]:
+    """Files that belong together, by what they have in common: those of each by their suffix.
+
+    Of several with the same key and suffix the first one counts.
+    """
+    groups: dict[str, dict[str, File]] = {}
+    for file in files:
+        first = groups.setdefault(key(file), {}).setdefault(file.suffix, file)
+        if first is not file:
+            LOGGER.warning("%s: passed over: %s has the same id", file.place, first.place)
+    return groups
 
 
 def is_archive(path: str | Path) -> bool:
@@ -314,11 +340,21 @@ def opened(path: str | Path, encoding: str | None = None) -> Iterator[FileSet]:
 
 def _opened(path: str | Path) -> Iterator[FileSet]:
     path = Path(path)
-    if path.is_dir():
-        names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        yield FileSet(path, _by_name(File.on_disk(path / name, name) for name in names))
-    elif not path.exists():
+    try:
+        is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
+    except OSError as error:
+        raise failure(error, path) from None
+    if is_folder:
+        yield FileSet(path, _by_name(File.on_disk(path / name, name) for name in _below(path)))
+    elif not is_there:
         raise InputError("no such file or folder", path)
+    elif not is_file:  # a pipe, which can be read once
+        with path.open("rb") as pipe:
+            data = pipe.read(MEMBER_LIMIT + 1)
+        if len(data) > MEMBER_LIMIT:
+            raise InputError(f"larger than {MEMBER_LIMIT} bytes, and no file", path)
+        only = {path.name: File(path.name, str(path), partial(io.BytesIO, data))}
+        yield FileSet(path, only, only)
     elif not is_archive(path):
         folder = path.absolute().parent
         neighbours = {file.name: File.on_disk(path.parent / file.name) for file in _files(folder)}
@@ -327,6 +363,19 @@ def _opened(path: str | Path) -> Iterator[FileSet]:
         yield from _zip(path)
     else:
         yield FileSet(path, _tar(path))
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """The names of all files below a folder."""
+
+    def warn(error: OSError) -> None:
+        LOGGER.warning("%s: passed over: %s", error.filename, error.strerror)
+
+    for above, _, names in os.walk(folder, onerror=warn):
+        for name in names:
+            path = Path(above, name)
+            if path.is_file():
+                yield path.relative_to(folder).as_posix()
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -338,7 +387,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _by_name(files: Iterator[File]) -> dict[str, File]:
     # hidden files are no documents: archives made on a Mac hold a `._NAME.txt` for each
-    visible = [file for file in files if not file.path.name.startswith(".")]
+    visible = [file for file in files if file.path.name[:1] not in ("", ".")]
     return {file.name: file for file in sorted(visible, key=lambda file: file.name)}
 
 
@@ -356,6 +405,8 @@ def _tar(path: Path) -> dict[str, File]:
     try:
         with tarfile.open(path) as archive:
             for member in archive:
+                if archive.offset <= member.offset:  # else the same header comes for ever
+                    raise InputError("a member of a negative size", path)
                 name = str(PurePosixPath(member.name.lstrip("/")))
                 place = f"{path}/{name}"
                 if member.islnk() or member.issym():
@@ -375,9 +426,19 @@ def _tar(path: Path) -> dict[str, File]:
                 file = archive.extractfile(member)
                 data = file.read() if file else b""
                 files.append(File(name, place, partial(io.BytesIO, data)))
-    except _CANNOT_READ as error:
+            _warn_of_rest(archive, path)
+    except _CANNOT_OPEN as error:
         raise failure(error, path) from None
     return _by_name(iter(files))
+
+
+def _warn_of_rest(archive: tarfile.TarFile, path: Path) -> None:
+    """`tarfile` takes whatever is no header for the end, which is a block of zeros."""
+    source: Any = archive.fileobj
+    source.seek(archive.offset)
+    block = source.read(tarfile.BLOCKSIZE)
+    if not block or block.strip(b"\0"):
+        LOGGER.warning("%s: broken off: nothing after byte %d is read", path, archive.offset)
 
 
 def _zip(path: Path) -> Iterator[FileSet]:

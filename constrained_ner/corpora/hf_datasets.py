@@ -31,7 +31,7 @@ from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import FileSet
 from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, MissingExtraError
+from constrained_ner.errors import InputError, MissingExtraError, reason_of
 from constrained_ner.words import covering, cut_units
 
 Row = dict[str, Any]
@@ -71,8 +71,8 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
         raise InputError("expected the folder that `save_to_disk` makes, not packed", file_set.path)
     try:
         found = load_from_disk(str(file_set.path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a data set: {error}", file_set.path) from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"not a data set: {reason_of(error)}", file_set.path) from None
     splits = {"": found} if isinstance(found, Dataset) else dict(found)
     repairs: Counter[str] = Counter()
     try:
@@ -86,7 +86,12 @@ def _documents(
     rows: Any, place: Path, split: str, repairs: Counter[str]
 ) -> Iterator[Document | InputError]:
     _check_columns(rows.column_names, place)
-    for number, row in enumerate(rows, 1):
+    for number in range(1, len(rows) + 1):
+        try:
+            row = rows[number - 1]
+        except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that is none
+            yield InputError(f"row {number}: {reason_of(error)}", place)
+            continue
         named = {key: _named(value, rows.features[key]) for key, value in row.items()}
         try:
             id = f"{split}:{number}" if split else str(number)

@@ -98,7 +98,7 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     check_installed()
     unpacked, errors = _unpacked(file_set) if _is_project(file_set) else (file_set, [])
     found = [file for file in unpacked.files.values() if _is_cas(file)]
-    files = _of_users(found) if _is_project(file_set) else {file.id: file for file in found}
+    files = _of_users(found) if _is_project(file_set) else _by_id(found)
     if not files and not errors:
         raise InputError("holds no .xmi, and no .json of UIMA", file_set.path)
     yield from errors
@@ -108,6 +108,14 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
         return _document(id, file, _types_of(file, unpacked, types), repairs)
 
     yield from documents_of(files, make, file_set.path)
+
+
+def _by_id(files: Iterable[File]) -> dict[str, File]:
+    found: dict[str, File] = {}
+    for file in files:
+        if found.setdefault(file.id, file) is not file:
+            LOGGER.warning("%s: passed over: %s has its id", file.place, found[file.id].place)
+    return found
 
 
 def _unpacked(file_set: FileSet) -> tuple[FileSet, list[InputError]]:
@@ -154,11 +162,13 @@ def _types_of(file: File, file_set: FileSet, known: dict[File | None, Any]) -> A
 
 def _loaded(file: File, load: Callable[[], Any]) -> tuple[Any, list[str]]:
     """What cassis makes of a file, and its warnings."""
+    from cassis.typesystem import TypeNotFoundError
+
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             return load(), [str(warning.message) for warning in said]
-        except _CANNOT_READ as error:
+        except (*_CANNOT_READ, TypeNotFoundError) as error:
             reason = reason_of(error, kind=True)
             raise InputError(f"not a UIMA CAS: {reason}", file.place) from None
 
@@ -178,8 +188,10 @@ def _document(id: str, file: File, types: Any, repairs: Counter[str]) -> Documen
     repairs["annotations of types that the type system has not, passed over"] += len(said)
     if not cas.sofa_string:
         raise InputError("it has no text", file.place)
+    if not isinstance(cas.sofa_string, str):
+        raise InputError(f"its text is {cas.sofa_string!r:.80}: expected a string", file.place)
     document = Document(id, cas.sofa_string)
-    annotations = list(_annotations(cas, file, repairs))
+    annotations, _ = _loaded(file, lambda: list(_annotations(cas, file, repairs)))
     return checked(document, annotations, StandoffText(document.text), repairs)
 
 
@@ -196,6 +208,9 @@ def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annota
             )
             continue
         repairs["concept identifiers, passed over"] += bool(getattr(found, "identifier", None))
+        if not type(found.begin) is type(found.end) is int:
+            repairs["annotations without offsets, passed over"] += 1
+            continue
         label = _label(found, features, is_entity)
         yield Annotation(file.place, None, label, ((found.begin, found.end),))
 
@@ -203,7 +218,8 @@ def _annotations(cas: Any, file: File, repairs: Counter[str]) -> Iterator[Annota
 def _label(found: Any, features: dict[str, str], is_entity: bool) -> str:
     layer = str(found.type.name).rpartition(".")[2]
     if is_entity:  # some types are kinds of named entities, such as `Person`
-        return str(found.value or ("" if found.type.name == NAMED_ENTITY else layer))
+        value = found.value if "value" in features else None
+        return str(value or ("" if found.type.name == NAMED_ENTITY else layer))
     strings = [name for name, range in features.items() if range == _STRING]
     named = [name for name in ("value", "label") if name in strings]
     if named or len(strings) == 1:

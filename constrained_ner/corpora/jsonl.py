@@ -182,11 +182,17 @@ def meta_of(record: Record) -> dict[str, Any]:
     An object `meta` holds some of them, but where it has a name that stands beside it, too: then it
     is a value like the others.
     """
-    own = {key: record[key] for key in _unknown_keys(record)}
-    inner = own.get(_META)
-    if isinstance(inner, dict) and not inner.keys() & (own.keys() - {_META}):
-        del own[_META]
-        return {**inner, **own}
+    return with_inner_meta({key: record[key] for key in _unknown_keys(record)})
+
+
+def with_inner_meta(own: dict[str, Any]) -> dict[str, Any]:
+    """The user's own values, those in an object `meta` among the others.
+
+    Where it has a name that stands beside it, too, it is a value like the others.
+    """
+    inner, outer = own.get(_META), {key: own[key] for key in own if key != _META}
+    if isinstance(inner, dict) and not inner.keys() & outer.keys():
+        return {**inner, **outer}
     return own
 
 

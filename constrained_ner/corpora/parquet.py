@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from constrained_ner.corpora.files import File
-from constrained_ner.errors import CnerError, InputError, MissingExtraError
+from constrained_ner.errors import CnerError, InputError, MissingExtraError, reason_of
 
 SUFFIX = ".parquet"
 
@@ -53,8 +53,8 @@ def columns_if_readable(file: File) -> list[str]:
         return []
 
 
-def rows(file: File) -> Iterator[dict[str, Any]]:
-    """Its rows, as Python values.
+def rows(file: File) -> Iterator[dict[str, Any] | InputError]:
+    """Its rows, as Python values; what is wrong with one that Python has no values for.
 
     Raises
     ------
@@ -63,4 +63,18 @@ def rows(file: File) -> Iterator[dict[str, Any]]:
     """
     with _opened(file) as found:
         for batch in found.iter_batches(batch_size=1000):
-            yield from batch.to_pylist()
+            try:
+                some = batch.to_pylist()
+            except (ValueError, OverflowError):
+                some = [_row(batch.slice(at, 1)) for at in range(batch.num_rows)]
+            yield from some
+
+
+def _row(batch: Any) -> dict[str, Any] | InputError:
+    """The only row of a batch. Text may be no UTF-8, and a date beyond Python's."""
+    try:
+        (row,) = batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        return InputError(reason_of(error))
+    found: dict[str, Any] = row
+    return found

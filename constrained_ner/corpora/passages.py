@@ -16,7 +16,7 @@ from constrained_ner.documents import Document, Passage
 from constrained_ner.errors import InputError
 
 GAP = "\n"
-GAP_LIMIT = 100_000  # characters; a wrong offset must not make a text of gigabytes
+GAP_LIMIT = 100_000  # characters of a text; wrong offsets must not make one of gigabytes
 
 Piece = tuple[int, str]  # an offset in the document, and the text that begins there
 
@@ -29,9 +29,10 @@ def lay_out(pieces: Iterable[Piece], reading: OffsetReading = CHARACTERS) -> Sta
 
     Raises
     ------
-    InputError: pieces overlap, or leave a gap of more than `GAP_LIMIT` characters.
+    InputError: pieces overlap, or leave gaps of more than `GAP_LIMIT` characters.
     """
-    text, end = "", 0
+    laid: list[str] = []
+    end = gaps = 0
     for offset, piece in sorted(pieces):
         if not piece:
             continue
@@ -39,14 +40,15 @@ def lay_out(pieces: Iterable[Piece], reading: OffsetReading = CHARACTERS) -> Sta
             raise InputError(
                 f"a passage at offset {offset} begins before the end of another one, {end}"
             )
-        if offset - end > GAP_LIMIT:
+        gaps += offset - end
+        if gaps > GAP_LIMIT:
             raise InputError(
-                f"there are {offset - end} characters without text before the passage at "
+                f"there are {gaps} characters without text before the passage at "
                 f"offset {offset}: expected {GAP_LIMIT} at most"
             )
-        text += GAP * (offset - end) + piece
+        laid += [GAP * (offset - end), piece]
         end = offset + reading.length(piece)
-    return StandoffText(text, reading)
+    return StandoffText("".join(laid), reading)
 
 
 def _layouts(pieces: Sequence[Piece]) -> Iterator[StandoffText]:

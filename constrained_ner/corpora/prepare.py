@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from constrained_ner.atomic import whole
 from constrained_ner.corpora import (
     INPUT_FORMATS,
     FileSetFormat,
@@ -136,7 +137,8 @@ def prepare(corpus: PublishedCorpus, path: Path, folder: Path, seed: int = SEED)
         for split in splits:
             write(split.documents, folder / f"{split.name}.jsonl", "jsonl")
         report = json.dumps(_report(prepared, path), ensure_ascii=False, indent=1)
-        (folder / "corpus.json").write_text(report + "\n", encoding="utf-8")
+        with whole(folder / "corpus.json") as part:
+            part.write_text(report + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror or error}", folder) from None
     return prepared

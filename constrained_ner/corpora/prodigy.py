@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
-from constrained_ner.corpora.jsonl import REJECTED, document_from_json, meta_of
+from constrained_ner.corpora.jsonl import REJECTED, document_from_json, with_inner_meta
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.words import cut_units
@@ -86,8 +86,8 @@ def read(file: File) -> Iterator[Document | InputError]:
                 counts["rejected or ignored records, left out"] += 1
                 continue
             input_hash = value.get("_input_hash")
-            counts["records of the same input as an earlier one"] += input_hash in seen
             if isinstance(input_hash, int):
+                counts["records of the same input as an earlier one"] += input_hash in seen
                 seen.add(input_hash)
             counts["records of yes or no to one span: they may lack entities"] += (
                 value.get("_view_id") == _YES_OR_NO
@@ -131,7 +131,7 @@ def _meta(record: Record) -> dict[str, Any]:
     """What is the user's own."""
     known = _READ_KEYS | _OTHER_INTERFACES
     own = {k: v for k, v in record.items() if k not in known and not k.startswith("_")}
-    return meta_of(own | ({"meta": record["meta"]} if record.get("meta") else {}))
+    return with_inner_meta(own | ({"meta": record["meta"]} if record.get("meta") else {}))
 
 
 # ---- writing ------------------------------------------------------------------------------------

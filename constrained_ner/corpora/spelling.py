@@ -60,11 +60,11 @@ def _spells(original: str, ascii_form: str) -> bool:
     """Whether `ascii_form` is `original` with other letters for those that ASCII has not."""
     if original.isascii():
         return False
-    pattern = "".join(
-        f"(?:{'|'.join(map(re.escape, (character, *_ascii_forms(character))))})"
-        for character in original
-    )
-    return re.fullmatch(pattern, ascii_form) is not None
+    ends = {0}  # where in `ascii_form` what was looked at so far may end
+    for character in original:
+        forms = (character, *_ascii_forms(character))
+        ends = {at + len(f) for at in ends for f in forms if ascii_form.startswith(f, at)}
+    return len(ascii_form) in ends
 
 
 def _ascii_forms(character: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -21,6 +21,10 @@ from constrained_ner.corpora import conll, parquet
 from constrained_ner.corpora.files import BOM, LINE_LIMIT, LOGGER, File, decode
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+
+# A row with a quote that is not closed is read to the end of the file, and given back. Where that
+# has happened so often, and with so many bytes, the rest of a file is not read.
+GIVEN_BACK_TIMES, GIVEN_BACK_LIMIT = 20, 256 * 2**20
 
 # By suffix, how its cells are separated as a rule.
 _SUFFIXES = {".csv": ",", ".tsv": "\t"}
@@ -153,7 +157,7 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float):
-        return None if math.isnan(value) else value
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): _json_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -207,7 +211,7 @@ def read(
 def _choose(
     header: Sequence[str], text_column: str | None, id_column: str | None, file: File
 ) -> _Columns:
-    again = next((name for name in header if header.count(name) > 1), None)
+    again = next((name for name, times in Counter(header).items() if times > 1), None)
     if again is not None:
         raise InputError(f"has two columns {again!r}: expected a name for each", file.place)
     text = _chosen(header, text_column, "text", _TEXTS, file)
@@ -254,7 +258,10 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _parquet_rows(file: File) -> Rows:
-    yield from enumerate(parquet.rows(file), 1)
+    for number, row in enumerate(parquet.rows(file), 1):
+        if isinstance(row, InputError):
+            row = InputError(f"row {number}: {row.reason}", file.place)
+        yield number, row
 
 
 # ---- CSV and TSV
@@ -273,6 +280,7 @@ class _Lines:
         self._file = file
         self._source = file.byte_lines()
         self._again: deque[tuple[int, int, bytes]] = deque()
+        self._hint = True
         self.row: list[tuple[int, int, bytes]] = []
         self.error: InputError | None = None
 
@@ -288,8 +296,9 @@ class _Lines:
         self.row.append(found)
         number, offset, data = found
         try:
-            line = decode(data, self._file.place, number, offset)
+            line = decode(data, self._file.place, number, offset, hint=self._hint)
         except InputError as error:
+            self._hint = False  # one a file
             self.error = self.error or error
             line = data.decode(errors="replace")
         return line.removeprefix(BOM) if number == 1 else line
@@ -299,9 +308,15 @@ class _Lines:
         """That of the first line of the row."""
         return self.row[0][0]
 
-    def go_back(self) -> None:
-        """Give the lines after the first one again: a quote that is not closed takes them all."""
+    def go_back(self) -> int:
+        """Give the lines after the first one again: a quote that is not closed takes them all.
+
+        Returns
+        -------
+        How many bytes they have.
+        """
         self._again.extendleft(reversed(self.row[1:]))
+        return sum(len(data) for _, _, data in self.row[1:])
 
 
 def _csv_rows(file: File, delimiter: str) -> tuple[list[str], Rows]:
@@ -330,6 +345,7 @@ def _cells(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | InputE
     """The number of the first line of each row that is not blank, and its cells."""
     csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))  # it is that of the process
     lines = _Lines(file)
+    times = given_back = 0  # the latter in bytes
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin()
@@ -339,11 +355,16 @@ def _cells(file: File, delimiter: str) -> Iterator[tuple[int, list[str] | InputE
             return
         except csv.Error as error:
             number = lines.number
-            lines.go_back()
+            given_back += lines.go_back()
+            times += 1
             # the library's own words are about the program that calls it
             why = r"\r by itself outside of quotes" if "new-line" in str(error) else str(error)
             reason = f"not a row of cells separated by {_DELIMITERS[delimiter]}: {why}"
+            too_often = times > GIVEN_BACK_TIMES and given_back > GIVEN_BACK_LIMIT
+            reason += "; nothing after it is read" if too_often else ""
             yield number, InputError(reason, file.place, number)
+            if too_often:
+                return
             continue
         if lines.error:
             yield lines.number, lines.error

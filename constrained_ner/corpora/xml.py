@@ -17,6 +17,7 @@ from constrained_ner.errors import InputError
 CHUNK = 2**16  # bytes
 DEPTH_LIMIT = 200  # elements inside one another
 SUBTREE_LIMIT = 64 * 2**20  # characters of one subtree
+TOKEN_LIMIT = 16 * 2**20  # bytes of a tag or a comment: the text of an XMI file is an attribute
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class _Builder:
             else:
                 self.size = 0
             self.open.append(node)
-            self.grow(100)
+            self.grow(100 + sum(len(name) + len(value) for name, value in attributes.items()))
 
     def end(self, tag: str) -> None:
         self.depth -= 1
@@ -114,9 +115,11 @@ def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
     InputError: the file cannot be read.
     """
     builder = _Builder(tag)
+    read = 0
     with file.open() as stream:
         while True:
             chunk = stream.read(CHUNK)
+            read += len(chunk)
             error = None
             try:
                 builder.parser.Parse(chunk, not chunk)
@@ -130,6 +133,10 @@ def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
                 error = InputError(f"{failure}; nothing after it is read", file.place, line)
             except (ValueError, LookupError) as failure:  # an encoding that Python does not know
                 error = InputError(f"not readable XML: {failure}", file.place)
+            # expat looks at an unfinished tag or comment from its beginning again and again.
+            if not error and read - builder.parser.CurrentByteIndex > TOKEN_LIMIT:
+                said = f"a tag, attribute or comment of over {TOKEN_LIMIT} bytes"
+                error = InputError(f"{said}; nothing after it is read", file.place)
             yield from builder.done
             builder.done.clear()
             if error:

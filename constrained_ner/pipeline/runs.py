@@ -187,9 +187,10 @@ class Run:
                 # A run that was killed may have left half a line at the end.
                 found = list(islice(file, len(chunk)))
                 lines = [line for line in found if line.endswith(b"\n")]
-                if len(lines) < len(found) and not self._mark.exists():
+                if found and not lines and not number and not _begins(found[0], chunk[0]):
                     raise InputError(
-                        "ends within a line, and no run of it is unfinished: expected another file",
+                        "holds no whole line, and no beginning of the first record: expected "
+                        "another file",
                         self.path,
                     )
                 records = []
@@ -302,6 +303,13 @@ def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
     if fingerprint is not None:
         record[FINGERPRINT] = fingerprint
     return json_line(record)
+
+
+def _begins(half: bytes, document: Document | InputError) -> bool:
+    """Whether half a line may be of the record of a document."""
+    id = document.id if isinstance(document, Document) else ""
+    head = json_line({"id": id}).encode().rstrip(b"}\n")
+    return half.startswith(head) or head.startswith(half)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
