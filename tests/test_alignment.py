@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from constrained_ner.documents import Entity
 from constrained_ner.formats import Options, get_format
 from constrained_ner.formats.alignment import (
-    MAX_FRAGMENTS,
     Aligner,
     Fragments,
     fragmented,
     most_mentions,
     occurrences,
 )
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from tests.support.alignment import alignments, places
 from tests.support.strategies import strings, texts
 

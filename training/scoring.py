@@ -164,15 +164,9 @@ def _budget_of(recipe: Recipe, level: Level) -> int | None:
 def _counted(
     documents: Sequence[Document], predictions: Iterable[Prediction], labels: Sequence[str]
 ) -> Counts:
-    return sum(by_document(documents, predictions, labels), Counts())
-
-
-def by_document(
-    documents: Sequence[Document], predictions: Iterable[Prediction], labels: Sequence[str]
-) -> list[Counts]:
-    """Strict counts of each document; gold entities with other labels are passed over."""
-    counts = []
+    """Strict counts; gold entities with other labels are passed over."""
+    counts = Counts()
     for document, prediction in zip(documents, predictions, strict=True):
         gold = [entity for entity in document.entities if entity.label in labels]
-        counts.append(strict(document.text, gold, prediction.entities))
+        counts += strict(document.text, gold, prediction.entities)
     return counts

@@ -103,14 +103,11 @@ class Capabilities:
     grammars: it masks by a grammar of each request; else by a JSON schema.
     budgets: masked answers end by their grammar within any budget that holds the shortest one.
     log_probabilities: it records `Step`s.
-    sampling: it can draw tokens in place of taking the likeliest. `beams`: it searches by beams.
     """
 
     grammars: bool = True
     budgets: bool = True
     log_probabilities: bool = True
-    sampling: bool = True
-    beams: bool = False
 
 
 Requests = Callable[[], Request | None]

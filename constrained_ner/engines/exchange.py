@@ -105,7 +105,7 @@ class ImportedEngine(Engine):
     used: gets the ids of those that were asked for.
     """
 
-    capabilities = Capabilities(log_probabilities=False, sampling=False)
+    capabilities = Capabilities(log_probabilities=False)
 
     def __init__(
         self,

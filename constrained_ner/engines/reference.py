@@ -141,7 +141,7 @@ class ReferenceEngine(Engine):
     are padded with is asked one request at a time.
     """
 
-    capabilities = Capabilities(sampling=False)
+    capabilities = Capabilities()
     model: LoadedModel
 
     def __init__(
@@ -216,9 +216,7 @@ class SchemaEngine(ReferenceEngine):
     UnknownNameError: when decoding begins and the backend is not installed.
     """
 
-    capabilities = Capabilities(
-        grammars=False, budgets=False, log_probabilities=False, sampling=False
-    )
+    capabilities = Capabilities(grammars=False, budgets=False, log_probabilities=False)
 
     def __init__(self, *given: Any, backend: str, **options: Any):
         super().__init__(*given, **options)

@@ -118,7 +118,6 @@ class Connection:
         capabilities = Capabilities(
             grammars=self.way is not None,
             log_probabilities=self.log_probabilities,
-            sampling=False,
         )
         return Chosen(partial(ServerEngine, connection=self), capabilities, "openai")
 

@@ -116,7 +116,7 @@ class VllmEngine(Engine):
     llm: a `vllm.LLM`. `lora`: the adapter that it is to use.
     """
 
-    capabilities = Capabilities(sampling=False)
+    capabilities = Capabilities()
 
     def __init__(self, *given: Any, llm: Any, lora: Any, lenient: bool = False, **options: Any):
         super().__init__(*given, **options)

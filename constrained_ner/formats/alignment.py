@@ -22,15 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constrained_ner.documents import Entity
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.words import Span, boundaries_of
 
 Fragments = tuple[Span, ...]
 
-# Bounds on the search for fragments. The first is far above any annotated mention we know of (three
-# fragments in the published corpora). The second is on the occurrences of a surface's parts times
-# fragments: so many are searched in a second. It is three times what comes from the longest text
-# that has a mask with fragments.
-MAX_FRAGMENTS = 8
+# A bound on the search for fragments, on the occurrences of a surface's parts times fragments: so
+# many are searched in a second. It is three times what comes from the longest text that has a mask
+# with fragments.
 MAX_SEARCHED = 20_000_000
 # Surfaces whose places are remembered: models repeat themselves.
 REMEMBERED = 32

@@ -7,6 +7,9 @@ from typing import ClassVar
 
 from constrained_ner.errors import UnknownNameError
 
+# Far above any annotated mention we know of: three fragments in the published corpora.
+MAX_FRAGMENTS = 8
+
 
 @dataclass(frozen=True)
 class Options:
@@ -42,5 +45,6 @@ class Options:
                 raise UnknownNameError(
                     f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}"
                 )
-        if not 1 <= self.max_fragments <= 8:
-            raise UnknownNameError(f"max_fragments is {self.max_fragments}: expected 1 to 8")
+        if not 1 <= self.max_fragments <= MAX_FRAGMENTS:
+            expected = f"expected 1 to {MAX_FRAGMENTS}"
+            raise UnknownNameError(f"max_fragments is {self.max_fragments}: {expected}")

@@ -108,10 +108,8 @@ class Worker:
 
     # ---- for callers
 
-    def submit(
-        self, caller: Caller, predictor: Predictor, document: Document
-    ) -> Future[Prediction]:
-        job = Job(predictor, document, owner=caller)
+    def submit(self, job: Job) -> Future[Prediction]:
+        """Raises `StoppingError`."""
         outcome: Future[Prediction] = Future()
         with self._lock:
             if self._given_up:
@@ -183,7 +181,7 @@ class Caller:
         ------
         StoppingError: the worker answers nothing any more.
         """
-        return self._worker.submit(self, predictor, document)
+        return self._worker.submit(Job(predictor, document, owner=self))
 
     def __enter__(self) -> Self:
         return self
