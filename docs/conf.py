@@ -26,6 +26,7 @@ _PARTS = {
     ),
     "Corpora": ("docs/corpora", "docs/catalogue", "constrained_ner/samples/README"),
     "Models and scores": (
+        "docs/findings",
         "docs/training",
         "docs/evaluation",
         "docs/benchmark",
