@@ -137,7 +137,8 @@ def main(given: Sequence[str] | None = None) -> None:
         documents = [d for d in read(path) if isinstance(d, Document) and d.text.strip()]
         Random(arguments.seed).shuffle(documents)
         documents = documents[: arguments.documents]
-        rows = answers(extractor, documents, arguments.output / f"{name}.jsonl")
+        kept = arguments.output / f"{name}.{weights_of(extractor.model.name)}.jsonl"
+        rows = answers(extractor, documents, kept)
         results += [{"data": name, **measure(rows, NAMES[name], one)} for one in (some, every)]
     found = {
         "results": results,

@@ -78,7 +78,7 @@ def read_damaged(folder: Path, faults: Path) -> Callable[[bytes], None]:
                         raise TypeError(f"a record of {type(record).__name__}")
             except InputError:
                 pass
-            except Exception as error:
+            except Exception as error:  # whatever else it is, is what is looked for
                 at = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}"
                 if where not in known:

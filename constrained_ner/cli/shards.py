@@ -163,8 +163,8 @@ class Shards:
             try:
                 record = json.loads(line)
                 if number > 1:
-                    self._finished[record["shard"]] = record
-                    int(record["documents"])
+                    documents = int(record["documents"])
+                    self._finished[record["shard"]] = {**record, "documents": documents}
             except (ValueError, TypeError, KeyError):
                 raise InputError("names no finished shard", self._journal, number) from None
             if number == 1 and record != self._head:

@@ -349,10 +349,7 @@ def _opened(path: str | Path) -> Iterator[FileSet]:
     elif not is_there:
         raise InputError("no such file or folder", path)
     elif not is_file:  # a pipe, which can be read once
-        with path.open("rb") as pipe:
-            data = pipe.read(MEMBER_LIMIT + 1)
-        if len(data) > MEMBER_LIMIT:
-            raise InputError(f"larger than {MEMBER_LIMIT} bytes, and no file", path)
+        data = File("", str(path), lambda: path.open("rb")).read()  # packed or not, by no name
         only = {path.name: File(path.name, str(path), partial(io.BytesIO, data))}
         yield FileSet(path, only, only)
     elif not is_archive(path):
