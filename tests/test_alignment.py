@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.documents import Entity
+from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import Options, get_format
 from constrained_ner.formats.alignment import (
     Aligner,
@@ -15,6 +17,7 @@ from constrained_ner.formats.alignment import (
     most_mentions,
     occurrences,
 )
+from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import MAX_FRAGMENTS
 from tests.support.alignment import alignments, places
 from tests.support.strategies import strings, texts
@@ -118,6 +121,29 @@ def test_no_more_fragments_than_a_mask_lets_through_of_words() -> None:
         .entities
     )
     assert entity.fragments == few
+
+
+@pytest.mark.parametrize("name", ["single_term", "multi_term", "multi_triple", "multi_brat"])
+@pytest.mark.parametrize(
+    ("text", "options", "places"),
+    [
+        ("CD28 and CD", Options(boundaries="character"), [((0, 2),), ((9, 11),)]),
+        (
+            "left and right knee pain, left pain",
+            Options(max_fragments=2),
+            [((0, 4), (20, 24)), ((26, 35),)],
+        ),
+    ],
+    ids=["inside a word", "fragments"],
+)
+def test_a_mask_that_allows_more_may_say_a_surface_once_more(
+    name: str, text: str, options: Options, places: list[Fragments]
+) -> None:
+    """Entities that a mask lets through are all read, in one piece, split, or inside a word."""
+    document = Document("1", text, [Entity("x", place) for place in places])
+    format = get_format(name, options)
+    answer = format.encode(document, ("x",), Level.FAITHFUL)
+    assert set(format.decode(answer, text, ("x",)).entities) == {*document.entities}
 
 
 def test_surfaces_of_many_fragments() -> None:
@@ -280,18 +306,21 @@ class Plain(Aligner):
     """The same by trying each place, from the nearest or the leftmost on."""
 
     def leftmost(self, surface: str, label: str) -> Fragments | None:
-        places = self._candidates(surface).places
         before = self.previous
-        ahead = [
-            place
-            for place in places
-            if before is None
-            or (
-                (place[0][0], Entity(label, place).key) > (before.start, before.key)
-                and place[0][0] >= before.start
-            )
-        ]
-        return next((p for p in [*ahead, *places] if self.take(label, p)), None)
+        for known in chain.from_iterable(self._candidates(surface)):
+            ahead = [
+                place
+                for place in known.places
+                if before is None
+                or (
+                    (place[0][0], Entity(label, place).key) > (before.start, before.key)
+                    and place[0][0] >= before.start
+                )
+            ]
+            for place in [*ahead, *known.places]:
+                if self.take(label, place):
+                    return place
+        return None
 
     def nearest(
         self, surface: str, label: str, written: Fragments, *, masked: bool = False
@@ -300,11 +329,15 @@ class Plain(Aligner):
         if there == surface and self.take(label, written):
             return written
         start, end = written[0][0], written[-1][1]
-        places = sorted(
-            self._candidates(surface, len(written)).places,
-            key=lambda place: (abs(place[0][0] - start), abs(place[-1][1] - end)),
-        )
-        return next((place for place in places if self.take(label, place)), None)
+        for kinds in self._candidates(surface, len(written)):
+            places = sorted(
+                chain.from_iterable(known.places for known in kinds),
+                key=lambda place: (abs(place[0][0] - start), abs(place[-1][1] - end)),
+            )
+            for place in places:
+                if self.take(label, place):
+                    return place
+        return None
 
 
 @given(data=st.data())
@@ -320,7 +353,10 @@ def test_places_are_those_found_by_trying_each(data: st.DataObject) -> None:
             assert one.leftmost(surface, label) == other.leftmost(surface, label)
         else:
             start = data.draw(st.integers(0, len(text) - 1))
-            written = ((start, data.draw(st.integers(start + 1, len(text)))),)
+            middle = data.draw(st.integers(start + 1, len(text)))
+            written = ((start, middle),)
+            if middle + 1 < len(text) and data.draw(st.booleans()):
+                written += ((middle + 1, len(text)),)
             assert one.nearest(surface, label, written) == other.nearest(surface, label, written)
 
 

@@ -7,15 +7,17 @@ label; so the answer for a document, which is in text order, is aligned in text 
 that stands nowhere in one piece is aligned as fragments, leftmost and tightest. An occurrence, or
 a fragment, that begins or ends inside a word counts only where there is neither one piece nor
 fragments at word boundaries: a mask writes whole words, and they are read as whole words. In the
-same way a surface is read as no more fragments than the mask allows, where it can be.
+same way a surface is read as no more fragments than the mask allows, where it can be. A mask that
+allows fragments, or parts of words, may write a surface once for each of these, too: once its
+better places are taken they are next.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice
 from math import comb
 
 import numpy as np
@@ -70,21 +72,20 @@ def most_mentions(surface: str, text: str, fragments: int = 1) -> int:
 
 
 class _Candidates:
-    """The places of one surface, and which of them a label has not taken yet.
+    """The places of one surface that are of one kind, and which of them a label has not taken yet.
 
-    Where all places are of one piece the next free one is found at once. Otherwise an answer that
-    says the same surface thousands of times would be read in quadratic time.
+    The next free one is found at once. Otherwise an answer that says the same surface thousands of
+    times would be read in quadratic time.
 
     Attributes
     ----------
-    places: from left to right, those of several fragments first.
-    starts: of the places, where each is one piece; else None.
+    places: from left to right, of pieces or of fragments; no two begin at one place.
+    starts: where each begins.
     """
 
     def __init__(self, places: list[Fragments]):
         self.places = places
-        single = all(len(fragments) == 1 for fragments in places)
-        self.starts = [fragments[0][0] for fragments in places] if single else None
+        self.starts = [fragments[0][0] for fragments in places]
         # By label, a link from each place to the next one, or the one before, that may be free: to
         # itself where it may be. A link beyond the last place says that there is none.
         self._after: dict[str, list[int]] = {}
@@ -133,13 +134,13 @@ class Aligner:
         end, `word` or `character`. Places that it lets through come before others.
     """
 
-    def __init__(self, text: str, most: int = MAX_FRAGMENTS, boundaries: str = "word"):
+    def __init__(self, text: str, most: int = 1, boundaries: str = "word"):
         self.text = text
         self.most = most
         self.boundaries = boundaries
         self.taken: set[tuple[str, Fragments]] = set()
         self.previous: Entity | None = None
-        self.known: dict[tuple[str, int], _Candidates] = {}
+        self.known: dict[tuple[str, int], list[list[_Candidates]]] = {}
 
     def take(self, label: str, fragments: Fragments) -> bool:
         """Claim a place; False where the same label has it already."""
@@ -155,30 +156,17 @@ class Aligner:
         Returns None where the surface is not in the text, or is there but taken: `in_text` tells
         the two apart.
         """
-        known = self._candidates(surface)
-        candidates, previous = known.places, self.previous
-        if known.starts is not None:
+        previous = self.previous
+        for known in chain.from_iterable(self._candidates(surface)):
             begin = 0
             if previous is not None:
                 begin = bisect_left(known.starts, previous.start)
-                if begin < len(candidates) and known.starts[begin] == previous.start:
-                    begin += Entity(label, candidates[begin]).key <= previous.key
+                if begin < len(known.starts) and known.starts[begin] == previous.start:
+                    begin += Entity(label, known.places[begin]).key <= previous.key
             for at in (begin, 0):
                 free = known.free_from(at, label, self.taken)
-                if free < len(candidates) and self.take(label, candidates[free]):
-                    return candidates[free]
-            return None
-        ahead = candidates
-        if previous is not None:
-            start, key = previous.start, previous.key
-            ahead = [
-                c
-                for c in candidates
-                if c[0][0] > start or (c[0][0] == start and Entity(label, c).key > key)
-            ]
-        for fragments in ahead + candidates:
-            if self.take(label, fragments):
-                return fragments
+                if free < len(known.places) and self.take(label, known.places[free]):
+                    return known.places[free]
         return None
 
     def nearest(
@@ -209,54 +197,54 @@ class Aligner:
         def distance(place: Fragments) -> tuple[int, int]:
             return abs(place[0][0] - start), abs(place[-1][1] - end)
 
-        known = self._candidates(surface, len(written))
-        candidates = known.places
-        if known.starts is not None:
-            middle = bisect_left(known.starts, start)
-            before = known.free_before(middle, label, self.taken)
-            after = known.free_from(middle, label, self.taken)
-            sides = [candidates[i] for i in (before, after) if 0 <= i < len(candidates)]
-            ordered = sorted(sides, key=distance)
-        else:
-            ordered = sorted(candidates, key=distance)
-        for fragments in ordered:
-            if self.take(label, fragments):
-                return fragments
+        for kinds in self._candidates(surface, len(written)):
+            beside = []
+            for known in kinds:
+                middle = bisect_left(known.starts, start)
+                before = known.free_before(middle, label, self.taken)
+                after = known.free_from(middle, label, self.taken)
+                beside += [known.places[i] for i in (before, after) if 0 <= i < len(known.places)]
+            for fragments in sorted(beside, key=distance):
+                if self.take(label, fragments):
+                    return fragments
         return None
 
     def in_text(self, surface: str) -> bool:
-        return bool(self._candidates(surface).places)
+        return bool(self._candidates(surface))
 
-    def _candidates(self, surface: str, fragments: int = 1) -> _Candidates:
-        """Every place that may be taken, from left to right."""
-        key = surface, fragments
-        if key not in self.known:
-            if len(self.known) == REMEMBERED:
-                self.known.clear()
-            found = next(filter(None, self._groups(surface, fragments)), [])
-            self.known[key] = _Candidates(found)
-        return self.known[key]
+    def _candidates(self, surface: str, fragments: int = 1) -> list[list[_Candidates]]:
+        """Every place that may be taken: kinds that are as good as each other, the best first.
 
-    def _groups(self, surface: str, fragments: int) -> Iterator[list[Fragments]]:
-        """Places of one kind after another, the best kind first.
+        All kinds that the mask lets through; where the text has none of them the best other one.
 
         Parameters
         ----------
         fragments: how many there are by the offsets written: of several, one piece is no better.
         """
+        key = surface, fragments
+        if key not in self.known:
+            if len(self.known) == REMEMBERED:
+                self.known.clear()
+            self.known[key] = self._found(surface, fragments)
+        return self.known[key]
+
+    def _found(self, surface: str, fragments: int) -> list[list[_Candidates]]:
         whole: list[Fragments] = [(span,) for span in occurrences(surface, self.text)]
         cuts = boundaries_of(self.text)
-        of = {
+        pieces = {
             "word": [c for c in whole if c[0][0] in cuts and c[0][1] in cuts],
             "character": whole,
         }
-        masked = ["word"] if self.boundaries == "word" else list(of)
-        for most, kinds in ((max(self.most, fragments), masked), (MAX_FRAGMENTS, list(of))):
-            for boundaries in kinds:
-                if fragments == 1:
-                    yield of[boundaries]
-                split = fragmented(surface, self.text, boundaries, most)
-                yield split + of[boundaries]
+
+        def kinds(most: int, boundaries: Iterable[str]) -> Iterator[list[_Candidates]]:
+            for where in boundaries:
+                split = fragmented(surface, self.text, where, most)
+                both = [_Candidates(places) for places in (split, pieces[where]) if places]
+                yield from [both] if fragments > 1 else ([kind] for kind in reversed(both))
+
+        masked = ["word"] if self.boundaries == "word" else list(pieces)
+        found = list(filter(None, kinds(max(self.most, fragments), masked)))
+        return found or list(islice(filter(None, kinds(MAX_FRAGMENTS, pieces)), 1))
 
 
 def fragmented(

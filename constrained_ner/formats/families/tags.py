@@ -211,7 +211,7 @@ class TagFormat(Format):
         """Spans in the copy become spans in the text; a copy that differs is aligned."""
         found.sort(key=lambda item: (item.start, -item.end))
         exact = copied == reader.text
-        aligner = Aligner(reader.text)
+        aligner = Aligner(reader.text, boundaries=self.options.boundaries)
         if not exact:
             reader.problem(ProblemKind.COPY, describe_difference(copied, reader.text))
         for label, start, end, places in found:
