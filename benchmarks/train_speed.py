@@ -82,11 +82,14 @@ def ours(recipe: Recipe, folder: Path, processes: int) -> float:
         *(sys.executable, *(many if processes > 1 else [])),
         *("-m", "constrained_ner", "train", str(file), "-o", str(folder)),
     ]
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env=threads(processes), stdout=subprocess.DEVNULL)
     last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
     return float(last["train_runtime"])
+
+
+def threads(processes: int) -> dict[str, str]:
+    """The environment of processes that share the cores."""
+    return {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
 
 
 def others(recipe: Recipe, folder: Path, way: str) -> float:
@@ -113,7 +116,6 @@ def others(recipe: Recipe, folder: Path, way: str) -> float:
         "learning_rate": 1e-3,
         "num_train_epochs": 1.0,
         "bf16": computes_in_bfloat16(default_device()),
-        "gradient_checkpointing": False,  # which TRL would do, and we do not
         "use_cpu": not torch.cuda.is_available(),
         "report_to": "none",
         "save_strategy": "no",
@@ -127,6 +129,7 @@ def others(recipe: Recipe, folder: Path, way: str) -> float:
 
         length = 16_384 if torch.cuda.is_available() else 1024
         options |= {"per_device_train_batch_size": 1, "packing": True, "max_length": length}
+        options |= {"gradient_checkpointing": False}  # as in the other ways
         trainer = SFTTrainer(adapted, SFTConfig(**options), train_dataset=Dataset.from_list(rows))
     else:
         options |= {"train_sampling_strategy": "group_by_length"}
@@ -198,11 +201,12 @@ def main() -> None:
                 command += ["--corpora", str(corpora), "--examples", str(arguments.examples)]
                 command += ["--batch-size", str(arguments.batch_size), "--folder", folder]
                 out = subprocess.run(
-                    command, check=True, cwd=ROOT, capture_output=True, text=True
+                    command, check=True, cwd=ROOT, env=threads(1), capture_output=True, text=True
                 ).stdout
                 seconds = float(re.findall(r"^seconds (\S+)$", out, re.MULTILINE)[-1])
         found.append(measured(way, drawn, seconds, peak, size))
         print(json.dumps(found[-1]), flush=True)
+    packages = ["torch", "transformers", "peft", *(["trl"] if "trl" in ways else [])]
     results = {
         "examples": len(drawn.train),
         "tokens": sum(len(example.tokens) for example in drawn.train),
@@ -210,7 +214,7 @@ def main() -> None:
         "seed": recipe.seed,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else device_name(model),
         "peak_tflops": peak / 1e12,
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "versions": {name: version(name) for name in packages},
         "ways": found,
     }
     arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
