@@ -141,7 +141,7 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         is_flag=True,
         help="Let the places of a document where the same words stand have one confidence, the "
         "mean: what is found in most of them is found in all. Where nothing else is asked for, "
-        "what is less probable than 0.35 is left out then.",
+        "what is less probable than 0.35, or than the threshold without this option, is left out.",
     ),
     format_options,
     input_options,

@@ -134,7 +134,8 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--address",
         default="",
-        help="The Ray cluster, as Ray says it: `auto`, ray://head:10001.  [default: this machine]",
+        help="The Ray cluster, as Ray says it: `auto`, ray://head:10001.  "
+        "[default: that of RAY_ADDRESS, or this machine]",
     ),
     renamed_option("--decoder", "--engine speculative or --engine reference"),
     renamed_option("--backend", "--engine outlines_core or --engine xgrammar"),

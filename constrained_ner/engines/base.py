@@ -1,6 +1,7 @@
 """What an engine is: requests go in, and answers come out as they end.
 
-A new engine is a module here with a subclass of `Engine`, and its name in `engines.ENGINES`.
+A new engine is a module here with a subclass of `Engine`; its name stands in `engines.ENGINES`, and
+`engines.choose_engine` has a branch for it.
 """
 
 from __future__ import annotations

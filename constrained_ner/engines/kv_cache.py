@@ -34,10 +34,11 @@ class _CallLayout:
     rows, positions: of each token, [tokens].
     padded: for each row and place of its block the token there, or token 0, [rows, widest].
     places: of each token in the flattened `padded`, [tokens].
-    allowed: which keys each place of a block may see, by the window, None for no window: additive
-        masks, [rows, 1, widest, keys].
+    starts: of each row's block, in positions, [rows].
     first, last: the rows taken part, from first to before last.
     keys: how many places of the cache are in use.
+    masks: which keys each place of a block may see, by the window, None for no window: additive,
+        [rows, 1, widest, keys].
     """
 
     rows: torch.Tensor

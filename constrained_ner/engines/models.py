@@ -3,7 +3,8 @@
 A name is a folder, a GGUF file, a packaged model, or a hub id: `smollm2-135m-ner` is the default,
 an adapter on `smollm2-135m`. A folder that holds a LoRA adapter stands for the adapter on its base
 model, and with a tokenizer or a chat template of its own brings them along. Remote code is never
-run, and weights are read from safetensors or GGUF only.
+run, and weights are read from safetensors or GGUF only; an adapter's `adapter_model.bin` is read as
+data.
 """
 
 from __future__ import annotations

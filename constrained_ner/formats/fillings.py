@@ -194,9 +194,10 @@ def span_list(
     starts, ends: the legal offsets of each unit that a span may begin or end with, ascending.
     labels: how many labels there are.
 
-    A chain of rules, three for each start: `from_<i>` is the list from start i on, `group_<i>` its
-    items with start i (bounded by how many different ones there are, in any order), `end_<i>` the
-    ends from unit i on. Exact text order within a group would take rules quadratic in the text.
+    A chain of rules, four for each start: `from_<i>` is the list from start i on, `group_<i>` its
+    items with start i (bounded by how many different ones there are, in any order), `item_<i>` one
+    of these, `end_<i>` the ends from unit i on. Exact text order within a group would take rules
+    quadratic in the text.
     """
     n = len(starts)
     label = f"{quote(middle)} LABEL " if middle else ""

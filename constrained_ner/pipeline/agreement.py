@@ -12,7 +12,7 @@ cannot write such an entity, say nothing against it.
 
 An entity is taken if its probability, which `Calibration` knows from its score, is at least half of
 the highest F1 that can be had: then the expected F1 is the highest (Lipton, Elkan and Naryanaswamy
-2014, https://arxiv.org/abs/1402.1892). That threshold is found on dev, see `Calibration.least`. Of
+2014, https://arxiv.org/abs/1402.1892). That threshold is found on dev, see `Calibration.best`. Of
 entities that overlap the one with the highest score is taken, unless one format has them both: so
 nested ones stay possible, while formats that draw a border differently do not say a thing twice.
 """

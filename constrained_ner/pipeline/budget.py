@@ -29,8 +29,8 @@ def derived_budget(format: Format, text: str, labels: Sequence[str], vocabulary:
     - the answer without entities: the fixed part of the format and, in formats that copy the text,
       the text;
     - twice the text, for the surfaces of all entities together;
-    - whatever else an item has, with the longest label, for one item per two words; in short texts
-      for one item per word and label;
+    - whatever else an item has, with the longest label, for six items and one per two words; in
+      short texts for one item per word and label, up to 24;
     - the room that closing an answer takes, see `Grammar.largest_growth`.
     """
     words = tokens(text)

@@ -106,10 +106,10 @@ class Extractor:
         Parameters
         ----------
         texts: documents, or strings, which get the ids 1, 2 and so on.
-        settings: `labels`, by default those that the model was trained for; `format`, by default
-            the one that it is best at, or several (`"multi_tag,multi_brat"`, `"best3"`); `level`:
-            `faithful`, `syntax` or `free`; `min_confidence`; `precision`; `consistent`; and the
-            other parameters of `predictor`.
+        settings: `labels`, by default those that the model names for it (`default_labels`), or all
+            of its training; `format`, by default the one that it is best at, or several
+            (`"multi_tag,multi_brat"`, `"best3"`); `level`: `faithful`, `syntax` or `free`;
+            `min_confidence`; `precision`; `consistent`; and the other parameters of `predictor`.
 
         Raises
         ------

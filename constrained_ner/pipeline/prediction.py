@@ -117,7 +117,9 @@ class PredictionRecord(TypedDict):
     level: Annotated[Level, Field(description="How much of the answers their grammars decided.")]
     options: Annotated[dict[str, Any], Field(description="Those of the format.")]
     entities: Annotated[list[EntityRecord], Field(description="In the order of the text.")]
-    answers: Annotated[list[AnswerRecord], Field(description="In the order of the segments.")]
+    answers: Annotated[
+        list[AnswerRecord], Field(description="Format by format, in the order of the segments.")
+    ]
     calibrated: Annotated[
         NotRequired[bool],
         Field(description="True where confidences are probabilities, as they were on dev."),
@@ -356,7 +358,7 @@ class Prediction:
         return record
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a value for JSON; of a document that failed, its id and what was wrong."""
+        """The record as a value for JSON; of a document that failed, what was wrong."""
         if self.error is None:
             return {**self.to_record()}
         record = {

@@ -117,7 +117,8 @@ class Predictor:
     calibration: what confidences are worth in these formats at this level. With it they become
         probabilities, once it is settled which entities stay.
     min_confidence: entities that are less sure are left out; from 0 to 1. By default, what is best
-        on dev where there is a calibration, `agreement.CUT` of several formats, or none.
+        on dev where there is a calibration, `agreement.CUT` of several formats, or none; with
+        `consistent` at least `consistency.LEAST`.
     precision: in place of `min_confidence`, the precision on dev that it is to have.
     consistent: let the places of a document where the same words stand have one confidence; see
         `consistency`.

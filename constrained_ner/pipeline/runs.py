@@ -2,7 +2,7 @@
 
 Documents are answered in chunks, and each chunk has an engine of its own, so that no record depends
 on anything before its chunk. A run that was killed goes on with the chunk that it was in, and ends
-with the file that an uninterrupted run writes. A long document is a chunk by itself.
+with the file that an uninterrupted run writes. A long document ends its chunk.
 
 Each record carries a fingerprint of everything that it was made from: the settings of the run, and
 the id, text, passages and own keys of its document. A record is kept only if the fingerprint is

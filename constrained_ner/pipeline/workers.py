@@ -63,8 +63,8 @@ class Workers:
     make: a predictor; it is called once in each worker, with what it needs from there.
     failed: the prediction for a document that cannot be answered, and why.
     number: how many workers there are.
-    address: of a cluster, as `ray.init` takes it; empty for one of this machine's own, which ends
-        with this process.
+    address: of a cluster, as `ray.init` takes it; empty for that of the variable `RAY_ADDRESS`, or
+        without one for one of this machine's own, which ends with this process.
     cpus: that a worker has; by default its share of this machine. `gpus`: also a part of one.
     """
 
@@ -233,6 +233,7 @@ class Workers:
 
     @cached_property
     def _ray(self) -> Any:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the building
         # Ray says this of each process on a machine without a GPU.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
