@@ -296,7 +296,10 @@ class ConstrainedNer(Pipe):
             chosen = surest(found, () if self.overwrite_ents else doc.ents)
             ours = {token for span in chosen for token in range(span.start, span.end)}
             before = [e for e in doc.ents if ours.isdisjoint(range(e.start, e.end))]
-            doc.set_ents([*before, *chosen], default="unmodified")
+            gone = [e for e in doc.ents if e not in before]
+            rest = {t for e in gone for t in range(e.start, e.end)} - ours
+            outside = [doc[token : token + 1] for token in sorted(rest)]
+            doc.set_ents([*before, *chosen], outside=outside, default="unmodified")
 
     def _span(self, doc: Doc, entity: Entity) -> Span | None:
         if entity.discontinuous:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.base import Answer
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import DecodingError, InputError, UnknownNameError
 from constrained_ner.evaluation.pairing import load
@@ -36,6 +37,7 @@ TEXT = "A colon cancer cell line."
 LABELS = ("Disease", "Anatomy")
 COLON, CANCER, COLON_CANCER = ((2, 7),), ((8, 14),), ((2, 14),)
 SPLIT = ((2, 7), (15, 19))
+CELL = ((15, 19),)
 SENTENCES = SAMPLES / "sentences.jsonl"
 THREE = ("multi_tag", "multi_term", "single_term")
 
@@ -48,6 +50,10 @@ def ballot(
 ) -> Ballot:
     confidences = {Entity(label, fragments): sure for label, fragments, sure in found}
     return Ballot(get_format(format), frozenset(labels), segment, confidences)
+
+
+def entity(fragments: tuple[tuple[int, int], ...], label: str = "Disease") -> Entity:
+    return Entity(label, fragments)
 
 
 def settled(*ballots: Ballot, **how: Any) -> dict[Entity, float]:
@@ -167,6 +173,25 @@ def predictor(model: LoadedModel, *names: str, **given: Any) -> Predictor:
     options: dict[str, Any] = {"record": True, "max_new_tokens": 120, **given}
     formats = [FORMATS[name] for name in names]
     return Predictor(model, formats, [Target(LABELS)], **options)
+
+
+@pytest.mark.parametrize("vote", [True, False])
+def test_answers_without_probabilities_are_put_together_like_others(
+    tiny_model: LoadedModel, vote: bool
+) -> None:
+    """Nothing comes back that the formats have not together."""
+    three = ("multi_term", "multi_triple", "multi_tag")
+    level = Level.FREE if vote else Level.FAITHFUL
+    asking = predictor(tiny_model, *three, level=level, agreement=Agreement(vote=vote))
+    document = Document("1", TEXT)
+    both, one = (entity(COLON_CANCER), entity(CELL)), (entity(COLON_CANCER),)
+    turns = asking.turns(document)
+    for turn in turns:
+        found = both if turn.format.name == "multi_term" else one
+        answer = turn.format.write(TEXT, found, turn.labels)
+        turn.outcome = asking.read(turn, Answer(answer, (1,), ended=True))
+    expected = one if vote else both  # a third of the formats: enough without a vote
+    assert set(asking.prediction(document, turns).entities) == set(expected)
 
 
 def test_a_prediction_in_several_formats_is_the_agreement_of_each(

@@ -140,7 +140,7 @@ def test_a_mask_that_allows_more_may_say_a_surface_once_more(
     name: str, text: str, options: Options, places: list[Fragments]
 ) -> None:
     """Entities that a mask lets through are all read, in one piece, split, or inside a word."""
-    document = Document("1", text, [Entity("x", place) for place in places])
+    document = Document("1", text, tuple(Entity("x", place) for place in places))
     format = get_format(name, options)
     answer = format.encode(document, ("x",), Level.FAITHFUL)
     assert set(format.decode(answer, text, ("x",)).entities) == {*document.entities}
@@ -354,7 +354,7 @@ def test_places_are_those_found_by_trying_each(data: st.DataObject) -> None:
         else:
             start = data.draw(st.integers(0, len(text) - 1))
             middle = data.draw(st.integers(start + 1, len(text)))
-            written = ((start, middle),)
+            written: Fragments = ((start, middle),)
             if middle + 1 < len(text) and data.draw(st.booleans()):
                 written += ((middle + 1, len(text)),)
             assert one.nearest(surface, label, written) == other.nearest(surface, label, written)

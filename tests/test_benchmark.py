@@ -28,6 +28,7 @@ from constrained_ner.benchmark.grid import (
 )
 from constrained_ner.benchmark.tables.cost import costs
 from constrained_ner.benchmark.view import View
+from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, ModelError, UnknownNameError
 from constrained_ner.evaluation.pairing import load
@@ -36,6 +37,7 @@ from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.view import in_one_line
 from tests.support.commands import cner
 from tests.support.training import LABELS, TEN, silent, write_documents
 
@@ -339,6 +341,54 @@ def test_differences_to_free_answers(tmp_path: Path) -> None:
     # Pooled scores are of all data sets, or there are none.
     more = replace(grid, data=(DATA, replace(DATA, name="more")))
     assert results_of(more, tmp_path)["pooled"] == []
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [
+        (("a",), ("gold", "gold")),
+        (("a",), ("BC5 CDR", "bc5-cdr")),
+        (("runs/a", "../runs/a"), ("x",)),
+    ],
+)
+def test_what_has_one_folder_has_one_name(models: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Else the second would be answered into the files of the first."""
+    data = tuple(replace(DATA, name=name) for name in names)
+    with pytest.raises(InputError, match=r"have one folder, .*expected names \(NAME=PATH\)"):
+        Grid(models, data)
+
+
+@pytest.mark.parametrize(
+    "name", ["multi_span", "multi_tag", "multi_brat", "multi_term", "multi_bio"]
+)
+def test_answers_are_read_anew_as_they_were_read(name: str, tmp_path: Path) -> None:
+    """Of the line that the model was shown, not of the text with its line breaks."""
+    text = "Colon cancer in rats.\nOral  metformin\r\nhelped colon cancer"
+    spans = [("Disease", 0, 12), ("Chemical", 28, 37), ("Disease", 46, 58)]
+    document = Document("1", text, tuple(Entity(label, ((s, e),)) for label, s, e in spans))
+    data = CorpusSample("wrapped", (document,), ("Chemical", "Disease"), 1)
+    grid = Grid((MODEL,), (data,), (Variant(name),), (Level.FREE,))
+    (cell,) = grid.cells()
+    view = in_one_line(document)
+    right = FORMATS[name].encode(view, data.labels)
+    write_cell(tmp_path, cell, replace(data, documents=(view,)), {"1": right})
+    path = tmp_path / f"{cell.path}.jsonl"
+    record = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(record | {"text": text, "entities": document_to_json(document)["entities"]})
+    )
+    summary = path.with_suffix(".json")
+    made = AnsweredCell.from_json(json.loads(summary.read_text()))
+    made = replace(made, fingerprint=grid.fingerprint(cell))
+    summary.write_text(json.dumps(made.to_json()))
+    (found,) = results_of(grid, tmp_path)["cells"]
+    assert found["scores"]["strict"]["f1"] == found["read_strictly"]["f1"] == 1.0
+
+
+def test_gold_entities_are_those_of_labels_that_are_asked_for(tmp_path: Path) -> None:
+    grid = Grid((MODEL,), (replace(DATA, labels=LABELS[:1]),))
+    (data,) = gather(grid, tmp_path).data
+    assert data.entities == sum(e.label == LABELS[0] for d in TEN for e in d.entities) > 0
 
 
 def test_shifts(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.benchmark.calibrate import measure
+from constrained_ner.benchmark.calibrate import _highest, measure
 from constrained_ner.benchmark.results import load_results
 from constrained_ner.benchmark.together import Asked
 from constrained_ner.documents import Document, Entity
@@ -298,3 +298,21 @@ def test_what_is_wrong_is_said_first(model: Path, tiny_folder: Path, tmp_path: P
 def test_nothing_to_find_is_no_score() -> None:
     score = dev_score([Counts()], Level.FAITHFUL, 0)
     assert (score.f1, score.interval, score.entities) == (0.0, None, 0)
+
+
+def test_entities_of_one_score_stay_or_go_together() -> None:
+    """The order in which equal scores are looked at gives no format an advantage."""
+    text = "a b " * 10
+    places = [((at, at + 1),) for at in range(0, 40, 2)]
+    gold = tuple(Entity("x", place) for place in places[::2])
+    found = {Entity("x", place): 1.0 for place in places}
+    asked = Asked(Document("1", text, gold), frozenset("x"), {"multi_term": found})
+    assert _highest([found], [asked]) == pytest.approx(2 * 10 / (20 + 10))
+
+
+def test_one_file_of_each_data_set(model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "corpora" / "ten" / "dev.jsonl"
+    given = ("--dev", f"ten={data}", "--dev", f"ten={data}", "-o", tmp_path / "answers")
+    done = cner("calibrate", "--model", model, *given)
+    assert done.exit_code == 2
+    assert "--dev names ten 2 times: expected one file of each" in done.output

@@ -118,6 +118,14 @@ def test_the_order_of_answers_changes_nothing(every: list[Mention]) -> None:
         assert LAW.settled(other) == expected
 
 
+def test_labels_are_the_same_in_any_case() -> None:
+    together = Conflicts(together=frozenset([frozenset(["disease", "anatomy"])]))
+    both = settled(
+        mention("Disease", COLON, 0.9, 1), mention("Anatomy", COLON, 0.9, 2), conflicts=together
+    )
+    assert {entity.label for entity in both} == {"Disease", "Anatomy"}
+
+
 def test_labels_that_gold_gives_to_the_same_words() -> None:
     def document(*labels: str) -> Document:
         return Document("1", TEXT, tuple(Entity(label, CANCER) for label in labels))

@@ -60,6 +60,12 @@ def test_spaces_of_any_kind_are_the_same() -> None:
     )
 
 
+def test_a_mark_on_a_letter_is_a_part_of_its_word() -> None:
+    text = "ma\u0301 and ma."
+    alone = entity("ma", 1, text=text)
+    assert voted({alone: 0.9}, text) == {alone: 0.9}
+
+
 def test_places_in_other_entities_have_no_vote() -> None:
     first, longer = entity("Fever"), entity("high  fever")
     found = voted({first: 0.9, longer: 0.5})

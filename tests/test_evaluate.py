@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from constrained_ner.cli import Group
 from constrained_ner.cli.evaluate import evaluate as command
+from constrained_ner.corpora import OUTPUT_FORMATS
+from constrained_ner.corpora import write as write_corpus
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LoadedModel
@@ -364,6 +367,52 @@ def test_the_setting_comes_from_the_records(pred: Path, gold: Path) -> None:
     assert other is not None
     assert other.setting == Setting("multi_brat", Level.FAITHFUL, Options(max_fragments=2))
     assert other.returned == 5
+
+
+def test_the_ceiling_is_that_of_the_parts_that_were_asked_about(tmp_path: Path) -> None:
+    """Sentence by sentence: there the second fever is the first of its part."""
+    text = "No fever was noted today. Later on a fever came."
+    late, across = Entity("Disease", ((37, 42),)), Entity("Disease", ((19, 31),))
+    gold = Document("d", text, (late, across))
+    whole = answered(Document("d", text))
+    parts = [{**whole["answers"][0], "segment": span} for span in ([0, 25], [26, 48])]
+    made = whole | {"format": "multi_term", "answers": parts}
+    files = write(tmp_path / "gold.jsonl", [document_to_json(gold)]), tmp_path / "pred.jsonl"
+    found = evaluate(load(files[0], write(files[1], [made])), resamples=10).ceiling
+    assert found is not None
+    assert (found.entities, found.expressible, found.returned) == (2, 1, 1)
+    assert found.dropped == {"in no part of the text that was asked about": 1}
+    asked_at_once = evaluate(load(files[0], write(files[1], [whole])), resamples=10).ceiling
+    assert asked_at_once is not None
+    assert (asked_at_once.entities, asked_at_once.expressible) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", ["pubtator", "conll", "bioc_json"])
+def test_shards_of_other_formats(gold: Path, kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / ".shards.jsonl").write_text(json.dumps({"kind": kind, "shard size": 2}) + "\n")
+    suffix = OUTPUT_FORMATS[kind].suffixes[0]
+    flat = [
+        replace(one, entities=tuple(e for e in one.entities if not e.discontinuous)[:1])
+        for one in GOLD
+    ]
+    for number, part in enumerate((flat[:2], flat[2:])):
+        write_corpus(part, folder / f"part-{number:05}{suffix}", kind)
+    found = [one for one in read_predictions(folder) if isinstance(one, Record)]
+    assert [one.document.entities for one in found if one.document] == [d.entities for d in flat]
+    with pytest.raises(InputError, match=f"holds shards of {kind}"):
+        list(read_predictions(folder, "brat"))
+
+
+@pytest.mark.parametrize(
+    ("journal", "message"),
+    [('{"kind": "parquet"}', "holds shards of parquet, which are not read"), ("[", "does not say")],
+)
+def test_shards_that_are_not_read(journal: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / ".shards.jsonl").write_text(journal)
+    with pytest.raises(InputError, match=message):
+        list(read_predictions(tmp_path))
 
 
 def test_several_settings_have_no_ceiling(gold: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from constrained_ner.benchmark.experiment import load_experiment, plan, run_expe
 from constrained_ner.cli import main
 from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.formats.grammar import Level
+from constrained_ner.training.data import load_corpus
 from constrained_ner.training.sampling import CONFIGURATIONS
 from tests.support.training import TEN, silent, write_documents
 
@@ -96,6 +97,31 @@ def test_broken_files(changes: dict[str, Any], message: str, tmp_path: Path) -> 
     path = write_experiment(tmp_path, **changes)
     with pytest.raises(InputError, match=f"experiment.toml: {message}"):
         load_experiment(path)
+
+
+def test_weights_are_of_the_formats_of_each_run(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, configurations=["all", "multi_triple"])
+    weights = "\n[examples.weights]\nmulti_code = 0.25\nmulti_triple = 2.0\n"
+    path.write_text(path.read_text(encoding="utf-8") + weights, encoding="utf-8")
+    found = [dict(run.recipe.examples.weights) for run in load_experiment(path).runs()]
+    several, one = {"multi_code": 0.25, "multi_triple": 2.0}, {"multi_triple": 2.0}
+    assert found == [several, several, one, one]
+
+
+def test_a_corpus_has_one_name_in_training_and_test(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path)
+    (tmp_path / "ours").mkdir()
+    for split in ("train", "test"):
+        write_documents(tmp_path / "ours" / f"{split}.jsonl")
+    data = "".join(
+        f'{split} = "{tmp_path / "ours" / split}.jsonl"\n' for split in ("train", "test")
+    )
+    head = path.read_text(encoding="utf-8").split("[[data]]")[0]
+    path.write_text(f"{head}[[data]]\n{data}", encoding="utf-8")
+    run = load_experiment(path).runs()[0]
+    (files,) = run.recipe.data
+    (sample,) = run.grid(tmp_path).data
+    assert sample.name == load_corpus(files, files.train).corpus.name == "ours"
 
 
 def test_plan(tiny_folder: Path, tmp_path: Path) -> None:

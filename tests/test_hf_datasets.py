@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def test_texts_and_entities(tmp_path: Path, many: Any) -> None:
     Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "set"))
     expected = Document("7", "left knee", (Entity("SITE", ((5, 9),)),))
     assert read_all(tmp_path / "set") == ([expected], [])
+
+
+def test_values_that_json_has_not(tmp_path: Path) -> None:
+    """Dates and bytes of other columns, in the forms that tables give them."""
+    rows = {
+        "text": ["No pain."],
+        "date": [datetime(2020, 1, 2, 3)],
+        "more": [{"image": b"\x01\xff", "value": float("nan")}],
+    }
+    Dataset.from_dict(rows).save_to_disk(str(tmp_path / "set"))
+    (found,), _ = read_all(tmp_path / "set")
+    expected = {"date": "2020-01-02T03:00:00", "more": {"image": "01ff", "value": None}}
+    assert found.meta == expected
+    write([found], tmp_path / "out.jsonl")
+    ((again,), _) = read_all(tmp_path / "out.jsonl")
+    assert again.meta == expected
 
 
 def test_the_schema_of_bigbio(tmp_path: Path) -> None:

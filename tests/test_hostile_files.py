@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from constrained_ner.cli.output import Output
 from constrained_ner.corpora import passages, read, write, xml
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError, ModelError
 from constrained_ner.pipeline.manifest import load_manifest
+from tests.support.commands import cner
 
 BIG = "9" * 4300  # the longest number that Python reads, the sum of two of which it cannot print
 
@@ -355,6 +357,41 @@ def test_a_pipe_is_read_from_its_beginning(tmp_path: Path) -> None:
     writer.start()
     assert outcome(path, "conll")[0] == ["knee pain"]
     writer.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_page_of_what_comes_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:
+    """It is read once, though the page is made of records and gold in the end."""
+    pipe, page = tmp_path / "pipe", tmp_path / "page.html"
+    os.mkfifo(pipe)
+    gold = {"id": "1", "text": "knee pain", "entities": [{"label": "x", "fragments": [[0, 4]]}]}
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(gold),))
+    writer.start()
+    given = ("--model", tiny_folder, "--labels", "x", "--input-format", "jsonl", "-o", page)
+    done = cner("predict", pipe, *given)
+    writer.join()
+    assert done.exit_code == 0, done.output
+    assert "knee pain" in page.read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir() if "page" in path.name] == ["page.html"]
+
+
+def test_a_page_has_every_record(tmp_path: Path) -> None:
+    """Also where the input has become shorter since it was answered."""
+    output = Output(tmp_path / "page.html", "html")
+    record = {"format": "multi_term", "level": "faithful", "options": {}, "entities": []}
+    lines = [{"id": str(i), "text": f"pain {i}", **record, "answers": []} for i in (1, 2)]
+    output.records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output.finish([Document("1", "pain 1")])
+    assert all(f"pain {i}" in output.path.read_text(encoding="utf-8") for i in (1, 2))
+
+
+def test_entities_of_white_space(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    blank = {"id": "2", "text": "a  b fever", "entities": [{"label": "D", "start": 2, "end": 3}]}
+    path.write_text(f'{{"id": "1", "text": "pain"}}\n{json.dumps(blank)}\n')
+    texts, errors = outcome(path, "jsonl")
+    assert texts == ["pain"]
+    assert errors == [f"{path}:2: an entity 'D' is white space: expected its words"]
 
 
 def test_one_hint_a_file(tmp_path: Path) -> None:

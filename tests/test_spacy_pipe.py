@@ -178,6 +178,15 @@ def test_entities_that_were_there_before(
     assert doc.ents == ()
 
 
+def test_nothing_is_left_of_entities_that_are_replaced(component: ConstrainedNer) -> None:
+    component.overwrite_ents = True
+    doc = spacy.blank("en")(TEXT)
+    doc.ents = (Span(doc, 0, 4, "OLD"),)
+    settings: dict[str, Any] = {"formats": (get_format("multi_term"),), "level": Level.FAITHFUL}
+    component._add(doc, Prediction("1", TEXT, (INNER,), confidences={INNER: 0.9}, **settings))
+    assert spans_of(doc.ents) == [("site", 15, 19)]
+
+
 def test_what_could_not_be_asked_about_is_said(component: ConstrainedNer) -> None:
     with pytest.warns(UserWarning, match="cner: 0-4 left out: too long"):
         doc = add(component, TEXT, {INNER: 0.5}, left_out=(((0, 4), "too long"),))

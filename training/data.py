@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.corpora import read
+from constrained_ner.corpora import corpus_name, read
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import LoadedModel
@@ -66,7 +65,7 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
             raise InputError(f"data.guidelines: no label {label!r}: there are {there}", path)
     corpus = AnnotatedCorpus(
         labels,
-        data.name or Path(os.path.abspath(path)).stem,  # also of the folder `.`
+        data.name or corpus_name(path),
         data.guideline,
         data.guidelines,
         documents=documents,

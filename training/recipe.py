@@ -54,7 +54,7 @@ class CorpusFiles(Target):
     Attributes
     ----------
     labels: by default those of the training file.
-    name: by default the stem of the training file.
+    name: by default that of the training file, or of its folder where the file is a split of it.
     examples: the most training documents; 0: as many as of every corpus. `rounds`: the same, of
         how often they are asked about. `weights`: of formats, before those of every corpus.
     """

@@ -5,6 +5,7 @@ formats are best together, and what its confidences are worth.
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,18 +189,15 @@ def _beside(before: Mapping[str, DevScore], dev: Mapping[str, DevScore]) -> dict
 
 def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float:
     """The highest F1 over all thresholds."""
-    found = sorted(
-        (
-            (score, e in one.gold)
-            for s, one in zip(scores, documents, strict=True)
-            for e, score in s.items()
-        ),
-        reverse=True,
-    )
+    found: dict[float, Counter[bool]] = defaultdict(Counter)
+    for each, one in zip(scores, documents, strict=True):
+        for entity, score in each.items():
+            found[score][entity in one.gold] += 1
     gold = sum(len(one.gold) for one in documents)
-    best = right = 0.0
-    for number, (_, is_right) in enumerate(found, 1):
-        right += is_right
+    best, number, right = 0.0, 0, 0
+    for score in sorted(found, reverse=True):  # all of one score stay, or none
+        number += found[score].total()
+        right += found[score][True]
         best = max(best, 2 * right / (number + gold))
     return best
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,6 +24,8 @@ from constrained_ner.benchmark.results import (
     load_results,
     save_results,
 )
+from constrained_ner.corpora import corpus_name
+from constrained_ner.corpora.files import LOGGER
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import FILE as MANIFEST
@@ -92,12 +94,19 @@ class Run:
     def recipe(self) -> Recipe:
         """The test splits are left to the grid."""
         common = self.experiment.recipe
+        formats = CONFIGURATIONS[self.configuration]
+
+        def of_formats(weights: Mapping[str, float]) -> dict[str, float]:
+            return {name: weight for name, weight in weights.items() if name in formats}
+
+        examples = replace(
+            common.examples,
+            formats=(self.configuration,),
+            weights=of_formats(common.examples.weights),
+        )
+        data = (replace(d, test=None, weights=of_formats(d.weights)) for d in common.data)
         return replace(
-            common,
-            model=self.model,
-            seed=self.draw,
-            examples=replace(common.examples, formats=(self.configuration,)),
-            data=tuple(replace(data, test=None) for data in common.data),
+            common, model=self.model, seed=self.draw, examples=examples, data=tuple(data)
         )
 
     def grid(self, folder: Path) -> grid.Grid:
@@ -106,7 +115,8 @@ class Run:
         data = []
         for item in common.data:
             if item.test is not None:
-                sample = grid.load_sample(item.test, item.name, common.examples.test, self.draw)[0]
+                name = item.name or corpus_name(item.train)
+                sample, _ = grid.load_sample(item.test, name, common.examples.test, self.draw)
                 data.append(replace(sample, labels=item.labels or sample.labels))
         return grid.Grid(
             (self.name,),
@@ -248,6 +258,9 @@ def run_experiment(
     from constrained_ner.training.checkpoints import check_same
     from constrained_ner.training.run import run as train
 
+    for data in experiment.recipe.data:
+        for error in grid.load_sample(data.test)[1] if data.test is not None else ():
+            LOGGER.warning("left out: %s", error)
     for run in experiment.runs():
         place = folder / run.path
         model, answers = place / "model", place / "answers"

@@ -51,6 +51,7 @@ from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction, Reply
+from constrained_ner.pipeline.view import view_of
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
 _FAR = 50  # characters: entities farther apart have nothing to do with one another
@@ -111,8 +112,8 @@ class Chance:
 
 
 def _summary_of(data: CorpusSample) -> CorpusSummary:
-    entities = sum(len(document.entities) for document in data.documents)
-    return CorpusSummary(data.name, len(data.documents), entities, data.labels)
+    asked = [e for one in data.documents for e in one.entities if e.label in data.labels]
+    return CorpusSummary(data.name, len(data.documents), len(asked), data.labels)
 
 
 def _seen(grid: Grid) -> Iterator[tuple[str, dict[str, int]]]:
@@ -161,11 +162,12 @@ class _Answered:
             entities: list[Entity] = []
             for reply in prediction.replies:
                 known = tuple(dict.fromkeys([*reply.labels, *(labels or ())]))
+                view = view_of(prediction.text, reply.segment)  # what the model was shown
                 with suppress(AnswerError):
                     read = self.format.decode(
-                        reply.answer, prediction.text, known, strict=strict, level=self.cell.level
+                        reply.answer, view.text, known, strict=strict, level=self.cell.level
                     )
-                    entities += read.entities
+                    entities += map(view.in_document, read.entities)
             found = Document(prediction.id, prediction.text, text_order(entities))
             records.append(Record(found.id, found))
         return pair(self.data.name, self.data.documents, records)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import whole
-from constrained_ner.corpora import read
+from constrained_ner.corpora import corpus_name, read
 from constrained_ner.documents import Document
 from constrained_ner.energy import check_country, measured
 from constrained_ner.errors import InputError, UnknownNameError
@@ -131,7 +131,7 @@ def load_sample(
 
     Parameters
     ----------
-    name: by default the name of the file, or of its folder where the file is one of its splits.
+    name: by default `corpus_name`.
     documents: how many to draw; by default all.
 
     Raises
@@ -144,9 +144,7 @@ def load_sample(
     labels = sorted({entity.label for document in found for entity in document.entities})
     if not labels:
         raise InputError("no document has an entity: expected annotated documents", path)
-    if not name:
-        split = path.stem in ("test", "dev", "train")
-        name = path.resolve().parent.name if split else path.stem
+    name = name or corpus_name(path)
     most = max(len(entity.fragments) for document in found for entity in document.entities)
     if documents is not None and documents < len(found):
         found = random.Random(f"{seed}/{name}").sample(found, documents)
@@ -319,6 +317,18 @@ class Grid:
     dtype: str = "auto"
     country: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, names in (("models", self.models), ("data sets", [d.name for d in self.data])):
+            before: dict[str, str] = {}
+            for name in names:
+                folder = slug(name).casefold()
+                if folder in before:
+                    raise InputError(
+                        f"two {what} have one folder, {before[folder]!r} and {name!r}: expected "
+                        "names (NAME=PATH) that differ in letters or digits"
+                    )
+                before[folder] = name
 
     def source(self, model: str) -> str:
         """What to load for the name of a model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -249,9 +250,12 @@ class Asking:
             warn(note)
         whole = [Document("text", _piped(encoding) if text is None else text)] if piped else None
 
+        reading = partial(read, input or "", input_format, encoding=encoding, **columns)
+        # A pipe in the file system can be read once, and is asked for more often.
+        held = list(islice(reading(), limit)) if not piped and _is_pipe(input) else None
+
         def documents() -> Iterable[Document | InputError]:
-            found = read(input or "", input_format, encoding=encoding, **columns)
-            return whole or islice(found, limit)
+            return whole or (islice(reading(), limit) if held is None else held)
 
         for target in task.targets:
             detail(f"labels: {', '.join(target.labels)}, by the guidelines of {target.name}")
@@ -365,6 +369,10 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
 
         load_tokens(model)
     return manifest
+
+
+def _is_pipe(path: Path | None) -> bool:
+    return path is not None and path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _piped(encoding: str | None) -> str:

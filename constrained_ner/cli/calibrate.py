@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,6 +182,9 @@ def _samples(
                 f"--dev {item}: expected NAME=PATH, with one of {', '.join(known)}"
             )
         paths.append((name or known[0], Path(file)))
+    for name, number in Counter(name for name, _ in paths).items():
+        if number > 1:
+            raise click.UsageError(f"--dev names {name} {number} times: expected one file of each")
     samples = []
     broken: list[InputError] = []
     for name, path in paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import record_of
 from constrained_ner.pages import write_page
 from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.runs import check_unfinished
+from constrained_ner.pipeline.runs import RECORDS, check_unfinished
 from constrained_ner.pipeline.segments import sentences
 
-RECORDS, PAGE = "records", "html"
+PAGE = "html"
 KINDS = (RECORDS, PAGE, *(name for name in OUTPUT_FORMATS if name != "jsonl"))
 _PAGE_SUFFIXES = (".html", ".htm")
 
@@ -118,9 +119,13 @@ class Output:
         if self.kind == RECORDS:
             return losses
         if self.kind == PAGE:
-            gold = (one if isinstance(one, Document) else None for one in documents)
+            beside = chain(documents, repeat(None))  # in the order of the records
             shown = (record_of(Prediction.from_json(record)) for record in _read(self.records))
-            write_page(zip(shown, gold, strict=False), self.path, title=self.path.stem)
+            gold = (
+                (record, one if isinstance(one, Document) and one.id == record.id else None)
+                for record, one in zip(shown, beside, strict=False)
+            )
+            write_page(gold, self.path, title=self.path.stem)
         else:
             cut = "sentences" in OUTPUT_FORMATS[self.kind].options
             options = {"sentences": sentences} if cut else {}

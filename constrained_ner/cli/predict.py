@@ -22,7 +22,7 @@ from constrained_ner.cli.messages import (
     visible,
 )
 from constrained_ner.cli.options import check_apart, given, overwrite_option
-from constrained_ner.cli.output import KINDS, RECORDS, Output
+from constrained_ner.cli.output import KINDS, Output
 from constrained_ner.cli.progress import Progress
 from constrained_ner.cli.running import ENGINE_OPTIONS, RAY, Running, engine_options
 from constrained_ner.cli.shards import Shards
@@ -30,7 +30,7 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
-from constrained_ner.pipeline.runs import Run, line_of
+from constrained_ner.pipeline.runs import RECORDS, Run, line_of
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,13 +21,14 @@ from filelock import FileLock
 
 from constrained_ner.atomic import whole_lines
 from constrained_ner.cli.messages import report_losses
-from constrained_ner.cli.output import RECORDS, Output
+from constrained_ner.cli.output import Output
 from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, check_output
 from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.runs import (
+    RECORDS,
     SHARDS,
     Answers,
     Run,

@@ -7,6 +7,7 @@ one bad record never loses the others. What it repairs or skips is logged to
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ __all__ = [
     "OUTPUT_FORMATS",
     "ConversionLosses",
     "check_output",
+    "corpus_name",
     "detect_format",
     "detect_output_format",
     "read",
@@ -179,6 +181,12 @@ def _warn_of_unknown_annotations(file_set: FileSet) -> None:
                 text.name,
             )
             return
+
+
+def corpus_name(path: Path) -> str:
+    """What a corpus is called: its file, or the folder of a file that is one of its splits."""
+    path = Path(os.path.abspath(path))  # of the folder `.`, too
+    return path.parent.name if path.stem in ("train", "dev", "test") else path.stem
 
 
 def detect_format(path: str | Path, encoding: str | None = None) -> str:

@@ -29,6 +29,7 @@ from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conll import TAG, mentions_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import FileSet
+from constrained_ner.corpora.json_records import json_value
 from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, MissingExtraError, reason_of
@@ -92,7 +93,7 @@ def _documents(
         except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date that is none
             yield InputError(f"row {number}: {reason_of(error)}", place)
             continue
-        named = {key: _named(value, rows.features[key]) for key, value in row.items()}
+        named = {key: json_value(_named(value, rows.features[key])) for key, value in row.items()}
         try:
             id = f"{split}:{number}" if split else str(number)
             yield _document(named, id, f"{place}: row {number}", repairs)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from typing import Any
 
 from constrained_ner.corpora.files import File
@@ -51,6 +52,21 @@ def json_line(record: dict[str, Any]) -> str:
     """A record as a line; a lone surrogate, which UTF-8 does not have, as JSON escapes it."""
     line = json.dumps(record, ensure_ascii=False) + "\n"
     return line.encode(errors="backslashreplace").decode()
+
+
+def json_value(value: Any) -> Any:
+    """A value of a table as JSON can hold it: dates and times as ISO 8601 writes them."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def parsed(text: str) -> Any:

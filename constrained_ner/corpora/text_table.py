@@ -14,11 +14,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from typing import Any
 
 from constrained_ner.corpora import conll, parquet
 from constrained_ner.corpora.files import BOM, LINE_LIMIT, LOGGER, File, decode
+from constrained_ner.corpora.json_records import json_value
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
@@ -130,7 +130,7 @@ class _Columns:
         text = row[self.text]
         if not isinstance(text, str):
             raise InputError(f"the column {self.text!r} has {text!r:.80}: expected a string")
-        meta = {name: _json_value(row[name]) for name in self.others}
+        meta = {name: json_value(row[name]) for name in self.others}
         return Document(_id(row[self.id] if self.id else None) or default_id, text, meta=meta)
 
     def describe(self) -> str:
@@ -148,21 +148,6 @@ def _id(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _json_value(value: Any) -> Any:
-    """A value of parquet as JSON can hold it: dates and times as ISO 8601 writes them."""
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(one) for one in value]
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def read(

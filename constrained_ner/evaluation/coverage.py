@@ -9,7 +9,7 @@ cause, and so is what reading the answer back loses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 from constrained_ner.pipeline.budget import derived_budget
-from constrained_ner.pipeline.view import in_one_line
+from constrained_ner.pipeline.view import in_one_line, view_of
+from constrained_ner.words import Span
 
 if TYPE_CHECKING:
     from constrained_ner.engines.vocabulary import Vocabulary
@@ -224,8 +225,18 @@ class Ceiling:
         return asdict(self)
 
 
-def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setting) -> Ceiling:
+def ceiling(
+    documents: Sequence[Document],
+    labels: Sequence[str],
+    setting: Setting,
+    parts: Sequence[Mapping[str, Collection[Span]]] | None = None,
+) -> Ceiling:
     """What the gold answers of a format, or of several together, can hold of the gold entities.
+
+    Parameters
+    ----------
+    parts: of each document, by format, the parts that were asked about one by one; a format that
+        has none was asked about the whole text, as all are by default.
 
     Raises
     ------
@@ -234,23 +245,39 @@ def ceiling(documents: Iterable[Document], labels: Sequence[str], setting: Setti
     formats = [get_format(name, setting.options) for name in names_of(setting.format)]
     entities = expressible = returned = 0
     causes: Counter[str] = Counter()
-    for document in map(in_one_line, documents):
+    for document, asked in zip(documents, parts or [{}] * len(documents), strict=True):
         held: set[Entity] = set()
         read: set[Entity] = set()
         lacking: dict[Entity, str] = {}
         for format in formats:
-            for question in format.questions(labels):
-                kept, dropped = format.expressible(document, question, setting.level)
-                held.update(kept)
-                for entity, cause in dropped:
-                    lacking.setdefault(entity, cause)
-                if kept:
-                    gold = replace(document, entities=kept)
-                    answer = format.encode(gold, question, setting.level)
-                    decoded = format.decode(answer, document.text, question, level=setting.level)
-                    read |= {*kept} & {*decoded.entities}
+            for span in asked.get(format.name) or [(0, len(document.text))]:
+                piece, entity_of = _piece(document, span)
+                for question in format.questions(labels) if piece.entities else ():
+                    kept, dropped = format.expressible(piece, question, setting.level)
+                    held.update(entity_of[entity] for entity in kept)
+                    for entity, cause in dropped:
+                        lacking.setdefault(entity_of[entity], cause)
+                    if kept:
+                        gold = replace(piece, entities=kept)
+                        answer = format.encode(gold, question, setting.level)
+                        decoded = format.decode(answer, piece.text, question, level=setting.level)
+                        read |= {entity_of[entity] for entity in {*kept} & {*decoded.entities}}
+        for entity in document.entities:
+            if entity.label in labels and entity not in held:
+                lacking.setdefault(entity, "in no part of the text that was asked about")
         entities += len(held | lacking.keys())
         expressible += len(held)
         returned += len(read)
         causes.update(cause for entity, cause in lacking.items() if entity not in held)
     return Ceiling(setting, entities, expressible, returned, dict(causes))
+
+
+def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entity]]:
+    """A part of a document as a model is shown it, and of its entities those of the document."""
+    view = view_of(document.text, span)
+    entity_of = {
+        view.in_line(entity): entity
+        for entity in document.entities
+        if span[0] <= entity.start and entity.end <= span[1]
+    }
+    return Document(document.id, view.text, tuple(entity_of)), entity_of

@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.corpora import read
+from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import Options, ProblemKind
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.runs import SHARDS
+from constrained_ner.pipeline.runs import RECORDS, SHARDS
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ def read_predictions(
     InputError: as `corpora.read` does.
     """
     path = Path(path)
-    if input_format in (None, "jsonl") and (path / SHARDS).is_file():
-        for shard in sorted(path.glob("part-*.jsonl")):
+    if (path / SHARDS).is_file():
+        input_format = _format_of_shards(path, input_format)
+        for shard in sorted(path.glob("part-*")):
             yield from read_predictions(shard, input_format, encoding)
         return
     if not _is_prediction_file(path, input_format):
@@ -136,6 +137,25 @@ def read_predictions(
                 yield InputError(reason, path, number)
             except (ValueError, RecursionError) as error:
                 yield InputError(f"not JSON: {error}", path, number)
+
+
+def _format_of_shards(folder: Path, given: str | None) -> str:
+    """The format of the files in a folder of shards, which is the one that was asked for, if any.
+
+    Raises
+    ------
+    InputError: it is not, or has no reader.
+    """
+    try:
+        kind = json.loads((folder / SHARDS).read_bytes().splitlines()[0])["kind"]
+    except (ValueError, TypeError, LookupError):
+        raise InputError("does not say what shards these are", folder / SHARDS, 1) from None
+    name = "jsonl" if kind == RECORDS else str(kind)
+    if name not in INPUT_FORMATS:
+        raise InputError(f"holds shards of {name}, which are not read: expected records", folder)
+    if given not in (None, name):
+        raise InputError(f"holds shards of {name}: expected no other format", folder)
+    return name
 
 
 def _is_prediction_file(path: Path, input_format: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -24,8 +25,9 @@ from constrained_ner.evaluation import (
 )
 from constrained_ner.evaluation.coverage import Ceiling, ceiling
 from constrained_ner.evaluation.pairing import DataSet
-from constrained_ner.evaluation.records import Health, Setting
+from constrained_ner.evaluation.records import Health, Record, Setting
 from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
+from constrained_ner.words import Span
 
 BREAKDOWNS = ("label", "nested", "discontinuous", "document")
 
@@ -206,7 +208,17 @@ def _ceiling(data: DataSet, labels: Sequence[str], format: str | None) -> Ceilin
     setting = settings.pop() if len(settings) == 1 else None
     if format is not None:
         setting = replace(setting, format=format) if setting else Setting(format)
-    return ceiling(data.gold, labels, setting) if setting and labels else None
+    if setting is None or not labels:
+        return None
+    return ceiling(data.gold, labels, setting, [_parts(record) for record in data.predictions])
+
+
+def _parts(record: Record | None) -> dict[str, set[Span]]:
+    """The parts of a text that a model was asked about, by format."""
+    parts: dict[str, set[Span]] = defaultdict(set)
+    for reply in record.prediction.replies if record and record.prediction else ():
+        parts[reply.format].add(reply.segment)
+    return parts
 
 
 def average_over(reports: Sequence[Report]) -> dict[str, Score]:

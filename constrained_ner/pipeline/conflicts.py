@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -63,6 +64,8 @@ class Conflicts:
     synonyms: groups of labels that mean the same; entities get the first one that was asked for.
     together: pairs of labels that may be given to the same words.
     order: the labels that are asked for, those first that matter most.
+
+    Labels are the same in any case.
     """
 
     synonyms: tuple[tuple[str, ...], ...] = ()
@@ -71,11 +74,10 @@ class Conflicts:
 
     def settled(self, mentions: Iterable[Mention]) -> dict[Entity, Verdict]:
         """The entities that stay, of those that contradict each other one."""
-        names = self._names()
         kept: list[Mention] = []
         also: dict[Entity, dict[str, float]] = {}
-        for mention in sorted(mentions, key=lambda mention: self._rank(mention, names)):
-            against = next((one for one in kept if self._contradict(one, mention, names)), None)
+        for mention in sorted(mentions, key=self._rank):
+            against = next((one for one in kept if self._contradict(one, mention)), None)
             if against is None:
                 kept.append(mention)
                 also.setdefault(mention.entity, {})
@@ -83,23 +85,31 @@ class Conflicts:
                 also[against.entity].setdefault(mention.entity.label, mention.confidence)
         found: dict[Entity, Verdict] = {}
         for mention in kept:
-            label = names.get(mention.entity.label, mention.entity.label)
+            entity = self.named(mention.entity)
             others = dict(also[mention.entity])
-            if label != mention.entity.label:
+            if entity.label != mention.entity.label:
                 others = {mention.entity.label: mention.confidence, **others}
-                others.pop(label, None)
-            entity = Entity(label, mention.entity.fragments)
+                others.pop(entity.label, None)
             found.setdefault(entity, Verdict(mention.confidence, others))
         return found
 
-    def _rank(self, mention: Mention, names: Mapping[str, str]) -> tuple[Any, ...]:
+    def named(self, entity: Entity) -> Entity:
+        """With the label that entities of its label get."""
+        return Entity(self._names.get(entity.label, entity.label), entity.fragments)
+
+    def _rank(self, mention: Mention) -> tuple[Any, ...]:
         """Sorts those first that stay."""
         entity, confidence = mention.entity, mention.confidence
-        label = names.get(entity.label, entity.label)
+        label = self.named(entity).label
         sure = confidence >= SURE
         place = self.order.index(label) if sure and label in self.order else len(self.order)
         return not sure, place, -confidence, entity.key
 
+    @cached_property
+    def _together(self) -> frozenset[frozenset[str]]:
+        return frozenset(frozenset(map(str.casefold, pair)) for pair in self.together)
+
+    @cached_property
     def _names(self) -> Mapping[str, str]:
         """Of each label with synonyms the one that its entities get."""
         folded = [{label.casefold() for label in group} for group in self.synonyms]
@@ -109,14 +119,14 @@ class Conflicts:
             names |= dict.fromkeys(same, same[0]) if same else {}
         return names
 
-    def _contradict(self, one: Mention, other: Mention, names: Mapping[str, str]) -> bool:
+    def _contradict(self, one: Mention, other: Mention) -> bool:
         if one.answer == other.answer:
             return False
         labels = one.entity.label, other.entity.label
-        if names.get(labels[0], labels[0]) == names.get(labels[1], labels[1]):
+        if self.named(one.entity).label == self.named(other.entity).label:
             # Two data sets may draw the borders of the same thing differently.
             return labels[0] != labels[1] and one.entity.overlaps(other.entity)
-        if frozenset(labels) in self.together:
+        if frozenset(map(str.casefold, labels)) in self._together:
             return False
         if one.entity.fragments == other.entity.fragments:
             return True

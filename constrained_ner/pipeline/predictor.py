@@ -304,8 +304,11 @@ class Predictor:
                 for label in target.labels
             }
             confidences = consistent(document.text, confidences, asked)
-        # Of an answer that came back without probabilities, as an engine of others may give it.
-        unsure = {e for reply in replies if not _is_sure(reply) for e in reply.entities}
+        unsure: set[Entity] = set()
+        if len(self.formats) == 1:  # several count them as sure
+            # Of an answer that came back without probabilities, as an engine of others may give it.
+            unsure = {e for reply in replies if not _is_sure(reply) for e in reply.entities}
+            unsure = {self.conflicts.named(e) for e in unsure} if self.conflicts else unsure
         return prediction(
             entities=text_order(confidences.keys() | unsure),
             confidences=confidences,

@@ -32,6 +32,7 @@ from constrained_ner.pipeline.prediction import Prediction, Summary
 CHUNK = 64  # documents
 CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has so many
 FINGERPRINT = "fingerprint"  # the key of a record
+RECORDS = "records"  # what the files of a run are, if they are nothing else
 SHARDS = ".shards.jsonl"  # in a folder of outputs: which of them are finished
 Chunk = Sequence[Document | InputError]
 

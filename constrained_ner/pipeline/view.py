@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from constrained_ner.documents import Document, Entity
+from constrained_ner.errors import InputError
 from constrained_ner.words import Span
 
 _WHITE_SPACE = re.compile(r"\s+")
@@ -57,6 +58,9 @@ class View:
             (bisect_left(self.places, start), bisect_left(self.places, end))
             for start, end in entity.fragments
         )
+        if any(start == end for start, end in fragments):
+            found = f"{entity.label} {list(entity.fragments)}"
+            raise InputError(f"the entity {found} is white space: expected its words")
         return replace(entity, fragments=fragments)
 
 
