@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import re
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -224,6 +225,24 @@ def test_of_two_formats_the_one_with_the_published_mentions(tmp_path: Path) -> N
     assert prepared.differences == tuple(
         f"{split}: 1 texts; the paper's Table 1 has 9 sentences" for split in SPLITS
     )
+
+
+def test_splits_of_a_draw_are_not_mixed_with_those_of_another(tmp_path: Path) -> None:
+    """A whole corpus beside the splits that an earlier draw made of it: one of the two is taken."""
+    corpus = replace(get_corpus("pgx"), sentences=(7, 1, 2), mentions=(7, 1, 2))
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = [
+        {"id": f"s{i}", "text": "Drug.", "entities": [{"label": "Chemical", "fragments": [[0, 4]]}]}
+        for i in range(10)
+    ]
+    (raw / "pgx.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(corpus, raw, tmp_path / "first", 0)
+    for split in SPLITS:
+        shutil.copy(tmp_path / "first" / f"{split}.jsonl", raw)
+    prepared = prepare(corpus, raw, tmp_path / "second", 1)
+    ids = [document.id for split in prepared.splits for document in split.documents]
+    assert sorted(ids) == sorted(line["id"] for line in lines)
 
 
 def test_missing_splits(tmp_path: Path) -> None:

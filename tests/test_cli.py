@@ -173,6 +173,40 @@ def test_bad_arguments_are_named(
     assert "Traceback" not in result.output
 
 
+def test_a_key_that_stops_a_command_has_its_own_exit_status(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["constrained_ner.cli.convert"], "read", stop)
+    done = cner("convert", data, "-", "--output-format", "jsonl")
+    assert done.exit_code == 130
+    assert "Aborted" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["formats", "multi_term", "--words", "fine"], "--words is for multi_bio"),
+        (["check", "DATA", "--format", "multi_term", "--anchor", "offsets"], "is for multi_brat"),
+        (["corpora", "prepare", "ncbi", "--from", "DATA", "--seed", "1"], "--seed: no draw"),
+        (["benchmark", "--data", "DATA", "--seed", "-1", "-o", "x"], "x>=0"),
+        (["train", "--train", "DATA", "--seed", "-1", "-o", "x"], "x>=0"),
+    ],
+)
+def test_options_that_change_nothing_or_cannot_be(
+    arguments: list[str], said: str, data: Path
+) -> None:
+    done = cner(*(data if word == "DATA" else word for word in arguments))
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_a_group_hands_its_output_format_on() -> None:
+    assert json.loads(cner("corpora", "--output-format", "json", "show", "ncbi").output)["name"]
+
+
 def test_check_accepts_the_gold(data: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     result = cner("check", data, "--model", tiny_folder, "-o", out)

@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from constrained_ner.benchmark.experiment import load_experiment, plan, run_experiment
+from constrained_ner.benchmark.experiment import (
+    _training_of,
+    load_experiment,
+    plan,
+    run_experiment,
+)
 from constrained_ner.cli import main
 from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.formats.grammar import Level
-from constrained_ner.training.data import load_corpus
-from constrained_ner.training.sampling import CONFIGURATIONS
+from constrained_ner.training.data import load_corpus, sampling_of
+from constrained_ner.training.recipe import Recipe
+from constrained_ner.training.sampling import CONFIGURATIONS, Question, draw
 from tests.support.training import TEN, silent, write_documents
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +48,12 @@ def write_experiment(folder: Path, base: str = "tiny", **changes: Any) -> Path:
     path = folder / "experiment.toml"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def draw_questions(recipe: Recipe) -> list[Question]:
+    (data,) = recipe.data
+    corpus = load_corpus(data, data.train).corpus
+    return draw(corpus, "train", recipe.seed, sampling_of(recipe, data))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("experiment*.toml")))
@@ -122,6 +134,40 @@ def test_a_corpus_has_one_name_in_training_and_test(tmp_path: Path) -> None:
     (files,) = run.recipe.data
     (sample,) = run.grid(tmp_path).data
     assert sample.name == load_corpus(files, files.train).corpus.name == "ours"
+
+
+def test_a_training_takes_as_long_as_its_parts(tmp_path: Path) -> None:
+    """Lines of the log say how long a part has taken so far; one that went on begins anew."""
+    so_far = [1.0, 2.5, 4.0, 0.5, 2.0]
+    lines = [{"loss": 1.0}, *({"train_runtime": seconds} for seconds in so_far)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert _training_of(tmp_path).seconds == 4.0 + 2.0
+
+
+def test_labels_are_those_of_the_training_files(tmp_path: Path) -> None:
+    """A label that the test split does not have can be given falsely, and is asked for."""
+    path = write_experiment(tmp_path)
+    with_genes = [
+        {"id": "1", "text": "MYC", "entities": [{"label": "Gene", "fragments": [[0, 3]]}]}
+    ]
+    test = tmp_path / "genes.jsonl"
+    test.write_text("".join(json.dumps(line) + "\n" for line in with_genes))
+    text = path.read_text(encoding="utf-8").replace(
+        f'test = "{tmp_path / "ten.jsonl"}"', f'test = "{test}"'
+    )
+    path.write_text(text, encoding="utf-8")
+    (sample,) = load_experiment(path).runs()[0].grid(tmp_path).data
+    assert sample.labels == ("Disease", "Gene")
+
+
+def test_what_is_planned_is_what_is_drawn(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, models=["nowhere"])
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("[examples]\n", "[examples]\nrounds = 3\nempty_documents = false\n")
+    path.write_text(text + "\nexamples = 5\n", encoding="utf-8")
+    experiment = load_experiment(path)
+    drawn = draw_questions(experiment.runs()[0].recipe)
+    assert plan(experiment).examples == {"ten": len(drawn)} == {"ten": 15}
 
 
 def test_plan(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -90,6 +91,13 @@ def shown_in(path: Path) -> list[dict[str, Any]]:
     assert data
     found: list[dict[str, Any]] = json.loads(data[1])
     return found
+
+
+@pytest.mark.parametrize("title", ["/* documents */", "</title><script>", "{{ data }}"])
+def test_any_title(title: str, tmp_path: Path) -> None:
+    write_page([], tmp_path / "page.html", title=title)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<title>{html.escape(title)}" in page
 
 
 def test_pages_from_files(tmp_path: Path) -> None:

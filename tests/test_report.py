@@ -36,7 +36,7 @@ from constrained_ner.benchmark.experiment import combine
 from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.grid import CorpusSample, Grid, run, variants_of
 from constrained_ner.benchmark.markdown import escape
-from constrained_ner.benchmark.plots import clipped, points
+from constrained_ner.benchmark.plots import _figure, _styled, _svg, clipped, points
 from constrained_ner.benchmark.report import HTML, MARKDOWN, report_sections, write_report
 from constrained_ner.benchmark.results import (
     Results,
@@ -449,6 +449,18 @@ def test_verdicts_contradict_no_number_beside_them(
         (Tone.UNCLEAR, "Unclear in 1, where interval and p-value disagree: multi_term"),
     ):
         assert (said in words) == (other is tone)
+
+
+def test_numbers_of_axes_are_written_whole() -> None:
+    with _styled():
+        figure = _figure(4, 3)
+        axes = figure.subplots()
+        axes.plot([0.575, 0.625], [0.001, 0.005])
+        axes.set_xticks([0.575, 0.625])
+        axes.set_yticks([0.005])
+        text = _svg(figure, "x")
+    assert all(f">{number}</text>" in text for number in ("0.575", "0.625", "0.005"))
+    assert re.search(r'd="[^"]*\d\.\d{3}', text) is None
 
 
 def test_numbers() -> None:

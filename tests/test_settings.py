@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from constrained_ner.cli import main
 from constrained_ner.cli.settings import load_settings
 from constrained_ner.errors import InputError
+from tests.support.commands import cner
+from tests.support.training import write_documents
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +82,52 @@ def test_a_line_comes_before_a_variable_and_that_before_the_file(
     assert asked("--format", "multi_code", CNER_PREDICT_FORMAT="multi_term")[0] == "multi_code"
     (tmp_path / "cner.toml").unlink()
     assert asked("--labels", "B", CNER_MODEL=str(tiny_folder)) == ("multi_term", ["B"])
+
+
+def test_a_recipe_comes_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "cner.toml").write_text(
+        'model = "elsewhere"\nlabels = ["A"]\n[train]\nbatch-size = 32\nlevel = "syntax"\n'
+    )
+    data = write_documents(tmp_path / "ten.jsonl")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'model = "nowhere"\nseed = 7\n[[data]]\ntrain = {json.dumps(str(data))}\n')
+    done = cner("train", recipe, "-o", tmp_path / "run")
+    assert "nowhere" in done.output  # and not elsewhere
+    assert "go with --train" not in done.output
+    done = cner("train", recipe, "--model", "beyond", "-o", tmp_path / "run")
+    assert "beyond" in done.output
+
+
+def test_commands_take_what_they_know_of_a_shared_key(tmp_path: Path) -> None:
+    (tmp_path / "cner.toml").write_text('format = "best2"\n')  # which evaluate does not know
+    found = defaults(tmp_path)
+    assert found["predict"] == {"name": "best2"}
+    assert found["evaluate"] == {}
+    (tmp_path / "cner.toml").write_text('level = "strict"\n')
+    with pytest.raises(InputError, match=r"cner.toml: level: .*strict"):
+        defaults(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kept", "line"),
+    [
+        ("min-confidence = 0.5", ["--free"]),
+        ('level = "syntax"', ["--free"]),
+        ("consistent = true", ["--free"]),
+        ("precision = 0.5", ["--min-confidence", "0.2"]),
+    ],
+)
+def test_what_a_line_excludes_is_not_taken_from_the_file(
+    kept: str, line: list[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cner.toml").write_text(f"[predict]\n{kept}\n")
+    fixed = ("-t", "Knee pain.", "--model", tiny_folder, "--labels", "A", "--max-new-tokens", "30")
+    done = cner("predict", *fixed, *line)
+    assert done.exit_code == 0, done.output
+    name, _, value = kept.partition(" = ")
+    said = [f"--{name}", *([value.strip('"')] if value != "true" else [])]
+    done = cner("predict", *fixed, *line, *said)
+    assert done.exit_code != 0, done.output
 
 
 def test_an_option_that_may_come_again_takes_one_value(tmp_path: Path) -> None:

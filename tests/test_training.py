@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from hypothesis import given
@@ -38,12 +39,13 @@ from constrained_ner.training.batches import (
     collate,
     collate_packed,
     pack,
+    reads_alike,
 )
 from constrained_ner.training.building import build
 from constrained_ner.training.data import draw_examples, load_corpus
 from constrained_ner.training.examples import Example, Question, make_examples
 from constrained_ner.training.loop import train
-from constrained_ner.training.objectives import OBJECTIVES, USUAL
+from constrained_ner.training.objectives import OBJECTIVES
 from constrained_ner.training.recipe import (
     CorpusFiles,
     Evaluation,
@@ -399,7 +401,7 @@ def test_answers_weigh_the_same_however_long_they_are(turns: list[tuple[int, int
     at = 0
     for before, answer in turns:
         of_answer = weights[at + before : at + before + answer]
-        assert sum(of_answer) == pytest.approx(USUAL)
+        assert sum(of_answer) == pytest.approx(1)
         assert len(set(of_answer)) == 1
         at += before + answer
 
@@ -420,6 +422,48 @@ def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, Loade
             model(**collate(items, 0))
         assert model.config._attn_implementation == own
         assert torch.equal(model(tokens).logits, expected)
+
+
+def _tiny(name: str) -> Any:
+    small = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    dense = {**small, "intermediate_size": 48, "num_key_value_heads": 1}
+    known: dict[str, Callable[[], Any]] = {
+        "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**dense)),
+        "mistral": lambda: transformers.MistralForCausalLM(
+            transformers.MistralConfig(**dense, sliding_window=8)
+        ),
+        "falcon": lambda: transformers.FalconForCausalLM(transformers.FalconConfig(**small)),
+        "mamba": lambda: transformers.MambaForCausalLM(
+            transformers.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2)
+        ),
+        "lfm2": lambda: transformers.Lfm2ForCausalLM(
+            transformers.Lfm2Config(**dense, layer_types=["conv", "full_attention"])
+        ),
+    }
+    torch.manual_seed(0)
+    model = known[name]()
+    for weight in model.parameters():
+        weight.data *= 4 if weight.dim() > 1 else 1
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "shared"),
+    [
+        ("llama", True, True),
+        ("mistral", True, True),  # whose window is shorter than the texts
+        ("falcon", False, True),
+        ("mamba", False, False),
+        ("lfm2", False, False),
+    ],
+)
+def test_models_that_do_not_keep_texts_apart_are_known(
+    name: str, packed: bool, shared: bool
+) -> None:
+    model = _tiny(name)
+    text = [3 + 7 * i % 60 for i in range(30)]
+    assert reads_alike(model, text, packed=True) == packed
+    assert reads_alike(model, text, packed=False) == shared
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 203])
@@ -705,7 +749,7 @@ DATA = '[[data]]\ntrain = "a.jsonl"\n'
         (f"{DATA}[training]\ndtype = 'float16'\n", "training.dtype is 'float16'"),
         (f"{DATA}[training]\nlearning_rate = nan\n", "training.learning_rate is nan"),
         (f"{DATA}[training]\npatience = -1\n", "training.patience is -1: expected 0 or more"),
-        (f"{DATA}[training]\nwarmup = 2\n", "training.warmup is 2.0: expected 0 to 1"),
+        (f"{DATA}[training]\nwarmup = 2\n", "training.warmup is 2.0: expected a share"),
         (f"{DATA}[lora]\nrank = 0\n", "lora.rank is 0"),
         (f"{DATA}[lora]\ndtype = 'auto'\n", "lora.dtype is 'auto'"),
         (

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from peft.utils import save_and_load
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, pipeline
 
 from constrained_ner.cli import main
@@ -38,6 +39,7 @@ from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.training import data as data_module
 from constrained_ner.training import loop as loop_module
 from constrained_ner.training.building import build
+from constrained_ner.training.cache import load_examples
 from constrained_ner.training.checkpoints import (
     ADAPTER,
     MARK,
@@ -698,6 +700,50 @@ def test_training_that_begins_with_an_adapter(recipe: Recipe, tmp_path: Path) ->
         train(replace(recipe, lora=began), tmp_path / "second")
 
 
+def test_rows_that_a_model_would_mix_are_refused(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "reads_alike", lambda *_, packed: not packed)
+    rows = replace(recipe.training, row_tokens=1000)
+    with pytest.raises(TrainingError, match=r"row_tokens: a llama does not keep the examples"):
+        train(replace(recipe, training=rows), tmp_path)
+    train(recipe, tmp_path)
+
+
+def test_every_answer_weighs_the_same_in_a_step(recipe: Recipe, tmp_path: Path) -> None:
+    """The loss of a step is the mean over its answers, however many tokens they have."""
+    steps = replace(recipe.training, objective="answers", epochs=1.0, batch_size=5, accumulation=2)
+    _, drawn, log = train(replace(recipe, training=steps), tmp_path / "run")
+    untrained: Any = load_model(recipe.model, device="cpu", dtype="float32").steerable.model
+    means = []
+    with torch.no_grad():
+        for example in drawn.train:
+            logs = untrained(torch.tensor([example.tokens])).logits[0].log_softmax(-1)
+            for on, group in groupby(range(len(example.mask)), key=lambda i: example.mask[i]):
+                if on:
+                    each = [-float(logs[i - 1, example.tokens[i]]) for i in group]
+                    means.append(sum(each) / len(each))
+    assert len(drawn.train) == 10
+    assert losses(log)[0][1] == pytest.approx(sum(means) / len(means), rel=1e-3)
+
+
+def test_what_a_model_has_learnt_before_is_known_or_nothing_is(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    small = replace(recipe, examples=replace(recipe.examples, train=4))
+    run(small, first, silent)
+    other = replace(small, model=str(first), seed=1)
+    run(other, second, silent)
+    known, more = load_fingerprints(first), load_fingerprints(second)
+    assert known is not None
+    assert more is not None
+    assert known <= more
+    (first / FINGERPRINTS).unlink()
+    run(other, tmp_path / "third", silent)
+    assert load_fingerprints(tmp_path / "third") is None
+
+
 def test_an_adapter_that_training_cannot_begin_with(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read"):
         train(replace(recipe, lora=Lora(rank=4, start=tmp_path)), tmp_path / "run")
@@ -705,6 +751,15 @@ def test_an_adapter_that_training_cannot_begin_with(recipe: Recipe, tmp_path: Pa
     for other in (Lora(rank=2), Lora(rank=4, targets=("q_proj",))):
         with pytest.raises(TrainingError, match="another kind of adapter"):
             train(replace(recipe, lora=replace(other, start=tmp_path / "first")), tmp_path / "run")
+    # One of a narrower model has as many layers, and the same names.
+    weights = load_file(tmp_path / "first" / ADAPTER)
+    narrow = {
+        name: weight[:, : weight.shape[1] // 2].contiguous() if "lora_A" in name else weight
+        for name, weight in weights.items()
+    }
+    save_file(narrow, tmp_path / "first" / ADAPTER)
+    with pytest.raises(TrainingError, match="another kind of adapter"):
+        train(replace(recipe, lora=Lora(rank=4, start=tmp_path / "first")), tmp_path / "run")
 
 
 def test_an_adapter_of_a_higher_rank_begins_where_a_lower_one_ended(
@@ -877,9 +932,14 @@ def test_examples_are_built_once(
     (tmp_path / "other" / "run.json").unlink()
     train(replace(recipe, seed=5), tmp_path / "other")
     assert len(built) == 2
-    file.write_bytes(file.read_bytes()[:100])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
     assert losses(train(recipe, tmp_path / "run")[2]) == losses(log)
     assert len(built) == 3
+    questions = [example.question for example in drawn.train]
+    for at in range(0, len(whole), 7):  # no byte that is another is a traceback
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        load_examples(questions, drawn.fingerprint, file)
 
 
 def test_examples_are_prepared_and_nothing_is_learnt(recipe: Recipe, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from transformers import AttentionInterface
 
 from constrained_ner.engines.kv_cache import cache_argument
 from constrained_ner.engines.vocabulary import Vocabulary
+from constrained_ner.errors import TrainingError
 
 from .examples import Example, allowed
 from .objectives import OBJECTIVES, Objective
@@ -269,6 +270,7 @@ def packed_attention(
     cu_seq_lens_q: torch.Tensor,
     max_length_q: int,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **__: Any,
 ) -> tuple[torch.Tensor, None]:
     """Each example of a row sees itself only: torch's kernel for that on a GPU, else a loop.
@@ -276,6 +278,7 @@ def packed_attention(
     Parameters
     ----------
     query, key, value: [1, heads, tokens, width]; fewer heads of keys and values are repeated.
+    sliding_window: how many tokens up to its own each may see; all where it is None.
 
     Returns
     -------
@@ -286,25 +289,70 @@ def packed_attention(
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
-        # torch 2.10 has another word for it
+        # torch 2.10 has another word for it, and no windows
         words = signature(varlen_attn).parameters
         causal: Any = {"is_causal": True} if "is_causal" in words else {"window_size": (-1, 0)}
+        if sliding_window is not None and max_length_q > sliding_window:
+            if "window_size" not in words:
+                raise TrainingError("training.row_tokens: a window of tokens needs a newer torch")
+            causal = {"window_size": (sliding_window - 1, 0)}
         attend: Any = varlen_attn
         starts, most = cu_seq_lens_q, max_length_q
         given = (part[0].transpose(0, 1) for part in (query, key, value))
         found = attend(*given, starts, starts, most, most, scale=scaling, **causal)
         return found[None], None
-    parts = [
-        scaled_dot_product_attention(
-            query[:, :, start:end],
-            key[:, :, start:end],
-            value[:, :, start:end],
-            is_causal=True,
-            scale=scaling,
-        )
-        for start, end in pairwise(cu_seq_lens_q.tolist())
-    ]
+    parts = []
+    for start, end in pairwise(cu_seq_lens_q.tolist()):
+        own = (part[:, :, start:end] for part in (query, key, value))
+        seen: Any = {"is_causal": True}
+        if sliding_window is not None and end - start > sliding_window:
+            every = torch.ones(end - start, end - start, dtype=torch.bool, device=query.device)
+            seen = {"attn_mask": every.tril().triu(1 - sliding_window)}
+        parts.append(scaled_dot_product_attention(*own, scale=scaling, **seen))
     return torch.cat(parts, 2).transpose(1, 2), None
+
+
+def reads_alike(model: Any, tokens: Sequence[int], *, packed: bool) -> bool:
+    """Whether a model reads two texts together as it reads each by itself.
+
+    Not every architecture keeps them apart: attention that does not go by transformers' interface,
+    convolutions and states that go on from one text to the next.
+
+    Parameters
+    ----------
+    tokens: ids of a text; the other one begins like it.
+    packed: in one row; else behind their common beginning, which is read once.
+    """
+    half = len(tokens) // 2
+    first = 1 if packed else half
+    items = [
+        {
+            "input_ids": ids,
+            "labels": [IGNORED] * first + ids[first:],
+            "weights": [1.0] * len(ids),
+            "length": len(ids),
+            "allowed": None,
+        }
+        for ids in ([*tokens], [*tokens[:half], *reversed(tokens[half:])])
+    ]
+
+    def logits(batch: dict[str, Any]) -> torch.Tensor:
+        given = {name: batch[name] for name in batch if name not in ("labels", "shift_labels")}
+        found: torch.Tensor = model(**given).logits[0].float()
+        return found
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), answers_only(model, False):
+            alone = torch.cat([logits(collate([item], 0)) for item in items])
+            batch = collate_packed([items]) if packed else collate(items, 0, share=True)
+            together = logits(batch)
+    except (AttributeError, NotImplementedError, TypeError, ValueError):  # it takes no such batch
+        return False
+    finally:
+        model.train(was_training)
+    return bool((together - alone).abs().max() <= 1e-3 * alone.abs().max())
 
 
 @contextmanager

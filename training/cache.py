@@ -6,7 +6,9 @@ for a large run.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
@@ -75,6 +77,7 @@ def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
 
 def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[list[Example]] | None:
     """The examples of questions; None where the file has others, is damaged or is not there."""
+    found: list[list[Example]] = []
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             if str(file["fingerprint"]) != of:
@@ -83,14 +86,16 @@ def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[li
             turns = file["turns"].tolist()
             tokens = file["tokens"].tolist()
             mask = np.unpackbits(file["mask"], count=len(tokens)).astype(bool).tolist()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        borders = pairwise(accumulate(lengths, initial=0))
+        for turn, (start, end), lost in zip(turns, borders, dropped, strict=True):
+            if turn == 0:
+                found.append([])
+            question = questions[len(found) - 1]
+            part = tuple(tokens[start:end]), tuple(mask[start:end])
+            found[-1].append(Example(question, *part, lost, turn))
+    # What numpy and zipfile come to in a file that is damaged.
+    except (OSError, ValueError, LookupError, EOFError, NotImplementedError, SyntaxError):
         return None
-    found: list[list[Example]] = []
-    borders = pairwise(accumulate(lengths, initial=0))
-    for turn, (start, end), lost in zip(turns, borders, dropped, strict=True):
-        if turn == 0:
-            found.append([])
-        question = questions[len(found) - 1]
-        part = tuple(tokens[start:end]), tuple(mask[start:end])
-        found[-1].append(Example(question, *part, lost, turn))
-    return found
+    except (zipfile.BadZipFile, zlib.error, tokenize.TokenError):
+        return None
+    return found if len(found) == len(questions) else None

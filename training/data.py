@@ -21,7 +21,7 @@ from .building import build
 from .cache import fingerprint, load_examples
 from .examples import Example, Question
 from .recipe import SPLITS, CorpusFiles, Recipe
-from .sampling import AnnotatedCorpus, draw
+from .sampling import AnnotatedCorpus, Sampling, draw
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,16 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
         documents=documents,
     )
     return LoadedSplit(corpus, broken)
+
+
+def sampling_of(recipe: Recipe, data: CorpusFiles) -> Sampling:
+    """How examples of one corpus are drawn: as of all, but for what it has of its own."""
+    return replace(
+        recipe.examples,
+        train=data.examples or recipe.examples.train,
+        rounds=data.rounds or recipe.examples.rounds,
+        weights={**recipe.examples.weights, **data.weights},
+    )
 
 
 @dataclass(frozen=True)
@@ -136,12 +146,7 @@ def draw_examples(
     broken: list[InputError] = []
     drawn: dict[str, list[Question]] = {name: [] for name in SPLITS}
     for data, split in zip(recipe.data, splits, strict=True):
-        sampling = replace(
-            recipe.examples,
-            train=data.examples or recipe.examples.train,
-            rounds=data.rounds or recipe.examples.rounds,
-            weights={**recipe.examples.weights, **data.weights},
-        )
+        sampling = sampling_of(recipe, data)
         for name in SPLITS:
             path = getattr(data, name)
             if path is not None:

@@ -37,7 +37,15 @@ from constrained_ner.engines.models import (
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 
-from .batches import Batches, answers_only, as_item, collate, collate_packed, pack
+from .batches import (
+    Batches,
+    answers_only,
+    as_item,
+    collate,
+    collate_packed,
+    pack,
+    reads_alike,
+)
 from .cache import FILE as CACHE
 from .cache import save_examples
 from .checkpoints import (
@@ -71,6 +79,7 @@ class _Trainer(Trainer):
         model: LoadedModel,
         dev: Sequence[Question],
         clock: Clock | None,
+        text: Sequence[int],
         **rest: Any,
     ):
         self.objective = OBJECTIVES[recipe.training.objective]
@@ -81,7 +90,7 @@ class _Trainer(Trainer):
             self.args.device.type == "cpu"
             and not self.is_fsdp_enabled
             and not recipe.training.gradient_checkpointing
-            and not getattr(self.model, "_is_stateful", False)
+            and reads_alike(self.model, text, packed=False)
         )
         pad = model.tokenizer.pad_token_id
         packs = recipe.training.row_tokens > 0
@@ -115,9 +124,21 @@ class _Trainer(Trainer):
         self, outputs: Any, _: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Of the logits that `answers_only` leaves, by the objective of the recipe."""
-        number = len(self._tokens) if num_items_in_batch is None else num_items_in_batch
-        given = self._tokens, self._weights, number, self._allowed
+        total = self._weights.sum() if num_items_in_batch is None else num_items_in_batch
+        given = self._tokens, self._weights, total, self._allowed
         return self.objective.of(outputs.logits[0], *given)
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """With the sum of the weights in a step in place of the number of its tokens."""
+        batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if number is None:
+            return batches, None
+        total = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            total = self.accelerator.gather(total).sum()
+        return batches, total
 
     @contextmanager
     def frozen_in_bf16(self) -> Iterator[None]:
@@ -294,6 +315,13 @@ def train(
     drawn = draw_examples(recipe, model, progress, folder / CACHE)
     checkpoints = folder.resolve() / "checkpoints"
     items = _items(recipe, drawn, model)
+    text = drawn.train[0].tokens[:64]
+    bare: Any = model.steerable.model
+    if recipe.training.row_tokens and not reads_alike(bare, text, packed=True):
+        raise TrainingError(
+            f"training.row_tokens: a {bare.config.model_type} does not keep the examples of a row "
+            "apart: expected 0"
+        )
     arguments = _arguments(recipe, checkpoints, len(items), bool(drawn.dev))
     if is_main():
         keep_examples(recipe, drawn, folder)
@@ -311,6 +339,7 @@ def train(
         model,
         drawn.dev,
         clock,
+        text,
         args=arguments,
         train_dataset=items,
         eval_dataset=[{}] if drawn.dev else None,
@@ -433,7 +462,14 @@ def _begin_with(folder: Path, adapted: Any) -> None:
     now = adapted.peft_config["default"]
     # Of the product B A, which is scaled by alpha / rank, nothing changes.
     scale = (before.lora_alpha / before.r) / (now.lora_alpha / now.r)
-    if weights.keys() != own.keys() or before.r > now.r:
+
+    def fits(name: str) -> bool:
+        """Whether all but the rank, which may be lower, is as it is here."""
+        side = 0 if "lora_A" in name else 1
+        one, other = weights[name].shape, own[name].shape
+        return one[1 - side] == other[1 - side] and one[side] <= other[side]
+
+    if weights.keys() != own.keys() or not all(map(fits, weights)):
         raise TrainingError(
             f"lora.start: {folder} is another kind of adapter: expected the recipe's targets, and "
             f"a rank of {now.r} at most"
@@ -462,7 +498,7 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         else "gradient_checkpointing"
     )
     checkpointing: Any = {name: chosen.gradient_checkpointing}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=chosen.batch_size,
         gradient_accumulation_steps=chosen.accumulation,
@@ -495,3 +531,6 @@ def _arguments(recipe: Recipe, folder: Path, examples: int, evaluates: bool) -> 
         data_seed=recipe.seed,
         dataloader_pin_memory=device == "cuda",
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # a process has one; transformers would share out each batch
+    return arguments

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-USUAL = 30  # tokens of an answer that weighs as much by `answers` as by `tokens`
-
 
 @dataclass(frozen=True)
 class Objective:
-    """The weighted sum of the losses of tokens, divided by how many there are in a step.
+    """The weighted mean of the losses of the tokens in a step.
 
     Attributes
     ----------
@@ -36,19 +34,20 @@ class Objective:
         logits: Tensor,
         tokens: Tensor,
         weights: Tensor,
-        number: Tensor | int,
+        total: Tensor | float,
         allowed: Tensor | None = None,
     ) -> Tensor:
-        """What a batch adds to a step of `number` tokens.
+        """What a batch adds to a step.
 
         Parameters
         ----------
+        total: of all weights in the step.
         tokens, weights: [n]. `allowed`: int32 [n, vocabulary / 32], a bit for each token that the
             masks let through, the lowest first; of objectives that are `masked`.
         """
         if allowed is not None:
             logits = _masked(logits, allowed)
-        return (self.loss(logits, tokens) * weights).sum() / number
+        return (self.loss(logits, tokens) * weights).sum() / total
 
 
 def _alike(mask: Sequence[bool]) -> list[float]:
@@ -56,11 +55,11 @@ def _alike(mask: Sequence[bool]) -> list[float]:
 
 
 def _by_answer(mask: Sequence[bool]) -> list[float]:
-    """The tokens of each answer weigh `USUAL` together, however many they are."""
+    """The tokens of each answer weigh 1 together, however many they are."""
     weights: list[float] = []
     for on, group in groupby(mask):
         length = len(list(group))
-        weights += [USUAL / length if on else 0.0] * length
+        weights += [1 / length if on else 0.0] * length
     return weights
 
 

@@ -204,10 +204,16 @@ class Recipe:
         self._check_weights("examples", self.examples.weights)
         for data in self.data:
             self._check_weights("data", data.weights)
-        for key in ("examples.index", "examples.empty_share", "training.warmup", "lora.dropout"):
+        for key in ("examples.index", "examples.empty_share", "lora.dropout"):
             value = self._value(key)
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{key} is {value}: expected 0 to 1")
+        if not 0 <= self.training.warmup < 1:
+            raise InputError(
+                f"training.warmup is {self.training.warmup}: expected a share, less than 1"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}: expected 0 to {2**32 - 1}")
 
     def _check_weights(self, table: str, weights: Mapping[str, float]) -> None:
         for name, weight in weights.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from constrained_ner.adapters import folder_of
 from constrained_ner.corpora.fingerprints import Fingerprint, fingerprint, load_fingerprints
 from constrained_ner.engines.models import device_name, load_model
 from constrained_ner.pipeline.manifest import load_manifest
@@ -106,9 +107,17 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
 
 
 def _learnt(recipe: Recipe, drawn: Drawn) -> set[Fingerprint] | None:
-    """Fingerprints of the training documents, those of an adapter that it began with included."""
+    """Fingerprints of training documents, those of what it began with included; None if unknown.
+
+    That is an adapter, or a model that was trained here; of any other nothing is asked.
+    """
     found = {fingerprint(example.question.document) for example in drawn.train}
-    if recipe.lora is None or recipe.lora.start is None:
-        return found
-    before = load_fingerprints(recipe.lora.start)
-    return None if before is None else found | before
+    begun = [folder_of(recipe.model)] if load_manifest(recipe.model) else []
+    if recipe.lora is not None and recipe.lora.start is not None:
+        begun.append(recipe.lora.start)
+    for folder in begun:
+        before = load_fingerprints(folder)
+        if before is None:
+            return None
+        found |= before
+    return found

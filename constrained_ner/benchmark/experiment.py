@@ -10,6 +10,8 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -64,6 +66,14 @@ class Experiment:
             for draw in range(self.draws)
         ]
 
+    @cached_property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """What each corpus is asked for, by its name, in training and in the test."""
+        from constrained_ner.training.data import load_corpus
+
+        corpora = (load_corpus(data, data.train).corpus for data in self.recipe.data)
+        return {corpus.name: corpus.labels for corpus in corpora}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -117,7 +127,7 @@ class Run:
             if item.test is not None:
                 name = item.name or corpus_name(item.train)
                 sample, _ = grid.load_sample(item.test, name, common.examples.test, self.draw)
-                data.append(replace(sample, labels=item.labels or sample.labels))
+                data.append(replace(sample, labels=self.experiment.labels[name]))
         return grid.Grid(
             (self.name,),
             tuple(data),
@@ -202,12 +212,14 @@ class Plan:
 
 def plan(experiment: Experiment) -> Plan:
     """How much work an experiment is. Data is read for this, but no weights."""
-    from constrained_ner.training.data import load_corpus
+    from constrained_ner.training.data import load_corpus, sampling_of
+    from constrained_ner.training.sampling import draw
 
     recipe = experiment.recipe
     corpora = [load_corpus(data, data.train).corpus for data in recipe.data]
     examples = {
-        corpus.name: min(recipe.examples.train, len(corpus.documents)) for corpus in corpora
+        corpus.name: len(draw(corpus, "train", 0, sampling_of(recipe, data)))
+        for data, corpus in zip(recipe.data, corpora, strict=True)
     }
     tested = sum(
         min(recipe.examples.test, len(load_corpus(data, data.test, corpus).corpus.documents))
@@ -313,6 +325,7 @@ def _training_of(folder: Path) -> TrainingCosts:
     from constrained_ner.training.reporting import energy_of
 
     log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    # One for each part of a run that was stopped.
-    seconds = [s for line in log if (s := json.loads(line).get("train_runtime"))]
-    return TrainingCosts(**{"seconds": sum(seconds) or None, **energy_of(folder)})
+    # So far, of each part of a run that was stopped: the last of each counts.
+    so_far = [s for line in log if (s := json.loads(line).get("train_runtime"))]
+    seconds = sum(s for s, later in pairwise([*so_far, 0.0]) if later < s)
+    return TrainingCosts(**{"seconds": seconds or None, **energy_of(folder)})

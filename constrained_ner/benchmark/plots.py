@@ -146,7 +146,8 @@ def _svg(figure: Any, name: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)  # more digits could not be seen
+    # Of places more digits could not be seen; those of texts stay.
+    text = re.sub(r'"[^"]*"', lambda value: re.sub(r"(\d\.\d\d)\d+", r"\1", value[0]), text)
     text = re.sub(r"\n\s+", "\n", text)
     # The page chooses the size.
     return re.sub(r'<svg ([^>]*?)width="[\d.]+pt"', r"<svg \1", text, count=1).replace(

@@ -17,7 +17,7 @@ from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.exchange import export_requests, import_answers
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
-from constrained_ner.cli.messages import messages, verbosity_options
+from constrained_ner.cli.messages import INTERRUPTED, messages, verbosity_options
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
@@ -37,6 +37,9 @@ class Group(click.Group):
                 if not set(sys.argv) & set(ctx.help_option_names):  # help comes whatever is wrong
                     ctx.default_map = load_settings(self)
                 return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nstopped", err=True)
+            sys.exit(INTERRUPTED)
         except CnerError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:

@@ -221,6 +221,16 @@ class Asking:
         ------
         click.UsageError: they do.
         """
+        # What is on the command line comes before what a variable or a file says against it.
+        if not constrained and given("constrained"):
+            level = level if given("level") else None
+            min_confidence = min_confidence if given("min_confidence") else None
+            precision = precision if given("precision") else None
+            consistent = consistent and given("consistent")
+        if given("precision") and not given("min_confidence"):
+            min_confidence = None
+        if given("min_confidence") and not given("precision"):
+            precision = None
         if not constrained and level is not None:
             raise click.UsageError("--free and --level exclude each other")
         if (input is None) == (text is None):

@@ -52,7 +52,7 @@ from constrained_ner.labels import names_of
     help="How much of the answers is constrained, separated by commas.",
 )
 @click.option("--documents", type=click.IntRange(1), help="Draw this many of each data set.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option(
     "--max-new-tokens",
     type=click.IntRange(1),

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Draw this many of each data set.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option(
     "--formats", default=None, help="Separated by commas.  [default: those that it was trained for]"
 )

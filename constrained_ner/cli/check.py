@@ -14,6 +14,7 @@ from constrained_ner.cli.options import (
     MASKED_LEVELS,
     OutputFile,
     check_apart,
+    check_effect,
     format_options,
     input_options,
     labels_option,
@@ -79,6 +80,8 @@ def check(
     """
     if output is not None:
         check_apart(data, output)
+    names = list(FORMATS) if name == "all" else [name]
+    check_effect([get_format(each) for each in names])
     documents, broken = read_all(data, input_format, limit, encoding)
     annotated = sorted({e.label for d in documents for e in d.entities})
     if not labels and not annotated:
@@ -93,7 +96,7 @@ def check(
 
     vocabulary = load_tokens(model).vocabulary
     reports: list[Coverage] = []
-    for chosen in FORMATS if name == "all" else [name]:
+    for chosen in names:
         for each in MASKED_LEVELS if level == "both" else [level]:
             format = get_format(chosen, to_options(options))
             checker = Checker(format, labels, Level.parse(each), vocabulary)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constrained_ner.cli.messages import report_left_out
-from constrained_ner.cli.options import check_replaceable, overwrite_option
+from constrained_ner.cli.options import check_replaceable, given, overwrite_option
 from constrained_ner.corpora.catalogue import (
     CORPORA,
     SEED,
@@ -52,9 +52,12 @@ def corpora(ctx: click.Context, output_format: str) -> None:
 @corpora.command()
 @click.argument("name")
 @_output_format
-def show(name: str, output_format: str) -> None:
+@click.pass_context
+def show(ctx: click.Context, name: str, output_format: str) -> None:
     """Show everything that is known about the corpus NAME."""
     corpus = get_corpus(name)
+    if ctx.parent is not None and not given("output_format"):
+        output_format = ctx.parent.params["output_format"]
     click.echo(_json(asdict(corpus)) if output_format == "json" else _text(corpus, full=True))
 
 
@@ -95,6 +98,8 @@ def prepare(
     from constrained_ner.corpora.prepare import prepare as prepare_corpus
 
     corpus = get_corpus(name)
+    if given("seed") and corpus.cut != "random":
+        raise click.UsageError(f"--seed: no draw makes the splits of {corpus.name}")
     if (path is None) != download:
         raise click.UsageError("expected either --from PATH or --download")
     folder = folder or Path("corpora", corpus.name)

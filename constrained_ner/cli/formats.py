@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from constrained_ner.cli.options import MASKED_LEVELS, format_options, labels_option, to_options
+from constrained_ner.cli.options import (
+    MASKED_LEVELS,
+    check_effect,
+    format_options,
+    labels_option,
+    to_options,
+)
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, Feature, Format, get_format
 from constrained_ner.formats.grammar import Level
@@ -57,6 +63,7 @@ def formats(
         click.echo(_table(FORMATS.values()))
         return
     format = get_format(name, to_options(options))
+    check_effect([format])
     about = _asked(format, labels, text)
     question = format.turns(about)[0]
     chat = Conversation(format, text, Target(about), index).messages()

@@ -76,6 +76,9 @@ class _Reader:
 
     def __init__(self, path: Path):
         self.path = path
+        # Of shared keys: the commands differ in what they take under a name, and one is enough.
+        self._taken: set[str] = set()
+        self._refused: dict[str, list[InputError]] = {}
 
     def defaults(self, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
         shared = {key: value for key, value in values.items() if key not in group.commands}
@@ -83,7 +86,11 @@ class _Reader:
             if not any(key in _options(command) for command in _commands(group)):
                 known = {*group.commands, *(o for c in _commands(group) for o in _options(c))}
                 raise self._unknown(key, known)
-        return self._of(group, values, shared)
+        found = self._of(group, values, shared)
+        for key, problems in self._refused.items():
+            if key not in self._taken:
+                raise problems[0]
+        return found
 
     def _of(
         self, group: click.Group, values: Mapping[str, Any], shared: Mapping[str, Any]
@@ -100,11 +107,18 @@ class _Reader:
             for key in own:
                 if key not in options:
                     raise self._unknown(f"{name}.{key}", {f"{name}.{o}" for o in options})
-            given = {**{key: shared[key] for key in shared if key in options}, **own}
             found[name] = {
                 options[key].name: self._value(f"{name}.{key}", value, options[key])
-                for key, value in given.items()
+                for key, value in own.items()
             }
+            for key, value in shared.items():
+                if key not in options or key in own:
+                    continue
+                try:
+                    found[name][options[key].name] = self._value(key, value, options[key])
+                    self._taken.add(key)
+                except InputError as error:
+                    self._refused.setdefault(key, []).append(error)
         return found
 
     def _value(self, key: str, value: Any, option: click.Option) -> Any:

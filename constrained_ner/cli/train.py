@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from constrained_ner.cli.messages import interruptible, report_left_out
 from constrained_ner.cli.options import check_apart, labels_option
@@ -46,7 +47,7 @@ _FILE = click.Path(exists=True, path_type=Path)
 @labels_option()
 @click.option("--format", "formats", help="Formats or configurations, separated by commas.")
 @click.option("--rank", type=click.IntRange(0), help="Of a LoRA adapter; 0 trains all weights.")
-@click.option("--seed", type=int, help="Of the draw and of the training.")
+@click.option("--seed", type=click.IntRange(0), help="Of the draw and of the training.")
 @_value_options
 @click.option(
     "--prepare",
@@ -62,50 +63,46 @@ _FILE = click.Path(exists=True, path_type=Path)
     required=True,
     help="The folder of the run. A run that was stopped goes on where its last checkpoint is.",
 )
+@click.pass_context
 def train(
-    recipe: Path | None,
-    model: str | None,
-    train_file: Path | None,
-    dev: Path | None,
-    test: Path | None,
-    labels: tuple[str, ...] | None,
-    formats: str | None,
-    rank: int | None,
-    seed: int | None,
-    only_prepare: bool,
-    output: Path,
-    **values: Any,
+    ctx: click.Context, recipe: Path | None, only_prepare: bool, output: Path, **options: Any
 ) -> None:
     """Fine-tune a model by RECIPE, a TOML file, or on the data given.
 
-    Options take precedence over the recipe. What is written to the folder is what
-    `cner predict --model` takes.
+    Options take precedence over the recipe, and that over what `cner.toml` has. What is written to
+    the folder is what `cner predict --model` takes.
     """
-    if (recipe is None) == (train_file is None):
+
+    def counts(name: str) -> bool:
+        of_file = ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+        return options[name] is not None and not (recipe is not None and of_file)
+
+    given = {name: value for name, value in options.items() if counts(name)}
+    if (recipe is None) == ("train_file" not in given):
         raise click.UsageError("expected either a RECIPE or --train DATA")
 
     from constrained_ner.training.recipe import CorpusFiles, Lora, Recipe, load_recipe
 
+    files = {name: given.pop(name) for name in ("dev", "test", "labels") if name in given}
     if recipe is not None:
         chosen = load_recipe(recipe)
-        if dev or test or labels:
+        if files:
             raise click.UsageError("--dev, --test and --labels go with --train")
     else:
-        assert train_file is not None
-        chosen = Recipe((CorpusFiles(train=train_file, dev=dev, test=test, labels=labels or ()),))
-    if model:
-        chosen = replace(chosen, model=model)
-    if seed is not None:
-        chosen = replace(chosen, seed=seed)
-    if rank is not None:
-        lora = replace(chosen.lora or Lora(), rank=rank, alpha=2 * rank) if rank else None
-        chosen = replace(chosen, lora=lora)
-    if formats:
-        chosen = replace(chosen, examples=replace(chosen.examples, formats=names_of(formats)))
+        chosen = Recipe((CorpusFiles(train=given.pop("train_file"), **files),))
+    for name in ("model", "seed"):
+        if name in given:
+            chosen = replace(chosen, **{name: given[name]})
+    if "rank" in given:
+        before, rank = chosen.lora or Lora(), given["rank"]
+        lora = replace(before, rank=rank, alpha=before.alpha * rank // before.rank)
+        chosen = replace(chosen, lora=lora if rank else None)
+    if "formats" in given:
+        examples = replace(chosen.examples, formats=names_of(given["formats"]))
+        chosen = replace(chosen, examples=examples)
     for _, table, key, _ in _VALUES:
-        value = values[f"{table}_{key}"]
-        if value is not None:
-            changed = replace(getattr(chosen, table), **{key: value})
+        if f"{table}_{key}" in given:
+            changed = replace(getattr(chosen, table), **{key: given[f"{table}_{key}"]})
             chosen = replace(chosen, **{table: changed})
 
     for data in chosen.data:

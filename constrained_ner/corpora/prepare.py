@@ -315,8 +315,9 @@ def _chosen(
 ) -> tuple[SplitAsRead, ...]:
     """For each split the candidate that is nearest to the published one.
 
-    Nearest in the number of sentences; then of the copy whose three splits are nearest together;
-    then in the number of mentions.
+    Nearest in the number of sentences; then of the copy whose three splits are nearest together,
+    in sentences and in mentions, so that of two that are as near all come from one; then in the
+    number of mentions.
     """
 
     def off(split: SplitAsRead) -> tuple[int, int]:
@@ -326,15 +327,16 @@ def _chosen(
             return documents, 0
         return documents, abs(split.mentions.total() - corpus.mentions[index])
 
-    families: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    families: dict[tuple[str, str], dict[str, tuple[int, int]]] = defaultdict(dict)
     for split in candidates:
         best = families[split.family]
-        best[split.name] = min(off(split)[0], best.get(split.name, sys.maxsize))
+        best[split.name] = min(off(split), best.get(split.name, (sys.maxsize, 0)))
 
-    def rank(split: SplitAsRead) -> tuple[int, int, int, str]:
+    def rank(split: SplitAsRead) -> tuple[int, tuple[int, ...], tuple[str, str], int, str]:
         family = families[split.family].values()
-        together = sum(family) if len(family) == len(SPLITS) else sys.maxsize
-        return off(split)[0], together, off(split)[1], split.origin
+        whole = len(family) == len(SPLITS)
+        together = tuple(map(sum, zip(*family, strict=True))) if whole else (sys.maxsize,)
+        return off(split)[0], together, split.family, off(split)[1], split.origin
 
     found = {
         name: min((s for s in candidates if s.name == name and s.documents), key=rank, default=None)

@@ -32,7 +32,8 @@ def write_page(records: Iterable[Shown], path: Path, *, title: str = "Entities")
     ------
     InputError: the file cannot be written.
     """
-    before, after = render("page.html", title=title, data=Markup(_DATA)).split(_DATA)
+    # The title stands before them, whatever it is.
+    before, _, after = render("page.html", title=title, data=Markup(_DATA)).rpartition(_DATA)
     try:
         with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
             file.write(before)
