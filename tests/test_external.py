@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from constrained_ner.engines.base import Answer, Request
-from constrained_ner.engines.external import Written, checked
+from constrained_ner.engines.external import Written, checked, has_ended
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import DecodingError
 from constrained_ner.formats import get_format
@@ -69,3 +69,27 @@ def test_half_a_pair_of_surrogates_is_no_character(tiny_model: LoadedModel) -> N
     answer = checked(Request([1], 50), Written("a\ud83d", True), tiny_model.vocabulary, by="x")
     assert isinstance(answer, Answer)
     assert answer.text == "a\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize("begun", ["", "Answe", 'Answer: [{"text": "knee'])
+def test_an_answer_that_ends_before_it_may_is_none(tiny_model: LoadedModel, begun: str) -> None:
+    """No mask was at work: it says nothing, and least of all that there is nothing to find."""
+    request = masked(tiny_model, "left knee pain.")
+    found = checked(request, Written(begun, ended=True), tiny_model.vocabulary, by="x")
+    assert isinstance(found, DecodingError)
+    assert "x did not apply the grammar: the answer ends before it may" in str(found)
+    lenient = checked(request, Written(begun, True), tiny_model.vocabulary, by="x", lenient=True)
+    assert isinstance(lenient, Answer)
+    assert not lenient.guaranteed
+    cut = checked(request, Written(begun, ended=False), tiny_model.vocabulary, by="x")
+    assert isinstance(cut, Answer)
+    assert cut.guaranteed
+    assert cut.forced
+
+
+def test_an_answer_that_was_given_up_is_none() -> None:
+    assert has_ended("stop")
+    assert not has_ended("length")
+    for reason in ("abort", "content_filter", "error", None):
+        with pytest.raises(DecodingError, match="given up"):
+            has_ended(reason)

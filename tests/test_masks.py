@@ -8,11 +8,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from constrained_ner.engines.completion import complete
 from constrained_ner.engines.masks import Masks
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.formats import FORMATS
+from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.formats.grammar import Level
 from tests.support.adversaries import draw_task
+from tests.support.models import ENDS, _wrapped
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -59,3 +63,31 @@ def test_what_a_mask_lets_through_keeps_its_score(
             through[let_through[let_through < width]] = True
             assert torch.equal(logits[row][through], before[row][through])
             assert bool((logits[row][~through] == -torch.inf).all())
+
+
+def test_a_brat_line_ends_where_no_word_is_longer_than_a_full_stop_and_a_line_break() -> None:
+    """Tokens of Llama 3 and Qwen hold both; the way to an end must not begin line after line."""
+    words = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    split = rf"{words}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(split), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=list(ENDS), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["(L).\n", "Disease"] * 20, trainer)
+    fast = _wrapped(tokenizer)
+    vocabulary = Vocabulary.of(fast, len(fast), [fast.eos_token_id])
+    assert len(vocabulary.tokenize(").\n")) == 1
+    grammar = get_format("multi_brat").grammar("Hb 9.2 (L).", ["Disease"], Level.FAITHFUL)
+    for begun in ("0 1", "0 1 ", "7 9 ("):
+        tokens = vocabulary.tokenize(f"Answer:\nT1 Disease {begun}")
+        matcher = vocabulary.matcher(grammar)
+        assert matcher.consume_tokens(tokens)
+        assert len(complete(matcher, tokens, grammar, vocabulary)) <= 10

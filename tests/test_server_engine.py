@@ -49,6 +49,10 @@ def answered(
     return found
 
 
+def _broken_off(reason: str) -> bytes:
+    return json.dumps({"choices": [{"text": "", "finish_reason": reason}]}).encode()
+
+
 def told(prediction: Prediction) -> tuple[list[str], tuple[Entity, ...]]:
     return [reply.answer for reply in prediction.replies], prediction.entities
 
@@ -150,6 +154,8 @@ def test_requests_are_tried_again(tiny_model: LoadedModel) -> None:
         ({"garbage": b"no JSON"}, ""),
         ({"garbage": b"{}"}, "does not answer as"),
         ({"garbage": b'{"choices": [{"text": null}]}'}, "does not answer as"),
+        ({"garbage": _broken_off("abort")}, "given up ('abort')"),
+        ({"garbage": _broken_off("stop")}, "ends before it may"),
         ({"delay": 3.0}, "did not answer within"),
     ],
 )
@@ -176,6 +182,22 @@ def test_one_that_is_gone_ends_the_run(tiny_model: LoadedModel) -> None:
         answered(tiny_model, connection.engine, ("multi_term",))
     with pytest.raises(ModelError, match=r"127\.0\.0\.1"):
         connected(server, retries=0)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_gateway_without_a_server_ends_the_run(tiny_model: LoadedModel, status: int) -> None:
+    """Else all documents would be errors, which `--resume` keeps."""
+    with serving(Loopback(tiny_model)) as server:
+        connection = connected(server, retries=0)
+        server.failures = [status]
+        with pytest.raises(ModelError, match="is gone"):
+            answered(tiny_model, connection.engine, ("multi_term",))
+
+
+@pytest.mark.parametrize("url", ["http://gpu:80a0/v1", "http://[::1/v1"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ModelError, match="--base-url"):
+        connect(Server(url))
 
 
 def test_refused_keys_end_the_run(tiny_model: LoadedModel) -> None:

@@ -18,6 +18,8 @@ from transformers import (
     BloomConfig,
     BloomForCausalLM,
     GenerationConfig,
+    PhimoeConfig,
+    PhimoeForCausalLM,
 )
 
 from constrained_ner.documents import Document
@@ -617,6 +619,48 @@ def test_masks_behind_a_draft_that_did_not_hold(name: str, vocabulary: Vocabular
                 )
                 at_hand.roll_back(1)
             taken.append(rng.choice(allowed))
+
+
+def test_a_window_that_the_attention_is_not_told_of_is_noticed() -> None:
+    """Phi-3.5's experts have it in their mask only, of which this engine makes its own."""
+    tokenizer, vocabulary = small_vocabulary()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    for window, told in ((None, ""), (24, "its window of tokens is not told to the attention")):
+        torch.manual_seed(0)
+        config = PhimoeConfig(
+            vocab_size=vocabulary.size, sliding_window=window, bos_token_id=None, **sizes, **heads
+        )
+        bare: Any = PhimoeForCausalLM(config)
+        assert unsupported_reason(wrap("phimoe", bare.eval(), tokenizer)) == told
+    assert unsupported_reason(tiny("mistral")) == ""
+
+
+def test_threads_that_come_with_one_model_together() -> None:
+    for seed in range(5):
+        model = tiny_llama(seed=seed)
+        loaded = wrap("tiny", *model)
+        with ThreadPoolExecutor(4) as pool:
+            reasons = list(pool.map(unsupported_reason, [loaded] * 4))
+        assert reasons == [""] * 4
+
+
+def test_an_answer_that_nobody_waits_for_gives_its_row_back(tiny_model: LoadedModel) -> None:
+    calls = 0
+
+    def wanted() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls < 5
+
+    prompt = tiny_model.vocabulary.tokenize("the left knee")
+    requests = iter([Request(prompt, 500, name="a", wanted=wanted), Request(prompt, 6, name="b")])
+    engine = SpeculativeEngine(tiny_model, 1)
+    found = {r.name: answer for r, answer in engine.decode(lambda: next(requests, None))}
+    assert isinstance(found["a"], DecodingError)
+    assert "nobody waits" in str(found["a"])
+    assert isinstance(found["b"], Answer)
+    assert calls < 10
 
 
 def test_trying_a_model_leaves_each_part_as_it_was() -> None:

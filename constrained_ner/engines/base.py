@@ -40,6 +40,7 @@ class Request:
         `Format.propose_draft`.
     key: for the caller.
     sequence: the empty answer under the grammar, if it is there already; it serves once.
+    wanted: whether anybody still waits for the answer; an engine may give up one that nobody does.
     """
 
     prompt: list[int]
@@ -52,6 +53,7 @@ class Request:
     sequence: ConstrainedSequence | None = None
     schema: dict[str, Any] | None = field(default=None, compare=False)
     messages: Sequence[dict[str, str]] = field(default=(), compare=False)
+    wanted: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
 @dataclass(frozen=True)

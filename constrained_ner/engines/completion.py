@@ -22,7 +22,11 @@ MAX_STEPS = 20_000
 
 
 def complete(
-    matcher: LLMatcher, tokens: Sequence[int], grammar: Grammar, vocabulary: Vocabulary
+    matcher: LLMatcher,
+    tokens: Sequence[int],
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    most: int = MAX_STEPS,
 ) -> list[int]:
     """Tokens that finish an answer, the end token included.
 
@@ -30,6 +34,7 @@ def complete(
     ----------
     matcher: has taken the answer's tokens so far; it is not changed.
     tokens: these.
+    most: give up where more tokens would be needed.
 
     Raises
     ------
@@ -41,6 +46,8 @@ def complete(
     answer = vocabulary.text_of(tokens)
     path: list[int] = []
     for _ in range(MAX_STEPS):
+        if len(path) > most:
+            break
         if state.is_accepting():
             return [*path, end]
         # Half a character at the end of the answer does no harm.

@@ -15,11 +15,9 @@ from typing import Any
 
 from constrained_ner.corpora.json_records import JsonRecord
 from constrained_ner.engines.base import Answered, Capabilities, Chosen, Engine, Request, Requests
-from constrained_ner.engines.external import Written, checked
+from constrained_ner.engines.external import Written, checked, has_ended
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.errors import DecodingError, InputError
-
-ENDS = ("stop", "eos", "eos_token", "stop_sequence")  # what servers call an answer that is whole
 
 
 def id_of(request: Request) -> str:
@@ -93,7 +91,11 @@ def answer_from_json(record: JsonRecord) -> tuple[str, Written | DecodingError]:
     tokens = choice.get("token_ids") or []
     if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
         raise record.error("`token_ids`: expected a list of integers")
-    return name, Written(text, choice.get("finish_reason", "stop") in ENDS, tuple(tokens))
+    try:
+        ended = has_ended(choice.get("finish_reason", "stop"))
+    except DecodingError as error:
+        return name, error
+    return name, Written(text, ended, tuple(tokens))
 
 
 class ImportedEngine(Engine):

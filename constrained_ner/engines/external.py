@@ -17,6 +17,9 @@ from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 
 _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
+# What servers call an answer that is whole, and one that their limit cut off.
+_ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+_LIMITS = ("length", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class Written:
     ended: bool
     tokens: tuple[int, ...] = ()
     log_probabilities: tuple[float, ...] = ()
+
+
+def has_ended(reason: object) -> bool:
+    """Whether an answer came to its end, by the reason why it went no further.
+
+    Raises
+    ------
+    DecodingError: it was given up, so that what there is of it says nothing.
+    """
+    if reason in _ENDS or reason in _LIMITS:
+        return reason in _ENDS
+    raise DecodingError(f"the answer was given up ({reason!r:.60})")
 
 
 def limit_of(request: Request) -> int:
@@ -92,6 +107,13 @@ def checked(
         left = vocabulary.text_of(tokens)[len(kept) :][:30]
         return DecodingError(f"{what} leaves it after {kept[-30:]!r} with {left!r}")
     whole = matcher.is_accepting()
+    if written.ended and not whole:
+        if lenient:
+            return Answer(text, tuple(tokens), written.ended, guaranteed=False)
+        return DecodingError(
+            f"{request.name}: {by} did not apply the grammar: the answer ends before it may, after "
+            f"{text[-30:]!r}"
+        )
     try:
         rest = complete(matcher, tokens, request.grammar, vocabulary)
     except CnerError as error:
@@ -101,7 +123,7 @@ def checked(
         vocabulary.text_of([*tokens, *rest]),
         (*tokens, *rest),
         ended=True,
-        forced=not (whole and written.ended),
+        forced=not written.ended,
         steps=_steps(tokens, logs),
     )
 

@@ -23,6 +23,7 @@ from transformers.cache_utils import Cache
 from constrained_ner.engines.models import turn_of
 
 _ATTENTION = "constrained_ner_ragged"
+_SPARE = 256  # places
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def _attend(
     [1, tokens, heads, size], and no weights.
     """
     layout: _CallLayout = options["layout"]
+    if options.get("s_aux") is not None:
+        raise TypeError("its attention has sinks")
     rows, width = layout.padded.shape
     heads, size = key.shape[1], query.shape[3]
     groups = query.shape[1] // heads
@@ -184,6 +187,7 @@ class RaggedKVCache:
     Attributes
     ----------
     contents: the tokens in the cache, a list for each row.
+    windows: how far back layers saw, of those that do not see everything.
     """
 
     def __init__(self, model: Any, rows: int):
@@ -195,6 +199,7 @@ class RaggedKVCache:
         self._argument = cache_argument(model)
         self._linear = [module for module in model.modules() if type(module) is torch.nn.Linear]
         self.contents: list[list[int]] = [[] for _ in range(rows)]
+        self.windows: set[int] = set()
 
     def forget(self, row: int, length: int) -> None:
         """Cut a row back to its first tokens."""
@@ -283,6 +288,7 @@ class RaggedKVCache:
                 layout=layout,
                 **{self._argument: self._cache},
             )
+        self.windows |= {window for window in layout.masks if window is not None}
         for i, block in enumerate(blocks):
             self.contents[first + i] += block
         logits: torch.Tensor = found.logits[0]
@@ -290,9 +296,9 @@ class RaggedKVCache:
 
     def _make_room(self, places: int) -> None:
         if places > self._layers[0].places:
-            # With room to spare: growing copies everything.
+            # With room to spare: growing copies everything. Not with much: all rows get it.
             for layer in self._layers:
-                layer.grow(places + places // 2 + 64)
+                layer.grow(places + _SPARE)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from llguidance import LLMatcher
 
 from constrained_ner.engines.base import Request, Step
-from constrained_ner.engines.completion import complete, shortest_answer
+from constrained_ner.engines.completion import MAX_STEPS, complete, shortest_answer
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, GrammarError
 from constrained_ner.formats.grammar import Grammar, RepetitionGuard
@@ -225,7 +225,8 @@ class ConstrainedSequence:
         return f"{self.grammar.format}: at token {len(self.tokens)}, after {written[-60:]!r}"
 
     def _complete(self, matcher: LLMatcher, tokens: Sequence[int]) -> list[int]:
-        return complete(matcher, tokens, self.grammar, self.vocabulary)
+        most = MAX_STEPS if self.budget is None else self.budget
+        return complete(matcher, tokens, self.grammar, self.vocabulary, most)
 
 
 def begin(request: Request, vocabulary: Vocabulary) -> ConstrainedSequence | None:

@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from constrained_ner.engines.base import (
     Answer,
@@ -28,7 +29,7 @@ from constrained_ner.engines.base import (
     Request,
     Requests,
 )
-from constrained_ner.engines.external import Written, checked, limit_of
+from constrained_ner.engines.external import Written, checked, has_ended, limit_of
 from constrained_ner.engines.vocabulary import NO_FORCING
 from constrained_ner.errors import (
     CnerError,
@@ -40,6 +41,7 @@ from constrained_ner.errors import (
 
 KEYS = ("CNER_API_KEY", "OPENAI_API_KEY")
 _STRANGE = "does not answer as OpenAI's interface does: expected an address that goes up to /v1"
+_GONE = (502, 503, 504)  # what a gateway says of a server that does not answer it
 _BROKEN = (AttributeError, IndexError, TypeError, ValueError)  # what a strange answer gives rise to
 
 
@@ -82,10 +84,26 @@ class Server:
             from openai import OpenAI
         except ImportError:
             raise MissingExtraError("the engine openai", "openai") from None
+        try:
+            address = urlsplit(self.base_url)
+            known = address.scheme in ("http", "https") and address.hostname
+            _ = address.port
+        except ValueError:
+            known = False
+        if not known:
+            raise ModelError(
+                f"--base-url {self.base_url!r}: expected an address such as http://localhost:8000/v1"
+            )
         key = next(filter(None, map(os.environ.get, KEYS)), "none")
         return OpenAI(
             base_url=self.base_url, api_key=key, timeout=self.timeout, max_retries=self.retries
         )
+
+    def hang_up(self) -> None:
+        """End the requests that are out; the next one opens another connection."""
+        client = vars(self).pop("client", None)
+        if client is not None:
+            client.close()
 
 
 @dataclass(frozen=True)
@@ -166,7 +184,7 @@ def _are_masked(written: Written, word: str) -> bool:
     Under it no more tokens can come next than the word has beginnings, and the likeliest is taken;
     by the model alone each letter of such a word is far less likely.
     """
-    logs = written.log_probabilities
+    logs = written.log_probabilities  # none of a server that does not tell one of them
     return bool(logs) and min(logs) >= -math.log(len(word))
 
 
@@ -178,7 +196,7 @@ def _only_model(server: Server) -> str:
     import openai
 
     try:
-        names = [model.id for model in server.client.models.list().data]
+        names = [str(model.id) for model in server.client.models.list().data]
     except openai.APIError as error:
         raise ModelError(f"the server at {server.base_url}: {_reason(error)}") from None
     except _BROKEN:
@@ -212,7 +230,7 @@ def _tried(connection: Connection, asked: _Asked) -> Written | str:
 
     try:
         return _ask(connection, asked)
-    except (openai.APIStatusError, DecodingError) as error:
+    except (openai.APIStatusError, DecodingError, ValueError) as error:
         if getattr(error, "status_code", None) in (401, 403):
             raise ModelError(f"{connection.name}: {_reason(error)}") from None
         return _reason(error)
@@ -247,12 +265,18 @@ def _ask(connection: Connection, asked: _Asked) -> Written:
             raise TypeError
         return Written(
             text,
-            choice.finish_reason == "stop",
+            has_ended(choice.finish_reason),
             tuple(getattr(choice, "token_ids", None) or ()),
-            tuple(getattr(getattr(choice, "logprobs", None), "token_logprobs", None) or ()),
+            _logs_of(choice),
         )
     except _BROKEN:
         raise DecodingError(_STRANGE) from None
+
+
+def _logs_of(choice: Any) -> tuple[float, ...]:
+    """Log-probabilities of the tokens; none where one of them is not told."""
+    found = getattr(getattr(choice, "logprobs", None), "token_logprobs", None) or ()
+    return tuple(found) if all(isinstance(one, int | float) for one in found) else ()
 
 
 def _told(written: Written | str) -> str:
@@ -292,6 +316,8 @@ class ServerEngine(Engine):
                     yield request, self._outcome(request, future)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            if asked:  # and nobody waits for them: else Python would, when it ends
+                self.connection.server.hang_up()
 
     def _ask(self, request: Request) -> Written:
         grammar = request.grammar
@@ -316,10 +342,15 @@ class ServerEngine(Engine):
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise ModelError(f"{name}: {_reason(error)}") from None
         except openai.APITimeoutError:
-            seconds = self.connection.server.timeout
-            return DecodingError(f"{request.name}: {name} did not answer within {seconds:g} s")
+            server = self.connection.server
+            within = f"within {server.timeout:g} s, asked {server.retries + 1} times"
+            return DecodingError(f"{request.name}: {name} did not answer {within}")
         except openai.APIConnectionError as error:
             raise ModelError(f"{name} cannot be reached any more: {_reason(error)}") from None
+        except openai.InternalServerError as error:
+            if error.status_code in _GONE:
+                raise ModelError(f"{name} is gone: {_reason(error)}") from None
+            return DecodingError(f"{request.name}: {name}: {_reason(error)}")
         except (openai.APIError, DecodingError, ValueError) as error:
             return DecodingError(f"{request.name}: {name}: {_reason(error)}")
         self.costs.calls += 1

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,7 +36,7 @@ from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
 from constrained_ner.engines.kv_cache import RaggedKVCache, shared
 from constrained_ner.engines.masks import Masks, finite
-from constrained_ner.engines.models import LoadedModel
+from constrained_ner.engines.models import LoadedModel, turn_of
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError, reason_of
@@ -127,6 +128,7 @@ class _ActiveSequence:
 
 
 _reasons: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+_trying = Lock()
 
 
 def unsupported_reason(model: LoadedModel) -> str:
@@ -136,9 +138,10 @@ def unsupported_reason(model: LoadedModel) -> str:
     model as it is.
     """
     bare = model.steerable.model
-    if bare not in _reasons:
-        _reasons[bare] = _tried(bare)
-    return _reasons[bare]
+    with _trying:  # threads may come with one model together
+        if bare not in _reasons:
+            _reasons[bare] = _tried(bare)
+        return _reasons[bare]
 
 
 def _tried(model: Any) -> str:
@@ -157,7 +160,9 @@ def _tried(model: Any) -> str:
         cache = RaggedKVCache(model, len(rows))
         cache.call([row[:4] for row in rows], [0, 0])
         found = cache.call([row[4:] for row in rows], [len(row) - 4 for row in rows])
-        with torch.no_grad():
+        if _has_window(config) and not cache.windows:
+            return "its window of tokens is not told to the attention"
+        with turn_of(model), torch.no_grad():
             expected = torch.cat(
                 [model(torch.tensor([row], device=model.device)).logits[0, 4:] for row in rows]
             )
@@ -169,6 +174,13 @@ def _tried(model: Any) -> str:
     # Far above what rounding does, far below what a wrong mask or position does.
     off = float((found - expected).abs().max() / expected.abs().max())
     return "" if off < 0.05 else f"its logits are off by {off:.0%}"
+
+
+def _has_window(config: Any) -> bool:
+    """Whether some layers see no further back than some tokens."""
+    kinds = getattr(config, "layer_types", None) or ()
+    own = bool(getattr(config, "sliding_window", None))
+    return own and getattr(config, "use_sliding_window", True) and set(kinds) != {"full_attention"}
 
 
 class SpeculativeEngine(Engine):
@@ -490,6 +502,8 @@ class SpeculativeEngine(Engine):
         """Hand over the answers that are whole; their rows come after the others'."""
         finished = []
         for i in reversed(range(len(self._active))):
+            if not self._active[i].done and not self._active[i].request.wanted():
+                self._active[i].fail("nobody waits for the answer any more")
             if self._active[i].done:
                 last = len(self._active) - 1
                 self._cache.swap(i, last)

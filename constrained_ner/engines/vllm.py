@@ -23,7 +23,7 @@ from constrained_ner.engines.base import (
     Request,
     Requests,
 )
-from constrained_ner.engines.external import Written, checked, limit_of
+from constrained_ner.engines.external import Written, checked, has_ended, limit_of
 from constrained_ner.engines.models import default_device, default_dtype, has_tokenizer, sources
 from constrained_ner.errors import (
     CnerError,
@@ -167,15 +167,17 @@ class VllmEngine(Engine):
         self._vllm.add_request(name, prompt, settings, lora_request=self._lora)
 
     def _outcome(self, request: Request, output: Any) -> Answer | CnerError:
-        if output.finish_reason not in ("stop", "length"):
-            return DecodingError(f"{request.name}: {NAME} gave up: {output.finish_reason}")
+        try:
+            ended = has_ended(output.finish_reason)
+        except DecodingError as error:
+            return DecodingError(f"{request.name}: {NAME}: {error}")
         tokens = tuple(output.token_ids)
         kept = tuple(token for token in tokens if token not in self.model.vocabulary.ends)
         logs = tuple(
             at[token].logprob for token, at in zip(tokens, output.logprobs or (), strict=False)
         )
         text = self.model.vocabulary.text_of(kept)
-        written = Written(text, output.finish_reason == "stop", kept, logs)
+        written = Written(text, ended, kept, logs)
         answer = checked(request, written, self.model.vocabulary, by=NAME, lenient=self._lenient)
         self.costs.tokens += len(tokens)
         return answer

@@ -161,6 +161,7 @@ class MultiBio(Format):
             rest = " O" * (words - len(layer.split()))
             yield rest if colon else f":{rest}"
             yield rest.removeprefix(" ")
+            yield "O"  # the syntax level: there may be more tags than words
 
         return completions
 

@@ -184,14 +184,15 @@ class MultiBrat(Format):
         return bounding_guard(grammar, b"\n", bound)
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
-        """The fragments that are missing: the text's last pieces, behind whatever is written.
+        """What is missing of a surface: the text's last pieces, behind whatever is written.
 
         Every state but the middle of a piece is near an end, and a piece goes on by itself.
         """
         pieces = [text[start:end] for start, end in self.units(text)]
         solid = [one_line(piece) for piece in pieces if not piece.isspace()]
-        missing = range(1, min(self.options.max_fragments, len(solid) + 1))
-        tails = ["".join(f" {piece}" for piece in solid[-k:]) for k in missing]
+        missing = range(1, min(self.options.max_fragments, len(solid)) + 1)
+        tails = [" ".join(solid[-k:]) for k in missing]
+        tails = [written for tail in tails for written in (f" {tail}", tail)]
         return lambda partial: tails
 
     def largest_growth(self, text: str, labels: Sequence[str]) -> int:

@@ -94,6 +94,9 @@ def _balanced(labels: tuple[str, ...]) -> str:
         "element": "element: START_TAG marked END_TAG",
         "literal": "literal: ESCAPED_TAG",
         "half": "\n".join(["half: HALF_TAG", *alike]),
+        # Lark tries the other terminals first. All beginnings of a label would take the square of
+        # its length, and lark minutes for some that are long.
+        "TEXT": r"TEXT: /[^<>\\]+|[<\\]/",
     }
     return load_structure(format.name).fill({**format.label_fillings(labels), **fillings})
 

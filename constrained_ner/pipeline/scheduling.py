@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, takewhile
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -142,6 +143,7 @@ def _answered(
                 pending, turn, request = next_one
                 if isinstance(request, Request):
                     in_hand[id(turn)] = pending
+                    request.wanted = partial(_is_wanted, pending.job)
                     return request
                 pending.take(turn, request)
                 preparation.give_back(pending)
@@ -161,6 +163,10 @@ def _answered(
                 preparation.give_back(pending)
             yield from done()
     yield from done()
+
+
+def _is_wanted(job: Job) -> bool:
+    return not job.abandoned
 
 
 @dataclass(eq=False)

@@ -98,7 +98,8 @@ class Workers:
         for _ in range(self.number):
             worker = remote.remote(self.make)
             self._starting[worker.prepare.remote()] = worker
-        self._greet(self._first_done({}))
+        while not self._ready:
+            self._greet(self._first_done({}))
         return self
 
     def _first_done(self, running: Mapping[Any, Any]) -> Any:
@@ -116,7 +117,12 @@ class Workers:
             )
 
     def _greet(self, task: Any) -> None:
-        """Count a worker in that has its model."""
+        """Count a worker in that has its model; of one that is lost, say so where others are left.
+
+        Raises
+        ------
+        CnerError: what a worker raises while it starts. ModelError: it is lost, and it is the last.
+        """
         from ray.exceptions import RayError
 
         worker = self._starting.pop(task)
@@ -127,8 +133,11 @@ class Workers:
             if isinstance(cause, CnerError):
                 raise cause from None
             reason = reason_of(cause or error, kind=True)
-            raise ModelError(f"a worker cannot start: {reason}") from error
-        self._ready.append(worker)
+            if not (self._ready or self._starting):
+                raise ModelError(f"a worker cannot start: {reason}") from error
+            _log.warning("a worker cannot start: %s", reason)
+        else:
+            self._ready.append(worker)
 
     def predict_chunks(self, chunks: Iterable[Chunk]) -> Iterator[list[Prediction]]:
         """See `runs.Answers`.
@@ -158,8 +167,9 @@ class Workers:
                 return
             task = self._first_done(running)
             if task in self._starting:
+                known = len(self._ready)
                 self._greet(task)
-                free.append(self._ready[-1])
+                free += self._ready[known:]
             else:
                 worker, piece = running.pop(task)
                 again += self._settle(piece, task, worker)

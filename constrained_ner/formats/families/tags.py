@@ -273,6 +273,8 @@ class TagFormat(Format):
             if not whole.startswith(scan.sub(lambda m: m[0] * (m[0] != m[1]), body)):
                 yield close  # the syntax level: any text is a copy
                 yield f"x{close}"  # what was only just opened must not be empty
+                # Where a marker can be told from text in more than one way.
+                yield from dict.fromkeys(closing.values())
             nearest = bisect_left(ends, copied)
             for end in [copied, *ends[nearest : nearest + 4]] if stack else [copied]:
                 yield whole[copied:end] + close + whole[end:]
