@@ -232,7 +232,7 @@ def test_splits_of_a_draw_are_not_mixed_with_those_of_another(tmp_path: Path) ->
     corpus = replace(get_corpus("pgx"), sentences=(7, 1, 2), mentions=(7, 1, 2))
     raw = tmp_path / "raw"
     raw.mkdir()
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"id": f"s{i}", "text": "Drug.", "entities": [{"label": "Chemical", "fragments": [[0, 4]]}]}
         for i in range(10)
     ]

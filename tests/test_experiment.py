@@ -20,8 +20,9 @@ from constrained_ner.cli import main
 from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.training.data import load_corpus, sampling_of
+from constrained_ner.training.examples import Question
 from constrained_ner.training.recipe import Recipe
-from constrained_ner.training.sampling import CONFIGURATIONS, Question, draw
+from constrained_ner.training.sampling import CONFIGURATIONS, draw
 from tests.support.training import TEN, silent, write_documents
 
 ROOT = Path(__file__).parent.parent

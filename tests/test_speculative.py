@@ -624,8 +624,12 @@ def test_masks_behind_a_draft_that_did_not_hold(name: str, vocabulary: Vocabular
 def test_a_window_that_the_attention_is_not_told_of_is_noticed() -> None:
     """Phi-3.5's experts have it in their mask only, of which this engine makes its own."""
     tokenizer, vocabulary = small_vocabulary()
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_local_experts": 2,
+    }
     for window, told in ((None, ""), (24, "its window of tokens is not told to the attention")):
         torch.manual_seed(0)
         config = PhimoeConfig(

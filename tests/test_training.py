@@ -425,8 +425,13 @@ def test_a_model_generates_as_before_while_it_is_trained(models: dict[str, Loade
 
 
 def _tiny(name: str) -> Any:
-    small = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    dense = {**small, "intermediate_size": 48, "num_key_value_heads": 1}
+    small: dict[str, Any] = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    dense: dict[str, Any] = {**small, "intermediate_size": 48, "num_key_value_heads": 1}
     known: dict[str, Callable[[], Any]] = {
         "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**dense)),
         "mistral": lambda: transformers.MistralForCausalLM(

@@ -303,12 +303,12 @@ def packed_attention(
         return found[None], None
     parts = []
     for start, end in pairwise(cu_seq_lens_q.tolist()):
-        own = (part[:, :, start:end] for part in (query, key, value))
+        q, k, v = (part[:, :, start:end] for part in (query, key, value))
         seen: Any = {"is_causal": True}
         if sliding_window is not None and end - start > sliding_window:
             every = torch.ones(end - start, end - start, dtype=torch.bool, device=query.device)
             seen = {"attn_mask": every.tril().triu(1 - sliding_window)}
-        parts.append(scaled_dot_product_attention(*own, scale=scaling, **seen))
+        parts.append(scaled_dot_product_attention(q, k, v, scale=scaling, **seen))
     return torch.cat(parts, 2).transpose(1, 2), None
 
 

@@ -316,12 +316,8 @@ def train(
     checkpoints = folder.resolve() / "checkpoints"
     items = _items(recipe, drawn, model)
     text = drawn.train[0].tokens[:64]
-    bare: Any = model.steerable.model
-    if recipe.training.row_tokens and not reads_alike(bare, text, packed=True):
-        raise TrainingError(
-            f"training.row_tokens: a {bare.config.model_type} does not keep the examples of a row "
-            "apart: expected 0"
-        )
+    if recipe.training.row_tokens:
+        _check_rows(model, text)
     arguments = _arguments(recipe, checkpoints, len(items), bool(drawn.dev))
     if is_main():
         keep_examples(recipe, drawn, folder)
@@ -410,6 +406,21 @@ def _seen(examples: Sequence[Example], trainer: _Trainer) -> list[Example]:
     return [examples[one["example"]] for row in of for one in row]
 
 
+def _check_rows(model: LoadedModel, text: Sequence[int]) -> None:
+    """See that a model reads examples in a row as it reads each of them.
+
+    Raises
+    ------
+    TrainingError: it does not.
+    """
+    bare: Any = model.steerable.model
+    if not reads_alike(bare, text, packed=True):
+        raise TrainingError(
+            f"training.row_tokens: a {bare.config.model_type} does not keep the examples of a row "
+            "apart: expected 0"
+        )
+
+
 def _compile_layers(model: Any) -> None:
     """Compile the decoder layers one by one: they are alike, so that it takes the time of one."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -466,8 +477,8 @@ def _begin_with(folder: Path, adapted: Any) -> None:
     def fits(name: str) -> bool:
         """Whether all but the rank, which may be lower, is as it is here."""
         side = 0 if "lora_A" in name else 1
-        one, other = weights[name].shape, own[name].shape
-        return one[1 - side] == other[1 - side] and one[side] <= other[side]
+        one, other = tuple(weights[name].shape), tuple(own[name].shape)
+        return bool(one[1 - side] == other[1 - side] and one[side] <= other[side])
 
     if weights.keys() != own.keys() or not all(map(fits, weights)):
         raise TrainingError(

@@ -112,7 +112,7 @@ def _learnt(recipe: Recipe, drawn: Drawn) -> set[Fingerprint] | None:
     That is an adapter, or a model that was trained here; of any other nothing is asked.
     """
     found = {fingerprint(example.question.document) for example in drawn.train}
-    begun = [folder_of(recipe.model)] if load_manifest(recipe.model) else []
+    begun: list[str | Path] = [folder_of(recipe.model)] if load_manifest(recipe.model) else []
     if recipe.lora is not None and recipe.lora.start is not None:
         begun.append(recipe.lora.start)
     for folder in begun:

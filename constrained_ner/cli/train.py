@@ -65,7 +65,7 @@ _FILE = click.Path(exists=True, path_type=Path)
 )
 @click.pass_context
 def train(
-    ctx: click.Context, recipe: Path | None, only_prepare: bool, output: Path, **options: Any
+    ctx: click.Context, /, recipe: Path | None, only_prepare: bool, output: Path, **options: Any
 ) -> None:
     """Fine-tune a model by RECIPE, a TOML file, or on the data given.
 
