@@ -20,9 +20,12 @@ import pytest
 from constrained_ner.cli.output import Output
 from constrained_ner.corpora import passages, read, write, xml
 from constrained_ner.corpora.spelling import spelled_alike
-from constrained_ner.documents import Document
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError, InputError, ModelError
+from constrained_ner.evaluation.coverage import ceiling
+from constrained_ner.evaluation.records import Setting
 from constrained_ner.pipeline.manifest import load_manifest
+from constrained_ner.pipeline.view import in_one_line
 from tests.support.commands import cner
 
 BIG = "9" * 4300  # the longest number that Python reads, the sum of two of which it cannot print
@@ -385,13 +388,17 @@ def test_a_page_has_every_record(tmp_path: Path) -> None:
     assert all(f"pain {i}" in output.path.read_text(encoding="utf-8") for i in (1, 2))
 
 
-def test_entities_of_white_space(tmp_path: Path) -> None:
+def test_entities_of_white_space(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing can write them, and they end nothing: they are missed, and counted."""
     path = tmp_path / "a.jsonl"
-    blank = {"id": "2", "text": "a  b fever", "entities": [{"label": "D", "start": 2, "end": 3}]}
-    path.write_text(f'{{"id": "1", "text": "pain"}}\n{json.dumps(blank)}\n')
-    texts, errors = outcome(path, "jsonl")
-    assert texts == ["pain"]
-    assert errors == [f"{path}:2: an entity 'D' is white space: expected its words"]
+    blank, fever = Entity("D", ((2, 3),)), Entity("D", ((5, 10),))
+    document = Document("2", "a  b fever ", (blank, fever, Entity("D", ((0, 1), (10, 11)))))
+    write([document], path)
+    assert list(read(path)) == [document]
+    assert in_one_line(document).entities == (Entity("D", ((4, 9),)),)
+    assert "document '2': mentions of white space are left out" in caplog.messages
+    found = ceiling([document], ["D"], Setting("multi_term"))
+    assert (found.entities, found.expressible, found.dropped) == (3, 1, {"white space": 2})
 
 
 def test_one_hint_a_file(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from constrained_ner.formats import Format, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 from constrained_ner.pipeline.budget import derived_budget
-from constrained_ner.pipeline.view import in_one_line, view_of
+from constrained_ner.pipeline.view import in_one_line, is_blank, view_of
 from constrained_ner.words import Span
 
 if TYPE_CHECKING:
@@ -264,7 +264,9 @@ def ceiling(
                         read |= {entity_of[entity] for entity in {*kept} & {*decoded.entities}}
         for entity in document.entities:
             if entity.label in labels and entity not in held:
-                lacking.setdefault(entity, "in no part of the text that was asked about")
+                blank = is_blank(entity, document.text)
+                cause = "white space" if blank else "in no part of the text that was asked about"
+                lacking.setdefault(entity, cause)
         entities += len(held | lacking.keys())
         expressible += len(held)
         returned += len(read)
@@ -279,5 +281,6 @@ def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entit
         view.in_line(entity): entity
         for entity in document.entities
         if span[0] <= entity.start and entity.end <= span[1]
+        if not is_blank(entity, document.text)
     }
     return Document(document.id, view.text, tuple(entity_of)), entity_of

@@ -7,14 +7,16 @@ at its place in the text as it is stored, whatever its line ends.
 
 from __future__ import annotations
 
+import logging
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError
 from constrained_ner.words import Span
+
+_log = logging.getLogger(__name__)
 
 _WHITE_SPACE = re.compile(r"\s+")
 # A word that is broken behind its hyphen at the end of a line goes on without a space; `pre-` and
@@ -53,14 +55,11 @@ class View:
         return replace(entity, fragments=tuple(self.span(*f) for f in entity.fragments))
 
     def in_line(self, entity: Entity) -> Entity:
-        """An entity of the document, at its place in the line; it has to lie in it."""
+        """An entity of the document, at its place in the line, which has to show all of it."""
         fragments = tuple(
             (bisect_left(self.places, start), bisect_left(self.places, end))
             for start, end in entity.fragments
         )
-        if any(start == end for start, end in fragments):
-            found = f"{entity.label} {list(entity.fragments)}"
-            raise InputError(f"the entity {found} is white space: expected its words")
         return replace(entity, fragments=fragments)
 
 
@@ -88,10 +87,18 @@ def view_of(text: str, span: Span | None = None) -> View:
     return View("".join(shown), places, end)
 
 
+def is_blank(entity: Entity, text: str) -> bool:
+    """Whether a part of it is white space, of which a line shows no more than one."""
+    return any(text[start:end].isspace() for start, end in entity.fragments)
+
+
 def in_one_line(document: Document) -> Document:
     """A whole document as a model is shown it, with its entities."""
     view = view_of(document.text)
     if view.text == document.text:
         return document
-    entities = tuple(view.in_line(entity) for entity in document.entities)
+    shown = [entity for entity in document.entities if not is_blank(entity, document.text)]
+    if len(shown) < len(document.entities):
+        _log.warning("document %r: mentions of white space are left out", document.id)
+    entities = tuple(map(view.in_line, shown))
     return replace(document, text=view.text, entities=entities, passages=())
