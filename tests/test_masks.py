@@ -16,7 +16,7 @@ from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from tests.support.adversaries import draw_task
-from tests.support.models import ENDS, _wrapped
+from tests.support.models import ENDS, wrapped
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -82,7 +82,7 @@ def test_a_brat_line_ends_where_no_word_is_longer_than_a_full_stop_and_a_line_br
         vocab_size=300, special_tokens=list(ENDS), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(["(L).\n", "Disease"] * 20, trainer)
-    fast = _wrapped(tokenizer)
+    fast = wrapped(tokenizer)
     vocabulary = Vocabulary.of(fast, len(fast), [fast.eos_token_id])
     assert len(vocabulary.tokenize(").\n")) == 1
     grammar = get_format("multi_brat").grammar("Hb 9.2 (L).", ["Disease"], Level.FAITHFUL)

@@ -42,12 +42,12 @@ ENDS = ("<end>", "<pad>")
 
 def small_vocabulary(tokens: int = 400) -> tuple[PreTrainedTokenizerFast, Vocabulary]:
     """A byte-level tokenizer with few merges, and an end token."""
-    fast = _wrapped(_byte_level(tokens))
+    fast = wrapped(_byte_level(tokens))
     # Wider than the tokenizer, as the vocabularies of real models are.
     return fast, Vocabulary.of(fast, len(fast) + 37, [fast.eos_token_id])
 
 
-def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     wrapper: Any = PreTrainedTokenizerFast
     fast: PreTrainedTokenizerFast = wrapper(
         tokenizer_object=tokenizer, eos_token=ENDS[0], pad_token=ENDS[1]
@@ -125,7 +125,7 @@ TOKENIZERS: dict[str, Any] = {
 @cache
 def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer that treats texts as those of some well-known models do."""
-    return _wrapped(TOKENIZERS[kind]())
+    return wrapped(TOKENIZERS[kind]())
 
 
 def tiny_llama(
