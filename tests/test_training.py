@@ -437,6 +437,9 @@ def _tiny(name: str) -> Any:
         "mistral": lambda: transformers.MistralForCausalLM(
             transformers.MistralConfig(**dense, sliding_window=8)
         ),
+        "phimoe": lambda: transformers.PhimoeForCausalLM(
+            transformers.PhimoeConfig(**dense, num_local_experts=2, sliding_window=64)
+        ),
         "falcon": lambda: transformers.FalconForCausalLM(transformers.FalconConfig(**small)),
         "mamba": lambda: transformers.MambaForCausalLM(
             transformers.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2)
@@ -457,6 +460,7 @@ def _tiny(name: str) -> Any:
     [
         ("llama", True, True),
         ("mistral", True, True),  # whose window is shorter than the texts
+        ("phimoe", False, True),  # which has its window in the mask only
         ("falcon", False, True),
         ("mamba", False, False),
         ("lfm2", False, False),

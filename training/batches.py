@@ -22,6 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from constrained_ner.engines.kv_cache import cache_argument
+from constrained_ner.engines.models import has_window
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import TrainingError
 
@@ -341,22 +342,35 @@ def reads_alike(model: Any, tokens: Sequence[int], *, packed: bool) -> bool:
         found: torch.Tensor = model(**given).logits[0].float()
         return found
 
+    windows: set[int | None] = set()
+
+    def attend(*given: Any, **options: Any) -> tuple[torch.Tensor, None]:
+        windows.add(options.get("sliding_window"))
+        return packed_attention(*given, **options)
+
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), answers_only(model, False):
+        with torch.no_grad(), answers_only(model, False, attend):
             alone = torch.cat([logits(collate([item], 0)) for item in items])
             batch = collate_packed([items]) if packed else collate(items, 0, share=True)
-            together = logits(batch)
-    except (AttributeError, NotImplementedError, TypeError, ValueError):  # it takes no such batch
-        return False
+            try:
+                together = logits(batch)
+            # Its cache has no rows that can be repeated, or its layers take no such arguments.
+            except (AttributeError, NotImplementedError, TypeError, ValueError):
+                return False
     finally:
         model.train(was_training)
+    # The texts are shorter than most windows.
+    if packed and has_window(model.config.get_text_config()) and windows <= {None}:
+        return False
     return bool((together - alone).abs().max() <= 1e-3 * alone.abs().max())
 
 
 @contextmanager
-def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
+def answers_only(
+    model: Any, bf16: bool, packed: Callable[..., Any] = packed_attention
+) -> Iterator[Callable[[], None]]:
     """Let a model take the batches of `collate` and `collate_packed` while this lasts.
 
     Which attention is the fastest is decided by the batch. On a CPU the backward pass of SDPA takes
@@ -366,6 +380,7 @@ def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
     ----------
     model: a causal language model of transformers, or an adapter on one.
     bf16: whether the opening is read in bfloat16, as accelerate has it for the rest.
+    packed: the attention of packed rows.
 
     Yields
     ------
@@ -375,7 +390,7 @@ def answers_only(model: Any, bf16: bool) -> Iterator[Callable[[], None]]:
     config = causal.config.get_text_config()
     body = getattr(causal, causal.base_model_prefix)
     own = config._attn_implementation
-    AttentionInterface.register(PACKED, packed_attention)
+    AttentionInterface.register(PACKED, packed)
     places: list[torch.Tensor | None] = [None]
 
     def attend(by: str) -> None:

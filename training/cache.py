@@ -61,6 +61,13 @@ def fingerprint(questions: Sequence[Question], model: LoadedModel) -> str:
     return total.hexdigest()
 
 
+# What numpy and zipfile come to in a file that is damaged, or not there.
+_DAMAGED = (
+    *(OSError, ValueError, LookupError, EOFError, NotImplementedError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+
+
 def save_examples(examples: Sequence[Example], of: str, path: Path) -> None:
     """Write the examples of questions; the file appears when it is whole."""
     with whole(path) as part, part.open("wb") as file:
@@ -93,9 +100,6 @@ def load_examples(questions: Sequence[Question], of: str, path: Path) -> list[li
             question = questions[len(found) - 1]
             part = tuple(tokens[start:end]), tuple(mask[start:end])
             found[-1].append(Example(question, *part, lost, turn))
-    # What numpy and zipfile come to in a file that is damaged.
-    except (OSError, ValueError, LookupError, EOFError, NotImplementedError, SyntaxError):
-        return None
-    except (zipfile.BadZipFile, zlib.error, tokenize.TokenError):
+    except _DAMAGED:
         return None
     return found if len(found) == len(questions) else None

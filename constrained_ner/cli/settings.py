@@ -15,6 +15,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +77,19 @@ class _Reader:
 
     def __init__(self, path: Path):
         self.path = path
-        # Of shared keys: the commands differ in what they take under a name, and one is enough.
-        self._taken: set[str] = set()
-        self._refused: dict[str, list[InputError]] = {}
 
     def defaults(self, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
         shared = {key: value for key, value in values.items() if key not in group.commands}
-        for key in shared:
-            if not any(key in _options(command) for command in _commands(group)):
-                known = {*group.commands, *(o for c in _commands(group) for o in _options(c))}
-                raise self._unknown(key, known)
-        found = self._of(group, values, shared)
-        for key, problems in self._refused.items():
-            if key not in self._taken:
+        every = [_options(command) for command in _commands(group)]
+        for key, value in shared.items():
+            takers = [options[key] for options in every if key in options]
+            if not takers:
+                raise self._unknown(key, {*group.commands, *chain.from_iterable(every)})
+            # The commands differ in what they take under a name; one is enough.
+            problems = [self._problem(key, value, option) for option in takers]
+            if all(problems) and problems[0] is not None:
                 raise problems[0]
-        return found
+        return self._of(group, values, shared)
 
     def _of(
         self, group: click.Group, values: Mapping[str, Any], shared: Mapping[str, Any]
@@ -107,19 +106,24 @@ class _Reader:
             for key in own:
                 if key not in options:
                     raise self._unknown(f"{name}.{key}", {f"{name}.{o}" for o in options})
+            taken = {
+                key: value
+                for key, value in shared.items()
+                if key in options and self._problem(key, value, options[key]) is None
+            }
             found[name] = {
                 options[key].name: self._value(f"{name}.{key}", value, options[key])
-                for key, value in own.items()
+                for key, value in {**taken, **own}.items()
             }
-            for key, value in shared.items():
-                if key not in options or key in own:
-                    continue
-                try:
-                    found[name][options[key].name] = self._value(key, value, options[key])
-                    self._taken.add(key)
-                except InputError as error:
-                    self._refused.setdefault(key, []).append(error)
         return found
+
+    def _problem(self, key: str, value: Any, option: click.Option) -> InputError | None:
+        """Why an option does not take a value; None where it does."""
+        try:
+            self._value(key, value, option)
+        except InputError as error:
+            return error
+        return None
 
     def _value(self, key: str, value: Any, option: click.Option) -> Any:
         """A value as the option takes it.

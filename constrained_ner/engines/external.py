@@ -97,23 +97,18 @@ def checked(
     if not follows and (bare := text.strip()) != text:
         # Chat interfaces put white space around answers; no format's have any there.
         return checked(request, Written(bare, written.ended), vocabulary, by=by, lenient=lenient)
+    early = follows and written.ended and not matcher.is_accepting()
+    if lenient and (early or not follows):
+        return Answer(text, tuple(tokens), written.ended, guaranteed=False)
+    what = f"{request.name}: {by} did not apply the grammar: the answer"
+    if not exact:
+        return DecodingError(f"{what} has characters that the model's tokens cannot write")
     if not follows:
-        if lenient:
-            return Answer(text, tuple(tokens), written.ended, guaranteed=False)
-        what = f"{request.name}: {by} did not apply the grammar: the answer"
-        if not exact:
-            return DecodingError(f"{what} has characters that the model's tokens cannot write")
         kept = vocabulary.text_of(tokens[:good])
         left = vocabulary.text_of(tokens)[len(kept) :][:30]
         return DecodingError(f"{what} leaves it after {kept[-30:]!r} with {left!r}")
-    whole = matcher.is_accepting()
-    if written.ended and not whole:
-        if lenient:
-            return Answer(text, tuple(tokens), written.ended, guaranteed=False)
-        return DecodingError(
-            f"{request.name}: {by} did not apply the grammar: the answer ends before it may, after "
-            f"{text[-30:]!r}"
-        )
+    if early:
+        return DecodingError(f"{what} ends before it may, after {text[-30:]!r}")
     try:
         rest = complete(matcher, tokens, request.grammar, vocabulary)
     except CnerError as error:

@@ -127,6 +127,16 @@ def turn_of(model: Any) -> Lock:
         return _turns.setdefault(model, Lock())
 
 
+def has_window(config: Any) -> bool:
+    """Whether some layers of a model see no further back than some tokens.
+
+    Attention of our own needs to be told of it: a mask that says it is not looked at.
+    """
+    kinds = getattr(config, "layer_types", None) or ()
+    own = bool(getattr(config, "sliding_window", None))
+    return own and getattr(config, "use_sliding_window", True) and set(kinds) != {"full_attention"}
+
+
 @contextlib.contextmanager
 def _plain_generation(model: Any) -> Iterator[None]:
     """No settings of a model's own, such as a penalty on repetition, while this lasts.

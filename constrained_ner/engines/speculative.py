@@ -36,7 +36,7 @@ from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
 from constrained_ner.engines.kv_cache import RaggedKVCache, shared
 from constrained_ner.engines.masks import Masks, finite
-from constrained_ner.engines.models import LoadedModel, turn_of
+from constrained_ner.engines.models import LoadedModel, has_window, turn_of
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError, reason_of
@@ -160,7 +160,7 @@ def _tried(model: Any) -> str:
         cache = RaggedKVCache(model, len(rows))
         cache.call([row[:4] for row in rows], [0, 0])
         found = cache.call([row[4:] for row in rows], [len(row) - 4 for row in rows])
-        if _has_window(config) and not cache.windows:
+        if has_window(config) and not cache.windows:
             return "its window of tokens is not told to the attention"
         with turn_of(model), torch.no_grad():
             expected = torch.cat(
@@ -174,13 +174,6 @@ def _tried(model: Any) -> str:
     # Far above what rounding does, far below what a wrong mask or position does.
     off = float((found - expected).abs().max() / expected.abs().max())
     return "" if off < 0.05 else f"its logits are off by {off:.0%}"
-
-
-def _has_window(config: Any) -> bool:
-    """Whether some layers see no further back than some tokens."""
-    kinds = getattr(config, "layer_types", None) or ()
-    own = bool(getattr(config, "sliding_window", None))
-    return own and getattr(config, "use_sliding_window", True) and set(kinds) != {"full_attention"}
 
 
 class SpeculativeEngine(Engine):
