@@ -500,7 +500,7 @@ def test_corrected_by_hand() -> None:
 def test_without_gold_a_system_that_finds_nothing_is_not_better_by_chance() -> None:
     """Swaps after which a system predicts nothing cannot be measured: they count against it."""
     first = [Counts(predicted=1), *[Counts()] * 9]
-    second = [Counts(predicted=1), Counts(predicted=1), *[Counts()] * 8]
+    second = [Counts(), Counts(predicted=1), *[Counts()] * 8]
     found = paired_test(first, second, resamples=1000)
     assert found is not None
     assert found.f1.p == found.precision.p == 1
