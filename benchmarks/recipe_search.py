@@ -9,7 +9,8 @@ probability that the model gives to the whole answer, without a mask, or with --
 that it is decoded under. It is far less noisy than F1 on as many sentences, and no answer has to be
 generated. The difference from the first variant is given with an interval of 95 % by a bootstrap
 over the answers, and by format. Each variant's folder is a model, whose F1 `cner calibrate`
-measures.
+measures. With --cut what a variant of all weights has learnt is cut down to a rank first, to what
+an adapter of that rank could hold.
 
 A search that was stopped goes on. Results are rows of JSON in OUT/search.jsonl; the table is
 printed.
@@ -30,7 +31,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from constrained_ner.engines.models import LoadedModel, device_name, load_model
+from constrained_ner.engines.models import (
+    LoadedModel,
+    default_device,
+    default_dtype,
+    device_name,
+    load_model,
+)
 from constrained_ner.formats import FORMATS
 from constrained_ner.training.building import build
 from constrained_ner.training.checkpoints import check_same
@@ -154,11 +161,43 @@ def losses(model: LoadedModel, examples: Sequence[Example], *, masked: bool = Fa
     return found
 
 
+def cut(learnt: Any, before: Any, rank: int) -> None:
+    """Leave of what a model has learnt what a LoRA adapter of a rank on all linear layers can hold.
+
+    Of each linear layer's difference from the base model that is the nearest matrix of the rank
+    (Eckart and Young 1936); all other weights become those of the base model again.
+
+    Parameters
+    ----------
+    learnt, before: the model and its base, both as transformers has them.
+    """
+    linear = {
+        f"{name}.weight"
+        for name, layer in before.named_modules()
+        # The output layer has the weights of the embeddings, and no adapter by default.
+        if isinstance(layer, torch.nn.Linear) and layer is not before.get_output_embeddings()
+    }
+    with torch.no_grad():
+        for (name, weight), old in zip(learnt.named_parameters(), before.parameters(), strict=True):
+            new = old.float()
+            if name in linear:
+                u, values, v = torch.linalg.svd(weight.float() - new, full_matrices=False)
+                new = new + (u[:, :rank] * values[:rank]) @ v[:rank]
+            weight.copy_(new)
+
+
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, and what its losses are on dev."""
     folder = trained(variant, arguments)
-    model = load_model(str(folder), dtype=arguments.dtype)
     recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
+    rank = cell_of(variant, arguments).get("cut")
+    model = load_model(str(folder), dtype="float32" if rank else arguments.dtype)
+    if rank:
+        # Differences are taken in float32: bfloat16 keeps 8 bits of a weight.
+        bare: Any = model.steerable.model
+        cut(bare, load_model(recipe.model, dtype="float32").steerable.model, rank)
+        dtype = arguments.dtype if arguments.dtype != "auto" else default_dtype(default_device())
+        bare.to(getattr(torch, dtype))
     gold = gold_of(recipe, model, arguments.documents)
     found: dict[str, list[float]] = {}
     measured = losses(model, gold, masked=arguments.masked)
@@ -180,7 +219,8 @@ def cell_of(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     names = ("examples", "documents", "dtype")
     sizes = {name: getattr(arguments, name) for name in names}
     masked = {"masked": True} if arguments.masked else {}
-    return {"variant": variant, **sizes, **masked, "recipe": changes}
+    kept = {"cut": arguments.cut} if arguments.cut and "lora" in VARIANTS[variant] else {}
+    return {"variant": variant, **sizes, **masked, **kept, "recipe": changes}
 
 
 # ---- what comes of it -------------------------------------------------------------------------
@@ -216,9 +256,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             np.mean([losses[name] for name in formats], axis=0) for losses in (first, row["losses"])
         )
         change, low, high = difference(before, after)
+        rank = row["cell"].get("cut")
         lines.append(
             [
-                row["cell"]["variant"],
+                row["cell"]["variant"] + (f", cut to {rank}" if rank else ""),
                 f"{after.mean():.3f}",
                 f"{change:+.3f}",
                 f"{low:+.3f} to {high:+.3f}",
@@ -241,6 +282,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--documents", type=int, default=20, help="of each dev split")
     parser.add_argument("--dtype", default="auto", help="in which is measured")
     parser.add_argument("--masked", action="store_true", help="measure under the faithful masks")
+    parser.add_argument("--cut", type=int, metavar="RANK", help="of variants of all weights")
     parser.add_argument("--train", choices=VARIANTS, help="for this script's own use")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args(given)

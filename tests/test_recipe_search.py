@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.recipe_search import VARIANTS, difference, losses, recipe_of, table
+from benchmarks.recipe_search import VARIANTS, cut, difference, losses, recipe_of, table
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.formats import FORMATS
 from constrained_ner.pipeline.prompts import Target
@@ -43,6 +44,30 @@ def test_losses_are_those_of_the_answers(tiny_model: LoadedModel) -> None:
     # The masks leave less to choose from.
     both = zip(losses(model, examples), losses(model, examples, masked=True), strict=True)
     assert all(0 <= masked < free for free, masked in both)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_what_is_cut_is_what_an_adapter_can_hold(tiny_model: LoadedModel, rank: int) -> None:
+    base: Any = tiny_model.steerable.model
+    learnt = copy.deepcopy(base)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in learnt.parameters():
+            weight += 0.01 * torch.randn_like(weight)
+    before = {name: weight.clone() for name, weight in learnt.named_parameters()}
+    cut(learnt, base, rank)
+    kept = 0
+    for (name, weight), old in zip(learnt.named_parameters(), base.parameters(), strict=True):
+        if "_proj" not in name:
+            assert torch.equal(weight, old), name
+            continue
+        kept += 1
+        assert torch.linalg.matrix_rank(weight - old, rtol=1e-3) == rank
+        # What is left out is the part of the smallest singular values.
+        values = torch.linalg.svdvals(before[name] - old)
+        left_out = torch.linalg.norm(before[name] - weight).item()
+        assert left_out == pytest.approx(torch.linalg.norm(values[rank:]).item(), rel=1e-3)
+    assert kept == 7 * base.config.num_hidden_layers
 
 
 def test_the_difference_is_that_of_pairs() -> None:
