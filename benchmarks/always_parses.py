@@ -32,7 +32,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -55,6 +54,9 @@ from constrained_ner.words import on_boundaries, one_line
 from tests.support.adversaries import KINDS, Mind, Task, draw_task, minds
 from tests.support.models import small_vocabulary, tiny_llama
 
+from .machine import versions
+
+PACKAGES = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
 CHUNK = 480  # decodes of one seed, forty for each format
 MODEL = "a model, with drafts"
 
@@ -279,13 +281,8 @@ def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts
             one["faults"],
         )
         for one in records
-        if one["names"] == names and one["versions"] == versions()
+        if one["names"] == names and one["versions"] == versions(PACKAGES)
     }
-
-
-def versions() -> dict[str, str]:
-    packages = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
-    return {name: version(name) for name in packages}
 
 
 def main() -> None:
@@ -325,7 +322,7 @@ def main() -> None:
             if arguments.log:
                 told = [[*key, n] for key, n in some.items()]
                 record = {"seed": seed, "decodes": size, "names": names, "counts": told}
-                record |= {"versions": versions(), "faults": failed}
+                record |= {"versions": versions(PACKAGES), "faults": failed}
                 with arguments.log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
             for fault in failed:
@@ -359,7 +356,7 @@ def main() -> None:
                 {
                     "decodes": arguments.decodes,
                     "seed": arguments.seed,
-                    "versions": versions(),
+                    "versions": versions(PACKAGES),
                     "python": platform.python_version(),
                     "seconds": round(perf_counter() - started),
                     "rows": rows,

@@ -12,10 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +31,9 @@ from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import Run
 from tests.support.models import tiny_llama
 
+from .machine import machine, versions
+
+PACKAGES = ("constrained_ner", "llguidance", "sentencex", "torch", "transformers")
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 BUDGET = 24  # tokens
 
@@ -121,11 +122,8 @@ def main() -> None:
     result = {
         "memory": curve(arguments.lines, arguments.points),
         "documents": [one("2 MB", " ".join(long)), one("5,000 words", " ".join(line))],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {
-            name: version(name)
-            for name in ("constrained_ner", "llguidance", "sentencex", "torch", "transformers")
-        },
+        "machine": machine(),
+        "versions": versions(PACKAGES),
     }
     text = json.dumps(result, indent=1) + "\n"
     if arguments.output:

@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +26,9 @@ from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 
+from .machine import versions
+
+PACKAGES = ("constrained_ner", "llguidance", "lark", "tokenizers")
 FILES = [
     "ncbi_disease/iob_tsv/test.tsv",
     "ncbi_disease/iob_tsv/devel.tsv",
@@ -100,11 +102,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def versions() -> dict[str, str]:
-    packages = ("constrained_ner", "llguidance", "lark", "tokenizers")
-    return {package: version(package) for package in packages}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("corpora", type=Path)
@@ -117,7 +114,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     if arguments.output.is_file():
         before = json.loads(arguments.output.read_text())
-        if before["limit"] != arguments.limit or before["versions"] != versions():
+        if before["limit"] != arguments.limit or before["versions"] != versions(PACKAGES):
             parser.error(f"{arguments.output} is of another limit or of other versions: remove it")
         results = before["files"]
     todo = [f for f in FILES if f not in results and (arguments.corpora / f).is_file()]
@@ -133,7 +130,7 @@ def main() -> None:
                     {
                         "model": BASE_MODEL,
                         "limit": arguments.limit,
-                        "versions": versions(),
+                        "versions": versions(PACKAGES),
                         "python": platform.python_version(),
                         "files": results,
                     },

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,6 +31,7 @@ from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.task import EVERY, task_for
 
 from .compare import weights_of
+from .machine import versions
 from .page import lined
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
@@ -146,7 +146,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "dtype": arguments.dtype,
         "weights": weights_of(extractor.model.name),
         "device": device_name(extractor.model),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions(PACKAGES),
     }
     arguments.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(results))

@@ -15,7 +15,6 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.pipeline.consistency import consistent
 from constrained_ner.pipeline.prediction import Prediction
 
+from .machine import versions
 from .samples import halves
 
 RESULTS = Path(__file__).parent / "results" / "consistency.json"
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--found", type=Path, action="append", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    results: dict[str, Any] = {"versions": {name: version(name) for name in PACKAGES}}
+    results: dict[str, Any] = {"versions": versions(PACKAGES)}
     for gold, found in zip(given.gold, given.found, strict=True):
         results[gold.stem] = measure(gold, found)
     given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -22,8 +22,6 @@ import argparse
 import cProfile
 import io
 import json
-import os
-import platform
 import pstats
 import random
 import statistics
@@ -32,7 +30,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -56,6 +53,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
 
+from .machine import machine, versions
 from .page import put
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
@@ -315,9 +313,8 @@ def main() -> None:
         "seed": arguments.seed,
         "device": str(bare.device),
         "dtype": str(bare.dtype),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch on "
-        f"{torch.get_num_threads()} threads",
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": f"{machine()}, torch on {torch.get_num_threads()} threads",
+        "versions": versions(PACKAGES),
         "rows": rows,
     }
     if arguments.output:

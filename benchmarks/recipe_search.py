@@ -24,7 +24,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ from constrained_ner.training.sampling import Sampling, draw
 from constrained_ner.training.scoring import load_rows
 
 from .compare import weights_of
+from .machine import versions
 from .page import lined
 from .train_speed import CORPORA
 
@@ -209,7 +209,7 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "weights": weights_of(str(folder)),
         "losses": found,
         "device": device_name(model),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "versions": versions(("torch", "transformers", "peft")),
     }
 
 

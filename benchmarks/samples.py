@@ -18,7 +18,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 
 from .compare import weights_of
+from .machine import versions
 
 RESULTS = Path(__file__).parent / "results" / "samples.json"
 LEVEL = Level.FAITHFUL
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "temperature": given.temperature,
         "weights": weights_of(given.model),
         "device": device_name(model),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "ways": rows,
     }
     given.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import count, cycle, islice
 from pathlib import Path
 from statistics import median
@@ -34,6 +32,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.serve.app import PACKAGES
 
+from .machine import machine, versions
 from .page import put
 
 SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
@@ -151,13 +150,6 @@ def beside_a_batch(load: Load, seconds: float) -> dict[str, Any]:
         return single | {"batch_documents_per_second": round(batch.result(), 3)}
 
 
-def processor() -> str:
-    """What the machine calls it."""
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def write_table(rows: Sequence[dict[str, Any]]) -> None:
     """A line for each load."""
     heads = [
@@ -210,12 +202,9 @@ def main() -> None:
         "options": arguments.options,
         "seconds_of_each": arguments.seconds,
         "rows": rows,
-        "versions": {name: version(name) for name in (*PACKAGES, "uvicorn")},
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "threads": os.environ.get("OMP_NUM_THREADS"),
-        },
+        "versions": versions((*PACKAGES, "uvicorn")),
+        "machine": machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
     }
     text = json.dumps(result, indent=1) + "\n"
     if arguments.output:

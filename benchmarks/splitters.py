@@ -17,12 +17,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby, islice
 from pathlib import Path
 from time import perf_counter
@@ -34,6 +32,8 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.pipeline.segments import sentences, trimmed
 from constrained_ner.words import Span
+
+from .machine import machine, versions
 
 GENIA, SENTENCES = "genia/GENIAcorpus3.02.tgz", 16_692  # of train and dev; test follows
 ABSTRACTS = {
@@ -230,22 +230,6 @@ def write_table(result: dict[str, Any]) -> None:
     put("splitters", heads, rows)
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout
-            found[name] = constrained_ner.__version__ if name == "constrained_ner" else "none"
-    return found
-
-
-def _processor() -> str:
-    cpus = Path("/proc/cpuinfo")
-    known = re.search(r"model name\s*: (.*)", cpus.read_text()) if cpus.is_file() else None
-    return known[1] if known else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("corpora", type=Path)
@@ -257,9 +241,9 @@ def main() -> None:
     for name, path in ABSTRACTS.items():
         texts[name] = list(abstracts(arguments.corpora / path))
     result: dict[str, Any] = {
-        "versions": _versions(),
+        "versions": versions(PACKAGES),
         "python": platform.python_version(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, one process",
+        "machine": f"{machine()}, one process",
         "splitters": list(SPLITTERS),
         "data": {
             name: {

@@ -18,7 +18,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -37,6 +36,8 @@ from constrained_ner.training.data import Drawn, draw_examples
 from constrained_ner.training.loop import _with_lora
 from constrained_ner.training.recipe import CorpusFiles, Lora, Optimisation, Recipe
 from constrained_ner.training.sampling import Sampling
+
+from .machine import versions
 
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
 ROOT = Path(__file__).parent.parent
@@ -214,7 +215,7 @@ def main() -> None:
         "seed": recipe.seed,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else device_name(model),
         "peak_tflops": peak / 1e12,
-        "versions": {name: version(name) for name in packages},
+        "versions": versions(packages),
         "ways": found,
     }
     arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

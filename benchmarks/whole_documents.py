@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from constrained_ner.benchmark.grid import PACKAGES
+
+from .machine import versions
 
 
 def counts(path: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = {
         "runs": [counts(path) for path in arguments.records],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
     }
     text = json.dumps(result, indent=1) + "\n"
     if arguments.output:

@@ -321,13 +321,18 @@ def device_name(model: LoadedModel) -> str:
     bare: Any = model.steerable.model
     if bare.device.type == "cuda":
         return str(torch.cuda.get_device_name())
-    names = []
-    with_name = Path("/proc/cpuinfo")
-    if with_name.exists():
-        names = re.findall(r"^model name\s*: (.+)$", with_name.read_text(), re.MULTILINE)
     used, there = torch.get_num_threads(), os.cpu_count()
     cores = f"{there} cores" if used == there else f"{used} of {there} cores"
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {cores}"
+    return f"{processor_name()}, {cores}"
+
+
+def processor_name() -> str:
+    """The processor, as it calls itself where the system tells it."""
+    listing = Path("/proc/cpuinfo")
+    names = []
+    if listing.exists():
+        names = re.findall(r"^model name\s*: (.+)$", listing.read_text(), re.MULTILINE)
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def base_of(name: str | Path) -> str:
