@@ -26,7 +26,7 @@ Components of the same model share its weights. A saved pipeline names the model
 # No postponed annotations: spaCy checks a config against those of the factory.
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -75,59 +75,12 @@ def _extractor(model: str, adapter: str | None, device: str, dtype: str) -> "Ext
     ],
     default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0},
 )
-def make_component(
-    nlp: Language,
-    name: str,
-    model: str = DEFAULT_MODEL,
-    adapter: str | None = None,
-    labels: list[str] | str | None = None,
-    format: str | None = None,
-    level: str = "faithful",
-    options: dict[str, Any] | None = None,
-    dataset: str | None = None,
-    segment: str = "sentence",
-    min_confidence: float | None = None,
-    precision: float | None = None,
-    consistent: bool = False,
-    combine: str = "agreement",
-    batch_size: int = 8,
-    device: str = "auto",
-    dtype: str = "auto",
-    spans_key: str = "cner",
-    alignment_mode: str = "expand",
-    set_ents: bool = True,
-    overwrite_ents: bool = False,
-) -> "ConstrainedNer":
-    """The component of a config; see `ConstrainedNer`."""
-    return ConstrainedNer(
-        name,
-        model,
-        adapter,
-        labels=labels,
-        format=format,
-        level=level,
-        options=options,
-        dataset=dataset,
-        segment=segment,
-        min_confidence=min_confidence,
-        precision=precision,
-        consistent=consistent,
-        combine=combine,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        spans_key=spans_key,
-        alignment_mode=alignment_mode,
-        set_ents=set_ents,
-        overwrite_ents=overwrite_ents,
-    )
-
-
 class ConstrainedNer(Pipe):
     """Extracts the entities of documents.
 
     Parameters
     ----------
+    nlp: the pipeline, which spaCy gives to every factory; nothing of it is needed.
     model, adapter, device, dtype: see `Extractor`.
     labels, format, options, dataset, combine: see `task_for`.
     level, segment, min_confidence, precision, consistent: see `Predictor`.
@@ -145,11 +98,12 @@ class ConstrainedNer(Pipe):
 
     def __init__(
         self,
+        nlp: Language,
         name: str = "cner",
         model: str = DEFAULT_MODEL,
         adapter: str | None = None,
         *,
-        labels: Sequence[str] | str | None = None,
+        labels: list[str] | str | None = None,
         format: str | None = None,
         level: str = "faithful",
         options: dict[str, Any] | None = None,

@@ -18,10 +18,10 @@ from constrained_ner.evaluation.coverage import Checker, Coverage, ceiling
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level
-from constrained_ner.formats.matching import reject
 from constrained_ner.formats.multi_term import MultiTerm
 from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.words import tokens
+from tests.support.matching import reject
 
 LEVELS = [Level.SYNTAX, Level.FAITHFUL]
 LABELS = ("Anatomy", "Chemical", "Disease", "Gene")

@@ -159,8 +159,6 @@ def test_predict_goes_on_after_a_broken_line(tiny_folder: Path, tmp_path: Path) 
         (["--labels", "a", "--model", "/nowhere"], "no such folder"),
         (["--labels", "a", "--level", "free"], "free"),
         (["--labels", "a", "--engine", "xgrammar"], "syntax level only"),
-        (["--labels", "a", "--backend", "xgrammar"], "gone: expected --engine"),
-        (["--labels", "a", "--decoder", "fast"], "gone: expected --engine speculative"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -22,10 +22,10 @@ from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, DecodingError
 from constrained_ner.formats import FORMATS, Feature, Format, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level
-from constrained_ner.formats.matching import reject
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
 from tests.support.adversaries import KINDS, draw_task
+from tests.support.matching import reject
 from tests.support.models import CORPUS, small_vocabulary
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."

@@ -27,7 +27,7 @@ from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.spacy_pipe import ConstrainedNer, make_component, surest
+from constrained_ner.spacy_pipe import ConstrainedNer, surest
 from tests.support.strategies import examples
 
 LABELS = ["finding", "gene"]
@@ -54,7 +54,7 @@ def spans_of(group: Any) -> list[tuple[str, int, int]]:
 def test_spacy_finds_it_without_an_import() -> None:
     pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
     module, name = pyproject["project"]["entry-points"]["spacy_factories"]["cner"].split(":")
-    assert getattr(import_module(module), name) is make_component
+    assert getattr(import_module(module), name) is ConstrainedNer
     assert "doc.ents" in Language.get_factory_meta("cner").assigns
 
 
@@ -101,7 +101,9 @@ def test_every_entity_is_somewhere(tiny_folder: Path) -> None:
 
 @pytest.fixture
 def component(tiny_folder: Path) -> ConstrainedNer:
-    return ConstrainedNer(model=str(tiny_folder), labels=LABELS, format="multi_term")
+    return ConstrainedNer(
+        spacy.blank("en"), model=str(tiny_folder), labels=LABELS, format="multi_term"
+    )
 
 
 def add(component: ConstrainedNer, text: str, entities: dict[Entity, float], **more: Any) -> Doc:

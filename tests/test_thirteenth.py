@@ -19,7 +19,7 @@ from constrained_ner.cli import main
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.formats.matching import reject
+from tests.support.matching import reject
 
 assert list(FORMATS).count("single_lines") == 1 and len(FORMATS) == 13
 format = get_format("single_lines")

@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from constrained_ner.engines.chat import Message, token_ids
-from constrained_ner.engines.models import LoadedModel
+from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
 
 from .examples import Example, Question, make_examples
@@ -20,29 +18,13 @@ from .examples import Example, Question, make_examples
 FEW = 4000
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """A model without its weights, for another process."""
-
-    tokenizer: Any
-    size: int
-    ends: tuple[int, ...]
-    context: int | None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary.of(self.tokenizer, self.size, self.ends)
-
-    def encode(self, chat: list[Message]) -> list[int]:
-        return token_ids(self.tokenizer, self.vocabulary, chat)
+_model: LanguageModel
 
 
-_model: _Tokens
-
-
-def _begin(model: _Tokens) -> None:
+def _begin(tokenizer: Any, size: int, ends: tuple[int, ...], context: int | None) -> None:
+    """In a process of its own: the model without its weights."""
     global _model
-    _model = model
+    _model = LanguageModel("", tokenizer, Vocabulary.of(tokenizer, size, ends), context)
 
 
 def _make(question: Question) -> list[Example]:
@@ -51,7 +33,7 @@ def _make(question: Question) -> list[Example]:
 
 def build(
     questions: Sequence[Question],
-    model: LoadedModel,
+    model: LanguageModel,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     *,
     few: int = FEW,
@@ -72,11 +54,11 @@ def build(
     if len(questions) <= few or processes < 2:
         return [make_examples(question, model) for question in progress(questions)]
     vocabulary = model.vocabulary
-    tokens = _Tokens(model.tokenizer, vocabulary.size, vocabulary.ends, model.context)
+    begin = model.tokenizer, vocabulary.size, vocabulary.ends, model.context
     # Spawned, not forked: libraries that have threads do not survive a fork.
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(processes, get_context("spawn"), _begin, (tokens,)) as pool,
+        ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin) as pool,
     ):
         made = pool.map(_make, questions, chunksize=64)
         return [examples for examples, _ in zip(made, progress(questions), strict=True)]

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
+from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, TrainingError
 from constrained_ner.evaluation.coverage import masks_of, replay
@@ -26,18 +27,6 @@ from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
-
-
-class Tokenizing(Protocol):
-    """What is needed of a `LoadedModel` to make examples; the weights are not."""
-
-    @property
-    def vocabulary(self) -> Vocabulary: ...
-
-    @property
-    def context(self) -> int | None: ...
-
-    def encode(self, chat: list[Message]) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ class Example:
     turn: int = 0
 
 
-def make_examples(question: Question, model: Tokenizing) -> list[Example]:
+def make_examples(question: Question, model: LanguageModel) -> list[Example]:
     """Token ids and loss mask of a question and its gold answers.
 
     The turns of a conversation are one example, each going on from the one before, as long as the
@@ -160,7 +149,7 @@ def allowed(example: Example, vocabulary: Vocabulary) -> NDArray[np.uint32]:
     return np.concatenate(found)
 
 
-def _end(model: Tokenizing, chat: list[Message], answer: str) -> int:
+def _end(model: LanguageModel, chat: list[Message], answer: str) -> int:
     """The token that ends an answer: the one that the chat template puts there, if it is one."""
     ends = model.vocabulary.ends
     if len(ends) > 1:

@@ -24,6 +24,7 @@ from constrained_ner.cli.options import (
     input_options,
     labels_option,
     model_name_options,
+    options,
     read_all,
     table_input,
     table_options,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.manifest import Manifest
     from constrained_ner.pipeline.predictor import Predictor
 
-_OPTIONS: tuple[Callable[..., Any], ...] = (
+# What `Asking.of` takes.
+asking_options = options(
     click.argument(
         "input", required=False, type=click.Path(exists=True, path_type=Path, allow_dash=True)
     ),
@@ -148,13 +150,6 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
     input_options,
     table_options,
 )
-
-
-def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that `Asking.of` takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)

@@ -28,105 +28,107 @@ _OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
 MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
 
 
-def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of formats; see `formats.Options`."""
-    for option in (
-        click.option(
-            "--max-fragments",
-            type=click.IntRange(1, 8),
-            default=None,
-            help="Most fragments of a discontinuous entity at the faithful level.",
-        ),
-        click.option(
-            "--boundaries",
-            type=click.Choice(Options.CHOICES["boundaries"]),
-            default="word",
-            show_default=True,
-            help="Where surfaces and offsets may begin and end at the faithful level.",
-        ),
-        click.option(
-            "--anchor",
-            type=click.Choice(Options.CHOICES["anchor"]),
-            default="surface",
-            show_default=True,
-            help="What decides where a multi_brat entity lies.",
-        ),
-        click.option(
-            "--words",
-            type=click.Choice(Options.CHOICES["words"]),
-            default="space",
-            show_default=True,
-            help="What multi_bio tags: runs of non-space, or finer.",
-        ),
-    ):
-        command = option(command)
-    return command
+def options(*given: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """One decorator for several options, which are listed in the order of the help."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for the model, and for where and how it runs."""
-    return model_name_options(running_options(command))
+# See `formats.Options`.
+format_options = options(
+    click.option(
+        "--words",
+        type=click.Choice(Options.CHOICES["words"]),
+        default="space",
+        show_default=True,
+        help="What multi_bio tags: runs of non-space, or finer.",
+    ),
+    click.option(
+        "--anchor",
+        type=click.Choice(Options.CHOICES["anchor"]),
+        default="surface",
+        show_default=True,
+        help="What decides where a multi_brat entity lies.",
+    ),
+    click.option(
+        "--boundaries",
+        type=click.Choice(Options.CHOICES["boundaries"]),
+        default="word",
+        show_default=True,
+        help="Where surfaces and offsets may begin and end at the faithful level.",
+    ),
+    click.option(
+        "--max-fragments",
+        type=click.IntRange(1, 8),
+        default=None,
+        help="Most fragments of a discontinuous entity at the faithful level.",
+    ),
+)
 
 
-def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for where and how a model runs."""
-    quantize = click.option(
+# Where a model runs, in what precision, and how much at a time.
+device_options = options(
+    click.option(
+        "--device",
+        envvar="CNER_DEVICE",
+        default="auto",
+        show_default=True,
+        help="Where to run, as torch says it.",
+    ),
+    click.option(
+        "--dtype",
+        envvar="CNER_DTYPE",
+        default="auto",
+        show_default=True,
+        help="float32, bfloat16 or float16; `auto`: bfloat16 where the device computes in it.",
+    ),
+    click.option(
+        "--batch-size",
+        envvar="CNER_BATCH_SIZE",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+    ),
+)
+
+
+# Where and how a model runs.
+running_options = options(
+    device_options,
+    click.option(
         "--quantize",
         type=click.Choice(["int8", "int4"]),  # `engines.models.QUANTIZATIONS`, without torch
         default=None,
         help="Keep the model's weights in so many bits (extra `quantize`).",
-    )
-    return device_options(quantize(command))
+    ),
+)
 
 
-def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for where a model runs, in what precision, and how much at a time."""
-    for option in (
-        click.option(
-            "--batch-size",
-            envvar="CNER_BATCH_SIZE",
-            type=click.IntRange(1),
-            default=8,
-            show_default=True,
-        ),
-        click.option(
-            "--dtype",
-            envvar="CNER_DTYPE",
-            default="auto",
-            show_default=True,
-            help="float32, bfloat16 or float16; `auto`: bfloat16 where the device computes in it.",
-        ),
-        click.option(
-            "--device",
-            envvar="CNER_DEVICE",
-            default="auto",
-            show_default=True,
-            help="Where to run, as torch says it.",
-        ),
-    ):
-        command = option(command)
-    return command
+# Which model.
+model_name_options = options(
+    click.option(
+        "--model",
+        envvar="CNER_MODEL",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        help="A folder, a packaged model, or a hub id.",
+    ),
+    click.option(
+        "--adapter",
+        envvar="CNER_ADAPTER",
+        default=None,
+        help="A LoRA adapter to put on the model.",
+    ),
+)
 
 
-def model_name_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for the model."""
-    for option in (
-        click.option(
-            "--adapter",
-            envvar="CNER_ADAPTER",
-            default=None,
-            help="A LoRA adapter to put on the model.",
-        ),
-        click.option(
-            "--model",
-            envvar="CNER_MODEL",
-            default=DEFAULT_MODEL,
-            show_default=True,
-            help="A folder, a packaged model, or a hub id.",
-        ),
-    ):
-        command = option(command)
-    return command
+# Which model, and where and how it runs.
+model_options = options(model_name_options, running_options)
 
 
 unmasked_option = click.option(
@@ -139,43 +141,37 @@ unmasked_option = click.option(
 )
 
 
-def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for how the input is read."""
-    for option in (
-        click.option(
-            "--input-format",
-            type=click.Choice(sorted(INPUT_FORMATS)),
-            default=None,
-            help="Format of the input; by default it is recognised.",
-        ),
-        click.option(
-            "--encoding",
-            default=None,
-            help="Of the input's text, such as cp1252 or utf-16.  [default: utf-8]",
-        ),
-        click.option("--limit", type=click.IntRange(1), help="Read this many documents at most."),
-    ):
-        command = option(command)
-    return command
+# How the input is read.
+input_options = options(
+    click.option("--limit", type=click.IntRange(1), help="Read this many documents at most."),
+    click.option(
+        "--encoding",
+        default=None,
+        help="Of the input's text, such as cp1252 or utf-16.  [default: utf-8]",
+    ),
+    click.option(
+        "--input-format",
+        type=click.Choice(sorted(INPUT_FORMATS)),
+        default=None,
+        help="Format of the input; by default it is recognised.",
+    ),
+)
 
 
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for input that is a table; see `table_input`."""
-    for option in (
-        click.option(
-            "--id-column",
-            default=None,
-            help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with ids.",
-        ),
-        click.option(
-            "--text-column",
-            default=None,
-            help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with the texts."
-            "  [default: the one that is called text or, in tables, note or so]",
-        ),
-    ):
-        command = option(command)
-    return command
+# Of input that is a table; see `table_input`.
+table_options = options(
+    click.option(
+        "--text-column",
+        default=None,
+        help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with the texts."
+        "  [default: the one that is called text or, in tables, note or so]",
+    ),
+    click.option(
+        "--id-column",
+        default=None,
+        help="The column of a table (CSV, TSV, parquet), or key of JSON lines, with ids.",
+    ),
+)
 
 
 def table_input(
@@ -256,12 +252,12 @@ class OutputFile(click.Path):
     One that holds something is not replaced without `--overwrite`.
     """
 
-    def __init__(self, *, allow_dash: bool = False):
-        super().__init__(allow_dash=allow_dash, path_type=Path)
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Any = super().convert(value, param, ctx)
-        if ctx is not None and str(path) != "-":  # without one a file of settings is checked
+        if ctx is not None:  # without one a file of settings is checked
             check_writable(path)
             check_replaceable(path, overwrite=bool(ctx.params.get("overwrite")))
         return path
@@ -345,14 +341,3 @@ def read_all(
         elif record.text.strip():
             documents.append(record)
     return documents, broken
-
-
-def renamed_option(old: str, new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Refuse an option that was renamed, and say what it is called now."""
-
-    def refuse(context: click.Context, option: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            raise click.UsageError(f"{old} is gone: expected {new}")
-
-    text = f"Gone: {new}."
-    return click.option(old, hidden=True, expose_value=False, callback=refuse, help=text)

@@ -12,7 +12,7 @@ import click
 
 from constrained_ner.cli.asking import Asking
 from constrained_ner.cli.messages import detail, say
-from constrained_ner.cli.options import given, renamed_option, running_options, unmasked_option
+from constrained_ner.cli.options import given, options, running_options, unmasked_option
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES, SERVER, VLLM
 from constrained_ner.errors import InputError
@@ -57,7 +57,8 @@ def _setting(context: click.Context, option: click.Parameter, values: tuple[str,
     return found
 
 
-_OPTIONS: tuple[Callable[..., Any], ...] = (
+# What `Running.of` takes.
+engine_options = options(
     running_options,
     click.option(
         "--engine",
@@ -137,20 +138,11 @@ _OPTIONS: tuple[Callable[..., Any], ...] = (
         help="The Ray cluster, as Ray says it: `auto`, ray://head:10001.  "
         "[default: that of RAY_ADDRESS, or this machine]",
     ),
-    renamed_option("--decoder", "--engine speculative or --engine reference"),
-    renamed_option("--backend", "--engine outlines_core or --engine xgrammar"),
 )
 
 
 # Their names, as the command gets them.
 ENGINE_OPTIONS = ("engine", "device", "dtype", "quantize", "batch_size", *_OF_ENGINES)
-
-
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that `Running.of` takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from llguidance import LLMatcher
 
+from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import GrammarError
 from constrained_ner.formats.grammar import Grammar
-from constrained_ner.formats.matching import fault_of
 
 # The longest completion is that of a copied text; a sentence has some hundred tokens.
 MAX_STEPS = 20_000

@@ -15,11 +15,11 @@ from outlines.processors import OutlinesLogitsProcessor
 from constrained_ner.engines.base import Step
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.masks import Masks, finite
+from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.formats.grammar import Grammar
-from constrained_ner.formats.matching import fault_of
 
 
 @dataclass(frozen=True)

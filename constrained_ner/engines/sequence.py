@@ -11,10 +11,10 @@ from llguidance import LLMatcher
 
 from constrained_ner.engines.base import Request, Step
 from constrained_ner.engines.completion import MAX_STEPS, complete, shortest_answer
+from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, GrammarError
 from constrained_ner.formats.grammar import Grammar, RepetitionGuard
-from constrained_ner.formats.matching import fault_of
 
 NOTHING_LEFT = "the model gives no token a probability above zero that the grammar lets through"
 

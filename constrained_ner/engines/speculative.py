@@ -36,11 +36,11 @@ from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
 from constrained_ner.engines.kv_cache import RaggedKVCache, shared
 from constrained_ner.engines.masks import Masks, finite
+from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.models import LoadedModel, has_window, turn_of
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError, reason_of
-from constrained_ner.formats.matching import fault_of
 
 NONE = -1  # in place of a token
 _LONGEST = 32  # tokens of a draft

@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from constrained_ner.engines.matcher import matcher_of
 from constrained_ner.engines.spelling import Spelling
-from constrained_ner.errors import GrammarError, ModelError
+from constrained_ner.errors import ModelError
 from constrained_ner.formats.grammar import Grammar
-from constrained_ner.formats.matching import engine_limits, fault_of
 
 # Where the grammar forces bytes, the engine would allow only the token with which the tokenizer
 # begins *these bytes*. After `ph` that is not always the one with which it goes on, as part of
@@ -80,11 +80,7 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        source = self.source_of(grammar)
-        matcher = LLMatcher(self.engine, source, log_level=0, limits=engine_limits())
-        if matcher.is_error():
-            raise GrammarError(f"llguidance refuses the grammar: {fault_of(matcher)}")
-        return matcher
+        return matcher_of(self.engine, self.source_of(grammar))
 
     def tokenize(self, text: str) -> list[int]:
         """The tokenizer's own tokens that write exactly a text, whatever it reads like."""

@@ -15,10 +15,9 @@ from threading import Lock, Thread
 from typing import Any
 
 import torch
-from llguidance import LLMatcher
 
+from constrained_ner.engines.matcher import matcher_of
 from constrained_ner.engines.models import LoadedModel
-from constrained_ner.formats.matching import engine_limits
 
 
 @dataclass
@@ -80,7 +79,7 @@ class Loopback:
         vocabulary = self.model.vocabulary
         matcher = None
         if source and not self.ignores:
-            matcher = LLMatcher(vocabulary.engine, source, log_level=0, limits=engine_limits())
+            matcher = matcher_of(vocabulary.engine, source)
         tokens: list[int] = []
         logs: list[float] = []
         bare: Any = self.model.steerable.model
