@@ -18,9 +18,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.engines.converted import BASE_MODEL, packaged_model
+from constrained_ner.engines.converted import packaged_model
 from constrained_ner.engines.models import load_tokens
 from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format

@@ -22,13 +22,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.adapters import BASE_MODEL, DEFAULT_MODEL
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.benchmark.together import Asked
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines import DEFAULT_ENGINE
-from constrained_ner.engines.models import BASE_MODEL, LoadedModel, device_name, load_model
+from constrained_ner.engines.models import LoadedModel, device_name, load_model
 from constrained_ner.evaluation import Counts, intervals, paired_test
 from constrained_ner.evaluation.resampling import Difference, corrected
 from constrained_ner.formats import get_format

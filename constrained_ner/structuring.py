@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +16,21 @@ from constrained_ner.errors import InputError
 T = TypeVar("T")
 
 _NAMES = {"an object": "a table", "array": "a list"}  # what TOML and people call them
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises
+    ------
+    InputError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", path) from None
+    except ValueError as error:
+        raise InputError(f"not TOML: {error}", path) from None
 
 
 def structure(type: type[T], values: Mapping[str, Any], whole: str) -> T:

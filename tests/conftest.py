@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import constrained_ner
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model, wrap
+from constrained_ner.engines.models import LoadedModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
 from constrained_ner.training.recipe import Recipe

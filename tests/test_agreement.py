@@ -19,7 +19,7 @@ from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import DecodingError, InputError, UnknownNameError
 from constrained_ner.evaluation.pairing import load
 from constrained_ner.evaluation.report import evaluate
-from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import CUT, Agreement, Ballot
 from constrained_ner.pipeline.calibration import Calibration, Threshold
@@ -107,13 +107,11 @@ def test_entities_that_one_format_has_together_stay_together() -> None:
         ballot("multi_tag"),  # a tag cannot be discontinuous
         ballot("multi_brat", labels=("Anatomy",)),  # it was not asked for the label
         ballot("multi_brat", segment=(0, 10)),  # nor about the place
-        replace(
-            ballot("multi_brat"), format=get_format("multi_brat").with_options(max_fragments=1)
-        ),
+        replace(ballot("multi_brat"), format=get_format("multi_brat", Options(max_fragments=1))),
     ],
 )
 def test_what_a_format_cannot_say_it_does_not_deny(abstaining: Ballot) -> None:
-    brat = get_format("multi_triple").with_options(max_fragments=2)
+    brat = get_format("multi_triple", Options(max_fragments=2))
     says = replace(ballot("multi_triple", ("Disease", SPLIT, 0.8)), format=brat)
     assert settled(says, abstaining) == {Entity("Disease", SPLIT): pytest.approx(0.8)}
 

@@ -13,11 +13,11 @@ from urllib.error import URLError
 import pytest
 import torch
 
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.documents import Document
 from constrained_ner.engines import models
 from constrained_ner.engines.converted import packaged_model
 from constrained_ner.engines.models import (
-    BASE_MODEL,
     LoadedModel,
     load_model,
     load_tokens,

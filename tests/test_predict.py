@@ -254,7 +254,7 @@ def test_words_are_numbered_where_answers_are_tags() -> None:
     text = "BCL6 plays  a role."
     last = prompt(FORMATS["multi_bio"], text, Target(("protein",)), index=True).splitlines()[-1]
     assert last == "Text: 1:BCL6 2:plays 3:a 4:role."
-    finer = FORMATS["multi_bio"].with_options(words="fine")
+    finer = get_format("multi_bio", Options(words="fine"))
     assert finer.indexed("a-b") == "1:a 2:- 3:b"
 
 

@@ -26,11 +26,12 @@ from peft.utils import save_and_load
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, pipeline
 
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.cli import main
 from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.engines import models as models_module
-from constrained_ner.engines.models import BASE_MODEL, LoadedModel, load_model
+from constrained_ner.engines.models import LoadedModel, load_model
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS

@@ -35,7 +35,7 @@ class Clock(TrainerCallback):
     share: of the time that is over, the same in all processes.
     """
 
-    def __init__(self, minutes: float, spent: float = 0.0):
+    def __init__(self, minutes: float, spent: float):
         self.minutes, self.spent = minutes, spent
         self.share = spent / minutes
         self.started = perf_counter()

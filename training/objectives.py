@@ -1,4 +1,4 @@
-"""What training minimises: how much each token of an answer weighs, and the loss of one token.
+"""What training minimises: how much each token of an answer weighs, and which it is told from.
 
 A recipe names its objective (`training.objective`). A new one is another entry of `OBJECTIVES`.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,10 @@ class Objective:
     Attributes
     ----------
     weights: of an example's tokens, from its loss mask; 0 where there is no loss.
-    loss: from logits [n, vocabulary] and the tokens [n] that they are to give to losses [n].
     masked: take the loss over the tokens that the faithful masks allow, and no others.
     """
 
     weights: Callable[[Sequence[bool]], list[float]]
-    loss: Callable[[Tensor, Tensor], Tensor]
     masked: bool = False
 
     def of(
@@ -41,13 +39,15 @@ class Objective:
 
         Parameters
         ----------
+        logits: [n, vocabulary]. tokens, weights: [n].
         total: of all weights in the step.
-        tokens, weights: [n]. `allowed`: int32 [n, vocabulary / 32], a bit for each token that the
-            masks let through, the lowest first; of objectives that are `masked`.
+        allowed: int32 [n, vocabulary / 32], a bit for each token that the masks let through, the
+            lowest first; of objectives that are `masked`.
         """
         if allowed is not None:
             logits = _masked(logits, allowed)
-        return (self.loss(logits, tokens) * weights).sum() / total
+        losses = cross_entropy(logits.float(), tokens, reduction="none")
+        return (losses * weights).sum() / total
 
 
 def _alike(mask: Sequence[bool]) -> list[float]:
@@ -63,24 +63,16 @@ def _by_answer(mask: Sequence[bool]) -> list[float]:
     return weights
 
 
-def _cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(logits.float(), tokens, reduction="none")
-
-
 def _masked(logits: Tensor, allowed: Tensor) -> Tensor:
     """The logits, those of tokens that are not allowed at minus infinity."""
-    from torch import arange, inf
-
-    bits = allowed[..., None] >> arange(32, device=allowed.device) & 1
+    bits = allowed[..., None] >> torch.arange(32, device=allowed.device) & 1
     bits = bits.flatten(1)[:, : logits.shape[1]] == 1
     # What is beyond the tokenizer's vocabulary is never allowed.
-    return logits[:, : bits.shape[1]].float().masked_fill(~bits, -inf)
+    return logits[:, : bits.shape[1]].float().masked_fill(~bits, -torch.inf)
 
 
 OBJECTIVES = {
-    "tokens": Objective(_alike, _cross_entropy),
-    "answers": Objective(_by_answer, _cross_entropy),
-    "masked": Objective(_alike, _cross_entropy, masked=True),
+    "tokens": Objective(_alike),
+    "answers": Objective(_by_answer),
+    "masked": Objective(_alike, masked=True),
 }

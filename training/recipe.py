@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.engines.models import BASE_MODEL
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.structuring import structure
+from constrained_ner.structuring import read_toml, structure
 
 from .objectives import OBJECTIVES
 from .sampling import Sampling, formats_of
@@ -267,12 +266,7 @@ def load_recipe(path: Path) -> Recipe:
     ------
     InputError: the file cannot be read, or a key is unknown or of a wrong type.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path) from None
-    except ValueError as error:
-        raise InputError(f"not TOML: {error}", path) from None
+    values = read_toml(path)
     try:
         return build_recipe(values)
     except InputError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from constrained_ner.corpora.files import sha256_of
 
 DEFAULT_MODEL = "smollm2-135m-ner"
+BASE_MODEL = "smollm2-135m"  # that it is put on, see `engines.converted`
 # Of the files of a model's folder those that its answers depend on.
 _DECIDING = (
     *("*.safetensors", "*.gguf", "*.jinja"),

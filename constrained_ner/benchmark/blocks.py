@@ -152,8 +152,8 @@ def number(value: float, digits: int = DIGITS) -> str:
     return text.removeprefix("-") if not float(text) else text.replace("-", MINUS)
 
 
-def signed(value: float, digits: int = DIGITS) -> str:
-    text = number(value, digits)
+def signed(value: float) -> str:
+    text = number(value)
     return text if text.startswith(MINUS) or not float(text) else f"+{text}"
 
 

@@ -7,7 +7,6 @@ by `cner train` and answered by the grid of `cner benchmark`; both go on where t
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +30,7 @@ from constrained_ner.corpora.files import LOGGER
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import FILE as MANIFEST
-from constrained_ner.structuring import structure
+from constrained_ner.structuring import read_toml, structure
 from constrained_ner.training.recipe import Recipe, build_recipe
 from constrained_ner.training.sampling import CONFIGURATIONS, formats_of
 
@@ -158,12 +157,7 @@ def load_experiment(path: Path) -> Experiment:
     InputError: the file cannot be read; a key is unknown, of a wrong type, or names what there is
         not.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path) from None
-    except ValueError as error:
-        raise InputError(f"not TOML: {error}", path) from None
+    values = read_toml(path)
     own = {key: values.pop(key) for key in get_type_hints(_Keys) if key in values}
     for key in ("model", "seed"):
         if key in values:

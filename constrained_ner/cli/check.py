@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.cli.messages import report_left_out
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
@@ -47,7 +48,7 @@ from constrained_ner.labels import check_labels
 @labels_option()
 @click.option(
     "--model",
-    default="smollm2-135m",
+    default=BASE_MODEL,
     show_default=True,
     help="The model whose tokenizer writes the answers.",
 )

@@ -20,6 +20,7 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.formats import FORMATS, Format, Options
 from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels, names_of
 from constrained_ner.pipeline.task import is_best
 
@@ -64,7 +65,7 @@ format_options = options(
     ),
     click.option(
         "--max-fragments",
-        type=click.IntRange(1, 8),
+        type=click.IntRange(1, MAX_FRAGMENTS),
         default=None,
         help="Most fragments of a discontinuous entity at the faithful level.",
     ),

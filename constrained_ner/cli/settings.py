@@ -12,7 +12,6 @@ given before both.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import chain
@@ -23,6 +22,7 @@ import click
 
 from constrained_ner.cli.messages import warn
 from constrained_ner.errors import InputError
+from constrained_ner.structuring import read_toml
 
 FILE, PROJECT = "cner.toml", "pyproject.toml"
 VARIABLE = "CNER_CONFIG"  # names another file
@@ -52,24 +52,15 @@ def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, A
 def _found(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named), _toml(Path(named))
+        return Path(named), read_toml(Path(named))
     for above in (folder, *folder.parents):
         if (above / FILE).is_file():
-            return above / FILE, _toml(above / FILE)
+            return above / FILE, read_toml(above / FILE)
         if (above / PROJECT).is_file():
-            tools = _toml(above / PROJECT).get("tool", {})
+            tools = read_toml(above / PROJECT).get("tool", {})
             if "cner" in tools:
                 return above / PROJECT, tools["cner"]
     return None, {}
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not TOML: {error}", path) from None
 
 
 class _Reader:

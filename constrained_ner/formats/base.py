@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from lark import Token, Tree
 
@@ -87,10 +87,6 @@ class Format(ABC):
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
-
-    def with_options(self, **changes: Any) -> Self:
-        """The same format with other options."""
-        return type(self)(replace(self.options, **changes))
 
     # ---- labels and prompts
 

@@ -324,9 +324,9 @@ def numbered(rule: str, item: str, body: str, first: int, bound: int) -> str:
 # ---- tagged text --------------------------------------------------------------------------------
 
 
-def tag_depth(text_units: int, markers: int, most: int = 16) -> int:
+def tag_depth(text_units: int, markers: int) -> int:
     """How deep tags may nest: what fits into a 64-bit parameter beside the position."""
-    return min(most, (64 - text_units.bit_length()) // markers.bit_length())
+    return min(16, (64 - text_units.bit_length()) // markers.bit_length())
 
 
 def tagged_text(

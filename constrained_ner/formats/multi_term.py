@@ -47,7 +47,7 @@ class MultiTerm(JsonFormat):
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         items = values(tree, "item")
         found = [(json.loads(item["LABEL"]), unescape(item["SURFACE"])) for item in items]
-        self.place(found, reader, places=[(item.span,) for item in items])
+        self.place(found, reader, [(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         found = [salvage_object(value, reader, labels) for value in salvage_list(answer, reader)]

@@ -55,7 +55,7 @@ class MultiTriple(SurfaceFormat):
         for item in items:
             text, _, label = item["TRIPLE"].rpartition("; is a; ")
             found.append((unslug(label), text))
-        self.place(found, reader, one_line(reader.text), [(item.span,) for item in items])
+        self.place(found, reader, [(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
@@ -66,7 +66,7 @@ class MultiTriple(SurfaceFormat):
                 reader.problem(ProblemKind.UNPARSABLE, f"{line!r}: expected 'mention; is a; type'")
             elif label := checked_label(unslug(match["label"].strip()), reader, labels):
                 items.append((label, match["surface"]))
-        self.place(items, reader, one_line(reader.text))
+        self.place(items, reader)
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {"LABEL": choice("LABEL", [slug(label) for label in labels])}

@@ -58,7 +58,7 @@ def parse(format: str, source: str, answer: str) -> Tree[Token]:
         raise AnswerError(format, answer, position, _expected(parser, names)) from None
 
 
-def _expected(parser: Lark, names: set[str], most: int = 6) -> str:
+def _expected(parser: Lark, names: set[str]) -> str:
     """Terminal names as a reader knows them: literals quoted, the others by their name."""
     shown: set[str] = set()
     for name in names:
@@ -68,5 +68,5 @@ def _expected(parser: Lark, names: set[str], most: int = 6) -> str:
         pattern = parser.get_terminal(name).pattern
         shown.add(repr(pattern.value) if pattern.type == "str" else name)
     listed = sorted(shown)
-    more = f" or {len(listed) - most} others" if len(listed) > most else ""
-    return " or ".join(listed[:most]) + more if listed else "nothing more"
+    more = f" or {len(listed) - 6} others" if len(listed) > 6 else ""
+    return " or ".join(listed[:6]) + more if listed else "nothing more"

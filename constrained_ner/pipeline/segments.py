@@ -24,14 +24,14 @@ from constrained_ner.pipeline.headings import (
     says_nothing,
 )
 from constrained_ner.pipeline.view import View, view_of
-from constrained_ner.words import Span
+from constrained_ner.words import LINE_BREAKS, Span
 
 SEGMENTS = ("none", "sentence", "window")
 # Words of the longest sentences that models are trained on, about: of longer texts they find less.
 WINDOW = 60
 
-_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
-_LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_LINE = re.compile(f"[^{LINE_BREAKS}]+")
+_LINE_END = re.compile(f"\r\n|[{LINE_BREAKS}]")
 # ---- what a line is, by its first and last characters
 _MARK = r"(?:[-*+•‣◦▪·–—]|\(?(?:[0-9]{1,2}|[A-Za-z]|[ivxIVX]{2,4})[.)]|#[0-9]*)"
 _ITEM = re.compile(_MARK + r"[^\S\n\r]+(?=\S)")

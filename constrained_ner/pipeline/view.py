@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from constrained_ner.documents import Document, Entity
-from constrained_ner.words import Span
+from constrained_ner.words import LINE_BREAKS, Span
 
 _log = logging.getLogger(__name__)
 
@@ -22,9 +22,8 @@ _WHITE_SPACE = re.compile(r"\s+")
 # A word that is broken behind its hyphen at the end of a line goes on without a space; `pre-` and
 # postoperative does not.
 _BROKEN_WORD = re.compile(
-    r"(?<=[\w+][-\u2010\u00ad])[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*"
-    r"(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])"
-    r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*(?=\w)(?!(?:and|or|to|und|et)\b)"
+    rf"(?<=[\w+][-\u2010\u00ad])[^\S{LINE_BREAKS}]*(?:\r\n|[{LINE_BREAKS}])[^\S{LINE_BREAKS}]*"
+    r"(?=\w)(?!(?:and|or|to|und|et)\b)"
 )
 
 

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.pipeline.prediction import PredictionRecord
 from constrained_ner.pipeline.segments import SEGMENTS
 from constrained_ner.pipeline.task import COMBINATIONS
@@ -47,7 +48,7 @@ class Settings(BaseModel):
     """How much of an answer its grammar decides: free is without one, and without confidences."""
     segment: Annotated[str, Field(json_schema_extra={"enum": list(SEGMENTS)})] = "sentence"
     """What of a text the model is asked about at a time."""
-    max_fragments: Annotated[int | None, Field(ge=1, le=8)] = None
+    max_fragments: Annotated[int | None, Field(ge=1, le=MAX_FRAGMENTS)] = None
     """The most fragments of a discontinuous entity, at the faithful level."""
     min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None
     """Entities that are less sure are left out; by default, as was best on dev if that is known."""

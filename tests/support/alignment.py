@@ -22,8 +22,8 @@ def alignments(surface: str, text: str, start: int = 0) -> Iterator[Fragments]:
     parts = surface.split(" ")
     for last in range(1, len(parts) + 1):
         piece, rest = " ".join(parts[:last]), " ".join(parts[last:])
-        for span in occurrences(piece, text, start):
-            if not on_boundaries(*span, text):
+        for span in occurrences(piece, text):
+            if span[0] < start or not on_boundaries(*span, text):
                 continue
             if last == len(parts):
                 yield (span,)

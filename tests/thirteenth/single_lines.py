@@ -37,11 +37,11 @@ class SingleLines(SurfaceFormat):
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         items = values(tree, "item")
         found = [(labels[0], item["SURFACE"]) for item in items]
-        self.place(found, reader, one_line(reader.text), [(item.span,) for item in items])
+        self.place(found, reader, [(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         lines = re.findall(r"^\s*-\s*(.*\S)\s*$", answer, re.MULTILINE)
-        self.place([(labels[0], line) for line in lines], reader, one_line(reader.text))
+        self.place([(labels[0], line) for line in lines], reader)
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {}

@@ -78,7 +78,7 @@ class CodeFormat(JsonFormat):
             (json.loads(i["LABEL"]) if self.with_type else labels[0], unescape(i["SURFACE"]))
             for i in items
         ]
-        self.place(found, reader, places=[(item.span,) for item in items])
+        self.place(found, reader, [(item.span,) for item in items])
 
     def check_echo(self, echoed: str, reader: Reader) -> None:
         if echoed != reader.text:

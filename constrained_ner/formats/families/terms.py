@@ -77,7 +77,6 @@ class SurfaceFormat(Format):
         self,
         items: Sequence[tuple[str, str]],
         reader: Reader,
-        aligned_text: str | None = None,
         places: Sequence[Places] = (),
     ) -> None:
         """Align (label, surface) pairs, in the answer's order.
@@ -86,8 +85,8 @@ class SurfaceFormat(Format):
         ----------
         places: of the pairs in the answer, where they are known.
         """
-        text = reader.text if aligned_text is None else aligned_text
-        aligner = Aligner(text, self.options.max_fragments, self.options.boundaries)
+        spelt = self.spelling(reader.text)
+        aligner = Aligner(spelt, self.options.max_fragments, self.options.boundaries)
         places = places or [()] * len(items)
         for (label, said), place in zip(items, places, strict=True):
             fragments = aligner.leftmost(said, label)
@@ -139,7 +138,7 @@ class StringListFormat(JsonFormat):
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:
         items = values(tree, "item")
         found = [(labels[0], unescape(item["SURFACE"])) for item in items]
-        self.place(found, reader, places=[(item.span,) for item in items])
+        self.place(found, reader, [(item.span,) for item in items])
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
