@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.base import Answer
 from constrained_ner.engines.models import LoadedModel
@@ -24,11 +25,11 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import CUT, Agreement, Ballot
 from constrained_ner.pipeline.calibration import Calibration, Threshold
 from constrained_ner.pipeline.extractor import Extractor
-from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
+from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor, Turn
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.task import task_for
+from constrained_ner.pipeline.task import COMBINATIONS, task_for
 from tests.conftest import SAMPLES
 from tests.support.commands import cner
 from tests.support.strategies import examples
@@ -370,3 +371,25 @@ def test_a_format_has_no_say_about_what_it_was_not_shown() -> None:
     ]
     (agreed,) = Agreement().settled(ballots, text)
     assert agreed.by_format == {"multi_term": 0.8}
+
+
+def test_a_tag_that_would_run_into_the_text_is_not_denied() -> None:
+    text, place = "We use @foo now.", ((8, 11),)
+    ballots = [
+        Ballot(get_format(name), frozenset(["GENE"]), (0, len(text)), found)
+        for name, found in (("multi_term", {Entity("GENE", place): 0.9}), ("single_tag", {}))
+    ]
+    found = Agreement(vote=True).settled(ballots, text)
+    assert [(one.entity.fragments, one.by_format) for one in found] == [
+        (place, {"multi_term": 0.9})
+    ]
+
+
+def test_a_single_format_is_what_it_is_however_several_are_put_together() -> None:
+    trained = load_manifest(DEFAULT_MODEL)
+    one, vote = (task_for(trained, format="multi_term", combine=way) for way in COMBINATIONS)
+    assert one.calibration(Level.FAITHFUL) == vote.calibration(Level.FAITHFUL) is not None
+    vote.check_precision(Level.FAITHFUL, 0.8)
+    several = task_for(trained, format="multi_term,multi_tag", combine="vote")
+    with pytest.raises(InputError, match="a vote has no probabilities"):
+        several.check_precision(Level.FAITHFUL, 0.8)

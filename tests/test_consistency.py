@@ -179,3 +179,10 @@ def test_new_places_do_not_cross() -> None:
     asked = {label: [(0, len(text))] for label in ("A", "D")}
     found = consistent(text, marks, asked)
     assert len([e for e in found if e.start >= text.index("Left", 5)]) == 1
+
+
+def test_new_places_of_the_same_words_do_not_cross() -> None:
+    text = "CAG CAG. CAG CAG. CAG CAG CAG."
+    marks = [Entity("D", ((0, 7),)), Entity("D", ((9, 16),))]
+    found = voted(dict.fromkeys(marks, 0.9), text)
+    assert found == dict.fromkeys([*marks, Entity("D", ((18, 25),))], pytest.approx(0.6))

@@ -489,3 +489,25 @@ def test_a_row_that_fails_is_counted_and_costs_no_other(vocabulary: Vocabulary) 
     assert "a probability above zero" in failed
     assert not isinstance(written, str)
     assert reject(grammars[1], vocabulary.text_of(written)) is None
+
+
+def test_an_answer_is_over_whether_or_not_generation_knows_its_end(
+    tiny_model: LoadedModel,
+) -> None:
+    format = FORMATS["multi_term"]
+    processor = GrammarLogitsProcessor(tiny_model.vocabulary, [grammar_of(format)], [40])
+    bare: Any = tiny_model.steerable.model
+    other = tiny_model.tokenizer.pad_token_id
+    assert other not in tiny_model.vocabulary.ends
+    found = bare.generate(
+        torch.tensor([[5, 6, 7]]),
+        attention_mask=torch.ones(1, 3, dtype=torch.long),
+        logits_processor=LogitsProcessorList([processor]),
+        max_new_tokens=60,
+        eos_token_id=other,
+        pad_token_id=other,
+        do_sample=False,
+    )
+    assert found.shape == (1, 63)
+    answer = tiny_model.tokenizer.decode(found[0, 3:], skip_special_tokens=True)
+    format.decode(answer, TEXT, LABELS)  # strictly

@@ -452,3 +452,14 @@ def test_what_crosses_only_what_cannot_be_written_is_written() -> None:
     assert [entity for entity, _ in dropped] == [one]
     again, _ = format.expressible(Document("", "a, b c", (one, other)), ["x"])
     assert again == (one,)
+
+
+@pytest.mark.parametrize("name", ["single_tag", "multi_tag"])
+def test_tags_of_an_answer_that_does_not_parse_are_contiguous_too(name: str) -> None:
+    format, text = FORMATS[name], "left and right knee pain today"
+    before, after = format.markers(["D"])[0]
+    answer = f"Answer: Left and right knee pain today {before}left knee pain{after}"
+    for broken in (answer, answer + after):
+        decoded = format.decode(broken, text, ["D"], strict=False)
+        assert decoded.entities == ()
+        assert ProblemKind.NOT_IN_TEXT in {problem.kind for problem in decoded.problems}

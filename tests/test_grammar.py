@@ -19,7 +19,9 @@ from constrained_ner.errors import AnswerError, GrammarError, UnknownNameError
 from constrained_ner.formats import FORMATS, Format, Options, ProblemKind, get_format
 from constrained_ner.formats.fillings import (
     MAX_FRAGMENTED_UNITS,
+    MAX_OFFSET_UNITS,
     MAX_SPAN_UNITS,
+    MAX_TAGGED_UNITS,
     item_bound,
     number_up_to,
 )
@@ -482,3 +484,23 @@ def test_so_can_curbed_ones() -> None:
     assert tight is not None
     assert tight.source != wide.source
     assert pickle.loads(pickle.dumps(tight)) == tight
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "most"),
+    [
+        ("multi_tag", {}, MAX_TAGGED_UNITS),
+        ("single_tag", {}, MAX_TAGGED_UNITS),
+        ("multi_brat", {"anchor": "offsets"}, MAX_OFFSET_UNITS),
+        ("multi_brat", {"anchor": "offsets", "max_fragments": 2}, MAX_OFFSET_UNITS // 2),
+    ],
+)
+def test_what_the_engine_can_hold_of_a_long_text(
+    name: str, options: dict[str, Any], most: int
+) -> None:
+    format = get_format(name, Options(**options))
+    text = "a " * (most // 2 - 1) + "a."
+    assert len(format.units(text)) == most
+    byte_matcher(format.grammar(text, ["x"], Level.FAITHFUL).source)
+    with pytest.raises(GrammarError, match=f"at most {most} fit"):
+        format.grammar(f"{text} a", ["x"], Level.FAITHFUL)

@@ -21,8 +21,10 @@ from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Options, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.calibration import Calibration, Threshold
+from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.conversation import Conversation
-from constrained_ner.pipeline.prediction import Prediction, Summary
+from constrained_ner.pipeline.prediction import Prediction, Reply, Summary
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target, prompt
 from constrained_ner.pipeline.scheduling import answer
@@ -219,6 +221,9 @@ def test_bad_arguments(tiny_model: LoadedModel) -> None:
             Level.SYNTAX,
             engine="outlines_core",
         )
+    for name in ("batch_size", "max_new_tokens"):
+        with pytest.raises(InputError, match=f"{name} is 0: expected 1 or more"):
+            Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], **{name: 0})
     with pytest.raises(UnknownNameError, match="unknown engine"):
         Predictor(tiny_model, FORMATS["multi_tag"], [Target(LABELS)], engine="yacc")
 
@@ -396,3 +401,48 @@ def test_an_answer_without_probabilities_costs_the_others_nothing(tiny_model: Lo
     lenient = every.prediction(document, turns)
     assert len(lenient.entities) == sum(found)
     assert lenient.confidences.keys() == {*replies[0].entities, *replies[2].entities}
+
+
+@pytest.mark.parametrize(("name", "count"), [("multi_term", 1), ("conv_term", 9)])
+def test_a_large_bound_on_answers_cuts_no_text(name: str, count: int) -> None:
+    model = wrap("tiny", *tiny_llama(context=8192))
+    text = "Aspirin eased the knee pain of the patient."
+    targets = [Target(tuple(string.ascii_uppercase[:count]))]
+    predictor = Predictor(
+        model, get_format(name), targets, segment="sentence", max_new_tokens=model.context
+    )
+    turns = predictor.turns(Document("d", text))
+    assert {turn.segment for turn in turns} == {(0, len(text))}
+
+
+def test_room_is_for_the_question_that_takes_most(samples: list[Document]) -> None:
+    model = wrap("tiny", *tiny_llama(context=700))
+    long = "A_label_that_is_long_" * 6
+    found = {}
+    for labels in (("Disease", long), (long, "Disease")):
+        predictor = Predictor(
+            model, get_format("single_term"), [Target(labels)], segment="sentence"
+        )
+        found[labels[0]] = {turn.segment for turn in predictor.turns(samples[0])}
+    assert found["Disease"] == found[long]
+
+
+def test_what_else_words_were_called_is_as_probable_as_on_dev(tiny_model: LoadedModel) -> None:
+    document, words = Document("d", "colon cancer here"), ((0, 12),)
+    points, thresholds = ((0.0, 0.0), (1.0, 0.5)), (Threshold(0.0, 9, 1, 1),)
+    half = Calibration(("multi_term",), "faithful", points, thresholds, 0, 0, 9, 9, 0)
+    predictor = Predictor(
+        tiny_model,
+        get_format("multi_term"),
+        [Target(("Disease",)), Target(("Cell",))],
+        record=True,
+        conflicts=Conflicts(order=("Disease", "Cell")),
+        calibration=half,
+    )
+    turns = predictor.turns(document)
+    for turn, sure in zip(turns, (0.96, 0.9), strict=True):
+        entities = (Entity(turn.labels[0], words),)
+        said = ("multi_term", turn.labels, turn.segment, "", None, entities, ())
+        turn.outcome = Reply(*said, True, True, False, 1, None, (sure,))
+    (found,) = predictor.prediction(document, turns).to_json()["entities"]
+    assert (found["label"], found["confidence"], found["also"]) == ("Disease", 0.48, {"Cell": 0.45})

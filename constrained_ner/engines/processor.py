@@ -154,6 +154,10 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     raise self._error(i, NOTHING_LEFT)
         if dead:
             logits[dead] = -torch.inf
+        # Whoever generates may not know each token that ends an answer, and go on.
+        for i in (i for i, row in enumerate(self._sequences) if row.ended):
+            logits[i] = -torch.inf
+            logits[i, list(self.vocabulary.ends)] = 0.0
         if raw is not None:
             # How likely a token is under the grammar does not depend on the budget that is left.
             self._pending = raw, finite(logits).log_softmax(-1)

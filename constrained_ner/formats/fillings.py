@@ -27,6 +27,8 @@ MAX_FRAGMENTED_UNITS = 6000
 MAX_NESTED_RULES = 50
 # The engine counts symbols with 16 bits; spans take about ten for each unit.
 MAX_SPAN_UNITS = 4000
+MAX_TAGGED_UNITS = 30_000
+MAX_OFFSET_UNITS = 10_000  # of offsets that decide the surface, times fragments
 # Bounds that no annotated text we know of comes near; grammars grow with them. They are on the
 # items in an answer for each unit of the text (short texts may have more, long ones fewer), and on
 # the items that begin at one place.
@@ -248,8 +250,8 @@ def mention_by_surface(text: str, pieces: Sequence[Span], fragments: int) -> str
 
 
 def most_units_of_offsets(fragments: int) -> int:
-    """The most units of a text that `mention_by_offsets` can count with 64 bits."""
-    return (1 << (64 // (2 * fragments))) - 1
+    """The most units of a text that `mention_by_offsets` has room for: it counts with 64 bits."""
+    return min((1 << (64 // (2 * fragments))) - 1, MAX_OFFSET_UNITS // fragments)
 
 
 def mention_by_offsets(text: str, pieces: Sequence[Span], fragments: int) -> str:

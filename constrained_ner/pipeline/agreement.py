@@ -59,8 +59,9 @@ class Ballot:
         ----------
         view: of the segment, as it was shown.
         """
-        shown = Document("", view.text)
-        return self.format.obstacle(view.in_line(entity), shown, Level.FAITHFUL) is None
+        shown = Document("", view.text, (view.in_line(entity),))
+        kept, _ = self.format.expressible(shown, sorted(self.labels), Level.FAITHFUL)
+        return bool(kept)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ to the same words.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from constrained_ner.documents import Document, Entity
 
 # Labels share words in a data set if at least this share of the rarer one's entities does.
 SHARED = 0.01
+BLOCK = 64  # characters: mentions are compared with those that are near
 SURE = 0.8  # a confidence from which on an answer is right in its own terms; see docs/predict.md
 
 
@@ -75,14 +77,21 @@ class Conflicts:
     def settled(self, mentions: Iterable[Mention]) -> dict[Entity, Verdict]:
         """The entities that stay, of those that contradict each other one."""
         kept: list[Mention] = []
+        near: dict[int, list[int]] = defaultdict(list)  # numbers of those kept, by place
         also: dict[Entity, dict[str, float]] = {}
         for mention in sorted(mentions, key=self._rank):
-            against = next((one for one in kept if self._contradict(one, mention)), None)
-            if against is None:
+            entity = mention.entity
+            here = range(entity.start // BLOCK, entity.end // BLOCK + 1)
+            nearby = [kept[number] for number in sorted({n for at in here for n in near[at]})]
+            against = [one.entity for one in nearby if self._contradict(one, mention)]
+            for other in against:
+                if other.fragments == entity.fragments:
+                    also[other].setdefault(entity.label, mention.confidence)
+            if not against:
+                for at in here:
+                    near[at].append(len(kept))
                 kept.append(mention)
-                also.setdefault(mention.entity, {})
-            elif against.entity.fragments == mention.entity.fragments:
-                also[against.entity].setdefault(mention.entity.label, mention.confidence)
+                also.setdefault(entity, {})
         found: dict[Entity, Verdict] = {}
         for mention in kept:
             entity = self.named(mention.entity)

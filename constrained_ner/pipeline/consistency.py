@@ -48,12 +48,12 @@ def consistent(
     longest_first = sorted(_groups(text, probabilities), key=lambda one: -_length(one[1][0]))
     for label, marked, any_case in longest_first:
         here = {entity.fragments[0] for entity in marked}
-        passed_over = [
-            span
-            for span in places.of(_surface(marked[0], text), any_case=any_case)
-            if span not in here and (span in known or taken.find(1, *span) < 0)
-            if label in parts and parts[label].have(span)
-        ]
+        passed_over: list[Span] = []
+        for span in places.of(_surface(marked[0], text), any_case=any_case):
+            free = span in known or taken.find(1, *span) < 0
+            apart = not passed_over or passed_over[-1][1] <= span[0]
+            if span not in here and free and apart and label in parts and parts[label].have(span):
+                passed_over.append(span)
         mean = sum(probabilities[e] for e in marked) / (len(marked) + len(passed_over))
         for entity in marked:
             marks[entity.fragments[0]].append((mean, label))

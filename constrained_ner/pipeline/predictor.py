@@ -152,6 +152,12 @@ class Predictor:
             raise UnknownNameError(
                 f"unknown segment {self.segment!r}: expected one of {', '.join(SEGMENTS)}"
             )
+        for name, number in (
+            ("batch_size", self.batch_size),
+            ("max_new_tokens", self.max_new_tokens),
+        ):
+            if number is not None and number < 1:
+                raise InputError(f"{name} is {number}: expected 1 or more")
         self._check_formats()
         self._check_thresholds()
         if not self._chosen.capabilities.grammars:
@@ -253,10 +259,11 @@ class Predictor:
         if self.min_confidence is not None:
             return self.min_confidence
         least = 0.0
-        if self._has_confidences and not self.agreement.vote:
+        several = len(self.formats) > 1
+        if self._has_confidences and not (several and self.agreement.vote):
             if self.calibration is not None:
                 least = self.calibration.best.least
-            elif len(self.formats) > 1:
+            elif several:
                 least = CUT
         return max(least, LEAST) if self.consistent else least
 
@@ -313,7 +320,11 @@ class Predictor:
             entities=text_order(confidences.keys() | unsure),
             confidences=confidences,
             calibrated=self.calibration is not None,
-            also={e: verdict.also for e, verdict in verdicts.items() if verdict.also},
+            also={
+                entity: {label: worth(confidence) for label, confidence in verdict.also.items()}
+                for entity, verdict in verdicts.items()
+                if verdict.also
+            },
             by_format={e: by_format[e] for e in verdicts if e in by_format},
         ).at_least(self._least)
 
@@ -413,9 +424,6 @@ class Predictor:
             return prompt, None
         return prompt, format.grammar(text, reply.labels, self.level).source
 
-    def _budget(self, format: Format, text: str, labels: Sequence[str]) -> int:
-        return self.max_new_tokens or derived_budget(format, text, labels, self.model.vocabulary)
-
     def _fits(self, format: Format, text: str) -> bool:
         """Whether the text has grammars, and the model room for questions with long answers."""
         if self.level is Level.FAITHFUL and format.text_obstacle(text) is not None:
@@ -423,10 +431,15 @@ class Predictor:
         if self.model.context is None:
             return True
         for target in self.targets:
-            labels = format.conversations(target.labels)[0]
+            # Of several conversations, which differ in their labels only, the longest.
+            labels = max(format.conversations(target.labels), key=_letters)
             turns = format.turns(labels)
-            prompt = len(self.model.encode(self._messages(format, text, target, turns[0])))
-            if prompt + len(turns) * self._budget(format, text, turns[0]) > self.model.context:
+            chat = self._messages(format, text, target, turns[-1], [""] * (len(turns) - 1))
+            longest = max(turns, key=_letters)
+            answer = derived_budget(format, text, longest, self.model.vocabulary)
+            # What a user allows is no more than a bound.
+            answer = min(answer, self.max_new_tokens or answer)
+            if len(self.model.encode(chat)) + len(turns) * answer > self.model.context:
                 return False
         return True
 
@@ -447,7 +460,9 @@ class Predictor:
             schema = format.schema(turn.labels)
         elif self.level is not Level.FREE:
             grammar = self._grammar(turn)
-        budget = self._budget(format, text, turn.labels)
+        budget = self.max_new_tokens
+        if budget is None:
+            budget = derived_budget(format, text, turn.labels, model.vocabulary)
         if model.context is not None:
             empty = format.write(text, (), turn.labels)
             shortest = len(model.vocabulary.tokenize(empty)) + 1
@@ -569,3 +584,7 @@ def _respelled(generated: str) -> str:
         return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
     except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
         return _PREFIX + generated
+
+
+def _letters(labels: Sequence[str]) -> int:
+    return sum(map(len, labels))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from constrained_ner.errors import LabelError, UnknownNameError
+from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import Format, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import check_labels, names_of
@@ -55,7 +55,7 @@ class Task:
 
     def calibration(self, level: Level) -> Calibration | None:
         """What confidences are worth at a level; None where it was not measured."""
-        if self.agreement.vote:
+        if self.agreement.vote and len(self.formats) > 1:
             return None
         names = [format.name for format in self.formats]
         return calibration_of(self.calibrations, names, str(level))
@@ -67,6 +67,8 @@ class Task:
         ------
         InputError: there is none, or none is known.
         """
+        if self.agreement.vote and len(self.formats) > 1:
+            raise InputError("precision goes with an agreement: a vote has no probabilities")
         least_for(self.calibration(level), precision, self.format, str(level))
 
 

@@ -20,8 +20,8 @@ from lark import Token, Tree
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.formats.alignment import Aligner
 from constrained_ner.formats.answers import Places, ProblemKind, Reader, span_of
-from constrained_ner.formats.base import Format
-from constrained_ner.formats.fillings import tag_depth, tagged_text
+from constrained_ner.formats.base import Format, TextObstacle, too_long
+from constrained_ner.formats.fillings import MAX_TAGGED_UNITS, tag_depth, tagged_text
 from constrained_ner.formats.grammar import Completions, Level
 from constrained_ner.words import Span, units
 
@@ -104,6 +104,10 @@ class TagFormat(Format):
         return tuple(self.marker(label) for label in labels)
 
     # ---- what can be written
+
+    def text_obstacle(self, text: str) -> TextObstacle | None:
+        long = too_long(text, "tags", len(self.units(text)), MAX_TAGGED_UNITS)
+        return super().text_obstacle(text) or long
 
     def expressible(
         self, document: Document, labels: Sequence[str], level: Level = Level.FREE
@@ -221,7 +225,7 @@ class TagFormat(Format):
                 start += len(surface) - len(surface.lstrip())
                 end -= len(surface) - len(surface.rstrip())
                 reader.add(label, [(start, end)], places)
-            elif fragments := aligner.leftmost(surface.strip(), label):
+            elif len(fragments := aligner.leftmost(surface.strip(), label) or ()) == 1:
                 reader.add(label, fragments, places)
             else:
                 reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {surface!r}")
