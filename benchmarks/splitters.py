@@ -216,7 +216,7 @@ def write_table(result: dict[str, Any]) -> None:
     data = result["data"]
     known = [name for name in data if data[name]["boundaries_known"]]
     heads = ["splitter", *(f"{name}: P / R / F1" for name in known)]
-    heads += [*(f"{name}: cut" for name in data), "MB/s of notes"]
+    heads += [*(f"{name}: cut" for name in data), "million characters of notes a second"]
     rows = []
     for splitter in result["splitters"]:
         of = {name: data[name]["rows"][splitter] for name in data}

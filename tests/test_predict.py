@@ -221,9 +221,10 @@ def test_bad_arguments(tiny_model: LoadedModel) -> None:
             Level.SYNTAX,
             engine="outlines_core",
         )
-    for name in ("batch_size", "max_new_tokens"):
-        with pytest.raises(InputError, match=f"{name} is 0: expected 1 or more"):
-            Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], **{name: 0})
+    with pytest.raises(InputError, match="batch_size is 0: expected 1 or more"):
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], batch_size=0)
+    with pytest.raises(InputError, match="max_new_tokens is 0: expected 1 or more"):
+        Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], max_new_tokens=0)
     with pytest.raises(UnknownNameError, match="unknown engine"):
         Predictor(tiny_model, FORMATS["multi_tag"], [Target(LABELS)], engine="yacc")
 

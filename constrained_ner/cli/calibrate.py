@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from constrained_ner.adapters import DEFAULT_MODEL, folder_of
+from constrained_ner.adapters import folder_of
 from constrained_ner.atomic import check_writable
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     envvar="CNER_MODEL",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="The folder of a model that `cner train` made.",
+    required=True,  # its folder is changed: not the default model's without a word
+    help="The folder of a model that `cner train` made, or its name.",
 )
 @click.option(
     "--corpora",
