@@ -30,8 +30,8 @@ import constrained_ner
 from benchmarks.page import put
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
-from constrained_ner.pipeline.segments import sentences, trimmed
-from constrained_ner.words import Span
+from constrained_ner.pipeline.segments import sentences
+from constrained_ner.words import Span, trimmed
 
 from .machine import machine, versions
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
-from constrained_ner.errors import MissingExtraError, UnknownNameError
+from constrained_ner.errors import UnknownNameError, require
 
 
 def check_country(country: str) -> None:
@@ -18,8 +17,7 @@ def check_country(country: str) -> None:
     MissingExtraError: codecarbon is not installed.
     UnknownNameError: the country is unknown.
     """
-    if find_spec("codecarbon") is None:
-        raise MissingExtraError("energy and emissions", "energy")
+    require("codecarbon", "energy and emissions", "energy")
     from codecarbon.input import DataSource
 
     source: Any = DataSource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,21 @@ class MissingExtraError(MissingPackageError):
     def __init__(self, what: str, extra: str):
         self.extra = extra
         super().__init__(what, f"'constrained_ner[{extra}]'")
+
+
+def require(package: str, what: str, extra: str) -> None:
+    """See that a package of an extra is installed, before work is spent.
+
+    Parameters
+    ----------
+    what: needs it. `extra`: installs it.
+
+    Raises
+    ------
+    MissingExtraError: it is not.
+    """
+    if find_spec(package) is None:
+        raise MissingExtraError(what, extra)
 
 
 class LabelError(CnerError):

@@ -21,6 +21,16 @@ def one_line(text: str) -> str:
     return text.translate(_TO_SPACE)
 
 
+def trimmed(text: str, start: int, end: int) -> Span | None:
+    """A span without white space at its ends; None if nothing is left."""
+    piece = text[start:end]
+    kept = piece.strip()
+    if not kept:
+        return None
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(kept)
+
+
 def is_word_character(character: str) -> bool:
     """Whether it is a letter, a digit, an underscore, or a mark on the character before it."""
     return (

@@ -143,7 +143,7 @@ def test_what_is_no_such_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "set" / "state.json").write_text("{")
     with pytest.raises(InputError, match="not a data set"):
         list(read(tmp_path / "set"))
-    monkeypatch.setattr("constrained_ner.corpora.hf_datasets.find_spec", lambda name: None)
+    monkeypatch.setattr("constrained_ner.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"constrained_ner\[datasets\]"):
         write([], tmp_path / "out.dataset")
 

@@ -255,7 +255,7 @@ def test_the_folder_has_to_be_new_and_cassis_there(
     write([Document("a", TEXT)], tmp_path / "a.inception")
     with pytest.raises(InputError, match="expected a new or an empty folder"):
         write([Document("a", TEXT)], tmp_path / "a.inception")
-    monkeypatch.setattr("constrained_ner.corpora.inception.find_spec", lambda name: None)
+    monkeypatch.setattr("constrained_ner.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"constrained_ner\[inception\]"):
         write([], tmp_path / "b.inception")
     with pytest.raises(MissingExtraError):

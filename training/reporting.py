@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
 from constrained_ner.energy import check_country, tracker
-from constrained_ner.errors import MissingExtraError, TrainingError, UnknownNameError
+from constrained_ner.errors import TrainingError, UnknownNameError, require
 
 from .processes import is_main
 from .recipe import Reporting
@@ -54,8 +53,8 @@ def check_report(report: Reporting) -> None:
     ------
     MissingExtraError: a package is not installed. TrainingError: the country is unknown.
     """
-    if report.tensorboard and find_spec("tensorboard") is None:
-        raise MissingExtraError("TensorBoard's files", "tensorboard")
+    if report.tensorboard:
+        require("tensorboard", "TensorBoard's files", "tensorboard")
     if report.country:
         try:
             check_country(report.country)

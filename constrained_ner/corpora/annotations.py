@@ -13,6 +13,7 @@ from constrained_ner.corpora.offsets import CHARACTERS, StandoffText, readings_o
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
+from constrained_ner.words import trimmed
 
 LARGEST_OFFSET = 2**63
 
@@ -120,12 +121,7 @@ def merged(fragments: Fragments) -> Fragments:
 
 def stripped(fragments: Fragments, text: str) -> Fragments:
     """Without white space at the edges of each fragment, and without blank fragments."""
-    kept = []
-    for start, end in fragments:
-        piece = text[start:end]
-        if piece.strip():
-            kept.append((start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())))
-    return tuple(kept)
+    return tuple(span for span in (trimmed(text, *fragment) for fragment in fragments) if span)
 
 
 def annotated(

@@ -16,7 +16,7 @@ from typing import Any
 from constrained_ner.corpora import parquet
 from constrained_ner.corpora.annotations import Annotation, log_repairs
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.json_records import JsonRecord, read_records
+from constrained_ner.corpora.json_records import JsonRecord, documents_of_records, read_records
 from constrained_ner.corpora.passages import Piece, document_of
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -45,14 +45,9 @@ def read(file: File) -> Iterator[Document | InputError]:
     repairs: Counter[str] = Counter()
     records = _parquet(file) if file.suffix == parquet.SUFFIX else read_records(file)
     try:
-        for record in records:
-            if isinstance(record, InputError):
-                yield record
-                continue
-            try:
-                yield document_of_record(record.value, record.place, repairs)
-            except InputError as error:
-                yield record.error(error.reason)
+        yield from documents_of_records(
+            records, lambda r: document_of_record(r.value, r.place, repairs)
+        )
     finally:  # also when the caller stops early
         log_repairs(repairs, file.place)
 

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.documents import Document
-from constrained_ner.errors import MissingExtraError
+from constrained_ner.errors import require
 
 SPAN_GROUP = "sc"
 
 
 def check_installed() -> None:
     """Raises `MissingExtraError` without spaCy."""
-    if find_spec("spacy") is None:
-        raise MissingExtraError("spaCy's DocBin", "spacy")
+    require("spacy", "spaCy's DocBin", "spacy")
 
 
 def write(documents: Iterable[Document], path: Path, losses: ConversionLosses) -> None:

@@ -21,7 +21,12 @@ from typing import Any, TextIO
 from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
-from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.json_records import (
+    JsonRecord,
+    documents_of_records,
+    is_list,
+    read_records,
+)
 from constrained_ner.corpora.jsonl import (
     ENTITY_KEYS,
     document_from_json,
@@ -63,14 +68,9 @@ def read(file: File) -> Iterator[Document | InputError]:
     """
     repairs: Counter[str] = Counter()
     try:
-        for record in read_records(file):
-            if isinstance(record, InputError):
-                yield record
-                continue
-            try:
-                yield _document(record, repairs)
-            except InputError as error:
-                yield record.error(error.reason)
+        yield from documents_of_records(
+            read_records(file), lambda record: _document(record, repairs)
+        )
     finally:  # also when the caller stops early
         log_repairs(repairs, file.place)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from charset_normalizer import from_bytes
 
@@ -175,11 +175,7 @@ class File:
 
     def _as_utf8(self, file: BinaryIO, encoding: str) -> BinaryIO:
         """The file in UTF-8, so that readers need not know of other encodings."""
-        data = file.read(MEMBER_LIMIT + 1)
-        if len(data) > MEMBER_LIMIT:
-            raise InputError(
-                f"larger than {MEMBER_LIMIT} bytes, and not in UTF-8: convert it", self.place
-            )
+        data = _whole(file, self.place, ", and not in UTF-8: convert it")
         marks = {"utf-8": (codecs.BOM_UTF8,), "utf-16": _UTF_16}
         for name, known in marks.items():
             if data.startswith(known) and not codecs.lookup(encoding).name.startswith(name):
@@ -193,10 +189,7 @@ class File:
     def read(self) -> bytes:
         """The whole file, of `MEMBER_LIMIT` bytes at most."""
         with self.open() as file:
-            data = file.read(MEMBER_LIMIT + 1)
-        if len(data) > MEMBER_LIMIT:
-            raise InputError(f"larger than {MEMBER_LIMIT} bytes", self.place)
-        return data
+            return _whole(file, self.place)
 
     def text(self) -> str:
         """The whole file as UTF-8, nothing translated; a byte order mark is dropped."""
@@ -438,6 +431,19 @@ def _warn_of_rest(archive: tarfile.TarFile, path: Path) -> None:
         LOGGER.warning("%s: broken off: nothing after byte %d is read", path, archive.offset)
 
 
+def _whole(file: IO[bytes], place: str, more: str = "") -> bytes:
+    """What is left of a file, of `MEMBER_LIMIT` bytes at most: archives may state a wrong size.
+
+    Parameters
+    ----------
+    more: what else the message says.
+    """
+    data = file.read(MEMBER_LIMIT + 1)
+    if len(data) > MEMBER_LIMIT:
+        raise InputError(f"larger than {MEMBER_LIMIT} bytes{more}", place)
+    return data
+
+
 def _zip(path: Path) -> Iterator[FileSet]:
     try:
         archive = zipfile.ZipFile(path)
@@ -447,10 +453,7 @@ def _zip(path: Path) -> Iterator[FileSet]:
     def opener(name: str, place: str) -> Callable[[], BinaryIO]:
         def open_member() -> BinaryIO:
             with archive.open(name) as file:  # the size that the archive states may be wrong
-                data = file.read(MEMBER_LIMIT + 1)
-            if len(data) > MEMBER_LIMIT:
-                raise InputError(f"larger than {MEMBER_LIMIT} bytes", place)
-            return io.BytesIO(data)
+                return io.BytesIO(_whole(file, place))
 
         return open_member
 
@@ -475,10 +478,7 @@ def members_of(file: File) -> list[File]:
 
     def open_member(name: str) -> BinaryIO:
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive, archive.open(name) as member:
-            data = member.read(MEMBER_LIMIT + 1)
-        if len(data) > MEMBER_LIMIT:
-            raise InputError(f"larger than {MEMBER_LIMIT} bytes", f"{file.place}/{name}")
-        return io.BytesIO(data)
+            return io.BytesIO(_whole(member, f"{file.place}/{name}"))
 
     try:
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive:

@@ -20,7 +20,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from constrained_ner.corpora.files import FileSet
 from constrained_ner.corpora.json_records import json_value
 from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, MissingExtraError, reason_of
+from constrained_ner.errors import InputError, reason_of, require
 from constrained_ner.words import covering, cut_units
 
 Row = dict[str, Any]
@@ -43,8 +42,7 @@ _SPLITS, _ONE = "dataset_dict.json", "dataset_info.json"
 
 def check_installed() -> None:
     """Raises `MissingExtraError` without the library."""
-    if find_spec("datasets") is None:
-        raise MissingExtraError("data sets of Hugging Face", "datasets")
+    require("datasets", "data sets of Hugging Face", "datasets")
 
 
 # ---- reading ------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -36,8 +35,8 @@ from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, mem
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import InputError, MissingExtraError, reason_of
-from constrained_ner.words import Span, cut_units
+from constrained_ner.errors import InputError, reason_of, require
+from constrained_ner.words import Span, cut_units, trimmed
 
 TYPES, PROJECT = "TypeSystem.xml", "exportedproject.json"
 # In a project's archive, what a user has done; and what is there before anybody has done anything.
@@ -64,8 +63,7 @@ _CANNOT_READ = (
 
 def check_installed() -> None:
     """Raises `MissingExtraError` without dkpro-cassis."""
-    if find_spec("cassis") is None:
-        raise MissingExtraError("UIMA CAS", "inception")
+    require("cassis", "UIMA CAS", "inception")
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -294,6 +292,5 @@ def _sentences(text: str, entities: Iterable[Entity]) -> Iterator[Span]:
     for entity in entities:
         cuts -= set(range(entity.start + 1, entity.end))
     for start, end in pairwise(sorted(cuts | {0, len(text)})):
-        piece = text[start:end]
-        if piece.strip():
-            yield start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+        if span := trimmed(text, start, end):
+            yield span

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, TypeVar
 
 from constrained_ner.corpora.files import File
 from constrained_ner.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ class JsonRecord:
 def is_list(file: File) -> bool:
     """Whether a file is one list of records; else each line is a record."""
     return file.suffix == ".json" and file.head.lstrip().startswith("[")
+
+
+def documents_of_records(
+    records: Iterable[JsonRecord | InputError], make: Callable[[JsonRecord], T]
+) -> Iterator[T | InputError]:
+    """What is made of each record; where that fails the error names the record."""
+    for record in records:
+        if isinstance(record, InputError):
+            yield record
+            continue
+        try:
+            yield make(record)
+        except InputError as error:
+            yield record.error(error.reason)
 
 
 def json_line(record: dict[str, Any]) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from constrained_ner.corpora.files import File
-from constrained_ner.errors import CnerError, InputError, MissingExtraError, reason_of
+from constrained_ner.errors import CnerError, InputError, reason_of, require
 
 SUFFIX = ".parquet"
 
 
 def check_installed() -> None:
     """Raises `MissingExtraError` without pyarrow."""
-    if find_spec("pyarrow") is None:
-        raise MissingExtraError("parquet files", "tables")
+    require("pyarrow", "parquet files", "tables")
 
 
 @contextmanager

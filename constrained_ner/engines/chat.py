@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import ModelError, reason_of
+from constrained_ner.words import trimmed
 
 Message = dict[str, str]  # `role` and `content`, as transformers has them
 
@@ -89,12 +90,8 @@ class Prompt:
 
     def has(self, start: int, end: int) -> bool:
         """Whether a piece lies in a message, but for white space around it."""
-        piece = self.text[start:end]
-        start, end = (
-            start + len(piece) - len(piece.lstrip()),
-            end - len(piece) + len(piece.rstrip()),
-        )
-        return start < end and any(a <= start and end <= b for a, b in self.contents)
+        span = trimmed(self.text, start, end)
+        return span is not None and any(a <= span[0] and span[1] <= b for a, b in self.contents)
 
 
 def plain_template(chat: Sequence[Message]) -> Prompt:

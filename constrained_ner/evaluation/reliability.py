@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constrained_ner.documents import Entity
-from constrained_ner.errors import InputError, MissingExtraError
+from constrained_ner.errors import InputError, require
 from constrained_ner.pipeline.calibration import ENOUGH, Calibration, Threshold, between
 
 BINS = 20  # of as many entities each, of which a point is the mean
@@ -32,15 +32,8 @@ class Judged:
 
 
 def check_installed() -> None:
-    """
-    Raises
-    ------
-    MissingExtraError: scikit-learn is not there.
-    """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("calibration", "calibrate") from None
+    """Raises `MissingExtraError` without scikit-learn."""
+    require("sklearn", "calibration", "calibrate")
 
 
 def calibrate(

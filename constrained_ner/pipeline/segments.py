@@ -24,7 +24,7 @@ from constrained_ner.pipeline.headings import (
     says_nothing,
 )
 from constrained_ner.pipeline.view import View, view_of
-from constrained_ner.words import LINE_BREAKS, Span
+from constrained_ner.words import LINE_BREAKS, Span, trimmed
 
 SEGMENTS = ("none", "sentence", "window")
 # Words of the longest sentences that models are trained on, about: of longer texts they find less.
@@ -321,13 +321,3 @@ def pieces(text: str, span: Span, fits: Callable[[str], bool]) -> Iterator[Span]
         last = first + max(1, fitting)
         yield words[first][0], words[last - 1][1]
         first = last
-
-
-def trimmed(text: str, start: int, end: int) -> Span | None:
-    """A span without white space at its ends; None if nothing is left."""
-    piece = text[start:end]
-    kept = piece.strip()
-    if not kept:
-        return None
-    start += len(piece) - len(piece.lstrip())
-    return start, start + len(kept)
