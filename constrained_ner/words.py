@@ -31,6 +31,14 @@ def trimmed(text: str, start: int, end: int) -> Span | None:
     return start, start + len(kept)
 
 
+def shared_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many characters or tokens two sequences begin with alike."""
+    for i, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return i
+    return min(len(one), len(other))
+
+
 def is_word_character(character: str) -> bool:
     """Whether it is a letter, a digit, an underscore, or a mark on the character before it."""
     return (

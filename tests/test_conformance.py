@@ -25,12 +25,12 @@ from benchmarks.always_parses import judge
 from constrained_ner.engines import choose_engine
 from constrained_ner.engines.base import Answer, Chosen, Request
 from constrained_ner.engines.completion import shortest_answer
-from constrained_ner.engines.kv_cache import shared
 from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.engines.server import Server, connect
 from constrained_ner.engines.vllm import vllm_engine
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
+from constrained_ner.words import shared_prefix
 from tests.support.adversaries import Task, draw_task
 from tests.support.loopback import Loopback, serving
 from tests.support.models import tiny_llama
@@ -164,5 +164,5 @@ def test_answers_are_those_of_token_by_token_decoding(chosen: Chosen, model: Loa
     assert len(whole) >= 6
     for one, other in whole:
         if one.text != other.text:
-            place = shared(one.tokens, other.tokens)
+            place = shared_prefix(one.tokens, other.tokens)
             assert abs(one.steps[place].masked - other.steps[place].masked) < NEAR

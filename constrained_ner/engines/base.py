@@ -6,6 +6,7 @@ A new engine is a module here with a subclass of `Engine`; its name stands in `e
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,11 @@ class Step:
     free: float | None
     masked: float
     allowed_mass: float | None
+
+    @classmethod
+    def of(cls, token: int, free: float, masked: float) -> Step:
+        """By both log-probabilities, whose difference is what the mask leaves out."""
+        return cls(token, free, masked, math.exp(min(0.0, free - masked)))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from constrained_ner.engines.models import turn_of
+from constrained_ner.words import shared_prefix
 
 _ATTENTION = "constrained_ner_ragged"
 _SPARE = 256  # places
@@ -209,7 +210,7 @@ class RaggedKVCache:
         """Have the first tokens of one row, and no more, in another."""
         if source != target:
             # What they share already need not be copied.
-            same = shared(self.contents[source][:length], self.contents[target])
+            same = shared_prefix(self.contents[source][:length], self.contents[target])
             for layer in self._layers:
                 layer.copy(source, target, slice(same, length))
         self.contents[target] = self.contents[source][:length]
@@ -349,11 +350,3 @@ def _weights_first(layer: torch.nn.Linear, given: torch.Tensor) -> torch.Tensor:
     if layer.bias is not None:
         found = found + layer.bias
     return found.reshape(*given.shape[:-1], layer.out_features)
-
-
-def shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two rows begin with alike."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))

@@ -233,10 +233,7 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         if self._pending is None:
             return [None for _ in tokens]
         before, after = (scores[parents, tokens].tolist() for scores in self._pending)
-        return [
-            Step(token, b, a, math.exp(min(0.0, b - a)))
-            for token, b, a in zip(tokens, before, after, strict=True)
-        ]
+        return list(map(Step.of, tokens, before, after))
 
     @contextmanager
     def _about(self, i: int) -> Iterator[None]:

@@ -11,7 +11,6 @@ row of the KV cache shares with it.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,13 +33,14 @@ from constrained_ner.engines.base import (
 )
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.drafts import FEW, Draft, Drafter, DraftStatistics
-from constrained_ner.engines.kv_cache import RaggedKVCache, shared
+from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.masks import Masks, finite
 from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.models import LoadedModel, has_window, turn_of
 from constrained_ner.engines.sequence import NOTHING_LEFT, ConstrainedSequence, begin
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError, reason_of
+from constrained_ner.words import shared_prefix
 
 NONE = -1  # in place of a token
 _LONGEST = 32  # tokens of a draft
@@ -266,7 +266,8 @@ class SpeculativeEngine(Engine):
                 new[i], new[home] = new[home], new[i]
         self._active[first:] = new
         donor, known = self._donor(new[0])
-        common = min(shared(new[0].request.prompt, sequence.request.prompt) for sequence in new)
+        first_prompt = new[0].request.prompt
+        common = min(shared_prefix(first_prompt, sequence.request.prompt) for sequence in new)
         # The last token is always read: what follows it is wanted.
         common = min(common, min(len(sequence.request.prompt) for sequence in new) - 1)
         if len(new) > 1 and common - known >= _WORTH:
@@ -279,7 +280,7 @@ class SpeculativeEngine(Engine):
     def _donor(self, sequence: _ActiveSequence) -> tuple[int, int]:
         """The row of the cache that begins most like a prompt, and for how many tokens."""
         prompt = sequence.request.prompt
-        alike = [shared(prompt, content) for content in self._cache.contents]
+        alike = [shared_prefix(prompt, content) for content in self._cache.contents]
         known = max(alike)
         return alike.index(known), min(known, len(prompt) - 1)
 
@@ -436,10 +437,7 @@ class SpeculativeEngine(Engine):
         places = list(range(len(tokens)))
         before = raw[places, tokens].tolist()
         after = finite(masked).log_softmax(-1)[places, tokens].tolist()
-        return [
-            Step(token, b, a, math.exp(min(0.0, b - a)))
-            for token, b, a in zip(tokens, before, after, strict=True)
-        ]
+        return list(map(Step.of, tokens, before, after))
 
     def _accept(
         self, sequence: _ActiveSequence, chosen: Sequence[int], steps: Sequence[Step | None]

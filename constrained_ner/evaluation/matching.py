@@ -127,12 +127,7 @@ def partial(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> C
 
 def _share(a: Entity, b: Entity) -> bool:
     """Whether two entities have the label and a character in common."""
-    return (
-        a.label == b.label
-        and a.start < b.end
-        and b.start < a.end
-        and any(s < end and start < e for s, e in a.fragments for start, end in b.fragments)
-    )
+    return a.label == b.label and a.overlaps(b)
 
 
 def _largest_matching(gold: Sequence[Entity], predicted: Sequence[Entity]) -> int:

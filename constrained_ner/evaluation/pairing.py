@@ -12,6 +12,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record, read_predictions
+from constrained_ner.words import shared_prefix
 
 Pair = tuple[str, tuple[Entity, ...], tuple[Entity, ...]]
 
@@ -188,8 +189,7 @@ def shorten(names: Sequence[str]) -> str:
 def _check_text(gold: Document, predicted: Document) -> None:
     a, b = gold.text, predicted.text
     if a != b:
-        at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-        at = min(len(a), len(b)) if at is None else at
+        at = shared_prefix(a, b)
         raise InputError(
             f"document {gold.id!r}: the texts of gold and prediction differ at offset {at}: "
             f"{a[at : at + 20]!r} and {b[at : at + 20]!r}: expected the same text"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from constrained_ner.documents import Entity
 from constrained_ner.evaluation.counts import Counts, Metric
+from constrained_ner.words import tokens
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -77,7 +78,7 @@ def _chunks(text: str, entities: Sequence[Entity]) -> set[object]:
     entities that share a word one can be tagged: the longest in words, then the first, then that
     with the first label. GNER has no rule for them, since its data are flat.
     """
-    words = [match.span() for match in re.finditer(r"\S+", text)]
+    words = tokens(text)
     runs = [
         ([i for i, (s, e) in enumerate(words) if s < entity.end and entity.start < e], entity.label)
         for entity in entities

@@ -23,7 +23,7 @@ from constrained_ner.formats.answers import Places, ProblemKind, Reader, span_of
 from constrained_ner.formats.base import Format, TextObstacle, too_long
 from constrained_ner.formats.fillings import MAX_TAGGED_UNITS, tag_depth, tagged_text
 from constrained_ner.formats.grammar import Completions, Level
-from constrained_ner.words import Span, units
+from constrained_ner.words import Span, shared_prefix, units
 
 Marker = tuple[str, str]  # opening, closing
 
@@ -292,10 +292,7 @@ class TagFormat(Format):
 
 
 def describe_difference(copied: str, text: str) -> str:
-    at = next(
-        (i for i, (a, b) in enumerate(zip(copied, text, strict=False)) if a != b),
-        min(len(copied), len(text)),
-    )
+    at = shared_prefix(copied, text)
     return f"at offset {at}: {copied[at : at + 20]!r}, expected {text[at : at + 20]!r}"
 
 
