@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from constrained_ner.corpora.files import LOGGER, clean_name
+from constrained_ner.corpora.files import LOGGER, encodable
 from constrained_ner.corpora.offsets import CHARACTERS, StandoffText, readings_of
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document, Entity
@@ -100,7 +100,7 @@ class Annotation:
         return len(self.fragments) > 1 and spelled_alike(without_marks, at_offsets)
 
     def warn(self, problem: str) -> None:
-        what = clean_name(self.label) or "an annotation"
+        what = encodable(self.label) or "an annotation"
         LOGGER.warning("%s: skipped %s: %s", self.where, what, problem)
 
 
@@ -191,7 +191,7 @@ def checked(
         problem = annotation.problem(text)
         if problem is None and not annotation.label:
             problem = "it has no label"
-        if problem is None and clean_name(annotation.label) != annotation.label:
+        if problem is None and encodable(annotation.label) != annotation.label:
             problem = "its label has a lone surrogate"
         if problem is not None:
             annotation.warn(problem)

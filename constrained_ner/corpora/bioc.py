@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from constrained_ner.corpora.annotations import Annotation, highest, log_repairs, probability
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import File
+from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.passages import Piece, cover, document_of
 from constrained_ner.corpora.xml import Node, subtrees, without_forbidden
 from constrained_ner.documents import Document, Entity, Passage
@@ -295,7 +295,7 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
         entities = [Entity(clean(e.label, document), e.fragments) for e in document.entities]
         sure = map(document.confidences.get, document.entities)
         cleaned = Document(
-            clean(document.id.encode(errors="replace").decode(), document),
+            clean(encodable(document.id), document),
             clean(document.text, document),
             tuple(entities),
             tuple(Passage(clean(p.type, document), p.start, p.end) for p in document.passages),

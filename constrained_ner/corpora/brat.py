@@ -24,7 +24,7 @@ from constrained_ner.corpora.annotations import (
     probability,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, clean_name, group_by
+from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, encodable, group_by
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -144,7 +144,7 @@ def cadec_pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
     pairs: dict[str, dict[str, File]] = {}
     for pair in found.values():
         file = next(iter(pair.values()))
-        if pairs.setdefault(clean_name(file.path.stem), pair) is not pair:
+        if pairs.setdefault(encodable(file.path.stem), pair) is not pair:
             LOGGER.warning("%s: passed over: another document has its id", file.place)
     return pairs
 
@@ -235,7 +235,7 @@ def placed(
             losses.add("texts without a word, left out", document)
             continue
         losses.passages(document)
-        id = document.id.encode(errors="replace").decode()
+        id = encodable(document.id)
         path = folder / PurePosixPath(ids.fresh(document.id, file_name(id), document))
         path.parent.mkdir(parents=True, exist_ok=True)
         yield document, path

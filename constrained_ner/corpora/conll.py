@@ -26,7 +26,7 @@ from typing import TextIO
 
 from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import LOGGER, File
+from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.words import Span, covering, one_line, tokens
@@ -453,7 +453,7 @@ def _documents(
     for document in documents:
         rows = _Rows(document, words, sentences, losses, labels)
         if rows.words:
-            allowed = one_line(document.id).encode(errors="replace").decode() or "_"
+            allowed = encodable(one_line(document.id)) or "_"
             yield document, ids.fresh(document.id, allowed, document), rows
         else:
             losses.add("texts without a word, left out", document)

@@ -40,9 +40,9 @@ _CANNOT_READ = (OSError, EOFError, zlib.error, LZMAError, tarfile.TarError, zipf
 _CANNOT_OPEN = (*_CANNOT_READ, RuntimeError, ValueError, OverflowError)
 
 
-def clean_name(name: str) -> str:
-    """A file name as a document id: what cannot be encoded as UTF-8 becomes `?`."""
-    return name.encode(errors="replace").decode()
+def encodable(text: str) -> str:
+    """With `?` for what cannot be encoded as UTF-8, which file names and JSON may have."""
+    return text.encode(errors="replace").decode()
 
 
 def failure(error: BaseException, path: str | Path) -> InputError:
@@ -147,7 +147,7 @@ class File:
     @property
     def id(self) -> str:
         """The name without its suffixes of compression and format."""
-        return clean_name(str(self._unpacked.with_suffix("")))
+        return encodable(str(self._unpacked.with_suffix("")))
 
     @property
     def suffix(self) -> str:

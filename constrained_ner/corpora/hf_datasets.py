@@ -27,7 +27,7 @@ from constrained_ner.corpora import bigbio, brat
 from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conll import TAG, mentions_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import FileSet
+from constrained_ner.corpora.files import FileSet, encodable
 from constrained_ner.corpora.json_records import json_value
 from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json
 from constrained_ner.documents import Document, Entity
@@ -248,7 +248,7 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
 
     def encoded() -> Iterator[Document]:
         for document in documents:
-            if document.id != document.id.encode(errors="replace").decode():
+            if document.id != encodable(document.id):
                 losses.add("ids written otherwise", document)
             yield document
 
@@ -275,7 +275,7 @@ def _row(document: Document) -> Row:
             first, last = span
             tags[first:last] = [f"B-{entity.label}"] + [f"I-{entity.label}"] * (last - first - 1)
     return {
-        "id": document.id.encode(errors="replace").decode(),
+        "id": encodable(document.id),
         "text": text,
         "entities": [_entity(document, entity) for entity in document.entities],
         "passages": [asdict(passage) for passage in document.passages],

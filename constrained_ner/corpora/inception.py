@@ -31,7 +31,7 @@ from typing import Any
 from constrained_ner.corpora import brat
 from constrained_ner.corpora.annotations import Annotation, checked, documents_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import LOGGER, File, FileSet, clean_name, members_of
+from constrained_ner.corpora.files import LOGGER, File, FileSet, encodable, members_of
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.corpora.xml import refuse_entities, without_forbidden
 from constrained_ner.documents import Document, Entity
@@ -135,7 +135,7 @@ def _of_users(files: Iterable[File]) -> dict[str, File]:
         match = _OF_USER.match(file.name)
         if match and not match["user"].startswith(_NOBODY):
             place = (match["kind"] != "curation", match["user"], file)
-            found.setdefault(clean_name(match["document"]), []).append(place)
+            found.setdefault(encodable(match["document"]), []).append(place)
     further = sum(len(places) - 1 for places in found.values())
     if further:
         LOGGER.info("%d annotations of a document by further users, left out", further)

@@ -176,15 +176,6 @@ def _unknown_keys(record: Record) -> list[str]:
     return [key for key in record if key not in known]
 
 
-def meta_of(record: Record) -> dict[str, Any]:
-    """The values of the keys that are the user's own.
-
-    An object `meta` holds some of them, but where it has a name that stands beside it, too: then it
-    is a value like the others.
-    """
-    return with_inner_meta({key: record[key] for key in _unknown_keys(record)})
-
-
 def with_inner_meta(own: dict[str, Any]) -> dict[str, Any]:
     """The user's own values, those in an object `meta` among the others.
 
@@ -285,7 +276,7 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
         unread=tuple(_unread(obj, values)),
         confidences=highest(zip(entities, map(_confidence, values), strict=True)),
-        meta=meta_of(obj),
+        meta=with_inner_meta({key: obj[key] for key in _unknown_keys(obj)}),
         sections={
             entity: section
             for entity, value in zip(entities, values, strict=True)

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
-from constrained_ner.corpora.files import LOGGER, File
+from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.corpora.passages import GAP, title_and_abstract
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -151,7 +151,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
             losses.add("texts without a word, left out", document)
             continue
         plain = " ".join(document.id.replace("|", "_").split()) or "_"
-        id = ids.fresh(document.id, plain.encode(errors="replace").decode(), document)
+        id = ids.fresh(document.id, encodable(plain), document)
         end = _split(document)
         between, abstract = document.text[end : end + 1], document.text[end + 1 :]
         if between not in ("", GAP) or (between and not abstract):

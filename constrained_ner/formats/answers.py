@@ -77,7 +77,6 @@ class Reader:
     def __init__(self, text: str, level: Level):
         self.text = text
         self.level = level
-        self.entities: list[Entity] = []
         self.problems: list[Problem] = []
         self.places: dict[Entity, Places] = {}
 
@@ -106,7 +105,6 @@ class Reader:
             self.problem(ProblemKind.DUPLICATE, entity.describe(self.text))
             return False
         self.places[entity] = places
-        self.entities.append(entity)
         return True
 
 

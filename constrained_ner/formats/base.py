@@ -233,7 +233,7 @@ class Format(ABC):
             self.read(self.tree(answer, labels), reader, labels)
         else:
             self.salvage(answer, reader, labels)
-        return Decoded(text_order(reader.entities), tuple(reader.problems), reader.places)
+        return Decoded(text_order(reader.places), tuple(reader.problems), reader.places)
 
     def tree(self, answer: str, labels: tuple[str, ...]) -> Tree[Token]:
         """The syntax tree of an answer.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import comb
 
 from constrained_ner.words import Span, one_line
@@ -38,6 +38,11 @@ MAX_ITEMS = 1000
 MAX_SAME_START = 12
 
 
+def longest_first(strings: Iterable[str]) -> list[str]:
+    """None behind one that it begins with."""
+    return sorted(strings, key=lambda string: (-len(string), string))
+
+
 def quote(text: str) -> str:
     """A Lark string literal that reads exactly `text`."""
     # DEL is the one character that llguidance does not take as it is.
@@ -55,7 +60,7 @@ def choice(name: str, options: Sequence[str]) -> str:
     The longest come first: lark's terminals are Python regular expressions, which take the first
     alternative that fits.
     """
-    ordered = sorted(options, key=lambda option: (-len(option), option))
+    ordered = longest_first(options)
     return f"{name}: " + " | ".join(quote(option) for option in ordered)
 
 
@@ -414,7 +419,7 @@ def bio_run(slugs: Sequence[str]) -> str:
 
 
 def _bio_entities(slugs: Sequence[str]) -> str:
-    ordered = sorted(slugs, key=lambda slug: (-len(slug), slug))
+    ordered = longest_first(slugs)
     return " | ".join(f'"B-{slug}" (" I-{slug}")*' for slug in ordered)
 
 

@@ -11,7 +11,7 @@ from lark import Token, Tree
 from constrained_ner.errors import AnswerError
 from constrained_ner.formats.base import Feature
 from constrained_ner.formats.families.tags import Marker, TagFormat, unescaped
-from constrained_ner.formats.fillings import choice, quote
+from constrained_ner.formats.fillings import choice, longest_first, quote
 from constrained_ner.formats.grammar import load_structure
 from constrained_ner.formats.parsing import parse
 from constrained_ner.labels import slug
@@ -33,7 +33,7 @@ class MultiTag(TagFormat):
         return f"<{name}>", f"</{name}>"
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        slugs = sorted(map(slug, labels), key=lambda name: (-len(name), name))
+        slugs = longest_first(map(slug, labels))
         tags = [tag for pair in self.markers(labels) for tag in pair]
         # Neither engine's lexer backtracks, so each beginning of a tag has to be text, too.
         beginnings = {name[:i] for name in slugs for i in range(1, len(name) + 1)}
@@ -112,5 +112,5 @@ def halves(tags: Iterable[str]) -> list[str]:
 
 def optional(words: Iterable[str]) -> str:
     """A regular expression for one of the words or none, the longest first."""
-    ordered = sorted(words, key=lambda word: (-len(word), word))
+    ordered = longest_first(words)
     return f"({'|'.join(map(re.escape, ordered))})?" if ordered else ""
