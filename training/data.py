@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.corpora import corpus_name, read
+from constrained_ner.corpora import corpus_name, labels_of, read, readable
 from constrained_ner.corpora.files import sha256_of
-from constrained_ner.documents import Document
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import InputError
 from constrained_ner.formats import Options as FormatOptions
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.view import in_one_line
 
@@ -44,16 +44,13 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
     InputError: the file has no document; or, of a training file, no document has an entity, or a
         label of the recipe occurs nowhere, or guidelines are given for one that is not asked for.
     """
-    records = list(read(path))
-    documents = tuple(in_one_line(r) for r in records if isinstance(r, Document) and r.text.strip())
-    broken = tuple(r for r in records if isinstance(r, InputError))
+    broken: list[InputError] = []
+    documents = tuple(in_one_line(d) for d in readable(read(path), broken) if d.text.strip())
     if not documents:
         raise InputError("holds no document: expected annotated documents", path)
     if of is not None:
-        return LoadedSplit(replace(of, documents=documents), broken)
-    known = sorted({entity.label for document in documents for entity in document.entities})
-    if not known:
-        raise InputError("no document has an entity: expected annotated documents", path)
+        return LoadedSplit(replace(of, documents=documents), tuple(broken))
+    known = labels_of(documents, path)
     for label in data.labels:
         if label not in known:
             there = ", ".join(known)
@@ -70,7 +67,7 @@ def load_corpus(data: CorpusFiles, path: Path, of: AnnotatedCorpus | None = None
         data.guidelines,
         documents=documents,
     )
-    return LoadedSplit(corpus, broken)
+    return LoadedSplit(corpus, tuple(broken))
 
 
 def sampling_of(recipe: Recipe, data: CorpusFiles) -> Sampling:
@@ -142,7 +139,7 @@ def draw_examples(
     most = recipe.examples.max_fragments or max(
         len(entity.fragments) for s in splits for d in s.corpus.documents for entity in d.entities
     )
-    options = FormatOptions(max_fragments=min(8, most))
+    options = FormatOptions(max_fragments=min(MAX_FRAGMENTS, most))
     broken: list[InputError] = []
     drawn: dict[str, list[Question]] = {name: [] for name in SPLITS}
     for data, split in zip(recipe.data, splits, strict=True):

@@ -26,12 +26,13 @@ from typing import Any, NamedTuple
 
 from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import whole
-from constrained_ner.corpora import corpus_name, read
+from constrained_ner.corpora import corpus_name, labels_of, read, readable
 from constrained_ner.documents import Document
 from constrained_ner.energy import check_country, measured
 from constrained_ner.errors import InputError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prompts import Target
@@ -138,19 +139,16 @@ def load_sample(
     ------
     InputError: there are no annotated documents.
     """
-    records = list(read(path))
-    broken = [record for record in records if isinstance(record, InputError)]
-    found = [r for r in records if isinstance(r, Document) and r.text.strip()]
-    labels = sorted({entity.label for document in found for entity in document.entities})
-    if not labels:
-        raise InputError("no document has an entity: expected annotated documents", path)
+    broken: list[InputError] = []
+    found = [document for document in readable(read(path), broken) if document.text.strip()]
+    labels = labels_of(found, path)
     name = name or corpus_name(path)
     most = max(len(entity.fragments) for document in found for entity in document.entities)
     if documents is not None and documents < len(found):
         found = random.Random(f"{seed}/{name}").sample(found, documents)
     # Texts of similar length are answered together: a batch takes as long as its longest answer.
     found.sort(key=lambda document: (len(document.text), document.id))
-    return CorpusSample(name, tuple(found), check_labels(labels), min(8, most)), broken
+    return CorpusSample(name, tuple(found), check_labels(labels), min(MAX_FRAGMENTS, most)), broken
 
 
 class Way(NamedTuple):

@@ -24,9 +24,10 @@ from constrained_ner.cli.options import (
     to_options,
 )
 from constrained_ner.cli.progress import progress
-from constrained_ner.errors import InputError
+from constrained_ner.corpora import labels_of
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels
 
 
@@ -84,13 +85,10 @@ def check(
     names = list(FORMATS) if name == "all" else [name]
     check_effect([get_format(each) for each in names])
     documents, broken = read_all(data, input_format, limit, encoding)
-    annotated = sorted({e.label for d in documents for e in d.entities})
-    if not labels and not annotated:
-        raise InputError("no document has an entity: expected annotated documents", data)
-    labels = labels or check_labels(annotated)
+    labels = labels or check_labels(labels_of(documents, data))
     if options["max_fragments"] is None:
         most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
-        options["max_fragments"] = min(8, most)
+        options["max_fragments"] = min(MAX_FRAGMENTS, most)
 
     from constrained_ner.engines.models import load_tokens
     from constrained_ner.evaluation.coverage import Checker, Coverage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from constrained_ner.corpora import (
     detect_format,
     detect_output_format,
     read,
+    readable,
     write,
 )
-from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import counted
 from constrained_ner.pipeline.segments import sentences
@@ -97,15 +96,8 @@ def convert(
         reading["label"] = label
     records = read(input, input_format, encoding=encoding, **reading)
     broken: list[InputError] = []
-
-    def documents() -> Iterator[Document]:
-        for record in progress(islice(records, limit), "documents"):
-            if isinstance(record, InputError):
-                broken.append(record)
-            else:
-                yield record
-
-    losses = write(documents(), output, output_format, **options)
+    documents = readable(progress(islice(records, limit), "documents"), broken)
+    losses = write(documents, output, output_format, **options)
     say(
         f"{counted(losses.documents, 'document')}, {counted(losses.entities, 'mention')}: "
         f"{input_format} to {output_format}"

@@ -14,7 +14,7 @@ from click.types import StringParamType
 
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import check_writable
-from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, text_table
+from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, readable, text_table
 from constrained_ner.corpora.files import File
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -334,11 +334,6 @@ def read_all(
     encoding: str | None = None,
 ) -> tuple[list[Document], list[InputError]]:
     """The documents of a path that have a text, and the records that cannot be read."""
-    documents: list[Document] = []
     broken: list[InputError] = []
-    for record in islice(read(path, input_format, encoding=encoding), limit):
-        if isinstance(record, InputError):
-            broken.append(record)
-        elif record.text.strip():
-            documents.append(record)
-    return documents, broken
+    records = islice(read(path, input_format, encoding=encoding), limit)
+    return [one for one in readable(records, broken) if one.text.strip()], broken

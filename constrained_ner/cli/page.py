@@ -16,8 +16,7 @@ from constrained_ner.cli.options import (
     overwrite_option,
 )
 from constrained_ner.cli.progress import progress
-from constrained_ner.corpora import INPUT_FORMATS, read
-from constrained_ner.documents import Document
+from constrained_ner.corpora import INPUT_FORMATS, read, readable
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.pairing import beside_gold
 from constrained_ner.evaluation.records import Record, read_predictions
@@ -68,12 +67,6 @@ def page(
                 broken.append(record)
             yield record
 
-    def documents() -> Iterator[Document]:
-        for document in read(gold, gold_format) if gold else ():
-            if isinstance(document, InputError):
-                broken.append(document)
-            else:
-                yield document
-
-    write_page(beside_gold(records(), documents()), output, title=title or input.stem)
+    documents = readable(read(gold, gold_format) if gold else (), broken)
+    write_page(beside_gold(records(), documents), output, title=title or input.stem)
     report_left_out(broken)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from constrained_ner.atomic import check_writable, whole
 from constrained_ner.corpora import (
@@ -54,12 +54,15 @@ __all__ = [
     "corpus_name",
     "detect_format",
     "detect_output_format",
+    "labels_of",
     "read",
+    "readable",
     "to_dataset",
     "write",
 ]
 
 Records = Iterator[Document | InputError]
+T = TypeVar("T")
 
 
 def _check_options(name: str, given: Iterable[str], known: tuple[str, ...]) -> None:
@@ -187,6 +190,28 @@ def corpus_name(path: Path) -> str:
     """What a corpus is called: its file, or the folder of a file that is one of its splits."""
     path = Path(os.path.abspath(path))  # of the folder `.`, too
     return path.parent.name if path.stem in ("train", "dev", "test") else path.stem
+
+
+def readable(records: Iterable[T | InputError], broken: list[InputError]) -> Iterator[T]:
+    """Those that could be read; the others are added to `broken`."""
+    for record in records:
+        if isinstance(record, InputError):
+            broken.append(record)
+        else:
+            yield record
+
+
+def labels_of(documents: Iterable[Document], path: Path) -> list[str]:
+    """Those of the entities of annotated documents.
+
+    Raises
+    ------
+    InputError: no document has an entity.
+    """
+    labels = sorted({entity.label for document in documents for entity in document.entities})
+    if not labels:
+        raise InputError("no document has an entity: expected annotated documents", path)
+    return labels
 
 
 def detect_format(path: str | Path, encoding: str | None = None) -> str:

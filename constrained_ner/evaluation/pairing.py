@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from constrained_ner.corpora import read
+from constrained_ner.corpora import read, readable
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record, read_predictions
@@ -84,8 +84,8 @@ def pair(
     InputError: a prediction has no gold document, or is about another text; or none has one.
     """
     broken: list[InputError] = []
-    documents = list(_readable(gold, broken))
-    records = list(_readable(predictions, broken))
+    documents = list(readable(gold, broken))
+    records = list(readable(predictions, broken))
     failed = tuple(
         f"{r.id}: {r.error}" if r.id else r.error for r in records if r.error is not None
     )
@@ -131,15 +131,6 @@ def beside_gold(
 
 R = TypeVar("R", Document, Record)
 S = TypeVar("S", Document, Record)
-
-
-def _readable(records: Iterable[R | InputError], broken: list[InputError]) -> Iterator[R]:
-    """Those that could be read; the others are added to `broken`."""
-    for record in records:
-        if isinstance(record, InputError):
-            broken.append(record)
-        else:
-            yield record
 
 
 def _beside(one: Sequence[R], other: Sequence[S]) -> tuple[list[S | None], list[S]]:
