@@ -18,7 +18,7 @@ from constrained_ner.benchmark.grid import AnsweredCell, Cell, Variant, Way
 from constrained_ner.documents import Entity
 from constrained_ner.errors import CnerError, InputError, reason_of
 from constrained_ner.evaluation.coverage import Ceiling
-from constrained_ner.evaluation.records import Health, Setting
+from constrained_ner.evaluation.records import Health
 from constrained_ner.evaluation.report import (
     Rows,
     Score,
@@ -26,9 +26,9 @@ from constrained_ner.evaluation.report import (
     differences_to_json,
 )
 from constrained_ner.evaluation.resampling import Differences
-from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.calibration import Threshold
+from constrained_ner.structuring import structure
 
 FILE = "results.json"
 
@@ -172,7 +172,7 @@ class CellResult:
                 by: tuple((row["name"], Score.from_json(row)) for row in rows)
                 for by, rows in value["breakdowns"].items()
             },
-            None if ceiling is None else _ceiling(ceiling),
+            None if ceiling is None else structure(Ceiling, ceiling, "the ceiling"),
             None if health is None else _health(health),
             0 if health is None else health["beyond"],
             None if mass is None else AllowedMass(**mass),
@@ -182,17 +182,6 @@ class CellResult:
             None if strictly is None else Score.from_json(strictly),
             None if differences is None else differences_from_json(differences),
         )
-
-
-def _ceiling(value: Mapping[str, Any]) -> Ceiling:
-    setting = value["setting"]
-    return Ceiling(
-        Setting(setting["format"], Level.parse(setting["level"]), Options(**setting["options"])),
-        value["entities"],
-        value["expressible"],
-        value["returned"],
-        dict(value["dropped"]),
-    )
 
 
 def _health(value: Mapping[str, Any]) -> Health:
@@ -386,10 +375,6 @@ class CorpusSummary:
     entities: int
     labels: tuple[str, ...]
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> CorpusSummary:
-        return cls(value["name"], value["documents"], value["entities"], tuple(value["labels"]))
-
 
 @dataclass(frozen=True)
 class TrainingCosts:
@@ -408,11 +393,6 @@ class TrainedRun:
     configuration: str
     draw: int
     training: TrainingCosts = TrainingCosts()
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TrainedRun:
-        model, configuration, draw = (value[name] for name in ("model", "configuration", "draw"))
-        return cls(model, configuration, draw, TrainingCosts(**value["training"]))
 
 
 @dataclass(frozen=True)
@@ -478,7 +458,7 @@ class Results:
         try:
             return cls(
                 tuple(value["models"]),
-                tuple(map(CorpusSummary.from_json, value["data"])),
+                tuple(structure(CorpusSummary, one, "the data") for one in value["data"]),
                 tuple(map(Variant.parse, value["variants"])),
                 tuple(map(Level.parse, value["levels"])),
                 value["seed"],
@@ -489,7 +469,10 @@ class Results:
                 tuple(map(TogetherResult.from_json, value.get("together", ()))),
                 tuple(map(ShownDocument.from_json, value["documents"])),
                 dict(value.get("seen", {})),
-                {name: TrainedRun.from_json(r) for name, r in value.get("runs", {}).items()},
+                {
+                    name: structure(TrainedRun, one, f"the run {name}")
+                    for name, one in value.get("runs", {}).items()
+                },
                 value.get("weights", ""),
             )
         except CnerError as error:
