@@ -71,7 +71,9 @@ BASE: dict[str, Any] = {
     "training.accumulation": 1,
     "training.evaluations": 1.0,
 }
+EASY = ["conv_term", "multi_term", "single_term", "multi_triple"]
 # What each variant changes; None takes a table away. The first one is what all are compared with.
+# `share`: of the examples, where they are in some of the formats. `lora.start`: another variant.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "rate-3e-4": {"training.learning_rate": 3e-4},
@@ -84,17 +86,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "empty-0.35": {"examples.empty_share": 0.35},
     "present-labels": {"examples.negative_labels": False},
     "seven-formats": {"examples.formats": ["7best"]},
+    "easy-formats": {"examples.formats": EASY, "share": len(EASY) / len(FORMATS)},
+    "easy-first": {
+        "examples.formats": [name for name in FORMATS if name not in EASY],
+        "share": 1 - len(EASY) / len(FORMATS),
+        "lora.start": "easy-formats",
+    },
     "masked": {"training.objective": "masked"},
     "seed-1": {"seed": 1},
 }
 
 
-def recipe_of(changes: Mapping[str, Any], corpora: Path, examples: int) -> Recipe:
-    """The recipe of a variant, its examples divided among the corpora."""
+def recipe_of(changes: Mapping[str, Any], corpora: Path, examples: int, output: Path) -> Recipe:
+    """The recipe of a variant, its examples divided among the corpora.
+
+    Parameters
+    ----------
+    output: where the variants are.
+    """
     values: dict[str, Any] = {
         "data": [{"name": name, "train": str(corpora / name / "train.jsonl")} for name in CORPORA]
     }
-    given = {**BASE, "examples.train": examples // len(CORPORA), **changes}
+    given = {**BASE, **changes}
+    given["examples.train"] = round(examples * given.pop("share", 1) / len(CORPORA))
+    if "lora.start" in given:
+        given["lora.start"] = str(output / given["lora.start"])
     without = {key for key, value in given.items() if value is None}
     for key, value in given.items():
         table, _, name = key.rpartition(".")
@@ -104,14 +120,20 @@ def recipe_of(changes: Mapping[str, Any], corpora: Path, examples: int) -> Recip
     return build_recipe(values)
 
 
+def recipe_for(variant: str, arguments: argparse.Namespace) -> Recipe:
+    return recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples, arguments.output)
+
+
 # ---- training and measuring -------------------------------------------------------------------
 
 
 def trained(variant: str, arguments: argparse.Namespace) -> Path:
     """The folder of a variant's model, trained in processes of its own."""
     folder: Path = arguments.output / variant
+    recipe = recipe_for(variant, arguments)
+    if recipe.lora is not None and recipe.lora.start is not None:
+        trained(recipe.lora.start.name, arguments)
     if folder.exists():
-        recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
         check_same(recipe, folder)
     if (folder / "cner.json").exists():
         return folder
@@ -189,7 +211,7 @@ def cut(learnt: Any, before: Any, rank: int) -> None:
 def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train a variant, and what its losses are on dev."""
     folder = trained(variant, arguments)
-    recipe = recipe_of(VARIANTS[variant], arguments.corpora, arguments.examples)
+    recipe = recipe_for(variant, arguments)
     rank = cell_of(variant, arguments).get("cut")
     model = load_model(str(folder), dtype="float32" if rank else arguments.dtype)
     if rank:
@@ -199,10 +221,13 @@ def measure(variant: str, arguments: argparse.Namespace) -> dict[str, Any]:
         dtype = arguments.dtype if arguments.dtype != "auto" else default_dtype(default_device())
         bare.to(getattr(torch, dtype))
     gold = gold_of(recipe, model, arguments.documents)
+    learnt = set(recipe.formats)
+    if start := VARIANTS[variant].get("lora.start"):
+        learnt.update(recipe_for(start, arguments).formats)
     found: dict[str, list[float]] = {}
     measured = losses(model, gold, masked=arguments.masked)
     for example, loss in zip(gold, measured, strict=True):
-        if example.question.format in recipe.formats:
+        if example.question.format in learnt:
             found.setdefault(example.question.format, []).append(round(loss, 4))
     return {
         "cell": cell_of(variant, arguments),
@@ -289,7 +314,7 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments.corpora = arguments.corpora.resolve()
     arguments.output = arguments.output.resolve()
     if arguments.train:
-        recipe = recipe_of(VARIANTS[arguments.train], arguments.corpora, arguments.examples)
+        recipe = recipe_for(arguments.train, arguments)
         run(recipe, arguments.output / arguments.train, lambda items, _: iter(items))
         return
     names = arguments.variants.split(",")

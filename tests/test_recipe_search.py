@@ -19,10 +19,11 @@ from tests.support.training import TEN, one_example
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_variant_is_a_recipe(name: str) -> None:
-    recipe = recipe_of(VARIANTS[name], Path("corpora"), 2000)
-    assert recipe.examples.train == 400
+    recipe = recipe_of(VARIANTS[name], Path("corpora"), 2000, Path("search"))
+    share = {"easy-formats": 133, "easy-first": 267}
+    assert recipe.examples.train == share.get(name, 400)
     assert (recipe.lora is None) == (name == "all-weights-1e-4")
-    base = recipe_of(VARIANTS["base"], Path("corpora"), 2000)
+    base = recipe_of(VARIANTS["base"], Path("corpora"), 2000, Path("search"))
     assert (recipe == base) == (name == "base")
 
 
