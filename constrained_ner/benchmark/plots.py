@@ -31,7 +31,7 @@ from constrained_ner.benchmark.view import (
     tokens,
     untrue,
 )
-from constrained_ner.errors import require
+from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats.grammar import Level
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; each level has a shape, too.
@@ -121,8 +121,11 @@ def _point(view: View, group: Group, way: Way) -> Point:
 
 
 def require_matplotlib() -> None:
-    """Raises `MissingExtraError` without it."""
-    require("matplotlib", "the report of a benchmark", "benchmark")
+    """Raises `MissingExtraError` without it, or where some of it is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("the report of a benchmark", "benchmark") from None
 
 
 def _figure(width: float, height: float) -> Any:
