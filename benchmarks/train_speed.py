@@ -33,7 +33,7 @@ from constrained_ner.engines.models import (
 )
 from constrained_ner.training.cache import FILE
 from constrained_ner.training.data import Drawn, draw_examples
-from constrained_ner.training.loop import _with_lora
+from constrained_ner.training.loop import with_lora
 from constrained_ner.training.recipe import CorpusFiles, Lora, Optimisation, Recipe
 from constrained_ner.training.sampling import Sampling
 
@@ -109,7 +109,7 @@ def others(recipe: Recipe, folder: Path, way: str) -> float:
         }
         for example in drawn.train
     ]
-    adapted: Any = _with_lora(recipe, model).steerable.model
+    adapted: Any = with_lora(recipe, model).steerable.model
     batch = 32 if torch.cuda.is_available() else recipe.training.batch_size
     options: dict[str, Any] = {
         "output_dir": str(folder / "other"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from constrained_ner.benchmark.calibrate import _highest, measure
 from constrained_ner.benchmark.results import load_results
 from constrained_ner.benchmark.together import Asked
+from constrained_ner.corpora.fingerprints import fingerprint, save_fingerprints
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, strict
@@ -293,6 +294,13 @@ def test_what_is_wrong_is_said_first(model: Path, tiny_folder: Path, tmp_path: P
     done = cner("calibrate", "--model", tiny_folder, "--dev", data, "-o", tmp_path / "answers")
     assert "expected a model made by `cner train`" in done.output
     assert not (tmp_path / "answers").exists()
+
+
+def test_documents_that_the_model_has_seen_are_told_of(model: Path) -> None:
+    save_fingerprints(map(fingerprint, TEN[:3]), model)
+    done = run(model, "--formats", "multi_term")
+    assert done.exit_code == 0, done.output
+    assert "the model was trained on 3 of these 10 documents" in done.stderr
 
 
 def test_nothing_to_find_is_no_score() -> None:

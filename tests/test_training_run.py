@@ -943,6 +943,46 @@ def test_examples_are_built_once(
         load_examples(questions, drawn.fingerprint, file)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "minutes", "warning"),
+    [
+        (1.0, 50.0, "of its 50 minutes: its epochs were over before the rate was let down"),
+        (99.0, 1e-5, "for 1 steps: little or nothing was learnt"),
+    ],
+)
+def test_a_clock_that_does_not_fit_is_told_of(
+    epochs: float,
+    minutes: float,
+    warning: str,
+    recipe: Recipe,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chosen = replace(recipe.training, epochs=epochs, minutes=minutes, scheduler="cosine")
+    train(replace(recipe, training=chosen), tmp_path)
+    (told,) = [one.message for one in caplog.records if "training took" in one.message]
+    assert warning in told
+
+
+def test_the_log_of_a_finished_run_stays(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path)
+    before = (tmp_path / "log.jsonl").read_bytes()
+    assert b"train_runtime" in before
+    train(recipe, tmp_path)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_what_cannot_be_trained_is_said_before_examples_are_built(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="nowhere"):
+        prepare(replace(recipe, lora=Lora(targets=("nowhere",))), tmp_path / "here", silent)
+    assert not (tmp_path / "here").exists()
+    result = CliRunner().invoke(main, ["train", "--train", str(recipe.data[0].train), "-o", ""])
+    assert result.exit_code == 2
+    assert "expected a folder" in result.output
+
+
 def test_examples_are_prepared_and_nothing_is_learnt(recipe: Recipe, tmp_path: Path) -> None:
     outcome = prepare(recipe, tmp_path / "here", silent)
     assert f"{len(outcome.drawn.train)} examples" in outcome.lines()[0]

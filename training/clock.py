@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from time import perf_counter
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
+
+_log = logging.getLogger(__name__)
+NEAR_THE_END = 0.9  # the share of the time from which on the rate is low
+FEW = 10  # steps in which a rate can neither rise nor fall
 
 
 def factor(share: float, scheduler: str, warmup: float) -> float:
@@ -48,7 +53,8 @@ class Clock(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started = perf_counter()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Before the rate of the next step is set.
         minutes = torch.tensor(
             [self.spent + (perf_counter() - self.started) / 60],
             dtype=torch.float32,
@@ -57,7 +63,18 @@ class Clock(TrainerCallback):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(minutes, 0)
         self.share = minutes.item() / self.minutes
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.share >= 1:
             control.should_training_stop = control.should_save = control.should_log = True
             # The last weights, of which the rate was let down, are the ones to choose.
             control.should_evaluate = args.eval_strategy != "no"
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        took = f"training took {self.so_far:.2f} of its {self.minutes:g} minutes"
+        if self.share < NEAR_THE_END:
+            _log.warning("%s: its epochs were over before the rate was let down; give more", took)
+        elif state.global_step < FEW:
+            _log.warning("%s for %d steps: little or nothing was learnt", took, state.global_step)

@@ -264,10 +264,12 @@ class _Log(TrainerCallback):
 
     def __init__(self, path: Path):
         self.path = path
+        self.over = False  # whether there is nothing left to do
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.over = state.global_step >= state.max_steps
         # what a stopped run logged after its last checkpoint is about to be logged again
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and not self.over:
             with self.path.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(entry) + "\n" for entry in state.log_history)
 
@@ -276,7 +278,7 @@ class _Log(TrainerCallback):
         control.should_log = control.should_log or control.should_save
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if not logs:
+        if not logs or self.over:
             return
         if state.is_world_process_zero:
             with self.path.open("a", encoding="utf-8") as file:
@@ -311,7 +313,7 @@ def train(
     """
     check_report(recipe.report)
     torch.manual_seed(recipe.seed)
-    model = _with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
+    model = with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
     drawn = draw_examples(recipe, model, progress, folder / CACHE)
     checkpoints = folder.resolve() / "checkpoints"
     items = _items(recipe, drawn, model)
@@ -428,7 +430,13 @@ def _compile_layers(model: Any) -> None:
         layer.compile(dynamic=True)
 
 
-def _with_lora(recipe: Recipe, model: LoadedModel) -> LoadedModel:
+def with_lora(recipe: Recipe, model: LoadedModel) -> LoadedModel:
+    """The model with the adapter that a recipe trains, if it has one.
+
+    Raises
+    ------
+    TrainingError: there are no such layers; or the adapter to begin with does not suit.
+    """
     if recipe.lora is None:
         return model
     from peft import LoraConfig, get_peft_model

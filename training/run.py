@@ -17,10 +17,10 @@ from constrained_ner.pipeline.manifest import load_manifest
 from .bar import Bar
 from .cache import FILE as EXAMPLES
 from .data import Drawn, draw_examples
-from .loop import keep_examples, train
+from .loop import keep_examples, train, with_lora
 from .processes import is_main, wait
 from .recipe import Recipe
-from .reporting import energy_of
+from .reporting import check_report, energy_of
 from .saving import as_kept, describe, save
 from .scoring import Progress, Results, test
 
@@ -64,7 +64,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     ------
     InputError, TrainingError: see `draw_examples`; the folder holds another run.
     """
-    model = load_model(recipe.model, device="cpu", dtype="float32")
+    check_report(recipe.report)
+    model = with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
     drawn = draw_examples(
         recipe, model, lambda items: progress(items, "examples"), folder / EXAMPLES
     )

@@ -205,8 +205,7 @@ def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
             for d in trained.datasets
         ),
         f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}. "
-        f"{trained.recipe.get('training', {}).get('epochs', '?')} epochs"
-        f"{trained.device and f' on: {trained.device}'}.",
+        f"{_length(trained)}{trained.device and f' on: {trained.device}'}.",
         _dev(trained),
         start
         and f"Training began with the adapter of the run `{start}`; its examples come to these.",
@@ -217,6 +216,13 @@ def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
         "The recipe and the prompts are in `cner.json`.",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def _length(trained: Manifest) -> str:
+    """How long training was to be."""
+    training = trained.recipe.get("training", {})
+    epochs, minutes = training.get("epochs", "?"), training.get("minutes")
+    return f"{minutes:g} minutes, at most {epochs} epochs" if minutes else f"{epochs} epochs"
 
 
 def _model_index(results: Results) -> list[str]:

@@ -15,7 +15,7 @@ from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import check_apart, device_options
+from constrained_ner.cli.options import OutputFolder, check_apart, device_options
 from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -79,7 +79,7 @@ from constrained_ner.labels import names_of
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     required=True,
     help="The folder of the benchmark. One that was stopped goes on with its next cell.",
 )

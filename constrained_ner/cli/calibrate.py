@@ -14,7 +14,8 @@ from constrained_ner.atomic import check_writable
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
 from constrained_ner.cli.messages import report_left_out, say, warn
-from constrained_ner.cli.options import MASKED_LEVELS, check_apart, device_options
+from constrained_ner.cli.options import MASKED_LEVELS, OutputFolder, check_apart, device_options
+from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, intervals
 from constrained_ner.evaluation.reliability import check_installed
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     required=True,
     help="A folder for the answers. A run that was stopped goes on with what is not in it.",
 )
@@ -130,7 +131,7 @@ def calibrate(
     missing = {name for each in several for name in each} - set(names)
     if missing:
         raise click.UsageError(f"--together names {', '.join(sorted(missing))}, --formats does not")
-    samples, broken = _samples(trained, corpora, dev, documents, seed, output)
+    samples, broken = _samples(model, trained, corpora, dev, documents, seed, output)
     grid = grid_of(
         model,
         trained,
@@ -163,6 +164,7 @@ def calibrate(
 
 
 def _samples(
+    model: str,
     trained: Manifest,
     corpora: Path | None,
     dev: Sequence[str],
@@ -171,6 +173,7 @@ def _samples(
     output: Path,
 ) -> tuple[list[CorpusSample], list[InputError]]:
     known = [dataset.name for dataset in trained.datasets]
+    known_documents = load_fingerprints(folder_of(model)) or frozenset()
     paths: list[tuple[str, Path]] = []
     if corpora is not None:
         paths = [(name, corpora / name / "dev.jsonl") for name in known]
@@ -189,6 +192,11 @@ def _samples(
     for name, path in paths:
         check_apart(path, output)
         sample, errors = load_sample(path, name, documents, seed)
+        if seen := sum(fingerprint(document) in known_documents for document in sample.documents):
+            warn(
+                f"{path}: the model was trained on {seen} of these {len(sample.documents)} "
+                "documents: what is measured on them is too high"
+            )
         samples.append(sample)
         broken += errors
     return samples, broken

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from constrained_ner.cli.messages import report_left_out
-from constrained_ner.cli.options import check_replaceable, given, overwrite_option
+from constrained_ner.cli.options import OutputFolder, check_replaceable, given, overwrite_option
 from constrained_ner.corpora.catalogue import (
     CORPORA,
     SEED,
@@ -74,7 +74,7 @@ def show(ctx: click.Context, name: str, output_format: str) -> None:
     "-o",
     "--output",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     metavar="DIR",
     help="Where to write the splits; by default corpora/NAME.",
 )

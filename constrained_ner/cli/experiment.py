@@ -9,7 +9,7 @@ import click
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.cli.benchmark import write_results
 from constrained_ner.cli.messages import interruptible
-from constrained_ner.cli.options import check_apart
+from constrained_ner.cli.options import OutputFolder, check_apart
 from constrained_ner.cli.progress import progress
 
 
@@ -22,7 +22,7 @@ from constrained_ner.cli.progress import progress
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     help="The folder of the experiment. One that was stopped goes on where it was.",
 )
 def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None) -> None:

@@ -264,6 +264,18 @@ class OutputFile(click.Path):
         return path
 
 
+class OutputFolder(click.Path):
+    """A folder to write."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):  # which a path takes for the working folder
+            self.fail("empty: expected a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def check_replaceable(output: Path, *, overwrite: bool, else_: str = "") -> None:
     """See that nothing of the user's is lost by writing a file.
 

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import check_apart, labels_option
+from constrained_ner.cli.options import OutputFolder, check_apart, labels_option
 from constrained_ner.cli.progress import progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -54,12 +54,12 @@ _FILE = click.Path(exists=True, path_type=Path)
     "only_prepare",
     is_flag=True,
     help="Build the examples, and end. The same command without it goes on from them, also where "
-    "the folder was moved to.",
+    "the folder and the corpora were moved to.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     required=True,
     help="The folder of the run. A run that was stopped goes on where its last checkpoint is.",
 )

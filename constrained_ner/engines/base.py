@@ -110,10 +110,12 @@ class Capabilities:
     Attributes
     ----------
     grammars: it masks by a grammar of each request; else by a JSON schema.
+    budgets: masked answers end by their grammar within any budget that holds the shortest one.
     log_probabilities: it records `Step`s.
     """
 
     grammars: bool = True
+    budgets: bool = True
     log_probabilities: bool = True
 
 

@@ -135,6 +135,7 @@ class Connection:
         """What makes engines that ask it."""
         capabilities = Capabilities(
             grammars=self.way is not None,
+            budgets=self.way is not None,
             log_probabilities=self.log_probabilities,
         )
         return Chosen(partial(ServerEngine, connection=self), capabilities, "openai")
