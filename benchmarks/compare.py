@@ -148,15 +148,17 @@ def card_of(results: Results) -> str:
         without: str = card(trained, {})
         return without
     known = {dataset.name for dataset in trained.datasets}
-    scores = {
-        (cell.data, cell.variant.format, str(cell.level)): counts
+    found = {
+        (cell.data, cell.variant.format, str(cell.level)): strict(result)
         for result in results.cells
         if (cell := result.cell).data in known
         if cell.variant == variant_of(trained, cell.variant.format)
-        if (counts := strict(result).counts)
     }
+    scores = {key: score.counts for key, score in found.items() if score.counts}
+    intervals = {key: score.intervals.f1 for key, score in found.items() if score.intervals}
     most = max(data.documents for data in results.data if data.name in known)
-    text: str = card(trained, scores, f"Up to {most} documents of each, seed {results.seed}.")
+    measured_on = f"Up to {most} documents of each, seed {results.seed}."
+    text: str = card(trained, scores, measured_on, intervals)
     return text
 
 

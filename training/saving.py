@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import TrainingError
+from constrained_ner.evaluation.resampling import Interval
 from constrained_ner.pipeline.conflicts import labels_together
 from constrained_ner.pipeline.manifest import FILE, Dataset, Manifest
 from constrained_ner.pipeline.task import default_format
@@ -177,12 +178,18 @@ def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) 
 # ---- the card -----------------------------------------------------------------------------------
 
 
-def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
+def card(
+    trained: Manifest,
+    results: Results,
+    measured_on: str = "",
+    intervals: Mapping[tuple[str, str, str], Interval] | None = None,
+) -> str:
     """A model card, with the results as the hub's `model-index` has them.
 
     Parameters
     ----------
     measured_on: of how many documents the results are.
+    intervals: of their F1, 95 %, where they are known.
     """
     start = (trained.recipe.get("lora") or {}).get("start")
     front = [
@@ -209,7 +216,7 @@ def card(trained: Manifest, results: Results, measured_on: str = "") -> str:
         _dev(trained),
         start
         and f"Training began with the adapter of the run `{start}`; its examples come to these.",
-        _table(results),
+        _table(results, intervals or {}),
         measured_on if results else "",
         _energy(trained),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",
@@ -270,14 +277,25 @@ def _energy(trained: Manifest) -> str:
     )
 
 
-def _table(results: Results) -> str:
+def _table(results: Results, intervals: Mapping[tuple[str, str, str], Interval]) -> str:
     if not results:
         return ""
-    rows = [
-        f"| {dataset} | {format} | {level} | "
-        + " | ".join(f"{100 * (x or 0.0):.1f}" for x in counts.scores)
-        + f" | {counts.gold} |"
-        for (dataset, format, level), counts in results.items()
+    rows = []
+    for key, counts in results.items():
+        scores = [f"{100 * (x or 0.0):.1f}" for x in counts.scores]
+        known = intervals.get(key)
+        within = ["{:.1f} to {:.1f}".format(*(100 * end for end in known)) if known else ""]
+        cells = [*key, *scores, *(within if intervals else []), str(counts.gold)]
+        rows.append(f"| {' | '.join(cells)} |")
+    names = [
+        "data set",
+        "format",
+        "level",
+        "P",
+        "R",
+        "F1",
+        *(["95 %"] if intervals else []),
+        "gold",
     ]
-    head = "| data set | format | level | P | R | F1 | gold |\n|---|---|---|---|---|---|---|\n"
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
     return "Strict spans on samples of the test splits, in per cent:\n\n" + head + "\n".join(rows)
