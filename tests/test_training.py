@@ -967,6 +967,9 @@ def test_the_card_is_valid_yaml() -> None:
     assert first.metric_value == pytest.approx(10 / 18, abs=1e-4)
     assert second.metric_value == 0
     assert "| 62.5 | 50.0 | 55.6 | 10 |" in read.text
+    told = card(trained, results, intervals={next(iter(results)): (0.5, 0.6123)})
+    assert "| 62.5 | 50.0 | 55.6 | 50.0 to 61.2 | 10 |" in told
+    assert "| faithful | 0.0 | 0.0 | 0.0 |  | 10 |" in told
     assert "model-index" not in card(trained, {})
 
 
