@@ -287,15 +287,8 @@ def _table(results: Results, intervals: Mapping[tuple[str, str, str], Interval])
         within = ["{:.1f} to {:.1f}".format(*(100 * end for end in known)) if known else ""]
         cells = [*key, *scores, *(within if intervals else []), str(counts.gold)]
         rows.append(f"| {' | '.join(cells)} |")
-    names = [
-        "data set",
-        "format",
-        "level",
-        "P",
-        "R",
-        "F1",
-        *(["95 %"] if intervals else []),
-        "gold",
-    ]
+    names = ["data set", "format", "level", "P", "R", "F1", "gold"]
+    if intervals:
+        names.insert(-1, "95 %")
     head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
     return "Strict spans on samples of the test splits, in per cent:\n\n" + head + "\n".join(rows)
