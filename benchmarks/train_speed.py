@@ -18,9 +18,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
@@ -63,8 +64,32 @@ def recipe_of(corpora: Path, examples: int, batch: int) -> Recipe:
     )
 
 
-def ours(recipe: Recipe, folder: Path, processes: int) -> float:
-    """Seconds of all steps of `cner train`."""
+def watched(command: Sequence[str], processes: int) -> tuple[str, float]:
+    """What a command prints, and the most memory that it took, in GB.
+
+    That is memory of the GPU; without one, that of the largest of its processes.
+    """
+    environment = threads(processes)
+    with tempfile.TemporaryFile("w+") as printed:
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=printed)
+        most = 0
+        if torch.cuda.is_available():
+            while process.poll() is None:
+                most = max(most, free - torch.cuda.mem_get_info()[0])
+                sleep(0.2)
+            code = process.returncode
+        else:
+            _, status, usage = os.wait4(process.pid, 0)
+            code, most = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+        printed.seek(0)
+        return printed.read(), most / 1e9
+
+
+def ours(recipe: Recipe, folder: Path, processes: int) -> tuple[float, float]:
+    """Seconds of all steps of `cner train`, and memory."""
     lines = [
         f"model = {json.dumps(recipe.model)}",
         f"[lora]\nrank = {recipe.lora.rank if recipe.lora else 0}\nalpha = 32",
@@ -83,9 +108,9 @@ def ours(recipe: Recipe, folder: Path, processes: int) -> float:
         *(sys.executable, *(many if processes > 1 else [])),
         *("-m", "constrained_ner", "train", str(file), "-o", str(folder)),
     ]
-    subprocess.run(command, check=True, env=threads(processes), stdout=subprocess.DEVNULL)
+    _, memory = watched(command, processes)
     last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    return float(last["train_runtime"])
+    return float(last["train_runtime"]), memory
 
 
 def threads(processes: int) -> dict[str, str]:
@@ -157,7 +182,9 @@ def peak_flops() -> float:
     return 2 * size**3 / best
 
 
-def measured(way: str, drawn: Drawn, seconds: float, peak: float, size: int) -> dict[str, Any]:
+def measured(
+    way: str, drawn: Drawn, seconds: float, memory: float, peak: float, size: int
+) -> dict[str, Any]:
     tokens = sum(len(example.tokens) for example in drawn.train)
     # An adapter's step multiplies with each weight twice: forward, and backward by the inputs.
     return {
@@ -166,6 +193,7 @@ def measured(way: str, drawn: Drawn, seconds: float, peak: float, size: int) -> 
         "examples_per_second": len(drawn.train) / seconds,
         "tokens_per_second": tokens / seconds,
         "share_of_peak": 4 * size * tokens / seconds / peak,
+        "memory_gb": round(memory, 2),
     }
 
 
@@ -196,16 +224,14 @@ def main() -> None:
     for way in ways:
         with tempfile.TemporaryDirectory() as folder:
             if way.startswith("ours"):
-                seconds = ours(recipe, Path(folder), cores if "," in way else 1)
+                seconds, memory = ours(recipe, Path(folder), cores if "," in way else 1)
             else:
                 command = [sys.executable, "-m", "benchmarks.train_speed", "--way", way]
                 command += ["--corpora", str(corpora), "--examples", str(arguments.examples)]
                 command += ["--batch-size", str(arguments.batch_size), "--folder", folder]
-                out = subprocess.run(
-                    command, check=True, cwd=ROOT, env=threads(1), capture_output=True, text=True
-                ).stdout
+                out, memory = watched(command, 1)
                 seconds = float(re.findall(r"^seconds (\S+)$", out, re.MULTILINE)[-1])
-        found.append(measured(way, drawn, seconds, peak, size))
+        found.append(measured(way, drawn, seconds, memory, peak, size))
         print(json.dumps(found[-1]), flush=True)
     packages = ["torch", "transformers", "peft", *(["trl"] if "trl" in ways else [])]
     results = {
