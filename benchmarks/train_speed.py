@@ -82,6 +82,7 @@ def watched(command: Sequence[str], processes: int) -> tuple[str, float]:
         else:
             _, status, usage = os.wait4(process.pid, 0)
             code, most = os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
+            process.returncode = code  # it was waited for
         if code:
             raise subprocess.CalledProcessError(code, command)
         printed.seek(0)
