@@ -67,7 +67,8 @@ def recipe_of(corpora: Path, examples: int, batch: int) -> Recipe:
 def watched(command: Sequence[str], processes: int) -> tuple[str, float]:
     """What a command prints, and the most memory that it took, in GB.
 
-    That is memory of the GPU; without one, that of the largest of its processes.
+    That is memory of the GPU; without one, that of the largest of its processes, or of this one
+    where it is larger, since a process that was forked counts what it had before it began.
     """
     environment = threads(processes)
     with tempfile.TemporaryFile("w+") as printed:
