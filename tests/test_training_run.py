@@ -946,7 +946,7 @@ def test_examples_are_built_once(
 @pytest.mark.parametrize(
     ("epochs", "minutes", "warning"),
     [
-        (1.0, 50.0, "of its 50 minutes: its epochs were over before the rate was let down"),
+        (1.0, 50.0, "of its 50 minutes: it ended before the rate was let down"),
         (99.0, 1e-5, "for 1 steps: little or nothing was learnt"),
     ],
 )

@@ -75,6 +75,6 @@ class Clock(TrainerCallback):
             return
         took = f"training took {self.so_far:.2f} of its {self.minutes:g} minutes"
         if self.share < NEAR_THE_END:
-            _log.warning("%s: its epochs were over before the rate was let down; give more", took)
+            _log.warning("%s: it ended before the rate was let down (more epochs?)", took)
         elif state.global_step < FEW:
             _log.warning("%s for %d steps: little or nothing was learnt", took, state.global_step)
