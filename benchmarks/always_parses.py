@@ -39,7 +39,7 @@ from typing import Any
 
 import torch
 
-from constrained_ner.atomic import whole_lines
+from constrained_ner.atomic import whole_lines, write_json
 from constrained_ner.documents import text_order
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
@@ -351,23 +351,17 @@ def main() -> None:
         print(f"{' '.join(what):<24} {decodes:>7} decodes, {failed} failed")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(
-            json.dumps(
-                {
-                    "decodes": arguments.decodes,
-                    "seed": arguments.seed,
-                    "versions": versions(PACKAGES),
-                    "python": platform.python_version(),
-                    "seconds": round(perf_counter() - started),
-                    "rows": rows,
-                    "kinds": by_kind,
-                    "faults": faults,
-                },
-                ensure_ascii=False,
-                indent=1,
-            )
-            + "\n"
-        )
+        result = {
+            "decodes": arguments.decodes,
+            "seed": arguments.seed,
+            "versions": versions(PACKAGES),
+            "python": platform.python_version(),
+            "seconds": round(perf_counter() - started),
+            "rows": rows,
+            "kinds": by_kind,
+            "faults": faults,
+        }
+        write_json(result, arguments.output)
     sys.exit(bool(faults))
 
 

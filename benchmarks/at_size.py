@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any
 
 import constrained_ner
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import wrap
@@ -125,11 +126,10 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(PACKAGES),
     }
-    text = json.dumps(result, indent=1) + "\n"
     if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+        write_json(result, arguments.output)
     else:
-        print(text)
+        print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from constrained_ner.adapters import BASE_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.converted import packaged_model
@@ -126,20 +127,14 @@ def main() -> None:
             results[name] = result
             refused = sum(len(r["rejections"]) + len(r["failed"]) for r in result["reports"])
             print(f"{name}: {result['documents']} documents, {refused} refused", flush=True)
-            arguments.output.write_text(
-                json.dumps(
-                    {
-                        "model": BASE_MODEL,
-                        "limit": arguments.limit,
-                        "versions": versions(PACKAGES),
-                        "python": platform.python_version(),
-                        "files": results,
-                    },
-                    ensure_ascii=False,
-                    indent=1,
-                )
-                + "\n"
-            )
+            so_far = {
+                "model": BASE_MODEL,
+                "limit": arguments.limit,
+                "versions": versions(PACKAGES),
+                "python": platform.python_version(),
+                "files": results,
+            }
+            write_json(so_far, arguments.output)
     print(table(results))
 
 

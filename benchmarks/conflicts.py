@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 import constrained_ner
-from constrained_ner.atomic import whole_lines
+from constrained_ner.atomic import whole_lines, write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.corpora.jsonl import document_from_json, document_to_json
@@ -148,7 +148,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "device": device_name(extractor.model),
         "versions": versions(PACKAGES),
     }
-    arguments.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(found, arguments.results)
     print(table(results))
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.benchmark.together import Asked, Confidences
 from constrained_ner.corpora import read
@@ -74,7 +75,7 @@ def main() -> None:
     results: dict[str, Any] = {"versions": versions(PACKAGES)}
     for gold, found in zip(given.gold, given.found, strict=True):
         results[gold.stem] = measure(gold, found)
-    given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, given.results)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import cProfile
 import io
-import json
 import pstats
 import random
 import statistics
@@ -39,6 +38,7 @@ from outlines.processors import OutlinesLogitsProcessor
 
 import constrained_ner
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
@@ -318,7 +318,7 @@ def main() -> None:
         "rows": rows,
     }
     if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(result, arguments.output)
     if arguments.page:
         write_table(rows)
 

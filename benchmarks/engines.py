@@ -25,6 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.engines.models import device_name, load_model, load_tokens
@@ -159,7 +160,7 @@ def main() -> None:
         for result in results:
             result["same"] = same(result, results)
         kept = [{k: v for k, v in result.items() if k != "answers"} for result in results]
-        arguments.output.write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(kept, arguments.output)
 
 
 def trials(sentences: int, slow: int, *, with_vllm: bool) -> list[Trial]:

@@ -27,6 +27,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from constrained_ner.atomic import write_json
+
 from .machine import machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
@@ -150,7 +152,7 @@ def main() -> None:
         "python": platform.python_version(),
         "versions": versions(("constrained_ner", "atheris")),
     }
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(found, arguments.output)
     print(json.dumps(found, indent=1))
     sys.exit(bool(faults))
 

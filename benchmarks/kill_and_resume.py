@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 
 from .machine import machine, versions
@@ -55,7 +56,7 @@ def files_of(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:
 
 
 def measured(
-    command: Sequence[str], patterns: Sequence[str], kills: int, chance: random.Random
+    command: Sequence[str], patterns: Sequence[str], kills: int, rng: random.Random
 ) -> dict[str, Any]:
     """Kill a command again and again.
 
@@ -78,7 +79,7 @@ def measured(
             last = -signal.SIGKILL
             while last == -signal.SIGKILL:
                 # Short times as well as long ones, so that it dies while it starts, too.
-                patience = chance.expovariate(3 / seconds) if given < kills else None
+                patience = rng.expovariate(3 / seconds) if given < kills else None
                 last = run(command, Path(killed), patience)
                 given += last == -signal.SIGKILL
             ends += 1
@@ -119,8 +120,7 @@ def main() -> None:
     }
     path = arguments.output
     before = json.loads(path.read_bytes()) if path.exists() else {}
-    text = json.dumps(before | {command[0]: found}, indent=1) + "\n"
-    path.write_text(text, encoding="utf-8")
+    write_json(before | {command[0]: found}, path)
     print(json.dumps(found, indent=1))
     sys.exit(found["ends"] != found["ends_as_undisturbed"])
 

@@ -44,6 +44,7 @@ import transformers
 from llguidance.numpy import fill_next_token_bitmask
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
+from constrained_ner.atomic import write_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.kv_cache import cache_argument
 from constrained_ner.engines.models import LoadedModel, load_model
@@ -119,7 +120,7 @@ def measure_format(
     """Building and masking for one format, level and length of text; a new text each time."""
     rng = random.Random(f"{seed} {words}")  # the same texts for every format
     format, labels = get_format(name), labels_of(FORMATS[name])
-    mask = np.zeros((1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+    mask = np.zeros((1, (vocabulary.ll_tokenizer.vocab_size + 31) // 32), dtype=np.int32)
     bits = mask.view(np.uint8)[0]
     sources, matchers, masks, advances = [], [], [], []
     sizes, tokens, entities = [], [], []
@@ -699,7 +700,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result["seconds"] = round(perf_counter() - started)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+        write_json(result, options.output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ engine in batches of one, for batches round differently, too.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -20,6 +19,7 @@ from typing import Any
 
 import constrained_ner
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
@@ -87,7 +87,7 @@ def main() -> None:
         "rows": rows,
     }
     if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(result, arguments.output)
 
 
 if __name__ == "__main__":

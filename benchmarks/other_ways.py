@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import BASE_MODEL, DEFAULT_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.benchmark.together import Asked
 from constrained_ner.corpora import read
@@ -209,7 +210,7 @@ def main() -> None:
         "versions": versions((*PACKAGES, "langextract")),
         "ways": rows,
     }
-    given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, given.output)
 
 
 if __name__ == "__main__":

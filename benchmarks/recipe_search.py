@@ -259,8 +259,8 @@ def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, 
     first, second: a loss for each document.
     """
     pairs = np.array(second) - np.array(first)
-    chance = np.random.default_rng(0)
-    means = pairs[chance.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
+    rng = np.random.default_rng(0)
+    means = pairs[rng.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(pairs.mean()), float(low), float(high)
 

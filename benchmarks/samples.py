@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.calibrate import asked, grid_of, said_by
 from constrained_ner.benchmark.grid import (
     PACKAGES,
@@ -206,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "versions": versions(PACKAGES),
         "ways": rows,
     }
-    given.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(result, given.results)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 
 import constrained_ner
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.serve.app import PACKAGES
@@ -206,10 +207,9 @@ def main() -> None:
         "machine": machine(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
-    text = json.dumps(result, indent=1) + "\n"
     if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
-    print(text)
+        write_json(result, arguments.output)
+    print(json.dumps(result, indent=1))
     if arguments.page:
         write_table(rows)
 

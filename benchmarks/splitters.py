@@ -28,6 +28,7 @@ from typing import Any
 
 import constrained_ner
 from benchmarks.page import put
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.pipeline.segments import sentences
@@ -263,7 +264,7 @@ def main() -> None:
             result["data"][name]["rows"][splitter] = counts
             print(splitter, name, counts, flush=True)
     if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(result, arguments.output)
     if arguments.page:
         write_table(result)
 

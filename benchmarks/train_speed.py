@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from constrained_ner.atomic import write_json
 from constrained_ner.engines.models import (
     computes_in_bfloat16,
     default_device,
@@ -246,7 +247,7 @@ def main() -> None:
         "versions": versions(packages),
         "ways": found,
     }
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 
 from .machine import versions
@@ -47,10 +48,9 @@ def main() -> None:
         "runs": [counts(path) for path in arguments.records],
         "versions": versions(PACKAGES),
     }
-    text = json.dumps(result, indent=1) + "\n"
     if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
-    print(text)
+        write_json(result, arguments.output)
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

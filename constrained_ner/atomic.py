@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,13 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write a value as a file of JSON for people to read, whole or not at all."""
+    with whole(path) as part:
+        text = json.dumps(value, ensure_ascii=False, indent=1)
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def whole_lines(path: Path) -> list[str]:

@@ -50,8 +50,7 @@ def write_cell(
 ) -> None:
     """A cell with these answers, by document; those that are not given are empty."""
     format = get_format(cell.variant.format, options_of(cell.variant, data))
-    path = folder / cell.path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    (folder / cell.answers).parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for document in data.documents:
         replies = []
@@ -84,12 +83,12 @@ def write_cell(
                 "answers": replies,
             }
         )
-    path.with_name(f"{path.name}.jsonl").write_text(
+    (folder / cell.answers).write_text(
         "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
     )
     made = Grid((cell.model,), (data,)).fingerprint(cell)
     summary = AnsweredCell(cell, len(data.documents), CellCosts(1, 2, 3.0), fingerprint=made)
-    path.with_name(f"{path.name}.json").write_text(json.dumps(summary.to_json()))
+    (folder / cell.summary).write_text(json.dumps(summary.to_json()))
 
 
 def results_of(grid: Grid, folder: Path, **options: Any) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     # What a cell says is what `cner evaluate` says of its file.
     for found in whole["cells"]:
         cell = Cell(MODEL, "ten", Variant(found["variant"]), Level(found["level"]))
-        path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
+        path = tmp_path / cell.answers
         paired = load(write_documents(tmp_path / "gold.jsonl", data.documents), path)
         scores = evaluate(paired, LABELS, resamples=50).to_json()["scores"]
         assert found["scores"] == scores
@@ -206,7 +205,7 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
             assert found["costs"]["grammar_seconds"] > 0
     # A cell is done once its summary is there; the others are left alone.
     cell = Cell(MODEL, "ten", Variant("single_term"), Level.FREE)
-    (tmp_path / cell.path).with_name("single_term.free.json").unlink()
+    (tmp_path / cell.summary).unlink()
     assert results_of(grid, tmp_path)["missing"] == [cell.to_json()]
     seen.clear()
     run(grid, tmp_path, noted)
@@ -231,7 +230,7 @@ def test_cells_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:
     run(grid, tmp_path / "two", noted, processes=2)
     assert sorted(seen) == ["ten, multi_term, faithful", "ten, single_term, faithful"]
     for cell in grid.cells():
-        name = f"{cell.path}.jsonl"
+        name = cell.answers
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert not results_of(grid, tmp_path / "two")["missing"]
     # What goes wrong in a process is heard of.
@@ -298,9 +297,9 @@ def test_answers_that_the_grid_would_not_get_again_are_not_kept(
 
 def test_names_of_models_are_no_paths(tmp_path: Path) -> None:
     cell = Cell("../../up/model:1", "a b/c", Variant("multi_term"), Level.FREE)
-    assert not cell.path.is_absolute()
-    assert ".." not in cell.path.parts
-    assert (tmp_path / cell.path).resolve().is_relative_to(tmp_path.resolve())
+    assert not cell.answers.is_absolute()
+    assert ".." not in cell.answers.parts
+    assert (tmp_path / cell.answers).resolve().is_relative_to(tmp_path.resolve())
 
 
 # ---- results ------------------------------------------------------------------------------------
@@ -372,7 +371,7 @@ def test_answers_are_read_anew_as_they_were_read(name: str, tmp_path: Path) -> N
     view = in_one_line(document)
     right = FORMATS[name].encode(view, data.labels)
     write_cell(tmp_path, cell, replace(data, documents=(view,)), {"1": right})
-    path = tmp_path / f"{cell.path}.jsonl"
+    path = tmp_path / cell.answers
     record = json.loads(path.read_text())
     path.write_text(
         json.dumps(record | {"text": text, "entities": document_to_json(document)["entities"]})

@@ -257,7 +257,7 @@ def test_a_finished_row_can_only_end_again(vocabulary: Vocabulary) -> None:
 
 
 def test_tokens_that_the_tokenizer_lacks_are_never_allowed(vocabulary: Vocabulary) -> None:
-    assert vocabulary.size > vocabulary.engine.vocab_size - 64
+    assert vocabulary.size > vocabulary.ll_tokenizer.vocab_size - 64
     processor = GrammarLogitsProcessor(vocabulary, [anything()])
     masked = step(processor, [[5]])
     assert (masked[0, -37:] == -torch.inf).all()
@@ -342,7 +342,7 @@ def write_away_from_the_end(
         closing = sequence.slack() == 0
         allowed = vocabulary.allowed(sequence.matcher)
         ranks = vocabulary.towards_the_end(grammar.markup)[allowed] * (rng.random() < 0.5)
-        scores = torch.full((vocabulary.engine.vocab_size,), -torch.inf)
+        scores = torch.full((vocabulary.ll_tokenizer.vocab_size,), -torch.inf)
         scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
         scores[list(vocabulary.ends)] -= 10_000
         before = scores.clone()
@@ -449,7 +449,7 @@ def test_logits_wider_than_the_vocabulary(
 ) -> None:
     grammars = [grammar_of(FORMATS["single_term"])] * 2
     processor = GrammarLogitsProcessor(vocabulary, grammars)
-    width = vocabulary.engine.vocab_size
+    width = vocabulary.ll_tokenizer.vocab_size
     logits = torch.zeros(2, width + beyond, dtype=dtype)
     logits[:, width:] = 1.0
     masked = processor(torch.zeros(2, 3, dtype=torch.long), logits)

@@ -24,10 +24,11 @@ from constrained_ner.errors import InputError, LabelError
 from constrained_ner.evaluation import Counts, Scores
 from constrained_ner.evaluation.coverage import Checker, ceiling
 from constrained_ner.evaluation.pairing import DataSet, load, pair, pool
-from constrained_ner.evaluation.records import Health, Record, Setting, read_predictions
+from constrained_ner.evaluation.records import Record, Setting, read_predictions
 from constrained_ner.evaluation.report import average_over, compare, evaluate
 from constrained_ner.formats import FORMATS, Options
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Health
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 

@@ -142,7 +142,12 @@ def test_a_format_far_below_the_best_is_warned_of() -> None:
         "the model was not trained to write multi_bio, but multi_term, single_tag, multi_span",
     )
     nothing = replace(SCORED, dev={name: DevScore(0.0) for name in SCORED.dev})
-    assert nothing.doubtful == ()
+    assert nothing.best is None
+    assert default_format(nothing) == "multi_term"
+    assert nothing.doubtful == tuple(SCORED.dev)
+    assert task_for(nothing, format="multi_span").notes == (
+        "answers in multi_span are not to be trusted: its F1 on dev is 0.00",
+    )
 
 
 def test_words_are_indexed_where_training_did_it_mostly() -> None:
@@ -179,7 +184,7 @@ def test_the_card_tells_the_default_format() -> None:
     assert told.index("| single_tag | 75.0 |") < told.index(
         "| multi_term | 50.0 | 40.0 to 60.0 |  | 9 | 20 |"
     )
-    assert "Far below the best, and not to be trusted: multi_span.\n" in told
+    assert "Not to be trusted, for F1 is 0 or far below the best: multi_span.\n" in told
     without = {name: score for name, score in SCORED.dev.items() if name != "multi_span"}
     assert "not to be trusted" not in card(replace(SCORED, dev=without), {})
 

@@ -33,7 +33,7 @@ def test_what_a_mask_lets_through_keeps_its_score(
     by: str, dtype: torch.dtype, wider: int, vocabulary: Vocabulary
 ) -> None:
     """Logits may be wider than the vocabulary that the masks are of, or narrower."""
-    rng, width = random.Random(f"{dtype}/{wider}"), vocabulary.engine.vocab_size + wider
+    rng, width = random.Random(f"{dtype}/{wider}"), vocabulary.ll_tokenizer.vocab_size + wider
     matchers = [
         vocabulary.matcher(draw_task(rng, rng.choice(list(FORMATS))).grammar) for _ in range(6)
     ]

@@ -186,7 +186,7 @@ def test_confidence_by_tenths(tmp_path: Path) -> None:
     format = get_format("multi_term")
     gold = {d.id: format.encode(d, LABELS, Level.FREE) for d in TEN[1:2]}
     write_cell(tmp_path, cell, DATA, gold)
-    path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
+    path = tmp_path / cell.answers
     first, second, *others = path.read_text(encoding="utf-8").splitlines(keepends=True)
     record = json.loads(second)
     for entity, value in zip(record["entities"], (1.0, 0.95, 0.3), strict=True):
@@ -638,7 +638,7 @@ def test_answers_that_failed(tmp_path: Path) -> None:
     grid = Grid((MODEL,), (DATA,), variants_of(["multi_triple", "multi_brat"]))
     for cell in grid.cells():
         write_cell(tmp_path, cell, DATA, {})
-        path = (tmp_path / cell.path).with_name(f"{cell.path.name}.jsonl")
+        path = tmp_path / cell.answers
         made_by = {"error": "too long", "format": cell.variant.format, "level": cell.level}
         lines = [json.dumps({"id": document.id, **made_by}) for document in TEN]
         path.write_text("".join(f"{line}\n" for line in lines))

@@ -371,13 +371,13 @@ def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> 
 
     subprocess.run(command("whole.jsonl"), check=True, capture_output=True)
     whole = (tmp_path / "whole.jsonl").read_bytes()
-    chance = random.Random(0)
+    rng = random.Random(0)
     for out in ("a.jsonl", "b.jsonl"):
         path, kills = tmp_path / out, 0
         while True:
             process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL)
             begun = path.stat().st_size if path.exists() else 0
-            enough = begun + chance.randrange(1, len(whole) // 3)
+            enough = begun + rng.randrange(1, len(whole) // 3)
             while process.poll() is None and kills < 3:
                 if path.exists() and path.stat().st_size > enough:
                     process.send_signal(signal.SIGKILL)

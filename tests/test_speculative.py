@@ -123,7 +123,7 @@ def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
     model, rng = tiny("llama"), random.Random(7)
     ends = [
         token
-        for token in range(model.vocabulary.engine.vocab_size)
+        for token in range(model.vocabulary.ll_tokenizer.vocab_size)
         if token in model.vocabulary.ends or model.vocabulary.bytes_of([token])[:1] in b"]`"
     ]
 

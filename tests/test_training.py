@@ -370,7 +370,7 @@ def test_the_masked_objective_is_over_what_the_masks_allow(way: str) -> None:
         (labels,) = question.turns
         grammar = FORMATS[question.format].grammar(question.document.text, labels, Level.FAITHFUL)
         matcher = vocabulary.matcher(grammar)
-        words = np.zeros((1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+        words = np.zeros((1, (vocabulary.ll_tokenizer.vocab_size + 31) // 32), dtype=np.int32)
         with torch.no_grad():
             logits = model(torch.tensor([example.tokens])).logits[0].float()
         for at, (token, on) in enumerate(zip(example.tokens, example.mask, strict=True)):

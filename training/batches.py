@@ -89,9 +89,9 @@ class Batches(torch.utils.data.Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        chance = random.Random(f"{self.seed}/{self.epoch()}")
+        rng = random.Random(f"{self.seed}/{self.epoch()}")
         order = list(range(len(self.lengths)))
-        chance.shuffle(order)
+        rng.shuffle(order)
         groups: dict[Hashable, list[int]] = {}
         for index in order:
             groups.setdefault(self.openings[index], []).append(index)
@@ -101,17 +101,17 @@ class Batches(torch.utils.data.Sampler[int]):
             full = len(group) // self.size * self.size
             batches += self._by_length(group[:full])
             rest += group[full:]
-        chance.shuffle(rest)
+        rng.shuffle(rest)
         batches += self._by_length(rest)
-        partial = [batch for batch in batches if len(batch) < self.size]
+        smaller = [batch for batch in batches if len(batch) < self.size]
         whole = [batch for batch in batches if len(batch) == self.size]
-        chance.shuffle(whole)
+        rng.shuffle(whole)
         longest = max(whole, key=self._longest, default=[])
         whole.sort(key=lambda batch: batch is not longest)
-        ordered = self._balanced(whole, chance) + partial
+        ordered = self._balanced(whole, rng) + smaller
         return iter([index for batch in ordered for index in batch])
 
-    def _balanced(self, batches: list[list[int]], chance: random.Random) -> list[list[int]]:
+    def _balanced(self, batches: list[list[int]], rng: random.Random) -> list[list[int]]:
         """Put batches of like length side by side; the first stays in the first step."""
         if self.together < 2:
             return batches
@@ -122,7 +122,7 @@ class Batches(torch.utils.data.Sampler[int]):
             found = [near[at : at + self.together] for at in range(0, len(near), self.together)]
             first = found[:1] if not start else []
             others = found[len(first) :]
-            chance.shuffle(others)
+            rng.shuffle(others)
             steps += first + others
         return [batch for step in steps for batch in step]
 

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from constrained_ner.atomic import ordinary_permissions, whole
+from constrained_ner.atomic import ordinary_permissions, write_json
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.errors import TrainingError
@@ -49,7 +49,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def check_same(recipe: Recipe, folder: Path) -> None:
-    """A folder holds one run: another recipe, or other data, would not go on with it."""
+    """See that a folder holds this run, or make it that of this run.
+
+    With another recipe, or other data, it would not go on.
+    """
     # what is reported, and where, may change
     values = {key: value for key, value in recipe.to_json().items() if key != "report"}
     files = [[data.train, data.dev, data.test] for data in recipe.data]
@@ -61,8 +64,7 @@ def check_same(recipe: Recipe, folder: Path) -> None:
     }
     path = folder / RUN
     if not path.exists():
-        with whole(path) as part:
-            part.write_text(json.dumps(run, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(run, path)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -141,6 +143,5 @@ def last_checkpoint(folder: Path) -> Path | None:
     state = json.loads(path.read_text(encoding="utf-8"))
     best = folder / f"checkpoint-{state['best_global_step']}"
     if state["best_model_checkpoint"] not in (None, str(best)):
-        with whole(path) as changed:
-            changed.write_text(json.dumps({**state, "best_model_checkpoint": str(best)}))
+        write_json({**state, "best_model_checkpoint": str(best)}, path)
     return complete[-1]

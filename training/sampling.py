@@ -121,19 +121,19 @@ def draw(
     most: int = getattr(sampling, split)
     if split != "train":
         sampling = sampling.held_out()
-    chance = random.Random(f"{seed}/{corpus.name}/{split}")
+    rng = random.Random(f"{seed}/{corpus.name}/{split}")
 
     def kept(document: Document) -> bool:
         if not document.text.strip():
             return False
-        left_out = sampling.empty_share < 1 and chance.random() >= sampling.empty_share
+        left_out = sampling.empty_share < 1 and rng.random() >= sampling.empty_share
         return bool(_present(document, corpus)) or (sampling.empty_documents and not left_out)
 
     documents = [document for document in corpus.documents if kept(document)]
     if not documents:
         raise InputError(f"corpus {corpus.name!r}, {split}: no documents: expected at least one")
-    chosen = chance.sample(documents, min(most, len(documents)))
-    deal = _Deal(corpus, sampling, options or FormatOptions(), chance)
+    chosen = rng.sample(documents, min(most, len(documents)))
+    deal = _Deal(corpus, sampling, options or FormatOptions(), rng)
     had: list[set[str]] = [set() for _ in chosen]  # the formats of the rounds before
     return [
         deal.question(document, before)
@@ -160,7 +160,7 @@ class _Deal:
     corpus: AnnotatedCorpus
     sampling: Sampling
     options: FormatOptions
-    chance: random.Random
+    rng: random.Random
     dealt: Counter[str] = field(default_factory=Counter)
 
     def question(self, document: Document, had: set[str]) -> Question:
@@ -170,7 +170,7 @@ class _Deal:
         had.add(name)
         labels = self._labels(document, get_format(name))
         by_place = get_format(name).by_place
-        index = by_place and self.chance.random() < self.sampling.index
+        index = by_place and self.rng.random() < self.sampling.index
         return Question(document, name, self.corpus.of(labels), self.options, index)
 
     def _format(self, document: Document, had: set[str]) -> str:
@@ -180,16 +180,16 @@ class _Deal:
         # the one that was dealt least often for its weight, by chance among equals
         weights = self.sampling.weights
         share = {name: self.dealt[name] / weights.get(name, 1.0) for name in able}
-        return self.chance.choice([name for name in able if share[name] == min(share.values())])
+        return self.rng.choice([name for name in able if share[name] == min(share.values())])
 
     def _labels(self, document: Document, format: Format) -> list[str]:
         labels = list(self.corpus.labels)
         if self.sampling.shuffle_labels:
-            self.chance.shuffle(labels)
+            self.rng.shuffle(labels)
         present = _present(document, self.corpus)
         if format.one_label and not format.conversational:
             candidates = labels if self.sampling.negative_labels or not present else present
-            return [self.chance.choice(candidates)]
+            return [self.rng.choice(candidates)]
         if format.conversational and not self.sampling.negative_labels:
             return [label for label in labels if label in present] or labels[:1]
         return labels

@@ -252,6 +252,8 @@ def _dev(trained: Manifest) -> str:
     default = f"Default format: {default_format(trained)}"
     if not trained.dev:
         return f"{default}."
+    if trained.best:
+        default += ", the best on dev"
     rows = []
     for name, score in sorted(trained.dev.items(), key=lambda item: -item[1].f1):
         bounds = score.interval
@@ -261,9 +263,9 @@ def _dev(trained: Manifest) -> str:
     head = "| format | F1 | 95 % | level | documents | gold |\n|---|---|---|---|---|---|\n"
     doubtful = ", ".join(trained.doubtful)
     return (
-        f"{default}, the best on dev. Strict spans on samples of the dev splits, pooled over the "
+        f"{default}. Strict spans on samples of the dev splits, pooled over the "
         f"data sets, in per cent:\n\n{head}{''.join(rows)}\n"
-        + (f"Far below the best, and not to be trusted: {doubtful}." if doubtful else "")
+        + (f"Not to be trusted, for F1 is 0 or far below the best: {doubtful}." if doubtful else "")
     ).strip()
 
 

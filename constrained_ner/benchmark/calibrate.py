@@ -4,7 +4,6 @@ formats are best together, and what its confidences are worth.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import folder_of
-from constrained_ner.benchmark.grid import Cell, CorpusSample, Grid
+from constrained_ner.benchmark.grid import Cell, CorpusSample, Grid, predictions_of
 from constrained_ner.benchmark.together import Asked, Confidences, documents_of, variant_of
 from constrained_ner.errors import InputError, ModelError
 from constrained_ner.evaluation import Counts
@@ -23,13 +22,13 @@ from constrained_ner.formats.options import Options
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import DevScore, Manifest, load_manifest
-from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
 
 
 def said_by(model: str) -> Manifest:
-    """
+    """What a model says of itself.
+
     Raises
     ------
     ModelError: the model was not made by `cner train`, and does not know its data.
@@ -76,11 +75,10 @@ def asked(grid: Grid, folder: Path) -> list[Asked]:
     found: list[Asked] = []
     (model,), (level,) = grid.models, grid.levels
     for data in grid.data:
-        by_format: dict[str, list[Prediction]] = {}
-        for variant in grid.variants:
-            path = folder / f"{Cell(model, data.name, variant, level).path}.jsonl"
-            with path.open(encoding="utf-8") as file:
-                by_format[variant.format] = [Prediction.from_json(json.loads(x)) for x in file]
+        by_format = {
+            variant.format: predictions_of(folder, Cell(model, data.name, variant, level))
+            for variant in grid.variants
+        }
         found += documents_of(data, by_format)
     return found
 
@@ -126,7 +124,7 @@ def measure(
     calibrations: list[Calibration] = []
     failed: list[str] = []
 
-    def take(names: tuple[str, ...], scores: Sequence[Confidences]) -> Calibration | None:
+    def take(names: tuple[str, ...], scores: Sequence[Confidences]) -> None:
         judged = [one.judged(s) for s, one in zip(scores, documents, strict=True)]
         every = [one.counts(s) for s, one in zip(scores, documents, strict=True)]
         try:
@@ -134,12 +132,11 @@ def measure(
         except InputError as error:
             failed.append(str(error))
             counts[names] = every, every
-            return None
+            return
         least = found.best.least
         kept = [{e: c for e, c in s.items() if found.probability(c) >= least} for s in scores]
         counts[names] = every, [one.counts(s) for s, one in zip(kept, documents, strict=True)]
         calibrations.append(found)
-        return found
 
     for name in formats:
         told(name)

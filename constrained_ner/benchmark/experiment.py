@@ -165,8 +165,11 @@ def load_experiment(path: Path) -> Experiment:
     try:
         keys = structure(_Keys, own, "the experiment")
         for key in ("models", "configurations", "levels"):
-            if not getattr(keys, key):
+            names = getattr(keys, key)
+            if not names:
                 raise InputError(f"{key} is empty: expected at least one")
+            if len(set(names)) < len(names):
+                raise InputError(f"{key} names one of {', '.join(names)} twice: expected it once")
         if keys.draws < 1:
             raise InputError(f"draws is {keys.draws}: expected 1 or more")
         levels = tuple(Level.parse(level) for level in keys.levels)

@@ -21,6 +21,7 @@ from constrained_ner.benchmark.grid import (
     Way,
     done,
     options_of,
+    predictions_of,
 )
 from constrained_ner.benchmark.results import (
     AllowedMass,
@@ -37,7 +38,7 @@ from constrained_ner.benchmark.results import (
 )
 from constrained_ner.benchmark.together import Asked, documents_of, variant_of
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
-from constrained_ner.documents import Document, Entity, text_order
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import AnswerError
 from constrained_ner.evaluation import Counts, intervals, paired_test, strict
 from constrained_ner.evaluation.pairing import DataSet, pair
@@ -50,7 +51,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
-from constrained_ner.pipeline.prediction import Prediction, Reply
+from constrained_ner.pipeline.prediction import Reply
 from constrained_ner.pipeline.view import view_of
 
 PAPER_BUDGET = 128  # new tokens, as in table 8
@@ -73,7 +74,7 @@ def gather(
         report. `texts`: the corpora of which this is permitted; by default all.
     resamples: of the intervals and tests.
     """
-    chance = Chance(resamples, grid.seed)
+    resampling = Resampling(resamples, grid.seed)
     answered = {cell: _Answered(cell, grid, folder) for cell in grid.cells() if done(folder, cell)}
     return Results(
         grid.models,
@@ -83,19 +84,19 @@ def gather(
         grid.seed,
         resamples,
         tuple(
-            _result_of(answers, answered.get(replace(cell, level=Level.FREE)), grid, chance)
+            _result_of(answers, answered.get(replace(cell, level=Level.FREE)), grid, resampling)
             for cell, answers in answered.items()
         ),
         tuple(cell for cell in grid.cells() if cell not in answered),
-        tuple(_pooled(grid, answered, chance)),
-        tuple(_together(grid, answered, chance)),
+        tuple(_pooled(grid, answered, resampling)),
+        tuple(_together(grid, answered, resampling)),
         tuple(_shown(grid, answered, shown, texts)),
         dict(_seen(grid)),
     )
 
 
 @dataclass(frozen=True)
-class Chance:
+class Resampling:
     """Of intervals and tests: how many resamples are drawn, and by which seed."""
 
     resamples: int
@@ -134,14 +135,11 @@ class _Answered:
     """A cell that is done: what it took, its answers, and the gold documents beside them."""
 
     def __init__(self, cell: Cell, grid: Grid, folder: Path):
-        (self.data,) = (data for data in grid.data if data.name == cell.data)
+        self.data = grid.data_of(cell)
         self.cell = cell
         self.format = get_format(cell.variant.format, options_of(cell.variant, self.data))
-        stem = folder / cell.path
-        summary = stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8")
-        self.summary = AnsweredCell.from_json(json.loads(summary))
-        with stem.with_name(f"{stem.name}.jsonl").open(encoding="utf-8") as file:
-            self.predictions = [Prediction.from_json(json.loads(line)) for line in file]
+        self.summary = AnsweredCell.from_json(json.loads((folder / cell.summary).read_bytes()))
+        self.predictions = predictions_of(folder, cell)
         self.replies = [reply for one in self.predictions for reply in one.replies]
         records = map(record_of, self.predictions)
         self.paired = pair(self.data.name, self.data.documents, records)
@@ -168,13 +166,13 @@ class _Answered:
                         reply.answer, view.text, known, strict=strict, level=self.cell.level
                     )
                     entities += map(view.in_document, read.entities)
-            found = Document(prediction.id, prediction.text, text_order(entities))
+            found = Document(prediction.id, prediction.text, tuple(entities))
             records.append(Record(found.id, found))
         return pair(self.data.name, self.data.documents, records)
 
 
 def _result_of(
-    answered: _Answered, free: _Answered | None, grid: Grid, chance: Chance
+    answered: _Answered, free: _Answered | None, grid: Grid, resampling: Resampling
 ) -> CellResult:
     """What is said of one cell: accuracy, health and costs.
 
@@ -182,7 +180,7 @@ def _result_of(
     reader; `read_strictly` has the other way.
     """
     data, expresses = answered.data, answered.format.expresses
-    drawn: dict[str, Any] = {"resamples": chance.resamples, "seed": chance.seed}
+    drawn: dict[str, Any] = {"resamples": resampling.resamples, "seed": resampling.seed}
     by = ("label", "nested", "discontinuous")
     report = evaluate(answered.paired, data.labels, by=by, **drawn)
     strictly = against_free = None
@@ -207,7 +205,9 @@ def _result_of(
     )
 
 
-def _pooled(grid: Grid, answered: dict[Cell, _Answered], chance: Chance) -> Iterator[PooledResult]:
+def _pooled(
+    grid: Grid, answered: dict[Cell, _Answered], resampling: Resampling
+) -> Iterator[PooledResult]:
     """Strict scores of each model and way over all corpora, each with labels of its own.
 
     Where a corpus is missing there are none, for they could not be compared.
@@ -231,9 +231,9 @@ def _pooled(grid: Grid, answered: dict[Cell, _Answered], chance: Chance) -> Iter
         yield PooledResult(
             model,
             way,
-            chance.score(counts(own)),
-            chance.differences(counts(free), counts(own)) if free else None,
-            chance.differences(counts(terms), counts(own)) if terms else None,
+            resampling.score(counts(own)),
+            resampling.differences(counts(free), counts(own)) if free else None,
+            resampling.differences(counts(terms), counts(own)) if terms else None,
         )
 
 
@@ -274,7 +274,7 @@ def _shifts(data: DataSet) -> Shifts:
     for _, gold, predicted in data.pairs():
         left = list(set(gold) - set(predicted))
         exact += len(set(gold) & set(predicted))
-        for entity in sorted(set(predicted) - set(gold), key=lambda e: (e.start, e.end, e.label)):
+        for entity in set(predicted) - set(gold):
             near = [
                 (abs(entity.start - g.start) + abs(entity.end - g.end), g.start, g.end)
                 for g in left
@@ -308,7 +308,7 @@ def _labels_given(answered: _Answered, grid: Grid) -> tuple[GivenLabel, ...]:
 
 
 def _together(
-    grid: Grid, answered: dict[Cell, _Answered], chance: Chance
+    grid: Grid, answered: dict[Cell, _Answered], resampling: Resampling
 ) -> Iterator[TogetherResult]:
     """What a model knows from dev of its formats and of several together, held against new text.
 
@@ -335,7 +335,7 @@ def _together(
         ]
         for one in known:
             if set(one.formats) <= here.keys():
-                yield from _put_together(model, one, trained, grid, here, documents, chance)
+                yield from _put_together(model, one, trained, grid, here, documents, resampling)
 
 
 def _put_together(
@@ -345,7 +345,7 @@ def _put_together(
     grid: Grid,
     here: Mapping[str, Sequence[_Answered]],
     documents: Sequence[Asked],
-    chance: Chance,
+    resampling: Resampling,
 ) -> Iterator[TogetherResult]:
     """The formats of a calibration by agreement; by a vote, too, if there are three or more."""
     names = known.formats
@@ -378,10 +378,10 @@ def _put_together(
             level,
             how,
             least,
-            chance.score(counts),
+            resampling.score(counts),
             by_data,
             str(variant_of(trained, best)),
-            chance.differences(plain, counts),
+            resampling.differences(plain, counts),
             sum(each.summary.costs.calls for each in cells),
             sum(each.summary.costs.seconds for each in cells),
             sum(each.summary.costs.calls for each in here[best]),

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constrained_ner.adapters import digest_of
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import corpus_name, labels_of, read, readable
 from constrained_ner.documents import Document
 from constrained_ner.energy import check_country, measured
@@ -35,6 +35,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
+from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
@@ -198,9 +199,14 @@ class Cell:
         return Way(self.variant, self.level)
 
     @property
-    def path(self) -> Path:
-        """Within the folder of the benchmark, without a suffix."""
-        return Path(slug(self.model), slug(self.data), str(self.way))
+    def answers(self) -> Path:
+        """The file of its records, within the folder of the benchmark."""
+        return Path(slug(self.model), slug(self.data), f"{self.way}.jsonl")
+
+    @property
+    def summary(self) -> Path:
+        """The file that says what they took, beside them: once it is there the cell is done."""
+        return self.answers.with_suffix(".json")
 
     def __str__(self) -> str:
         """What the progress bar shows."""
@@ -368,7 +374,13 @@ Loaded = dict[str, Any]  # the model that was loaded last, by its name
 
 
 def done(folder: Path, cell: Cell) -> bool:
-    return (folder / cell.path).with_name(f"{cell.path.name}.json").exists()
+    return (folder / cell.summary).exists()
+
+
+def predictions_of(folder: Path, cell: Cell) -> list[Prediction]:
+    """The answers of a cell, document by document."""
+    with (folder / cell.answers).open(encoding="utf-8") as file:
+        return [Prediction.from_json(json.loads(line)) for line in file]
 
 
 def check_same(grid: Grid, folder: Path) -> None:
@@ -376,7 +388,7 @@ def check_same(grid: Grid, folder: Path) -> None:
     for cell in grid.cells():
         if not done(folder, cell):
             continue
-        path = (folder / cell.path).with_name(f"{cell.path.name}.json")
+        path = folder / cell.summary
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.get("fingerprint") != grid.fingerprint(cell):
             raise InputError(
@@ -465,10 +477,9 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
         index=cell.variant.suffix == INDEX,
         record=cell.level is not Level.FREE,
     )
-    path = folder / cell.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    predictions = path.with_name(f"{path.name}.jsonl")
-    with measured(grid.country) as energy, predictions.open("w", encoding="utf-8") as file:
+    answers = folder / cell.answers
+    answers.parent.mkdir(parents=True, exist_ok=True)
+    with measured(grid.country) as energy, answers.open("w", encoding="utf-8") as file:
         for prediction in progress(predictor.predict(data.documents), str(cell)):
             file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
             file.flush()
@@ -484,8 +495,7 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
         {name: version(name) for name in PACKAGES},
         grid.fingerprint(cell),
     )
-    with whole(path.with_name(f"{path.name}.json")) as part:
-        part.write_text(json.dumps(answered.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_json(answered.to_json(), folder / cell.summary)
 
 
 def options_of(variant: Variant, data: CorpusSample) -> Options:

@@ -35,13 +35,13 @@ from constrained_ner.errors import MissingExtraError
 from constrained_ner.formats.grammar import Level
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; each level has a shape, too.
-STYLES = {
+COLOURS_AND_MARKERS = {
     "free": ("#D55E00", "o"),
     "syntax": ("#009E73", "s"),
     "faithful": ("#0072B2", "D"),
 }
 _INK = "#222222"
-_STYLE = {
+_RC = {
     "svg.fonttype": "none",  # text stays text: to be searched, copied and read aloud
     "svg.hashsalt": "constrained_ner",
     "font.family": "sans-serif",
@@ -154,11 +154,11 @@ def _svg(figure: Any, name: str) -> str:
 def _styled() -> Any:
     from matplotlib import style
 
-    return style.context(["default", _STYLE], after_reset=True)
+    return style.context(["default", _RC], after_reset=True)
 
 
-def _style(level: str) -> tuple[str, str]:
-    return STYLES.get(level, (_INK, "o"))
+def _colour_and_marker(level: str) -> tuple[str, str]:
+    return COLOURS_AND_MARKERS.get(level, (_INK, "o"))
 
 
 def accuracy_plot(view: View, group: Group, name: str) -> str | None:
@@ -171,7 +171,7 @@ def accuracy_plot(view: View, group: Group, name: str) -> str | None:
         edge = only.get_yaxis_transform()
         for way, p in zip(view.ways(group), found, strict=True):
             if p.low is not None and p.high is not None:
-                colour = _style(p.level)[0]
+                colour = _colour_and_marker(p.level)[0]
                 only.plot([p.low, p.high], [row(p)] * 2, color=colour, linewidth=1.1)
             tone = _shown(view, group, way) if way.level is view.levels[-1] else None
             if tone in _VERDICTS:
@@ -269,7 +269,7 @@ def _height(rows: int) -> float:
 
 
 def _mark(level: str) -> dict[str, Any]:
-    colour, marker = _style(level)
+    colour, marker = _colour_and_marker(level)
     return {"color": colour, "marker": marker, "linestyle": "none", "markersize": 3.6}
 
 
@@ -291,30 +291,22 @@ def cost_plot(view: View, group: Group, name: str) -> str | None:
             if line:
                 ends.append((line[-1].seconds or 0.0, line[-1].f1 or 0.0, variant))
         for level in view.levels:
-            colour, marker = _style(level)
             of_level = [p for p in drawn if p.level == level]
-            axes.plot(
-                [p.seconds for p in of_level],
-                [p.f1 for p in of_level],
-                color=colour,
-                marker=marker,
-                linestyle="none",
-                markersize=3.6,
-                label=level,
-            )
+            times, f1 = [p.seconds for p in of_level], [p.f1 for p in of_level]
+            axes.plot(times, f1, label=level, **_mark(level))
         axes.set_xscale("log")
-        times = [p.seconds or 0.0 for p in drawn]
-        f1 = [p.f1 or 0.0 for p in drawn]
+        marks = [(p.seconds or 0.0, p.f1 or 0.0) for p in drawn]
+        all_times, all_f1 = zip(*marks, strict=True)
         limits = (
-            (min(times) / 1.4, max(times) * 1.4),
-            (max(-0.02, min(f1) - 0.05), min(1.02, max(f1) + 0.05)),
+            (min(all_times) / 1.4, max(all_times) * 1.4),
+            (max(-0.02, min(all_f1) - 0.05), min(1.02, max(all_f1) + 0.05)),
         )
         axes.set_xlim(limits[0])
         axes.set_ylim(limits[1])
         ticks = _log_ticks(*limits[0])
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        labels = _labels(ends, [(p.seconds or 0.0, p.f1 or 0.0) for p in drawn], limits, size)
+        labels = _labels(ends, marks, limits, size)
         for (x, y, text), (left, height) in zip(ends, labels, strict=True):
             axes.annotate(
                 text,
@@ -440,7 +432,7 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1))
         left.plot([0, 1], [0, 1], color="#888888", linewidth=0.6, linestyle=":")
         for i, level in enumerate(levels):
-            colour, marker = _style(level)
+            colour, marker = _colour_and_marker(level)
             found = tenths([cell for way in ways if way.level is level for cell in cells[way]])
             some = [(total / n, good / n) for n, good, total in found if n]
             plain = {"color": colour, "marker": marker, "markersize": 4.5}
@@ -500,8 +492,8 @@ def shift_plot(view: View, group: Group, name: str) -> str | None:
 
     looks: dict[Level, dict[str, Any]] = {
         level: {
-            "facecolor": _style(level)[0] if i else "white",
-            "edgecolor": _style(level)[0],
+            "facecolor": _colour_and_marker(level)[0] if i else "white",
+            "edgecolor": _colour_and_marker(level)[0],
             "hatch": "" if i else "////",
             "linewidth": 0.6,
         }

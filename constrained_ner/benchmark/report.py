@@ -18,7 +18,7 @@ from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.grid import Variant
 from constrained_ner.benchmark.markdown import to_markdown
 from constrained_ner.benchmark.plots import (
-    STYLES,
+    COLOURS_AND_MARKERS,
     accuracy_plot,
     confidence_plot,
     cost_plot,
@@ -83,7 +83,7 @@ def _page(sections: list[Section], documents: list[dict[str, Any]]) -> str:
         title=TITLE,
         sections=sections,
         documents=script_data(documents) if documents else None,
-        styles=STYLES,
+        styles=COLOURS_AND_MARKERS,
         markup=Markup,
     )
 
@@ -238,8 +238,8 @@ def _together(view: View, group: Group) -> Iterator[Block]:
         view,
         group,
         "risk",
-        "Risk against coverage: how much is wrong of what is found, where only what is most "
-        "probable is taken; the dot is the threshold from dev.",
+        "How much of what is found is wrong (1 - precision), against recall, where only what is "
+        "most probable is taken; the dot is the threshold from dev.",
     )
 
 

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import AnsweredCell, Cell, Variant, Way
 from constrained_ner.documents import Entity
 from constrained_ner.errors import CnerError, InputError, reason_of
 from constrained_ner.evaluation.coverage import Ceiling
-from constrained_ner.evaluation.records import Health
 from constrained_ner.evaluation.report import (
     Rows,
     Score,
@@ -28,6 +27,7 @@ from constrained_ner.evaluation.report import (
 from constrained_ner.evaluation.resampling import Differences
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.calibration import Threshold
+from constrained_ner.pipeline.prediction import Health
 from constrained_ner.structuring import structure
 
 FILE = "results.json"
@@ -492,9 +492,7 @@ def save_results(results: Results, folder: Path) -> Path:
     The file.
     """
     path = folder / FILE
-    text = json.dumps(results.to_json(), ensure_ascii=False, indent=1)
-    with whole(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    write_json(results.to_json(), path)
     return path
 
 

@@ -22,6 +22,7 @@ from constrained_ner.benchmark.view import (
 )
 from constrained_ner.evaluation.resampling import Difference
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import counted
 
 Item = tuple[str, str]
 
@@ -41,7 +42,7 @@ def setting(view: View) -> Words:
     )
     return Words(
         f"{documents} documents with {entities} gold entities, of {_data_sets(view)}; "
-        f"{plural(len(view.variants), 'way')} to write answers, at the "
+        f"{counted(len(view.variants), 'way')} to write answers, at the "
         f"{'level' if len(view.levels) == 1 else 'levels'} {listed(view.levels)}. F1 is strict, "
         "the label and all fragments right, over the entities of all documents; "
         f"{intervals}. Of free answers all that can be read counts."
@@ -58,7 +59,7 @@ def seen(view: View, group: Group) -> Words | None:
         return None
     most = {name: max(found.get(name, 0) for found in known) for name in view.names}
     parts = [
-        f"{most[data.name]} of {plural(data.documents, 'document')} of {data.name}"
+        f"{most[data.name]} of {counted(data.documents, 'document')} of {data.name}"
         for data in view.data
         if most[data.name]
     ]
@@ -72,7 +73,7 @@ def seen(view: View, group: Group) -> Words | None:
 
 
 def _data_sets(view: View) -> str:
-    return f"{plural(len(view.names), 'data set')} ({', '.join(view.names)})"
+    return f"{counted(len(view.names), 'data set')} ({', '.join(view.names)})"
 
 
 def summary(view: View, group: Group) -> Items:
@@ -126,7 +127,7 @@ def _changed(view: View, group: Group) -> str:
         sum(tone is each for tone in tones) for each in (Tone.BETTER, Tone.WORSE, Tone.UNCLEAR)
     )
     return (
-        f"{level} against free, F1 is higher in {better} of {plural(len(tones), 'format')}, lower "
+        f"{level} against free, F1 is higher in {better} of {counted(len(tones), 'format')}, lower "
         f"in {worse}, unclear in {unclear}; {span}."
     )
 
@@ -198,7 +199,7 @@ def _verdicts(differences: list[tuple[Variant, Difference]]) -> str:
     def part(words: str, tone: Tone, between: str = "; ") -> str:
         return words + (f": {between.join(of[tone])}" if of[tone] else "")
 
-    formats = plural(len(differences), "format")
+    formats = counted(len(differences), "format")
     parts = [
         part(f"F1 is higher in {len(of[Tone.BETTER])} of {formats}", Tone.BETTER),
         part(f"F1 is lower in {len(of[Tone.WORSE])} of {formats}", Tone.WORSE),
@@ -385,10 +386,6 @@ def span_words(view: View, group: Group) -> Items:
 
 
 # ---- words --------------------------------------------------------------------------------------
-
-
-def plural(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def listed(words: Sequence[str]) -> str:

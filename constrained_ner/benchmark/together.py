@@ -20,7 +20,7 @@ Confidences = Mapping[Entity, float]
 
 @dataclass(frozen=True)
 class Asked:
-    """A document of dev, and what a model found in it in each format.
+    """An annotated document, and what a model found in it in each format.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TypeVar
 
 from constrained_ner.benchmark.grid import Cell, CellCosts, Variant, Way
@@ -16,11 +17,11 @@ from constrained_ner.benchmark.results import (
     TrainingCosts,
 )
 from constrained_ner.evaluation import Counts
-from constrained_ner.evaluation.records import Health
 from constrained_ner.evaluation.report import Score
 from constrained_ner.evaluation.resampling import corrected
 from constrained_ner.formats import ProblemKind
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.prediction import Health
 
 Cells = Sequence[CellResult]
 # From a cell to one of its scores; None where it has no such score.
@@ -234,12 +235,8 @@ def tenths(cells: Cells) -> list[ConfidenceTenth]:
     ]
 
 
-def seconds(costs: CellCosts) -> float | None:
-    return costs.seconds
-
-
-def tokens(costs: CellCosts) -> float | None:
-    return costs.tokens
+# Of `CellCosts`, for `cost`.
+seconds, tokens = attrgetter("seconds"), attrgetter("tokens")
 
 
 def cost(cells: Cells, of: Callable[[CellCosts], float | None]) -> float | None:

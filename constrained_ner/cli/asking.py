@@ -22,6 +22,7 @@ from constrained_ner.cli.options import (
     format_options,
     given,
     input_options,
+    is_pipe,
     labels_option,
     model_name_options,
     options,
@@ -159,7 +160,6 @@ class Asking:
     Attributes
     ----------
     model, adapter: their names. `manifest`: what the model says of itself.
-    piped: whether the text is on the command line or on standard input.
     documents: a function that reads them, from the beginning each time.
     examples: that are shown to the model. `budget`: of each answer; None derives it.
     settling: whether answers that contradict each other are settled.
@@ -257,7 +257,7 @@ class Asking:
 
         reading = partial(read, input or "", input_format, encoding=encoding, **columns)
         # A pipe in the file system can be read once, and is asked for more often.
-        held = list(islice(reading(), limit)) if not piped and _is_pipe(input) else None
+        held = list(islice(reading(), limit)) if input and not piped and is_pipe(input) else None
 
         def documents() -> Iterable[Document | InputError]:
             return whole or (islice(reading(), limit) if held is None else held)
@@ -374,10 +374,6 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
 
         load_tokens(model)
     return manifest
-
-
-def _is_pipe(path: Path | None) -> bool:
-    return path is not None and path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _piped(encoding: str | None) -> str:

@@ -15,7 +15,7 @@ from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import OutputFolder, check_apart, device_options
+from constrained_ner.cli.options import OutputFolder, check_apart, device_options, named_path
 from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -109,16 +109,16 @@ def benchmark(
     loaded = []
     broken = []
     for item in data:
-        name, _, path = item.rpartition("=")
-        check_apart(Path(path), output)
-        found, errors = load_sample(Path(path), name, documents, seed)
+        name, path = named_path(item)
+        check_apart(path, output)
+        found, errors = load_sample(path, name, documents, seed)
         loaded.append(found)
         broken += errors
     grid = Grid(
         models,
         tuple(loaded),
         variants_of(names_of(formats)),
-        tuple(Level.parse(name) for name in names_of(levels)),
+        tuple(dict.fromkeys(Level.parse(name) for name in names_of(levels))),
         seed,
         batch_size,
         max_new_tokens,

@@ -14,7 +14,13 @@ from constrained_ner.atomic import check_writable
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
 from constrained_ner.cli.benchmark import answer
 from constrained_ner.cli.messages import report_left_out, say, warn
-from constrained_ner.cli.options import MASKED_LEVELS, OutputFolder, check_apart, device_options
+from constrained_ner.cli.options import (
+    MASKED_LEVELS,
+    OutputFolder,
+    check_apart,
+    device_options,
+    named_path,
+)
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, intervals
@@ -124,8 +130,8 @@ def calibrate(
 
     trained = said_by(model)
     check_writable(Path(folder_of(model)) / FILE)
-    names = names_of(formats) if formats else trained.formats
-    several = [names_of(each) for each in together]
+    names = _once(names_of(formats)) if formats else trained.formats
+    several = [_once(names_of(each)) for each in together]
     for name in {name for each in (names, *several) for name in each}:
         get_format(name)
     missing = {name for each in several for name in each} - set(names)
@@ -163,6 +169,10 @@ def calibrate(
     report_left_out(broken)
 
 
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
 def _samples(
     model: str,
     trained: Manifest,
@@ -178,12 +188,12 @@ def _samples(
     if corpora is not None:
         paths = [(name, corpora / name / "dev.jsonl") for name in known]
     for item in dev:
-        name, _, file = item.rpartition("=")
+        name, file = named_path(item)
         if not name and len(known) > 1:
             raise click.UsageError(
                 f"--dev {item}: expected NAME=PATH, with one of {', '.join(known)}"
             )
-        paths.append((name or known[0], Path(file)))
+        paths.append((name or known[0], file))
     for name, number in Counter(name for name, _ in paths).items():
         if number > 1:
             raise click.UsageError(f"--dev names {name} {number} times: expected one file of each")

@@ -96,8 +96,8 @@ def check(
     vocabulary = load_tokens(model).vocabulary
     reports: list[Coverage] = []
     for chosen in names:
+        format = get_format(chosen, to_options(options))
         for each in MASKED_LEVELS if level == "both" else [level]:
-            format = get_format(chosen, to_options(options))
             checker = Checker(format, labels, Level.parse(each), vocabulary)
             report = checker.check(progress(documents, f"documents, {chosen}, {each}"))
             reports.append(report)

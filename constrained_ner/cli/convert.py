@@ -14,6 +14,7 @@ from constrained_ner.cli.options import (
     check_replaceable,
     input_options,
     overwrite_option,
+    recognised,
     table_input,
     table_options,
 )
@@ -21,7 +22,6 @@ from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import (
     OUTPUT_FORMATS,
     check_output,
-    detect_format,
     detect_output_format,
     read,
     readable,
@@ -81,7 +81,7 @@ def convert(
     input_format, reading = table_input(
         input, input_format, encoding, text_column=text_column, id_column=id_column
     )
-    input_format = input_format or detect_format(input, encoding)
+    input_format = input_format or recognised(input, encoding)
     columns = input_format in ("conll", "nested_iob")
     options: dict[str, Any] = {}
     if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:

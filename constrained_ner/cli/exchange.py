@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from constrained_ner.atomic import check_writable, whole
+from constrained_ner.atomic import whole
 from constrained_ner.cli.asking import Asking, asking_options
 from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
 from constrained_ner.cli.options import (
+    OutputFile,
     check_apart,
-    check_replaceable,
     overwrite_option,
     unmasked_option,
 )
@@ -38,10 +38,10 @@ _BATCHES = ("completions", "chat")
     help="Write a batch file of OpenAI's form: prompts as token ids, or as messages.",
 )
 @click.option("--served-model", default=None, help="For --batch: what the server calls it.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Write here.")
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Write here.")
 @overwrite_option
 def export_requests(
-    batch: str | None, served_model: str | None, output: Path, overwrite: bool, **asked: Any
+    batch: str | None, served_model: str | None, output: Path, **asked: Any
 ) -> None:
     """Write what a model would be asked of INPUT: prompts, grammars and budgets, as JSON lines.
 
@@ -50,9 +50,9 @@ def export_requests(
     if (batch is None) != (served_model is None):
         raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)
-    _check_output(output, asking.input, overwrite=overwrite)
+    _check_apart(output, asking.input)
     _check_turns(asking)
-    from constrained_ner.engines.exchange import batch_line, id_of, imported, request_to_json
+    from constrained_ner.engines.exchange import batch_line, imported, request_to_json
     from constrained_ner.engines.models import load_tokens
 
     model = load_tokens(asking.model, asking.adapter)
@@ -73,10 +73,10 @@ def export_requests(
                 except CnerError as error:
                     left_out.append(error)
                     continue
-                if (name := id_of(request)) in seen:  # the same sentence again
-                    continue
-                seen.add(name)
                 record = request_to_json(request, model)
+                if record["id"] in seen:  # the same sentence again
+                    continue
+                seen.add(record["id"])
                 if batch is not None:
                     line = batch_line(record, str(served_model), chat=batch == "chat")
                 else:
@@ -97,9 +97,7 @@ def export_requests(
     "each request; or what a batch of OpenAI's form gave.",
 )
 @unmasked_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Write records here."
-)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Write records here.")
 @overwrite_option
 def import_answers(
     answers: Path, unmasked: str, output: Path, overwrite: bool, **asked: Any
@@ -110,7 +108,7 @@ def import_answers(
     `cner predict`.
     """
     asking = _asking(asked)
-    _check_output(output, asking.input, answers, overwrite=overwrite)
+    _check_apart(output, asking.input, answers)
     _check_turns(asking)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
@@ -158,10 +156,7 @@ def _asking(asked: dict[str, Any]) -> Asking:
     return asking
 
 
-def _check_output(output: Path, *read: Path | None, overwrite: bool) -> None:
-    """See that it can be written, and that nothing of the user's is lost by that."""
-    check_replaceable(output, overwrite=overwrite)
-    check_writable(output)
+def _check_apart(output: Path, *read: Path | None) -> None:
     for path in filter(None, read):
         check_apart(path, output)
 

@@ -175,6 +175,29 @@ table_options = options(
 )
 
 
+def recognised(input: Path, encoding: str | None) -> str:
+    """The format of the input.
+
+    Raises
+    ------
+    click.UsageError: it is a pipe, which could not be read a second time.
+    """
+    if is_pipe(input):
+        raise click.UsageError(f"{input} is a pipe, which is read once: expected --input-format")
+    return detect_format(input, encoding)
+
+
+def is_pipe(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def named_path(item: str) -> tuple[str, Path]:
+    """The name, if there is one, and the path of NAME=PATH or PATH."""
+    name, equals, path = item.partition("=")
+    named = equals and not Path(item).exists()
+    return (name, Path(path)) if named else ("", Path(item))
+
+
 def table_input(
     input: Path | None, input_format: str | None, encoding: str | None, **columns: str | None
 ) -> tuple[str | None, dict[str, str]]:
@@ -192,7 +215,7 @@ def table_input(
         raise click.UsageError(f"{names}: for a table, expected as a file")
     if input_format is None:
         named = text_table.is_table(File.on_disk(input))
-        input_format = "table" if named else detect_format(input, encoding)
+        input_format = "table" if named else recognised(input, encoding)
     if input_format not in ("table", "jsonl"):
         raise click.UsageError(f"{names}: for tables and JSON lines, and {input_format} is neither")
     return input_format, given

@@ -100,7 +100,7 @@ def predict(
         to_file = Output.of(output, output_format)
         to_file.check(asking.input, resume=resume, overwrite=overwrite)
     running = Running.of(**how)
-    recorded = confidence and asking.level is not Level.FREE and running.able
+    recorded = confidence and asking.level is not Level.FREE and running.log_probabilities
     if not recorded and confidence and given("confidence"):
         raise click.UsageError(
             "--confidence is of masked answers of engines that tell probabilities under the mask"
@@ -128,7 +128,8 @@ def predict(
             overwrite=overwrite,
             summary=summary,
         )
-    terminal = _terminal() if output is None else None
+    as_text = output is None and output_format is None
+    terminal = _terminal() if as_text else None
     # Records on a terminal show the progress themselves.
     shown_beside = filed or terminal is not None or not sys.stdout.isatty()
     done = shards.finished_documents if shards is not None else summary.before
@@ -148,7 +149,7 @@ def predict(
             return run.answer(answers)
         made = running.predictor(asking, recorded=recorded, on_answer=answered)
         labels = [label for target in made.targets for label in target.labels]
-        return _printed(made.predict(asking.documents()), labels, output is None, terminal)
+        return _printed(made.predict(asking.documents()), labels, as_text, terminal)
 
     with interruptible(lambda: _how_to_go_on(output if filed else None, summary)), bar:
         for prediction in predictions():

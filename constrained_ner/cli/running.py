@@ -232,7 +232,7 @@ class Running:
         )
 
     @property
-    def able(self) -> bool:
+    def log_probabilities(self) -> bool:
         """Whether it tells how likely tokens are under the mask."""
         if self.connection is not None:
             return self.connection.log_probabilities

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import OutputFolder, check_apart, labels_option
+from constrained_ner.cli.options import OutputFolder, check_apart, labels_option, options
 from constrained_ner.cli.progress import progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -29,11 +29,12 @@ _VALUES: tuple[tuple[str, str, str, Any], ...] = (
 )
 
 
-def _value_options(command: Any) -> Any:
-    for option, table, key, kind in reversed(_VALUES):
-        command = click.option(option, f"{table}_{key}", type=kind, help=f"{table}.{key}.")(command)
-    return command
-
+_value_options = options(
+    *(
+        click.option(option, f"{table}_{key}", type=kind, help=f"{table}.{key}.")
+        for option, table, key, kind in _VALUES
+    )
+)
 
 _FILE = click.Path(exists=True, path_type=Path)
 

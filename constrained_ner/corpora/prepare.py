@@ -8,7 +8,6 @@ one is taken whose counts are nearest to the published ones.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import platform
 import re
@@ -22,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import write_json
 from constrained_ner.corpora import (
     INPUT_FORMATS,
     FileSetFormat,
@@ -136,9 +135,7 @@ def prepare(corpus: PublishedCorpus, path: Path, folder: Path, seed: int = SEED)
         folder.mkdir(parents=True, exist_ok=True)
         for split in splits:
             write(split.documents, folder / f"{split.name}.jsonl", "jsonl")
-        report = json.dumps(_report(prepared, path), ensure_ascii=False, indent=1)
-        with whole(folder / "corpus.json") as part:
-            part.write_text(report + "\n", encoding="utf-8")
+        write_json(_report(prepared, path), folder / "corpus.json")
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror or error}", folder) from None
     return prepared

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from constrained_ner.engines.sequence import ConstrainedSequence
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """A prompt to be answered.
 
@@ -52,9 +52,9 @@ class Request:
     propose_draft: Callable[[str], str] | None = None
     key: Any = None
     sequence: ConstrainedSequence | None = None
-    schema: dict[str, Any] | None = field(default=None, compare=False)
-    messages: Sequence[dict[str, str]] = field(default=(), compare=False)
-    wanted: Callable[[], bool] = field(default=lambda: True, compare=False)
+    schema: dict[str, Any] | None = None
+    messages: Sequence[dict[str, str]] = ()
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
@@ -153,25 +153,25 @@ class Engine(ABC):
         requests: gives the next one, or None where there is none for now. Decoding ends when there
             is none and nothing is being answered.
         """
-        under_way: dict[int, Request] = {}
+        under_way: dict[Request, None] = {}  # in their order
         again: deque[Request] = deque()
 
         def next_request() -> Request | None:
             request = again.popleft() if again else requests()
             if request is not None:
-                under_way[id(request)] = request
+                under_way[request] = None
             return request
 
         while True:
             try:
                 for request, answer in self._decode(next_request):
-                    del under_way[id(request)]
+                    del under_way[request]
                     yield request, answer
                 return
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-            lost = list(under_way.values())
+            lost = list(under_way)
             under_way.clear()
             if self.rows == 1:
                 for request in lost:

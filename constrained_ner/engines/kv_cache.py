@@ -243,7 +243,8 @@ class RaggedKVCache:
         device = self.model.device
         starts = [len(self.contents[first + i]) for i in range(len(blocks))]
         widths = [len(block) for block in blocks]
-        self._make_room(max(s + w for s, w in zip(starts, widths, strict=True)))
+        keys = max(s + w for s, w in zip(starts, widths, strict=True))
+        self._make_room(keys)
         width, at = max(widths), 0
         tokens: list[int] = []
         rows: list[int] = []
@@ -270,7 +271,7 @@ class RaggedKVCache:
             starts=torch.tensor(starts).to(device),
             first=first,
             last=first + len(blocks),
-            keys=max(s + w for s, w in zip(starts, widths, strict=True)),
+            keys=keys,
             masks={},
         )
         for layer in self._layers:

@@ -33,7 +33,7 @@ class Masks:
     """Room for masks, a bit a token, and what is done with them."""
 
     def __init__(self, vocabulary: Vocabulary):
-        self.width = (vocabulary.engine.vocab_size + 31) // 32  # words of 32 bits
+        self.width = (vocabulary.ll_tokenizer.vocab_size + 31) // 32  # words of 32 bits
         self._words = torch.zeros(0, self.width, dtype=torch.int32)
         # For each byte of a mask the tokens that it forbids, the lowest bit first.
         self._forbidden = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1 == 0  # [256, 8]

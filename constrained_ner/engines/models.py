@@ -280,9 +280,10 @@ def load_tokens(
     tokenizer = _tokenizer_of(source, adapters)
     try:
         config = AutoConfig.from_pretrained(source).get_text_config()
-        generation = GenerationConfig.from_model_config(config)
-        if (Path(source) / "generation_config.json").is_file():
+        try:
             generation = GenerationConfig.from_pretrained(source)
+        except OSError:  # there is none, and transformers makes it so when it loads a model
+            generation = GenerationConfig.from_model_config(config)
     except _UNREADABLE as error:
         raise _cannot_load(source, error) from error
     vocabulary = _vocabulary(str(name), tokenizer, config.vocab_size, generation)

@@ -197,11 +197,9 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
         found = []
         copies = len(self._sequences) // len(self.grammars)
         for i, tokens in enumerate(generated):
-            first = i - i % copies
+            before, first = tokens[:-1], i - i % copies
             for j in (i, *range(first, first + copies)):
-                if len(self._sequences[j].tokens) == len(tokens) - 1 and (
-                    self._sequences[j].tokens == tokens[:-1]
-                ):
+                if self._sequences[j].tokens == before:
                     found.append(j)
                     break
             else:

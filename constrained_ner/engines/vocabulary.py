@@ -48,7 +48,7 @@ class Vocabulary:
             raise ModelError(
                 "each token that ends an answer is ordinary text, too: expected a special one"
             )
-        self.engine = LLTokenizer(
+        self.ll_tokenizer = LLTokenizer(
             TokenizerWrapper(_EngineTokenizer(self.spelling, self.ends[0])),
             eos_token=list(self.ends),
         )
@@ -80,7 +80,7 @@ class Vocabulary:
         ------
         GrammarError: the engine refuses the grammar.
         """
-        return matcher_of(self.engine, self.source_of(grammar))
+        return matcher_of(self.ll_tokenizer, self.source_of(grammar))
 
     def tokenize(self, text: str) -> list[int]:
         """The tokenizer's own tokens that write exactly a text, whatever it reads like."""
@@ -127,7 +127,7 @@ class Vocabulary:
         return self._ranks(markup)
 
     def _rank(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
-        rank = np.zeros(self.engine.vocab_size, dtype=np.int64)
+        rank = np.zeros(self.ll_tokenizer.vocab_size, dtype=np.int64)
         for token, data in enumerate(self.spelling.data):
             opens = bool(data) and data[0] in markup
             rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)

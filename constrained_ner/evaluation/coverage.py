@@ -58,7 +58,9 @@ def masks_of(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> NDA
     -------
     A bit a token, the lowest first, set where it is allowed.
     """
-    masks = np.zeros((len(tokens) + 1, (vocabulary.engine.vocab_size + 31) // 32), dtype=np.int32)
+    masks = np.zeros(
+        (len(tokens) + 1, (vocabulary.ll_tokenizer.vocab_size + 31) // 32), dtype=np.int32
+    )
     fill_next_token_bitmask_par_with_draft_tokens(_EXECUTOR, [(matcher, 0, list(tokens))], masks)
     return masks.view(np.uint32)
 

@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
-from constrained_ner.formats import Options, ProblemKind
+from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
-from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.prediction import Health, Prediction
 from constrained_ner.pipeline.runs import RECORDS, SHARDS
-
-
-@dataclass(frozen=True)
-class Health:
-    """How well the answers of a model were formed.
-
-    Attributes
-    ----------
-    answers: how many there are. `parsed`: that follow their format to the letter. `cut_off`: that
-        the token budget ended. `forced`: that the budget closed. `tokens`: of all answers.
-    problems: how many there are of each `ProblemKind`.
-    """
-
-    answers: int = 0
-    parsed: int = 0
-    cut_off: int = 0
-    forced: int = 0
-    tokens: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
-
-    def __add__(self, other: Health) -> Health:
-        return Health(
-            self.answers + other.answers,
-            self.parsed + other.parsed,
-            self.cut_off + other.cut_off,
-            self.forced + other.forced,
-            self.tokens + other.tokens,
-            self.problems + other.problems,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        problems = {str(kind): self.problems[kind] for kind in ProblemKind}
-        return {**asdict(self), "problems": {**problems, **self.problems}}
 
 
 @dataclass(frozen=True)
@@ -85,17 +50,7 @@ class Record:
 
     @property
     def health(self) -> Health | None:
-        if self.prediction is None:
-            return None
-        replies = self.prediction.replies
-        return Health(
-            len(replies),
-            sum(reply.parses for reply in replies),
-            sum(not reply.ended for reply in replies),
-            sum(reply.forced for reply in replies),
-            sum(reply.tokens for reply in replies),
-            Counter(str(problem.kind) for reply in replies for problem in reply.problems),
-        )
+        return self.prediction.health if self.prediction else None
 
     @property
     def setting(self) -> Setting | None:

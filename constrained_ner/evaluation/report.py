@@ -25,8 +25,9 @@ from constrained_ner.evaluation import (
 )
 from constrained_ner.evaluation.coverage import Ceiling, ceiling
 from constrained_ner.evaluation.pairing import DataSet
-from constrained_ner.evaluation.records import Health, Record, Setting
+from constrained_ner.evaluation.records import Record, Setting
 from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
+from constrained_ner.pipeline.prediction import Health
 from constrained_ner.words import Span
 
 BREAKDOWNS = ("label", "nested", "discontinuous", "document")

@@ -5,8 +5,8 @@ llguidance share. Some of its definitions are *holes*. At the syntax level a hol
 definition from the file, or gets one made from the labels. At the faithful level it gets a
 *filling* made from the text, which may use syntax that only llguidance knows.
 
-The result is a source string. llguidance makes masks from it (`matching`), and lark reads answers
-with the syntax-level source (`parsing`). So each of the two libraries checks the other.
+The result is a source string. llguidance makes masks from it (`engines.matcher`), and lark reads
+answers with the syntax-level source (`parsing`). So each of the two libraries checks the other.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.adapters import folder_of
-from constrained_ner.atomic import whole
+from constrained_ner.atomic import write_json
 from constrained_ner.errors import InputError, ModelError
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.conflicts import Conflicts
@@ -97,8 +97,8 @@ class Manifest:
 
     @property
     def best(self) -> str | None:
-        """The format with the highest F1 on dev; None if none was measured."""
-        return max(self.dev, key=self._f1, default=None)
+        """The format with the highest F1 on dev; None if none was measured, or all are at 0."""
+        return max(filter(self._f1, self.dev), key=self._f1, default=None)
 
     def best_together(self, number: int) -> tuple[str, ...]:
         """So many formats that have the highest F1 on dev together; empty if none were measured.
@@ -111,15 +111,18 @@ class Manifest:
         return max(alike, key=lambda one: one.best.f1).formats if alike else ()
 
     def weights(self, formats: Sequence[str]) -> dict[str, float]:
-        """How good each of several formats is on dev; none where one of them was not measured."""
-        known = all(name in self.dev for name in formats)
+        """How good each of several formats is on dev.
+
+        None where one of them was not measured, or none of them found anything.
+        """
+        known = all(name in self.dev for name in formats) and any(map(self._f1, formats))
         return {name: self._f1(name) for name in formats} if known else {}
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """The formats whose F1 on dev is far below that of the best format."""
-        most = max(map(self._f1, self.dev), default=0.0)
-        return tuple(name for name in self.dev if self._f1(name) < FAR_BELOW * most)
+        """The formats whose F1 on dev is 0, or far below that of the best format."""
+        least = FAR_BELOW * self._f1(self.best) if self.best else 0.0
+        return tuple(name for name in self.dev if not self._f1(name) or self._f1(name) < least)
 
     def _f1(self, format: str) -> float:
         return self.dev[format].f1
@@ -160,9 +163,7 @@ class Manifest:
         return tuple(found)
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(asdict(self), ensure_ascii=False, indent=1, default=str)
-        with whole(folder / FILE) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        write_json(asdict(self), folder / FILE)
 
 
 def load_manifest(model: str | Path) -> Manifest | None:

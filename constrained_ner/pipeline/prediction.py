@@ -231,6 +231,39 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Health:
+    """How well the answers of a model were formed.
+
+    Attributes
+    ----------
+    answers: how many there are. `parsed`: that follow their format to the letter. `cut_off`: that
+        the token budget ended. `forced`: that the budget closed. `tokens`: of all answers.
+    problems: how many there are of each `ProblemKind`.
+    """
+
+    answers: int = 0
+    parsed: int = 0
+    cut_off: int = 0
+    forced: int = 0
+    tokens: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Health) -> Health:
+        return Health(
+            self.answers + other.answers,
+            self.parsed + other.parsed,
+            self.cut_off + other.cut_off,
+            self.forced + other.forced,
+            self.tokens + other.tokens,
+            self.problems + other.problems,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        problems = {str(kind): self.problems[kind] for kind in ProblemKind}
+        return {**asdict(self), "problems": {**problems, **self.problems}}
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The entities of a document, and the replies that they come from; or an error.
 
@@ -319,6 +352,18 @@ class Prediction:
         if self.meta:
             record["meta"] = dict(self.meta)
         return record
+
+    @property
+    def health(self) -> Health:
+        """Of its answers."""
+        return Health(
+            len(self.replies),
+            sum(reply.parses for reply in self.replies),
+            sum(not reply.ended for reply in self.replies),
+            sum(reply.forced for reply in self.replies),
+            sum(reply.tokens for reply in self.replies),
+            Counter(str(problem.kind) for reply in self.replies for problem in reply.problems),
+        )
 
     def section_at(self, offset: int) -> str:
         """The title of the heading that a place of the text stands under; empty if there is none.
@@ -459,12 +504,7 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     entities: int = 0
-    answers: int = 0
-    unparsed: int = 0
-    truncated: int = 0
-    forced: int = 0
-    tokens: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
+    health: Health = Health()
     started: float = field(default_factory=perf_counter)
 
     def pass_over(self, record: Mapping[str, Any]) -> None:
@@ -486,25 +526,20 @@ class Summary:
             for (start, end), why in prediction.left_out
         ]
         self.entities += len(prediction.entities)
-        for reply in prediction.replies:
-            self.answers += 1
-            self.unparsed += not reply.parses
-            self.truncated += not reply.ended
-            self.forced += reply.forced
-            self.tokens += reply.tokens
-            self.problems.update(str(problem.kind) for problem in reply.problems)
+        self.health += prediction.health
 
     def lines(self) -> list[str]:
         seconds = perf_counter() - self.started
-        problems = ", ".join(f"{n} {kind}" for kind, n in sorted(self.problems.items()))
+        health = self.health
+        problems = ", ".join(f"{n} {kind}" for kind, n in sorted(health.problems.items()))
         before = f" (and {self.before} done before)" if self.before else ""
         return [
             f"{counted(self.documents, 'document')}{before}, "
             f"{counted(self.entities, 'entity', 'entities')}, "
-            f"{counted(self.answers, 'answer')}; {self.tokens} tokens in {seconds:.1f} s "
-            f"({self.tokens / seconds:.1f} tokens/s)",
-            f"answers that do not parse strictly: {self.unparsed}; cut off: {self.truncated}; "
-            f"closed by the budget: {self.forced}",
+            f"{counted(health.answers, 'answer')}; {health.tokens} tokens in {seconds:.1f} s "
+            f"({health.tokens / seconds:.1f} tokens/s)",
+            f"answers that do not parse strictly: {health.answers - health.parsed}; cut off: "
+            f"{health.cut_off}; closed by the budget: {health.forced}",
             f"problems: {problems or 'none'}",
             f"documents left out: {len(self.failed)}; parts of documents: {len(self.partly)}",
         ]

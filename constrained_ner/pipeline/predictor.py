@@ -302,7 +302,8 @@ class Predictor:
             every = (entity for reply in replies for entity in reply.entities)
             return prediction(entities=text_order(every))
         worth = self.calibration.probability if self.calibration else float
-        by_format = {one.entity: one.by_format for _, one in agreed}
+        surest_last = sorted((one for _, one in agreed), key=lambda one: one.score)
+        by_format = {self._named(one.entity): one.by_format for one in surest_last}
         confidences = {e: worth(verdict.confidence) for e, verdict in verdicts.items()}
         if self.consistent:
             asked = {
@@ -314,8 +315,8 @@ class Predictor:
         unsure: set[Entity] = set()
         if len(self.formats) == 1:  # several count them as sure
             # Of an answer that came back without probabilities, as an engine of others may give it.
-            unsure = {e for reply in replies if not _is_sure(reply) for e in reply.entities}
-            unsure = {self.conflicts.named(e) for e in unsure} if self.conflicts else unsure
+            said = (reply.entities for reply in replies if not _is_sure(reply))
+            unsure = {self._named(entity) for entities in said for entity in entities}
         return prediction(
             entities=text_order(confidences.keys() | unsure),
             confidences=confidences,
@@ -327,6 +328,9 @@ class Predictor:
             },
             by_format={e: by_format[e] for e in verdicts if e in by_format},
         ).at_least(self._least)
+
+    def _named(self, entity: Entity) -> Entity:
+        return self.conflicts.named(entity) if self.conflicts else entity
 
     def _reason(self, failed: Turn) -> str:
         """Why a turn has no reply, for the record, which says of which part of which document."""

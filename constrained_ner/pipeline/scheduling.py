@@ -84,20 +84,19 @@ class _Pending:
             turn = turn.after
 
 
-def answer(asked: Iterable[_Pair | None]) -> Iterator[Prediction]:
+def answer(asked: Iterable[_Pair]) -> Iterator[Prediction]:
     """A prediction for each document, made by its predictor, in the order of the documents.
 
     Parameters
     ----------
-    asked: the predictors may differ in format, targets, level, index and examples only. None means
-        that there is no document for now. It ends the iteration if nothing is being answered.
+    asked: the predictors may differ in format, targets, level, index and examples only.
     """
     source = iter(asked)
     first = next(source, None)
     if first is None:
         return
     predictor = first[0]
-    jobs = (None if pair is None else Job(*pair) for pair in chain([first], source))
+    jobs = (Job(*pair) for pair in chain([first], source))
     answered = _answered(jobs, predictor, in_turns=False)
     while True:
         with predictor.costs.timed("seconds"):
@@ -112,7 +111,9 @@ def answer_in_turns(jobs: Iterable[Job | None]) -> Iterator[tuple[Job, Predictio
 
     Parameters
     ----------
-    jobs: see `answer`. All that there are for now are taken at once.
+    jobs: their predictors may differ as in `answer`. None means that there is no job for now. It
+        ends the iteration if nothing is being answered. All that there are for now are taken at
+        once.
     """
     source = iter(jobs)
     first = next(source, None)
@@ -124,7 +125,7 @@ def _answered(
     source: Iterator[Job | None], predictor: Predictor, *, in_turns: bool
 ) -> Iterator[tuple[Job, Prediction]]:
     under_way: deque[_Pending] = deque()
-    in_hand: dict[int, _Pending] = {}  # by id of the turn
+    in_hand: dict[Turn, _Pending] = {}
 
     def done() -> Iterator[tuple[Job, Prediction]]:
         if in_turns:
@@ -142,7 +143,7 @@ def _answered(
             while (next_one := preparation.next()) is not None:
                 pending, turn, request = next_one
                 if isinstance(request, Request):
-                    in_hand[id(turn)] = pending
+                    in_hand[turn] = pending
                     request.wanted = partial(_is_wanted, pending.job)
                     return request
                 pending.take(turn, request)
@@ -151,7 +152,7 @@ def _answered(
 
         for request, answered in predictor.new_engine().decode(next_request):
             turn: Turn = request.key
-            pending = in_hand.pop(id(turn))
+            pending = in_hand.pop(turn)
             if isinstance(answered, CnerError):
                 pending.take(turn, answered)
             else:

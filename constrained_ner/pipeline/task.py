@@ -207,12 +207,10 @@ def _notes(trained: Manifest, names: Sequence[str], labels: Sequence[str]) -> tu
             formats = ", ".join(trained.formats)
             notes.append(f"the model was not trained to write {format}, but {formats}")
         if format in trained.doubtful:
-            best = trained.best or ""
-            notes.append(
-                f"answers in {format} are not to be trusted: its F1 on dev is "
-                f"{trained.dev[format].f1:.2f}, that of {best}, the model's best, "
-                f"{trained.dev[best].f1:.2f}"
-            )
+            note = f"its F1 on dev is {trained.dev[format].f1:.2f}"
+            if best := trained.best:
+                note += f", that of {best}, the model's best, {trained.dev[best].f1:.2f}"
+            notes.append(f"answers in {format} are not to be trusted: {note}")
     known = {label.casefold(): label for label in trained.labels}
     strange = [label for label in labels if label.casefold() not in known]
     if strange and known:

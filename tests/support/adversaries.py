@@ -148,7 +148,7 @@ Mind = Callable[[torch.Generator, int], torch.Tensor]
 
 def minds(vocabulary: Vocabulary) -> dict[str, Mind]:
     """Sources of logits, [vocabulary], for one step of one row."""
-    pieces = [vocabulary.bytes_of([i]) for i in range(vocabulary.engine.vocab_size)]
+    pieces = [vocabulary.bytes_of([i]) for i in range(vocabulary.ll_tokenizer.vocab_size)]
 
     def bias(wanted: Callable[[bytes], bool], strength: float) -> torch.Tensor:
         found = torch.tensor([strength * wanted(piece) for piece in pieces])

@@ -79,7 +79,7 @@ class Loopback:
         vocabulary = self.model.vocabulary
         matcher = None
         if source and not self.ignores:
-            matcher = matcher_of(vocabulary.engine, source)
+            matcher = matcher_of(vocabulary.ll_tokenizer, source)
         tokens: list[int] = []
         logs: list[float] = []
         bare: Any = self.model.steerable.model

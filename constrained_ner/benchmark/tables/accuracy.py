@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from constrained_ner.benchmark.blocks import EMPTY, Column, Entry, Table, entry
 from constrained_ner.benchmark.grid import Way
@@ -13,6 +12,7 @@ from constrained_ner.benchmark.tables.fields import (
     against_free,
     best,
     lost_by_strict_reading,
+    mean_of,
     of_one,
     of_sum,
     parse_rate,
@@ -108,12 +108,7 @@ def other_counts(view: View, group: Group) -> Table:
 
 def _macro(draws: Sequence[Cells]) -> Entry:
     """The mean over labels, averaged over the data sets of a draw that have one."""
-    values = []
-    for cells in draws:
-        scores = [metric("macro")(cell).scores.f1 for cell in cells]
-        known = [f1 for f1 in scores if f1 is not None]
-        values.append(fmean(known) if known else None)
-    return entry(values)
+    return entry([mean_of([metric("macro")(c).scores.f1 for c in cells]) for cells in draws])
 
 
 def by_label(view: View, group: Group, data: CorpusSummary) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from constrained_ner.benchmark.blocks import Column, Table, entry
 from constrained_ner.benchmark.grid import CellCosts, Way
@@ -11,6 +12,8 @@ from constrained_ner.benchmark.view import Cells, Group, View, cost, seconds, to
 from constrained_ner.formats.grammar import Level
 
 _JOULES = 3.6e6  # of a kWh
+_calls = attrgetter("calls")
+_for_grammars, _for_masks = attrgetter("grammar_seconds"), attrgetter("mask_seconds")
 
 
 def costs(view: View, group: Group, names: Sequence[str] | None = None) -> Table:
@@ -50,18 +53,6 @@ def costs(view: View, group: Group, names: Sequence[str] | None = None) -> Table
         tuple(rows),
         2,
     )
-
-
-def _calls(costs: CellCosts) -> float | None:
-    return costs.calls
-
-
-def _for_grammars(costs: CellCosts) -> float | None:
-    return costs.grammar_seconds
-
-
-def _for_masks(costs: CellCosts) -> float | None:
-    return costs.mask_seconds
 
 
 def _energy(costs: CellCosts) -> float | None:

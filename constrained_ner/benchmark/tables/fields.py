@@ -32,7 +32,6 @@ from constrained_ner.benchmark.view import (
     parsed,
     read_strictly,
     strict,
-    untrue,
 )
 from constrained_ner.evaluation.resampling import Difference
 
@@ -107,10 +106,6 @@ def parse_rate(draws: Sequence[Cells]) -> Entry:
         return ABSENT
     cells = [cell for draw in draws for cell in draw]
     return Entry(percent(parsed(cells), answers(cells))) if answers(cells) else EMPTY
-
-
-def untrue_entry(draws: Sequence[Cells]) -> Entry:
-    return count(draws, untrue)
 
 
 def lost_by_strict_reading(draws: Sequence[Cells]) -> list[float | None]:

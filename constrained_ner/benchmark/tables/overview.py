@@ -6,12 +6,12 @@ from constrained_ner.benchmark.blocks import EMPTY, Column, Entry, Table
 from constrained_ner.benchmark.grid import Way
 from constrained_ner.benchmark.tables.fields import (
     best,
+    count,
     parse_rate,
     pooled_against_free,
     pooled_f1,
-    untrue_entry,
 )
-from constrained_ner.benchmark.view import Group, View
+from constrained_ner.benchmark.view import Group, View, untrue
 from constrained_ner.formats.grammar import Level
 
 
@@ -26,7 +26,7 @@ def main_table(view: View, group: Group) -> Table:
         row += [pooled_f1(view, group, way) if way in ways else EMPTY for way in every]
         row += [pooled_against_free(view, group, Way(variant, level)) for level in masked]
         row += [parse_rate(view.draws(group, way)) for way in every]
-        row += [untrue_entry(view.draws(group, way)) for way in every]
+        row += [count(view.draws(group, way), untrue) for way in every]
         rows.append(tuple(row))
     return Table(
         "Strict F1, what each level changes, answers that follow their format to the letter, and "
