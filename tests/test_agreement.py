@@ -24,6 +24,7 @@ from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import CUT, Agreement, Ballot
 from constrained_ner.pipeline.calibration import Calibration, Threshold
+from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
@@ -191,6 +192,22 @@ def test_answers_without_probabilities_are_put_together_like_others(
         turn.outcome = asking.read(turn, Answer(answer, (1,), ended=True))
     expected = one if vote else both  # a third of the formats: enough without a vote
     assert set(asking.prediction(document, turns).entities) == set(expected)
+
+
+def test_votes_for_a_synonym_are_kept_with_its_name(tiny_model: LoadedModel) -> None:
+    """Those of the surer one where both labels were found."""
+    same = Conflicts(synonyms=(LABELS[:2],))
+    asking = predictor(tiny_model, "multi_term", "multi_tag", conflicts=same, min_confidence=0.0)
+    document = Document("1", TEXT)
+    first, second = (Entity(label, COLON_CANCER) for label in LABELS[:2])
+    turns = asking.turns(document)
+    for turn in turns:
+        found = [second] if turn.format.name == "multi_term" else [first, second]
+        answer = turn.format.write(TEXT, found, turn.labels)
+        turn.outcome = asking.read(turn, Answer(answer, (1,), ended=True))
+    prediction = asking.prediction(document, turns)
+    assert prediction.entities == (first,)
+    assert prediction.by_format == {first: {"multi_term": 1.0, "multi_tag": 1.0}}
 
 
 def test_a_prediction_in_several_formats_is_the_agreement_of_each(

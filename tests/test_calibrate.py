@@ -198,7 +198,8 @@ def run(model: Path, *more: str | Path) -> Result:
 
 
 def test_a_model_is_told_what_was_measured(model: Path, tmp_path: Path) -> None:
-    done = run(model, "--documents", "8", "--best", "2", "--together", "multi_span,multi_tag")
+    several = "multi_span,multi_tag,multi_span"  # which are two
+    done = run(model, "--documents", "8", "--best", "2", "--together", several)
     assert done.exit_code == 0, done.output
     told = load_manifest(model)
     assert told is not None
@@ -250,7 +251,7 @@ def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:
     assert told is not None
     data = f"ten={tmp_path / 'corpora' / 'ten' / 'dev.jsonl'}"
     formats = "multi_term,multi_tag,multi_span+index"
-    given = ("--levels", "faithful", "--documents", "8", "--resamples", "20")
+    given = ("--levels", "faithful,faithful", "--documents", "8", "--resamples", "20")
     report = tmp_path / "report"
     done = cner(
         *("benchmark", "--model", model, "--data", data, "--formats", formats, *given, "-o", report)
@@ -272,7 +273,7 @@ def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:
 
 def test_a_card_that_somebody_has_written_is_left_alone(model: Path) -> None:
     (model / "README.md").write_text("# My model\n")
-    done = run(model, "--formats", "multi_tag")
+    done = run(model, "--formats", "multi_tag,multi_tag")  # which is one
     assert done.exit_code == 0, done.output
     assert "left as it is" in done.output
     assert (model / "README.md").read_text() == "# My model\n"

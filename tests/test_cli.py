@@ -14,6 +14,7 @@ import pytest
 
 from constrained_ner.cli import main
 from constrained_ner.cli.formats import EXAMPLE
+from constrained_ner.cli.options import named_path
 from constrained_ner.formats import FORMATS
 from tests.support.commands import cner
 
@@ -169,6 +170,16 @@ def test_bad_arguments_are_named(
     assert result.exit_code in (1, 2)
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    path = tmp_path / "fold=1" / "test.jsonl"
+    assert named_path(f"genia={path}") == ("genia", path)
+    assert named_path("genia=test.jsonl") == ("genia", Path("test.jsonl"))
+    assert named_path("test.jsonl") == ("", Path("test.jsonl"))
+    path.parent.mkdir()
+    path.touch()
+    assert named_path(str(path)) == ("", path)
 
 
 def test_a_key_that_stops_a_command_has_its_own_exit_status(

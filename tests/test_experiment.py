@@ -99,6 +99,7 @@ def test_runs(tmp_path: Path) -> None:
         ({"models": "tiny"}, "models is 'tiny': expected a list"),
         ({"levels": []}, "levels is empty"),
         ({"configurations": ["all", "some"]}, "unknown configuration 'some': expected one of all"),
+        ({"configurations": ["all", "all"]}, "configurations names one of all, all twice"),
         ({"draws": 0}, "draws is 0"),
         ({"draws": True}, "draws is True"),
         ({"levels": ["strict"]}, "unknown level 'strict'"),

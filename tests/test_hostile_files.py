@@ -363,6 +363,17 @@ def test_a_pipe_is_read_from_its_beginning(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("command", [("convert",), ("predict", "--text-column", "note", "-o")])
+def test_the_format_of_a_pipe_is_not_looked_for(command: tuple[str, ...], tmp_path: Path) -> None:
+    """It could not be read again."""
+    pipe, (name, *given) = tmp_path / "pipe", command
+    os.mkfifo(pipe)
+    done = cner(name, pipe, *given, tmp_path / "out.jsonl")
+    assert done.exit_code == 2
+    assert "is a pipe, which is read once: expected --input-format" in done.output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_page_of_what_comes_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:
     """It is read once, though the page is made of records and gold in the end."""
     pipe, page = tmp_path / "pipe", tmp_path / "page.html"

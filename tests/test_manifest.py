@@ -141,7 +141,9 @@ def test_a_format_far_below_the_best_is_warned_of() -> None:
     assert task_for(SCORED, format="multi_bio").notes == (
         "the model was not trained to write multi_bio, but multi_term, single_tag, multi_span",
     )
+    assert SCORED.weights(["multi_term", "multi_span"]) == {"multi_term": 0.5, "multi_span": 0.02}
     nothing = replace(SCORED, dev={name: DevScore(0.0) for name in SCORED.dev})
+    assert nothing.weights(["multi_term", "multi_span"]) == {}  # as if they were not measured
     assert nothing.best is None
     assert default_format(nothing) == "multi_term"
     assert nothing.doubtful == tuple(SCORED.dev)

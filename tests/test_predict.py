@@ -111,7 +111,8 @@ def test_documents_may_come_while_others_are_answered(
             yield None
 
     told.extend(prediction.id for _, prediction in answer_in_turns(source()))
-    assert told == ["none for now"] * 3 + ["another one", samples[0].id, samples[1].id]
+    assert told[:4] == ["none for now"] * 3 + ["another one"]
+    assert sorted(told[4:]) == sorted(one.id for one in samples[:2])
 
 
 def test_single_questions_are_merged_in_text_order(

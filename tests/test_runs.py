@@ -651,6 +651,8 @@ def test_confidence_can_be_left_out(tiny_folder: Path) -> None:
     records = [
         json.loads(cner(*arguments, *model, *extra).stdout) for extra in ([], ["--no-confidence"])
     ]
+    asked_for = (*arguments[:-2], *model, "--output-format", "records")  # without -o
+    assert json.loads(cner(*asked_for).stdout) == records[0]
     assert [e["label"] for e in records[0]["entities"]] == [
         e["label"] for e in records[1]["entities"]
     ]
