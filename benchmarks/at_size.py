@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-import constrained_ner
 from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
@@ -32,10 +31,9 @@ from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import Run
 from tests.support.models import tiny_llama
 
-from .machine import machine, versions
+from .machine import SAMPLES, machine, versions
 
 PACKAGES = ("constrained_ner", "llguidance", "sentencex", "torch", "transformers")
-SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 BUDGET = 24  # tokens
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import constrained_ner
 from constrained_ner.atomic import whole_lines, write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
@@ -31,10 +30,9 @@ from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.task import EVERY, task_for
 
 from .compare import weights_of
-from .machine import versions
+from .machine import SAMPLES, versions
 from .page import lined
 
-SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 RESULTS = Path(__file__).parent / "results" / "conflicts.json"
 # Gold labels by what the model calls them. Others are not what it was trained for.
 NAMES: Mapping[str, Mapping[str, str]] = {

@@ -21,7 +21,7 @@ from typing import Any
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.benchmark.together import Asked, Confidences
-from constrained_ner.corpora import read
+from constrained_ner.corpora import corpus_name, read
 from constrained_ner.documents import Document
 from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.pipeline.consistency import consistent
@@ -74,7 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     results: dict[str, Any] = {"versions": versions(PACKAGES)}
     for gold, found in zip(given.gold, given.found, strict=True):
-        results[gold.stem] = measure(gold, found)
+        results[corpus_name(gold)] = measure(gold, found)
     write_json(results, given.results)
 
 

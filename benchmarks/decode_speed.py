@@ -27,7 +27,7 @@ import statistics
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -36,7 +36,6 @@ from typing import Any
 import torch
 from outlines.processors import OutlinesLogitsProcessor
 
-import constrained_ner
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
@@ -53,10 +52,9 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
 
-from .machine import machine, versions
+from .machine import SAMPLES, machine, versions
 from .page import put
 
-SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 FAR = 4096  # a budget whose end is never near
 HIGH = 1e4  # a logit above all others
 STREAM = 16  # documents of a round, where there are several rows
@@ -177,16 +175,9 @@ def _speculative(engine: SpeculativeEngine, *, masked: bool) -> Way:
     """One engine for all rounds, as `cner predict` has one for many documents."""
 
     def way(tasks: Sequence[Task]) -> Tokens:
+        free: dict[str, Any] = {} if masked else {"grammar": None}
         waiting = deque(
-            Request(
-                task.question.prompt,
-                FAR if masked else len(task.gold),
-                task.question.grammar if masked else None,
-                task.question.name,
-                task.question.kind,
-                task.question.propose_draft,
-                task,
-            )
+            replace(task.question, budget=FAR if masked else len(task.gold), key=task, **free)
             for task in tasks
         )
         found: dict[int, tuple[int, ...]] = {}

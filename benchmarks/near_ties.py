@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import constrained_ner
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
@@ -29,9 +28,8 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 
-from .machine import machine, versions
+from .machine import SAMPLES, machine, versions
 
-SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ("Chemical", "Disease")
 REFERENCE = "reference"
 # Engine and rows; `alone` is the reference engine in batches of one.

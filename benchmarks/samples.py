@@ -141,11 +141,11 @@ def ways(
             for i, one in enumerate(documents)
         ]
         found[f"greedy and {number - 1} drawn, confidences"] = (number, halves(documents, sure))
-        shares = [
-            together(one, [dict.fromkeys(s[i], 1.0) for s in samples[:number]], given.format)
-            for i, one in enumerate(documents)
-        ]
         if number <= len(samples):
+            shares = [
+                together(one, [dict.fromkeys(s[i], 1.0) for s in samples[:number]], given.format)
+                for i, one in enumerate(documents)
+            ]
             found[f"{number} drawn, shares"] = (number, halves(documents, shares))
     known = [
         c.formats for c in trained.calibrations if c.level == str(LEVEL) and len(c.formats) > 1

@@ -27,16 +27,14 @@ from typing import Any
 
 import httpx
 
-import constrained_ner
 from constrained_ner.atomic import write_json
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.serve.app import PACKAGES
 
-from .machine import machine, versions
+from .machine import SAMPLES, machine, quantile, versions
 from .page import put
 
-SAMPLES = Path(constrained_ner.__file__).parent / "samples" / "sentences.jsonl"
 LABELS = ["Chemical", "Disease"]
 CLIENTS = (1, 4, 16)
 BATCH = 1000
@@ -111,8 +109,8 @@ class Load:
             "n": len(self.seconds),
             "errors": self.errors,
             "requests_per_second": round(len(self.seconds) / passed, 3),
-            "p50_seconds": round(median(self.seconds), 3),
-            "p99_seconds": round(quantile(self.seconds, 0.99), 3),
+            "p50_seconds": round(median(self.seconds), 3) if self.seconds else None,
+            "p99_seconds": round(quantile(self.seconds, 0.99), 3) if self.seconds else None,
             "answers_other_than_the_first": self.other,
         }
 
@@ -131,12 +129,6 @@ class Load:
                 if enough.is_set():
                     break
         return lines / (perf_counter() - started)
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The least value that so large a share of them does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def beside_a_batch(load: Load, seconds: float) -> dict[str, Any]:

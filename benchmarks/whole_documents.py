@@ -22,7 +22,7 @@ def counts(path: Path) -> dict[str, Any]:
     """Of the records of one run."""
     found: Counter[str] = Counter()
     problems: Counter[str] = Counter()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # a text may hold U+2028
         record = json.loads(line)
         answers = record.get("answers", [])
         found["documents"] += 1

@@ -61,6 +61,17 @@ def check_writable(path: Path) -> None:
         raise InputError("cannot be written: permission denied", path)
 
 
+def check_new_folder(folder: Path) -> None:
+    """See that a folder can be filled here.
+
+    Raises
+    ------
+    InputError: it exists and is not empty, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("exists: expected a new or an empty folder", folder)
+
+
 def ordinary_permissions(path: Path) -> None:
     """Give a file, or a folder and all files in it, the permissions that new ones usually get.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from constrained_ner.errors import LabelError
 
@@ -49,12 +49,7 @@ def slug(label: str) -> str:
     ASCII because llguidance's lexer, which can step back by one byte only, must be able to stop
     after any character of a tag.
     """
-    return "".join(
-        c
-        if c.isascii() and (c.isalnum() or c in "_.-")
-        else "".join(f"%{byte:02X}" for byte in c.encode())
-        for c in label
-    )
+    return quote(label, safe="").replace("~", "%7E")
 
 
 def unslug(word: str) -> str:

@@ -15,7 +15,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
-from constrained_ner.atomic import check_writable, whole
+from constrained_ner.atomic import check_new_folder, check_writable, whole
 from constrained_ner.corpora import (
     bc2gm,
     bigbio,
@@ -245,7 +245,7 @@ def read(
     input_format: a key of `INPUT_FORMATS`; by default it is recognised.
     encoding: of the texts; by default UTF-8. Offsets that count bytes are those of UTF-8.
     options: `label` of the column formats, see `conll.read`; `text_column` and `id_column` of
-        tables, see `text_table.read`.
+        tables and of JSON lines, see `text_table.read`.
 
     Raises
     ------
@@ -339,12 +339,14 @@ class OutputFormat:
     check: Callable[[Path], None] = check_writable
 
 
-def _checked(check_installed: Callable[[], None]) -> Callable[[Path], None]:
+def _checked(
+    check_installed: Callable[[], None], then: Callable[[Path], None] = check_writable
+) -> Callable[[Path], None]:
     """The check of a format that needs a package."""
 
     def check(path: Path) -> None:
         check_installed()
-        check_writable(path)
+        then(path)
 
     return check
 
@@ -359,17 +361,20 @@ OUTPUT_FORMATS: dict[str, OutputFormat] = {
     "prodigy": OutputFormat((".prodigy.jsonl",), prodigy.write, holds=("confidences", "meta")),
     "doccano": OutputFormat((".doccano.jsonl",), doccano.write, holds=("meta",)),
     "brat": OutputFormat(
-        ("",), brat.write, folder=True, holds=("confidences",), check=brat.check_output
+        ("",), brat.write, folder=True, holds=("confidences",), check=check_new_folder
     ),
     "inception": OutputFormat(
-        (".inception",), inception.write, folder=True, check=inception.check_output
+        (".inception",),
+        inception.write,
+        folder=True,
+        check=_checked(inception.check_installed, check_new_folder),
     ),
     "datasets": OutputFormat(
         (".dataset",),
         hf_datasets.write,
         folder=True,
         holds=("confidences", "meta"),
-        check=hf_datasets.check_output,
+        check=_checked(hf_datasets.check_installed, check_new_folder),
     ),
     "conll": OutputFormat((".conll", ".iob2", ".bio"), conll.write, options=("words", "sentences")),
     "nested_iob": OutputFormat(

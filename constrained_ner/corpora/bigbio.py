@@ -15,7 +15,7 @@ from typing import Any
 
 from constrained_ner.corpora import parquet
 from constrained_ner.corpora.annotations import Annotation, log_repairs
-from constrained_ner.corpora.files import File
+from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.json_records import JsonRecord, documents_of_records, read_records
 from constrained_ner.corpora.passages import Piece, document_of
 from constrained_ner.documents import Document
@@ -109,4 +109,4 @@ def document_of_record(record: Any, place: str, repairs: Counter[str]) -> Docume
     id = record.get("document_id") or record.get("id")
     if not isinstance(id, str):
         raise InputError(f"the key 'document_id' is {id!r:.80}: expected a string")
-    return document_of(id, passages, annotations, place, repairs)
+    return document_of(encodable(id), passages, annotations, place, repairs)

@@ -97,7 +97,7 @@ def _annotation(record: Record, place: str, default_line: int | None) -> Annotat
 
 
 def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
-    id = _string(record.get("id"), "a document's id")
+    id = encodable(_string(record.get("id"), "a document's id"))
     place_of = place if "line" in record else f"{place}: document {id}"
     passages: list[tuple[str, list[Piece]]] = []
     holders = [record]
@@ -186,10 +186,9 @@ def read_json(file: File) -> Iterator[Document | InputError]:
         content = json.loads(file.text())
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {error}", file.place) from None
-    if isinstance(content, dict) and "documents" not in content:
-        # PubTator's own service calls the list by its name
-        content = {"documents": content.get("PubTator3", [content])}
-    documents = content["documents"] if isinstance(content, dict) else content
+    documents = content
+    if isinstance(content, dict):  # PubTator's own service calls the list by its name
+        documents = content.get("documents", content.get("PubTator3", [content]))
     repairs: Counter[str] = Counter()
     try:
         for number, record in enumerate(_items(documents, "the documents"), 1):
@@ -295,7 +294,7 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
         entities = [Entity(clean(e.label, document), e.fragments) for e in document.entities]
         sure = map(document.confidences.get, document.entities)
         cleaned = Document(
-            clean(encodable(document.id), document),
+            clean(document.id, document),
             clean(document.text, document),
             tuple(entities),
             tuple(Passage(clean(p.type, document), p.start, p.end) for p in document.passages),

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from constrained_ner.corpora.annotations import annotated, documents_of
-from constrained_ner.corpora.brat import t_rows
-from constrained_ner.corpora.files import File, FileSet, group_by
+from constrained_ner.corpora.brat import standoff, t_rows
+from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -21,26 +21,9 @@ from constrained_ner.errors import InputError
 TEXT = ".txt"
 ANNOTATIONS = (".a1", ".a2")
 
-# By suffix: the files of one document.
-_Group = dict[str, File]
-
-
-def _groups(file_set: FileSet) -> dict[str, _Group]:
-    """By the document's id."""
-    files = file_set.files.values()
-    known = (file for file in files if file.suffix in (TEXT, *ANNOTATIONS))
-    groups = group_by(known, lambda file: file.id)
-    for group in groups.values() if file_set.is_file else ():
-        (given,) = group.values()
-        for suffix in (TEXT, *ANNOTATIONS):
-            found = file_set.find(given.path.with_suffix(suffix).name)
-            if found:
-                group[suffix] = found
-    return groups
-
 
 def recognises(file_set: FileSet) -> bool:
-    groups = _groups(file_set).values()
+    groups = standoff(file_set, TEXT, *ANNOTATIONS).values()
     if file_set.is_file:
         return any(not group.keys().isdisjoint(ANNOTATIONS) for group in groups)
     return any(TEXT in group and len(group) > 1 for group in groups)
@@ -55,13 +38,13 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     ------
     InputError: there is no `.txt`, `.a1` or `.a2`.
     """
-    groups = _groups(file_set)
+    groups = standoff(file_set, TEXT, *ANNOTATIONS)
     if not groups:
         raise InputError("holds no .txt, .a1 or .a2 file", file_set.path)
     yield from documents_of(groups, _document, file_set.path)
 
 
-def _document(id: str, group: _Group, repairs: Counter[str]) -> Document:
+def _document(id: str, group: dict[str, File], repairs: Counter[str]) -> Document:
     if TEXT not in group:
         raise InputError("there is no .txt file beside it", next(iter(group.values())).place)
     text, marked = text_and_mark(group[TEXT])

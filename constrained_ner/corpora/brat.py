@@ -119,17 +119,14 @@ def _fragments(offsets: str) -> Fragments:
     return tuple((int(start[:18]), int(end[:18])) for start, end in pairs)
 
 
-def _pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
-    """By id: the files `.txt` and `.ann`."""
-    files = file_set.files.values()
-    pairs = group_by((f for f in files if f.suffix in (".ann", ".txt")), lambda file: file.id)
-    for pair in pairs.values() if file_set.is_file else ():
-        (given,) = pair.values()
-        other = {".txt": ".ann", ".ann": ".txt"}[given.suffix]
-        found = file_set.find(given.path.with_suffix(other).name)
-        if found:
-            pair[other] = found
-    return pairs
+def standoff(file_set: FileSet, *suffixes: str) -> dict[str, dict[str, File]]:
+    """By id: the files of each document, by their suffixes; of a single file those beside it."""
+    ids = {file.id for file in file_set.files.values() if file.suffix in suffixes}
+    files = {**file_set.files, **file_set.beside}.values()
+    return group_by(
+        (file for file in files if file.suffix in suffixes and file.id in ids),
+        lambda file: file.id,
+    )
 
 
 def cadec_pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
@@ -150,9 +147,7 @@ def cadec_pairs(file_set: FileSet) -> dict[str, dict[str, File]]:
 
 
 def recognises(file_set: FileSet) -> bool:
-    if cadec_pairs(file_set) and recognises_cadec(file_set):
-        return False
-    pairs = _pairs(file_set)
+    pairs = standoff(file_set, ".ann", ".txt")
     if file_set.is_file:
         return any(".ann" in pair for pair in pairs.values())
     return any(len(pair) == 2 for pair in pairs.values())
@@ -174,7 +169,7 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     ------
     InputError: there is no `.txt` and no `.ann`.
     """
-    yield from _read(file_set, _pairs(file_set), "holds no .ann or .txt file")
+    yield from _read(file_set, standoff(file_set, ".ann", ".txt"), "holds no .ann or .txt file")
 
 
 def read_cadec(file_set: FileSet) -> Iterator[Document | InputError]:
@@ -212,17 +207,6 @@ def file_name(id: str) -> str:
 
 def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode())
-
-
-def check_output(folder: Path) -> None:
-    """See that a corpus can be written here.
-
-    Raises
-    ------
-    InputError: the folder exists and is not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError("exists: expected a new or an empty folder", folder)
 
 
 def placed(

@@ -410,8 +410,7 @@ class _Rows:
         losses: ConversionLosses,
         labels: Names,
     ):
-        self.words: list[str] = []
-        spans = []
+        spans: list[Span] = []
         for start, end in tokens(document.text, words):
             word = document.text[start:end]
             # the word that marks the beginning of a document in these files

@@ -11,7 +11,6 @@ so, and has no surfaces that would show it.)
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from constrained_ner.corpora.json_records import (
     JsonRecord,
     documents_of_records,
     is_list,
+    json_line,
     read_records,
 )
 from constrained_ner.corpora.jsonl import (
@@ -124,4 +124,4 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
                 losses.add(f"keys {key!r} of the user's, a name that doccano has", document)
             else:
                 record[key] = value
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(json_line(record))

@@ -347,8 +347,9 @@ def _opened(path: str | Path) -> Iterator[FileSet]:
         yield FileSet(path, only, only)
     elif not is_archive(path):
         folder = path.absolute().parent
+        given = {path.name: File.on_disk(path)}
         neighbours = {file.name: File.on_disk(path.parent / file.name) for file in _files(folder)}
-        yield FileSet(path, {path.name: File.on_disk(path)}, neighbours)
+        yield FileSet(path, given, given | neighbours)
     elif path.suffix.lower() == ".zip":
         yield from _zip(path)
     else:

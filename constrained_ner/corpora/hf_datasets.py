@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from constrained_ner.corpora import bigbio, brat
+from constrained_ner.corpora import bigbio
 from constrained_ner.corpora.annotations import log_repairs
 from constrained_ner.corpora.conll import TAG, mentions_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
@@ -192,18 +192,6 @@ def _tagged(tokens: object, tags: object, repairs: Counter[str]) -> tuple[str, l
 
 
 # ---- writing ------------------------------------------------------------------------------------
-
-
-def check_output(folder: Path) -> None:
-    """See that a data set can be written here.
-
-    Raises
-    ------
-    InputError: the folder exists and is not empty.
-    MissingExtraError: the library is not installed.
-    """
-    check_installed()
-    brat.check_output(folder)
 
 
 def to_dataset(documents: Iterable[Document]) -> Any:

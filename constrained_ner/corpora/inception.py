@@ -228,18 +228,6 @@ def _label(found: Any, features: dict[str, str], is_entity: bool) -> str:
 # ---- writing ------------------------------------------------------------------------------------
 
 
-def check_output(folder: Path) -> None:
-    """See that a corpus can be written here.
-
-    Raises
-    ------
-    InputError: the folder exists and is not empty.
-    MissingExtraError: dkpro-cassis is not installed.
-    """
-    check_installed()
-    brat.check_output(folder)
-
-
 def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses) -> None:
     """A new folder of XMI files, and their type system.
 
@@ -248,7 +236,6 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
     from cassis import load_dkpro_core_typesystem
 
     types = load_dkpro_core_typesystem()
-    folder.mkdir(parents=True, exist_ok=True)
     types.to_xml(folder / TYPES)
     for document, path in brat.placed(documents, folder, losses):
         cas = _cas(document, types, losses)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from html import unescape
 
 from constrained_ner.corpora.annotations import Annotation, annotated, documents_of
 from constrained_ner.corpora.files import File, FileSet
@@ -22,8 +23,11 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 SUFFIX = ".knowtator.xml"
-_TEXT_NAME = re.compile(r"""<annotations\b[^>]*\btextSource\s*=\s*["']([^"'>]+)["']""")
+_TEXT_NAME = re.compile(
+    r"""<annotations\b[^>]*\btextSource\s*=\s*(?:"(?P<name>[^"<]+)"|'(?P<quoted>[^'<]+)')"""
+)
 _OWN_SUFFIXES = re.compile(r"(\.knowtator)?\.xml(\.gz)?$", re.IGNORECASE)
+_PACKED = re.compile(r"\.gz$", re.IGNORECASE)
 _OFFSET = re.compile(r"[0-9]{1,18}")
 
 
@@ -48,16 +52,17 @@ def _text_name(file: File) -> str:
     """The file name of the text that a file annotates."""
     named = _TEXT_NAME.search(file.head)
     if named:
-        return named[1].replace("\\", "/").rsplit("/", 1)[-1]
+        name = unescape(named["name"] or named["quoted"])
+        return name.replace("\\", "/").rsplit("/", 1)[-1]
     return _OWN_SUFFIXES.sub("", file.path.name)
 
 
 def _texts(file_set: FileSet) -> dict[str, list[File]]:
-    """By file name."""
+    """By file name, that of a packed one without `.gz`."""
     texts: dict[str, list[File]] = {}
     for file in {**file_set.beside, **file_set.files}.values():
         if file.suffix != ".xml":
-            texts.setdefault(file.path.name, []).append(file)
+            texts.setdefault(_PACKED.sub("", file.path.name), []).append(file)
     return texts
 
 

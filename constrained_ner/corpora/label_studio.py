@@ -29,7 +29,7 @@ from typing import Any, TextIO
 
 from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs, probability
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import LOGGER, File
+from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
@@ -139,7 +139,7 @@ def _document(record: JsonRecord, task: Record, repairs: Counter[str]) -> Docume
     text_key = _text_key(data, regions)
     id = data.get(_ID, task.get("id"))
     plain = Document(
-        str(id) if isinstance(id, str | int) else f"{record.file.id}:{record.number}",
+        encodable(str(id)) if isinstance(id, str | int) else f"{record.file.id}:{record.number}",
         data[text_key],
         meta={key: value for key, value in data.items() if key not in (text_key, _ID)},
     )
@@ -162,13 +162,18 @@ def _answer(task: Record, repairs: Counter[str]) -> Record | None:
         return None
     if kept:
         repairs["annotations of a task besides the one that is taken, left out"] += len(kept) - 1
-        return max(kept, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at", ""))))
+        return max(kept, key=_standing)
     predictions = _dicts(task.get("predictions") or [], "the key 'predictions'")
     if predictions:
         repairs[_PREDICTED] += 1
         return predictions[-1]
     repairs[_EMPTY] += 1
     return {}
+
+
+def _standing(annotation: Record) -> tuple[bool, str]:
+    """Of several annotations the one with the highest is taken."""
+    return bool(annotation.get("ground_truth")), str(annotation.get("updated_at") or "")
 
 
 def _dicts(value: object, what: str) -> list[dict[str, Any]]:
@@ -232,11 +237,11 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
 
 def _task(document: Document, losses: ConversionLosses) -> dict[str, Any]:
     prediction: dict[str, Any] = {"model_version": "constrained_ner"}
-    if document.confidences:
-        prediction["score"] = min(document.confidences.values())
+    entities = losses.contiguous(document)
+    if sure := [document.confidences[e] for e in entities if e in document.confidences]:
+        prediction["score"] = min(sure)
     prediction["result"] = [
-        _region(document, entity, number)
-        for number, entity in enumerate(losses.contiguous(document))
+        _region(document, entity, number) for number, entity in enumerate(entities)
     ]
     data: dict[str, Any] = {TEXT_TAG: document.text, _ID: document.id}
     for key, value in document.meta.items():

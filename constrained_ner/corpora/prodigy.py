@@ -13,7 +13,6 @@ Source: Prodigy's documentation, "Annotation interfaces" and "Loaders and input 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any, TextIO
 
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.json_records import JsonRecord, is_list, json_line, read_records
 from constrained_ner.corpora.jsonl import REJECTED, document_from_json, with_inner_meta
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
@@ -155,7 +154,7 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
         }
         if document.meta:
             record["meta"] = dict(document.meta)
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(json_line(record))
 
 
 def _spans(

@@ -100,8 +100,8 @@ def read(file: File) -> Iterator[Document | InputError]:
     """A document for each record; passages are `title` and `abstract`.
 
     A row that is malformed, lies outside the text or has another surface than the text there is
-    logged and skipped. A record that does not begin with a line `|t|` or `|a|`, or has two of one
-    kind, is an `InputError`.
+    logged and skipped. A line `|t|` begins a record, as a blank line does. A record that does not
+    begin with a line `|t|` or `|a|`, or has two lines `|a|`, is an `InputError`.
 
     Raises
     ------

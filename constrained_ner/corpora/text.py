@@ -9,23 +9,19 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 
-def text_of(data: bytes, place: str) -> str:
-    r"""A whole file as a document's text: `\r\n` stays, a byte order mark is dropped.
+def text_and_mark(file: File) -> tuple[str, bool]:
+    r"""A whole file as a document's text, and whether a byte order mark stood before it.
+
+    `\r\n` stays.
 
     Raises
     ------
     InputError: not UTF-8, or nothing but white space.
     """
-    text = decode(data, place).removeprefix(BOM)
-    if not text.strip():
-        raise InputError("empty text", place)
-    return text
-
-
-def text_and_mark(file: File) -> tuple[str, bool]:
-    """As `text_of`, and whether a byte order mark stood before the text."""
-    data = file.read()
-    return text_of(data, file.place), data.startswith(BOM.encode())
+    text = decode(file.read(), file.place)
+    if not text.removeprefix(BOM).strip():
+        raise InputError("empty text", file.place)
+    return text.removeprefix(BOM), text.startswith(BOM)
 
 
 def read(file: File) -> Iterator[Document | InputError]:
@@ -37,12 +33,8 @@ def read(file: File) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing or is not UTF-8.
     """
-    data = file.read()
-    decode(data, file.place)  # not UTF-8 is the whole file's failure: raise it, do not yield it
-    try:
-        yield Document(file.id, text_of(data, file.place))
-    except InputError as error:
-        yield error
+    text = file.text()
+    yield Document(file.id, text) if text.strip() else InputError("empty text", file.place)
 
 
 def read_lines(file: File) -> Iterator[Document | InputError]:

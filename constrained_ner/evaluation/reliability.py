@@ -53,16 +53,11 @@ def calibrate(
     InputError: there are fewer entities than `ENOUGH`, of which nothing can be told.
     MissingExtraError: see `check_installed`.
     """
-    found = [
-        (score, e in one.gold, n) for n, one in enumerate(judged) for e, score in one.scores.items()
-    ]
-    if len(found) < ENOUGH:
+    scores, right, document = _columns(judged)
+    if len(scores) < ENOUGH:
         raise InputError(
-            f"{', '.join(formats)}: {len(found)} entities were found, expected at least {ENOUGH}"
+            f"{', '.join(formats)}: {len(scores)} entities were found, expected at least {ENOUGH}"
         )
-    scores, right, document = (
-        np.array(column, dtype=np.float64) for column in zip(*found, strict=True)
-    )
     points = _points(scores, right)
     gold = sum(len(one.gold) for one in judged)
     return Calibration(
@@ -83,20 +78,24 @@ def calibration_error(judged: Sequence[Judged]) -> float | None:
 
     None where nothing was found.
     """
-    found = [(score, e in one.gold) for one in judged for e, score in one.scores.items()]
-    if not found:
-        return None
-    scores, right = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
-    return _error(scores, right)
+    scores, right, _ = _columns(judged)
+    return _error(scores, right) if len(scores) else None
 
 
 def thresholds(judged: Sequence[Judged]) -> tuple[Threshold, ...]:
     """What is left above each threshold, see `Calibration.thresholds`."""
-    found = [(score, e in one.gold) for one in judged for e, score in one.scores.items()]
-    if not found:
-        return ()
-    scores, right = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
-    return _thresholds(scores, right, sum(len(one.gold) for one in judged))
+    scores, right, _ = _columns(judged)
+    gold = sum(len(one.gold) for one in judged)
+    return _thresholds(scores, right, gold) if len(scores) else ()
+
+
+def _columns(judged: Sequence[Judged]) -> tuple[Array, Array, Array]:
+    """Of each entity that was found: its score, whether it is right, its document's number."""
+    found = [
+        (score, e in one.gold, n) for n, one in enumerate(judged) for e, score in one.scores.items()
+    ]
+    scores, right, document = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    return scores, right, document
 
 
 def _points(scores: Array, right: Array) -> tuple[tuple[float, float], ...]:

@@ -32,8 +32,6 @@ __all__ = [
 def _discover() -> dict[str, Format]:
     found: dict[str, Format] = {}
     for module in iter_modules(__path__):
-        if module.name.startswith("_") or module.name == "base":
-            continue
         for member in vars(import_module(f"{__name__}.{module.name}")).values():
             if (
                 inspect.isclass(member)

@@ -90,17 +90,17 @@ class Reader:
         ----------
         places: where in the answer it stands.
         """
-        merged = list(fragments)
+        spans = list(fragments)
         last = 0
-        for start, end in merged:
+        for start, end in spans:
             if not last <= start < end <= len(self.text):
                 self.problem(
                     ProblemKind.OFFSET,
-                    f"{label} {merged}: expected start < end <= {len(self.text)}, in text order",
+                    f"{label} {spans}: expected start < end <= {len(self.text)}, in text order",
                 )
                 return False
             last = end
-        entity = Entity(label, tuple(merged))
+        entity = Entity(label, tuple(spans))
         if entity in self.places:
             self.problem(ProblemKind.DUPLICATE, entity.describe(self.text))
             return False

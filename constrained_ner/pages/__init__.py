@@ -35,7 +35,11 @@ def write_page(records: Iterable[Shown], path: Path, *, title: str = "Entities")
     # The title stands before them, whatever it is.
     before, _, after = render("page.html", title=title, data=Markup(_DATA)).rpartition(_DATA)
     try:
-        with whole(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        # A title or a message may have the name of a file, in whatever encoding.
+        with (
+            whole(path) as part,
+            part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
             file.write(before)
             _write_documents(file, records)
             file.write(after)
