@@ -17,6 +17,7 @@ from constrained_ner.engines.models import LoadedModel, load_model, wrap
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.pipeline.manifest import Dataset, DevScore, Manifest
 from constrained_ner.training.recipe import Recipe
+from tests.support import strategies  # noqa: F401  (its settings of hypothesis)
 from tests.support.models import small_vocabulary, tiny_llama
 from tests.support.training import LABELS, model_of, save_model, short_recipe, write_documents
 

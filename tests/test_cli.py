@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -273,12 +272,9 @@ def test_an_output_that_cannot_be_written(
     assert "constrained_ner[spacy]" in cner("convert", data, tmp_path / "out.spacy").stderr
 
 
-def test_data_without_annotations_and_an_address_that_is_taken(data: Path) -> None:
+def test_data_without_annotations(data: Path) -> None:
     data.write_text('{"text": "No fever."}\n')
     fail_first(f"{data}: no document has an entity: expected annotated", "check", data)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        fail_first(f"cannot listen at 127.0.0.1:{port}: ", "serve", "--port", port)
 
 
 def test_a_run_that_would_be_overwritten_or_is_finished(data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import compare, decode_speed, page, splitters
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.report import write_report
+from constrained_ner.benchmark.results import Results
 from constrained_ner.benchmark.view import View
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
@@ -33,21 +34,26 @@ def emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def test_the_tables_of_the_page(emptied: Path) -> None:
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return compare.load(compare.RESULTS)
+
+
+def test_the_tables_of_the_page(emptied: Path, results: Results) -> None:
     before = Path(page.__file__).parent.parent / "docs" / "measurements.md"
     assert emptied.read_bytes() != before.read_bytes()
-    compare.write_table(compare.load(compare.RESULTS))
+    compare.write_table(results)
     decode_speed.write_table(json.loads(SPEED.read_bytes())["rows"])
     splitters.write_table(json.loads(SPLITTERS.read_bytes()))
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 
-def test_the_report_is_that_of_the_results(tmp_path: Path) -> None:
+def test_the_report_is_that_of_the_results(tmp_path: Path, results: Results) -> None:
     def read(path: Path) -> str:
         # Plots are drawn by a package that may draw otherwise some day.
         return re.sub(r"<svg.*?</svg>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
-    for path in write_report(compare.load(compare.RESULTS), tmp_path):
+    for path in write_report(results, tmp_path):
         assert read(path) == read(compare.RESULTS / path.name)
 
 
@@ -76,14 +82,13 @@ def test_the_tables_of_the_report_fit(width: int, tmp_path: Path) -> None:
     assert found["head"] == ("none" if width == 1280 else '"strict F1, free"')
 
 
-def test_results_are_read_and_written_alike(tmp_path: Path) -> None:
-    compare.save(compare.load(compare.RESULTS), tmp_path)
+def test_results_are_read_and_written_alike(tmp_path: Path, results: Results) -> None:
+    compare.save(results, tmp_path)
     for path in tmp_path.rglob("*.json"):
         assert path.read_bytes() == (compare.RESULTS / path.relative_to(tmp_path)).read_bytes()
 
 
-def test_all_of_it_was_run() -> None:
-    results = compare.load(compare.RESULTS)
+def test_all_of_it_was_run(results: Results) -> None:
     cells = [result.cell for result in results.cells]
     assert results.missing == ()
     trained = load_manifest(DEFAULT_MODEL)
@@ -97,8 +102,7 @@ def test_all_of_it_was_run() -> None:
     assert {document.data for document in results.documents} == {compare.OWN}
 
 
-def test_the_card_of_the_default_model() -> None:
-    results = compare.load(compare.RESULTS)
+def test_the_card_of_the_default_model(results: Results) -> None:
     assert compare.CARD.read_text(encoding="utf-8") == compare.card_of(results)
 
 
@@ -107,8 +111,7 @@ def test_a_table_without_a_place(emptied: Path) -> None:
         page.put("nowhere", ["nothing"], [])
 
 
-def test_levels_go_from_free_to_faithful_however_they_were_asked_for() -> None:
-    results = compare.load(compare.RESULTS)
+def test_levels_go_from_free_to_faithful_however_they_were_asked_for(results: Results) -> None:
     turned = View(replace(results, levels=results.levels[::-1]))
     assert turned.levels == View(results).levels
     assert turned.levels == tuple(level for level in Level if level in results.levels)

@@ -146,7 +146,9 @@ def test_every_answer_keeps_its_promises(chosen: Chosen, model: LoadedModel) -> 
         assert answer.guaranteed
 
 
-def test_answers_are_those_of_token_by_token_decoding(chosen: Chosen, model: LoadedModel) -> None:
+@pytest.fixture(scope="module")
+def token_by_token(model: LoadedModel) -> tuple[list[Task], list[int], list[Answer]]:
+    """Tasks, their budgets, and the answers to them."""
     tasks = []
     for format in FORMATS.values():
         for text in TEXTS:
@@ -154,7 +156,14 @@ def test_answers_are_those_of_token_by_token_decoding(chosen: Chosen, model: Loa
             grammar = format.grammar(text, labels, Level.FAITHFUL)
             tasks.append(Task(format, Level.FAITHFUL, text, labels, grammar))
     budgets = [200] * len(tasks)
-    expected = decoded(choose_engine("reference", model), model, tasks, budgets, record=True)
+    reference = choose_engine("reference", model)
+    return tasks, budgets, decoded(reference, model, tasks, budgets, record=True)
+
+
+def test_answers_are_those_of_token_by_token_decoding(
+    chosen: Chosen, model: LoadedModel, token_by_token: tuple[list[Task], list[int], list[Answer]]
+) -> None:
+    tasks, budgets, expected = token_by_token
     found = decoded(chosen, model, tasks, budgets, record=True)
     whole = [
         (one, other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,21 @@ def convert(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["convert", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(("source", "target"), list(product(READABLE, SUFFIXES)))
-def test_between_any_two(tmp_path: Path, source: str, target: str) -> None:
-    before, after = tmp_path / f"a{SUFFIXES[source]}", tmp_path / f"b{SUFFIXES[target]}"
-    write(CORPUS, before, source)
-    documents = [record for record in read(before) if isinstance(record, Document)]
+Written = tuple[str, Path, list[Document]]
+
+
+@pytest.fixture(scope="module", params=READABLE)
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A format, a corpus in it, and the documents that are read from that."""
+    path = tmp_path_factory.mktemp("source") / f"a{SUFFIXES[request.param]}"
+    write(CORPUS, path, request.param)
+    return request.param, path, [one for one in read(path) if isinstance(one, Document)]
+
+
+@pytest.mark.parametrize("target", SUFFIXES)
+def test_between_any_two(written: Written, tmp_path: Path, target: str) -> None:
+    source, before, documents = written
+    after = tmp_path / f"b{SUFFIXES[target]}"
     result = convert(before, after)
     assert result.exit_code == 0, result.output
     count = sum(len(document.entities) for document in documents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from constrained_ner.documents import Entity
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import complete, shortest_answer
+from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.reference import generate
 from constrained_ner.engines.sequence import ConstrainedSequence
 from constrained_ner.engines.vocabulary import Vocabulary
@@ -113,9 +115,8 @@ def test_there_is_no_guard_where_repeats_are_not_bounded_or_cannot_be() -> None:
     assert FORMATS["multi_tag"].grammar(TEXT, ("Disease",), Level.FAITHFUL).repetition_guard is None
 
 
-@pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize("name", CONTIGUOUS)
-def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
+def test_both_decoders_close_at_the_same_place(name: str) -> None:
     model = tiny("llama")
     vocabulary, grammar = model.vocabulary, grammar_of(name)
     gold = (*vocabulary.tokenize(repeated(name, "asthma", 25)), vocabulary.ends[0])
@@ -134,31 +135,32 @@ def test_both_decoders_close_at_the_same_place(name: str, record: bool) -> None:
         )
         for budget in budgets
     ]
-    engine, waiting = LedSpeculative(model, 3, record=record), deque(requests)
-    found: dict[int, Answer | CnerError] = {
-        request.budget: answer
-        for request, answer in engine.decode(lambda: waiting.popleft() if waiting else None)
-    }
+    found = [
+        {request.budget: answer for request, answer in asked_of(model, 3, requests, record=record)}
+        for record in (False, True)
+    ]
     for request in requests:
-        expected = generate(
-            model,
-            [request.prompt],
-            [request.budget],
-            processor=Led(model, request, gold),
-        )[0]
-        answer = found[request.budget]
-        assert isinstance(answer, Answer)
-        assert answer.tokens == expected.tokens
-        assert len(answer.tokens) <= request.budget
-        assert said(name, answer.text) <= allowed(name, "asthma") + 1
-        if request.budget == 1000:  # the budget has nothing to do with it
-            assert len(answer.tokens) < len(gold) / 2
-            assert not answer.forced
+        led = Led(model, request, gold)
+        (expected,) = generate(model, [request.prompt], [request.budget], processor=led)
+        for answer in (answers[request.budget] for answers in found):
+            assert isinstance(answer, Answer)
+            assert answer.tokens == expected.tokens
+            assert len(answer.tokens) <= request.budget
+            assert said(name, answer.text) <= allowed(name, "asthma") + 1
+            if request.budget == 1000:  # the budget has nothing to do with it
+                assert len(answer.tokens) < len(gold) / 2
+                assert not answer.forced
 
 
-@pytest.mark.parametrize("record", [False, True])
+def asked_of(
+    model: LoadedModel, rows: int, requests: Sequence[Request], *, record: bool
+) -> Iterator[tuple[Request, Answer | CnerError]]:
+    engine, waiting = LedSpeculative(model, rows, record=record), deque(requests)
+    return engine.decode(lambda: waiting.popleft() if waiting else None)
+
+
 @pytest.mark.parametrize("name", CONTIGUOUS)
-def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str, record: bool) -> None:
+def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str) -> None:
     """What was drafted stays drafted: the matcher is the same, though the grammar has changed."""
     model = tiny("llama")
     vocabulary, grammar = model.vocabulary, grammar_of(name)
@@ -174,10 +176,9 @@ def test_where_there_is_no_tighter_grammar_the_answer_goes_on(name: str, record:
     request = Request(
         vocabulary.tokenize("Asthma?"), 1000, given, kind=name, propose_draft=ahead, key=gold
     )
-    waiting = deque([request])
-    engine = LedSpeculative(model, 1, record=record)
-    ((_, answer),) = engine.decode(lambda: waiting.popleft() if waiting else None)
-    expected = generate(model, [request.prompt], [1000], processor=Led(model, request, gold))[0]
-    assert isinstance(answer, Answer)
-    assert answer.tokens == expected.tokens
-    assert said(name, answer.text) == 12
+    (expected,) = generate(model, [request.prompt], [1000], processor=Led(model, request, gold))
+    for record in (False, True):
+        ((_, answer),) = asked_of(model, 1, [request], record=record)
+        assert isinstance(answer, Answer)
+        assert answer.tokens == expected.tokens
+        assert said(name, answer.text) == 12

@@ -219,7 +219,8 @@ def test_a_processor_can_be_used_twice(tiny_model: LoadedModel) -> None:
         pad_token_id=1,
         do_sample=False,
     )
-    assert third.shape[0] == 2
+    answer = third[0, 3:].tolist()
+    assert answer[: len(first[0])] == list(first[0])
 
 
 def step(processor: GrammarLogitsProcessor, ids: list[list[int]]) -> torch.Tensor:
@@ -257,7 +258,6 @@ def test_a_finished_row_can_only_end_again(vocabulary: Vocabulary) -> None:
 
 
 def test_tokens_that_the_tokenizer_lacks_are_never_allowed(vocabulary: Vocabulary) -> None:
-    assert vocabulary.size > vocabulary.ll_tokenizer.vocab_size - 64
     processor = GrammarLogitsProcessor(vocabulary, [anything()])
     masked = step(processor, [[5]])
     assert (masked[0, -37:] == -torch.inf).all()

@@ -41,7 +41,10 @@ def test_warnings_are_never_quiet(scored_folder: Path) -> None:
     assert all(line.startswith("warning: ") for line in done.stderr.splitlines())
 
 
-def test_how_far_a_command_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_far_a_command_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "monotonic", lambda: 1000.0)
     shown = Progress("documents", 4, 1000.0)
     shown.add(0, 250.0)
     shown._began -= 60

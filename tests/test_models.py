@@ -90,11 +90,6 @@ def test_unknown_models(name: str, message: str, monkeypatch: pytest.MonkeyPatch
         load_model(name)
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot load model"):
-        load_model(tmp_path)
-
-
 def test_a_dtype_that_is_none(tiny_folder: Path) -> None:
     with pytest.raises(ModelError, match="unknown dtype"):
         load_model(tiny_folder, dtype="nn")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from logging.handlers import BufferingHandler
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from constrained_ner.corpora import OUTPUT_FORMATS, detect_format, write
 from constrained_ner.documents import Document
+from constrained_ner.errors import InputError
 from tests.test_corpora import read
 
 
@@ -96,9 +99,37 @@ WARNINGS = {
 }
 
 
+class Corpus(NamedTuple):
+    """What was read from a path, and what was logged meanwhile."""
+
+    path: Path
+    documents: list[Document]
+    errors: list[InputError]
+    logged: list[logging.LogRecord]
+
+    @property
+    def messages(self) -> str:
+        return "\n".join(record.getMessage() for record in self.logged)
+
+
+@pytest.fixture(scope="module")
+def corpus(request: pytest.FixtureRequest, published: Path) -> Corpus:
+    """The corpus of this name: tests of the same one follow each other, and it is read once."""
+    path = published / request.param
+    handler, logger = BufferingHandler(10_000), logging.getLogger("constrained_ner")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        return Corpus(path, *read(path), handler.buffer)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 @pytest.mark.parametrize(
     (
-        "name",
+        "corpus",
         "input_format",
         "documents",
         "count",
@@ -109,11 +140,11 @@ WARNINGS = {
     ),
     FILES,
     ids=[row[0] for row in FILES],
+    indirect=["corpus"],
 )
 def test_counts(
-    published: Path,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
+    request: pytest.FixtureRequest,
+    corpus: Corpus,
     input_format: str,
     documents: int,
     count: int,
@@ -122,22 +153,21 @@ def test_counts(
     again: int,
     kinds: int,
 ) -> None:
-    assert detect_format(published / name) == input_format
-    with caplog.at_level(logging.INFO):
-        found, errors = read(published / name)
+    assert detect_format(corpus.path) == input_format
+    found = corpus.documents
     entities = [entity for document in found for entity in document.entities]
-    assert errors == []
+    assert corpus.errors == []
     assert len(found) == documents
     assert len(entities) == count
     assert sum(map(nested, found)) == inside
     assert sum(entity.discontinuous for entity in entities) == discontinuous
     assert len({entity.label for entity in entities}) == kinds
-    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    expected = WARNINGS.get(name, [])
+    warnings = [r.getMessage() for r in corpus.logged if r.levelno >= logging.WARNING]
+    expected = WARNINGS.get(request.node.callspec.id, [])
     assert len(warnings) == len(expected)
     assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
     said = f"{again} annotations that say the same as another one"
-    assert (said in caplog.text) if again else ("say the same" not in caplog.text)
+    assert (said in corpus.messages) if again else ("say the same" not in corpus.messages)
 
 
 def test_every_file_is_read_or_belongs_to_one(published: Path) -> None:
@@ -155,8 +185,9 @@ def test_every_file_is_read_or_belongs_to_one(published: Path) -> None:
             assert name in named | others, name
 
 
-def test_genia_splits_by_document_order(published: Path) -> None:
-    documents, _ = read(published / "genia" / "GENIAcorpus3.02.tgz")
+@pytest.mark.parametrize("corpus", ["genia/GENIAcorpus3.02.tgz"], indirect=True)
+def test_genia_splits_by_document_order(corpus: Corpus) -> None:
+    documents = corpus.documents
     parts = documents[:15023], documents[15023:16692], documents[16692:]
     # 46,185, 4,379 and 5,515, but for those of the very extent and label of another one
     counts = [sum(len(document.entities) for document in part) for part in parts]
@@ -166,12 +197,11 @@ def test_genia_splits_by_document_order(published: Path) -> None:
     assert [round(share, 1) for share in shares] == [9.5, 9.6, 11.4]
 
 
-def test_pgxcorpus(published: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        documents, _ = read(published / "pgxcorpus" / "PGxCorpus.tar")
-    entities = [entity for document in documents for entity in document.entities]
+@pytest.mark.parametrize("corpus", ["pgxcorpus/PGxCorpus.tar"], indirect=True)
+def test_pgxcorpus(corpus: Corpus) -> None:
+    entities = [entity for document in corpus.documents for entity in document.entities]
     assert sum(len(entity.fragments) == 3 for entity in entities) == 17
-    assert "3423 mentions with white space at their edges" in caplog.text
+    assert "3423 mentions with white space at their edges" in corpus.messages
 
 
 # ---- one corpus by several routes
@@ -260,10 +290,10 @@ ROUND_TRIPS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "output_format"), ROUND_TRIPS)
-def test_round_trip(published: Path, tmp_path: Path, name: str, output_format: str) -> None:
+@pytest.mark.parametrize(("corpus", "output_format"), ROUND_TRIPS, indirect=["corpus"])
+def test_round_trip(corpus: Corpus, tmp_path: Path, output_format: str) -> None:
     """Everything comes back but what is counted: nothing, or fragments."""
-    documents, _ = read(published / name)
+    documents = corpus.documents
     columns = output_format in ("conll", "nested_iob")
     options = {"words": "space"} if columns else {}
     path = tmp_path / f"corpus{OUTPUT_FORMATS[output_format].suffixes[0]}"
@@ -283,7 +313,9 @@ def test_round_trip(published: Path, tmp_path: Path, name: str, output_format: s
     )
     written_otherwise = {kind for kind in losses.counts if kind.endswith("written otherwise")}
     # one article stands twice in NCBI-disease
-    assert written_otherwise <= ({"ids written otherwise"} if "pubtator" in name else set())
+    assert written_otherwise <= (
+        {"ids written otherwise"} if "pubtator" in corpus.path.parts else set()
+    )
     kinds = {kind: n for kind, n in losses.counts.items() if kind not in written_otherwise}
     ends = kinds.pop("characters between title and abstract, read as a line break", 0)
     assert ends == 0

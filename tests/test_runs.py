@@ -22,10 +22,12 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from rich.console import Console, Group
 from rich.text import Text
 from safetensors.torch import load_file, save_file
 
+from constrained_ner.cli import main
 from constrained_ner.cli.reading import coloured
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
@@ -369,7 +371,7 @@ def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> 
     def command(out: str) -> list[str]:
         return [sys.executable, "-m", "constrained_ner", *settings, "-o", str(tmp_path / out)]
 
-    subprocess.run(command("whole.jsonl"), check=True, capture_output=True)
+    assert cner(*settings, "-o", tmp_path / "whole.jsonl").exit_code == 0
     whole = (tmp_path / "whole.jsonl").read_bytes()
     rng = random.Random(0)
     for out in ("a.jsonl", "b.jsonl"):
@@ -560,16 +562,17 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     done = cner("predict", "-t", "Knee pain. Flu.", *model)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("text: Knee pain. Flu.\n")
-    command = [sys.executable, "-m", "constrained_ner", "predict", "-", "-o", "-", *model]
+    command = ["predict", "-", "-o", "-", *model]
     piped = subprocess.run(
-        command, input=b"\xef\xbb\xbfKnee pain.\r\nFlu.", capture_output=True, check=True
+        [sys.executable, "-m", "constrained_ner", *command],
+        input=b"\xef\xbb\xbfKnee pain.\r\nFlu.",
+        capture_output=True,
+        check=True,
     )
     assert json.loads(piped.stdout)["text"] == "Knee pain.\r\nFlu."
-    broken = subprocess.run(command, input=b"Knee \xff", capture_output=True)
-    assert b"standard input:1: not UTF-8: byte 0xff at byte offset 5" in broken.stderr
-    latin = subprocess.run(
-        [*command, "--encoding", "cp1252"], input=b"Fi\xe8vre.", capture_output=True, check=True
-    )
+    broken = CliRunner().invoke(main, command, input=b"Knee \xff")
+    assert "standard input:1: not UTF-8: byte 0xff at byte offset 5" in broken.stderr
+    latin = CliRunner().invoke(main, [*command, "--encoding", "cp1252"], input=b"Fi\xe8vre.")
     assert json.loads(latin.stdout)["text"] == "Fièvre."
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output

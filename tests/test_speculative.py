@@ -117,8 +117,7 @@ def test_so_is_what_is_recorded() -> None:
             assert one.allowed_mass == pytest.approx(other.allowed_mass, abs=1e-4)
 
 
-@pytest.mark.parametrize("record", [False, True])
-def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
+def test_so_are_answers_that_run_into_their_budgets() -> None:
     """A model that will not end is drafted for all the way, and closed by the budget."""
     model, rng = tiny("llama"), random.Random(7)
     ends = [
@@ -142,13 +141,15 @@ def test_so_are_answers_that_run_into_their_budgets(record: bool) -> None:
             requests.append(
                 Request(prompt, budget, task.grammar, kind=name, propose_draft=ahead, key=key)
             )
-        found = ask(SpeculativeEngine(model, 3, record=record), requests)
-        for request in requests:
-            expected, one = answered(model, request), found[request.key]
-            assert isinstance(one, Answer)
-            assert (one.tokens, one.forced) == (expected.tokens, expected.forced)
-            assert len(one.steps) == (len(one.tokens) if record else 0)
-            forced += one.forced
+        expected = {request.key: answered(model, request) for request in requests}
+        forced += sum(answer.forced for answer in expected.values())
+        for record in (False, True):
+            found = ask(SpeculativeEngine(model, 3, record=record), requests)
+            for key, one in found.items():
+                assert isinstance(one, Answer)
+                assert (one.tokens, one.forced) == (expected[key].tokens, expected[key].forced)
+                assert len(one.steps) == (len(one.tokens) if record else 0)
+            assert found.keys() == expected.keys()
     assert forced > 12
 
 
@@ -296,8 +297,7 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
         assert ask(SpeculativeEngine(model, rng.randint(2, 5)), requests) == expected
 
 
-@pytest.mark.parametrize("record", [False, True])
-def test_rows_that_end_while_others_begin(record: bool) -> None:
+def test_rows_that_end_while_others_begin() -> None:
     """A row that begins has a draft, which it must not lose when an older one makes place for it.
 
     Budgets are far, since near their ends nothing is drafted, and prompts end alike, so that a row
@@ -317,13 +317,16 @@ def test_rows_that_end_while_others_begin(record: bool) -> None:
             super()._draft_all(first)
             begun.extend(len(w.draft.tokens) for w in self._active[first:] if not w.tokens)
 
-    found = ask(Watched(model, 4, record=record), requests)
-    assert sum(size > 0 for size in begun) > 10
-    for request in requests:
-        expected, one = answered(model, request), found[request.key]
-        assert isinstance(one, Answer)
-        assert (one.text, one.tokens) == (expected.text, expected.tokens)
-        assert len(one.steps) == (len(one.tokens) if record else 0)
+    expected = {request.key: answered(model, request) for request in requests}
+    for record in (False, True):
+        begun.clear()
+        found = ask(Watched(model, 4, record=record), requests)
+        assert sum(size > 0 for size in begun) > 10
+        assert found.keys() == expected.keys()
+        for key, one in found.items():
+            assert isinstance(one, Answer)
+            assert (one.text, one.tokens) == (expected[key].text, expected[key].tokens)
+            assert len(one.steps) == (len(one.tokens) if record else 0)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -529,6 +532,13 @@ def test_threads_with_either_engine_take_turns() -> None:
     assert model.steerable.model.generation_config is settings
 
 
+@pytest.fixture(scope="module")
+def by_the_model_as_it_is() -> tuple[LoadedModel, list[Request], list[Answer]]:
+    model = tiny("llama")
+    requests = drawn(random.Random(9), model, 3)
+    return model, requests, [answered(model, request) for request in requests]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -543,10 +553,10 @@ def test_threads_with_either_engine_take_turns() -> None:
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_a_models_own_settings_change_no_answer(settings: dict[str, Any]) -> None:
-    model = tiny("llama")
-    requests = drawn(random.Random(9), model, 3)
-    expected = [answered(model, request) for request in requests]
+def test_a_models_own_settings_change_no_answer(
+    settings: dict[str, Any], by_the_model_as_it_is: tuple[LoadedModel, Any, Any]
+) -> None:
+    model, requests, expected = by_the_model_as_it_is
     own = model.steerable.model.generation_config
     try:
         make: Any = GenerationConfig
