@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -237,13 +238,23 @@ def documents_of(
 
     What `make` counts as repaired is logged at the end, also where the caller stops early.
     """
-    repairs: Counter[str] = Counter()
-    try:
+    with repairs_of(place) as repairs:
         for id, files in sorted(groups.items()):
             try:
                 yield make(id, files, repairs)
             except InputError as error:
                 yield error
+
+
+@contextmanager
+def repairs_of(place: object) -> Iterator[Counter[str]]:
+    """A count of the repairs that are made here, logged in the end.
+
+    Also where the caller of a generator stops early.
+    """
+    repairs: Counter[str] = Counter()
+    try:
+        yield repairs
     finally:
         log_repairs(repairs, place)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from constrained_ner.corpora import parquet
-from constrained_ner.corpora.annotations import Annotation, log_repairs
+from constrained_ner.corpora.annotations import Annotation, repairs_of
 from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.json_records import JsonRecord, documents_of_records, read_records
 from constrained_ner.corpora.passages import Piece, document_of
@@ -42,14 +42,11 @@ def read(file: File) -> Iterator[Document | InputError]:
     InputError: the file cannot be read.
     MissingExtraError: parquet, without the extra.
     """
-    repairs: Counter[str] = Counter()
     records = _parquet(file) if file.suffix == parquet.SUFFIX else read_records(file)
-    try:
+    with repairs_of(file.place) as repairs:
         yield from documents_of_records(
             records, lambda r: document_of_record(r.value, r.place, repairs)
         )
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file.place)
 
 
 def _parquet(file: File) -> Iterator[JsonRecord | InputError]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-from constrained_ner.corpora.annotations import Annotation, highest, log_repairs, probability
+from constrained_ner.corpora.annotations import Annotation, highest, probability, repairs_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.passages import Piece, cover, document_of
@@ -158,8 +158,7 @@ def read_xml(file: File) -> Iterator[Document | InputError]:
 
     An annotation that lies outside the text or does not match its own text is logged and skipped.
     """
-    repairs: Counter[str] = Counter()
-    try:
+    with repairs_of(file.place) as repairs:
         for node in subtrees(file, "document"):
             if isinstance(node, InputError):
                 yield node
@@ -168,8 +167,6 @@ def read_xml(file: File) -> Iterator[Document | InputError]:
                 yield _document(_record(node), file.place, repairs)
             except InputError as error:
                 yield InputError(error.reason, file.place, node.line)
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file.place)
 
 
 # ---- JSON ---------------------------------------------------------------------------------------
@@ -189,15 +186,12 @@ def read_json(file: File) -> Iterator[Document | InputError]:
     documents = content
     if isinstance(content, dict):  # PubTator's own service calls the list by its name
         documents = content.get("documents", content.get("PubTator3", [content]))
-    repairs: Counter[str] = Counter()
-    try:
+    with repairs_of(file.place) as repairs:
         for number, record in enumerate(_items(documents, "the documents"), 1):
             try:
                 yield _document(record, file.place, repairs)
             except InputError as error:
                 yield InputError(f"document {number}: {error.reason}", file.place)
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file.place)
 
 
 # ---- writing ------------------------------------------------------------------------------------

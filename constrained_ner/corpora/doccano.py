@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TextIO
 
-from constrained_ner.corpora.annotations import log_repairs
+from constrained_ner.corpora.annotations import repairs_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import (
@@ -66,13 +66,10 @@ def read(file: File) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing, or is a list that is not JSON.
     """
-    repairs: Counter[str] = Counter()
-    try:
+    with repairs_of(file.place) as repairs:
         yield from documents_of_records(
             read_records(file), lambda record: _document(record, repairs)
         )
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file.place)
 
 
 def _document(record: JsonRecord, repairs: Counter[str]) -> Document:

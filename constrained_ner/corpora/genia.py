@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import log_repairs, stripped
+from constrained_ner.corpora.annotations import repairs_of, stripped
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.xml import Node, subtrees
 from constrained_ner.documents import Document, Entity
@@ -29,15 +29,12 @@ def recognises(file: File) -> bool:
 
 def read(file: File) -> Iterator[Document | InputError]:
     """The sentences, as a stream of articles."""
-    passed: Counter[str] = Counter()
-    try:
+    with repairs_of(file.place) as passed:
         for article in subtrees(file, "article"):
             if isinstance(article, InputError):
                 yield article
             else:
                 yield from _sentences(article, passed)
-    finally:  # also when the caller stops early
-        log_repairs(passed, file.place)
 
 
 def _sentences(article: Node, passed: Counter[str]) -> Iterator[Document]:

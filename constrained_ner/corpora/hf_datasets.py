@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from constrained_ner.corpora import bigbio
-from constrained_ner.corpora.annotations import log_repairs
+from constrained_ner.corpora.annotations import repairs_of
 from constrained_ner.corpora.conll import TAG, mentions_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import FileSet, encodable
@@ -73,12 +73,9 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"not a data set: {reason_of(error)}", file_set.path) from None
     splits = {"": found} if isinstance(found, Dataset) else dict(found)
-    repairs: Counter[str] = Counter()
-    try:
+    with repairs_of(file_set.path) as repairs:
         for split, rows in splits.items():
             yield from _documents(rows, file_set.path / split, split, repairs)
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file_set.path)
 
 
 def _documents(

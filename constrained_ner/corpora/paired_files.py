@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from constrained_ner.corpora.annotations import Annotation, checked, log_repairs
+from constrained_ner.corpora.annotations import Annotation, checked, repairs_of
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.documents import Document
@@ -41,8 +40,7 @@ class PairedFiles(Generic[Row]):
             LOGGER.warning("%s: there is no file of mentions beside it", texts.place)
         place = mentions.place if mentions else ""
         rows = self._rows(mentions) if mentions else {}
-        repairs: Counter[str] = Counter()
-        try:
+        with repairs_of(place) as repairs:
             for number, line in texts.lines():
                 if isinstance(line, InputError):
                     yield line
@@ -56,8 +54,6 @@ class PairedFiles(Generic[Row]):
                     annotations = _annotations(rows.pop(document.id, []), placed, place)
                     # each such layout is that of one corpus: it is known what its offsets count
                     yield checked(document, annotations, StandoffText(document.text), repairs)
-        finally:  # also when the caller stops early
-            log_repairs(repairs, place)
         for id, left in rows.items():
             LOGGER.warning("%s:%d: skipped: there is no text %s", place, left[0][0], id)
 

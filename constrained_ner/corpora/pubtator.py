@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs
+from constrained_ner.corpora.annotations import Annotation, annotated, repairs_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.corpora.passages import GAP, title_and_abstract
@@ -107,9 +107,8 @@ def read(file: File) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing.
     """
-    repairs: Counter[str] = Counter()
     record = _Record(file)
-    try:
+    with repairs_of(file.place) as repairs:
         for number, line in file.lines():
             blank = isinstance(line, str) and not line.strip()
             # a title begins a record, whether or not a blank line stands before it
@@ -123,8 +122,6 @@ def read(file: File) -> Iterator[Document | InputError]:
                 record.add(number, line)
         if not record.empty:
             yield record.document(repairs)
-    finally:  # also when the caller stops early
-        log_repairs(repairs, file.place)
 
 
 # ---- writing ------------------------------------------------------------------------------------

@@ -289,7 +289,8 @@ class Format(ABC):
         else:
             if (obstacle := self.text_obstacle(text)) is not None:
                 raise GrammarError(f"{self.name}: {obstacle.cause}: {obstacle.detail}")
-            source = load_structure(self.name).fill(self.faithful(text, labels))
+            fillings = {**self.label_fillings(labels), **self.faithful(text, labels)}
+            source = load_structure(self.name).fill(fillings)
         grammar = Grammar(
             self.name,
             level,
@@ -321,13 +322,13 @@ class Format(ABC):
             schema["items"]["properties"]["type"]["enum"] = list(labels)
         return schema
 
-    @abstractmethod
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         """The holes that the labels fill, at both levels."""
+        return {}
 
     @abstractmethod
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        """The holes that the text fills, those of the labels included."""
+        """The holes that the text fills, at the faithful level."""
 
     @abstractmethod
     def completions(self, text: str, labels: Sequence[str]) -> Completions:

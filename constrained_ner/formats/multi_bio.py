@@ -127,7 +127,6 @@ class MultiBio(Format):
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         body = load_structure(self.name).body("layer").replace("LAYER", "FULL")
         return {
-            **self.label_fillings(labels),
             "LAYER": bio_layer(len(self.tokens(text)), [slug(label) for label in labels]),
             "layers": numbered("layers", "layer", body, 2, self.bound(text, labels) - 1),
             "layer": "",  # numbered, too

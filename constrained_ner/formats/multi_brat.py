@@ -156,7 +156,6 @@ class MultiBrat(Format):
         mention = mention_by_surface if self.options.anchor == "surface" else mention_by_offsets
         body = load_structure(self.name).body("line")
         return {
-            **self.label_fillings(labels),
             "lines": numbered("lines", "line", body, 1, self.bound(text, labels)),
             "line": "",  # numbered, too
             "mention": mention(text, pieces, fragments),

@@ -60,7 +60,6 @@ class MultiTerm(JsonFormat):
         return {
             "more": "more: " + up_to(self.bound(text, labels) - 1, '", " item'),
             "SURFACE": self.surface(text),
-            "LABEL": label_strings(labels),
         }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:

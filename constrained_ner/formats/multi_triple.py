@@ -76,7 +76,6 @@ class MultiTriple(SurfaceFormat):
         return {
             "more": "more: " + up_to(self.bound(text, labels), "item"),
             "SURFACE": surface("SURFACE", text, self.units(text), one_line, fragments),
-            **self.label_fillings(labels),
         }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:

@@ -20,6 +20,3 @@ class SingleTag(TagFormat):
 
     def marker(self, label: str) -> Marker:
         return "@@", "##"
-
-    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        return {}

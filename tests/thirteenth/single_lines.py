@@ -43,9 +43,6 @@ class SingleLines(SurfaceFormat):
         lines = re.findall(r"^\s*-\s*(.*\S)\s*$", answer, re.MULTILINE)
         self.place([(labels[0], line) for line in lines], reader)
 
-    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        return {}
-
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         fragments = 1, self.options.max_fragments
         return {

@@ -113,7 +113,6 @@ class CodeFormat(JsonFormat):
 
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         return {
-            **self.label_fillings(labels),
             "input": f"input: {quote(json_body(text))}",
             "more": "more: " + up_to(self.bound(text, labels), "item"),
             "SURFACE": self.surface(text),

@@ -62,9 +62,6 @@ class SpanFormat(Format):
         """Label (None where it is not one asked for) and offsets of one value of the list."""
         return labels[0], value
 
-    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        return {}
-
     def excess(
         self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
     ) -> str | None:
@@ -90,7 +87,7 @@ class SpanFormat(Format):
             [end for _, end in solid],
             len(labels),
         )
-        return {**self.label_fillings(labels), "items": items}
+        return {"items": items}
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = min((self.written(label) for label in labels), key=len)

@@ -250,7 +250,7 @@ class TagFormat(Format):
             [marked.may_close[i] for i in solid],
             [(spelled(opening), spelled(closing)) for opening, closing in markers],
         )
-        return {**self.label_fillings(labels), "copy": copy}
+        return {"copy": copy}
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         """The rest of the text, the open markers being closed as soon as they may be."""

@@ -149,9 +149,6 @@ class StringListFormat(JsonFormat):
                 reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: expected a string")
         self.place(items, reader)
 
-    def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
-        return {}
-
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
         bound = self.bound(text, labels)
         return {
