@@ -332,6 +332,7 @@ def test_minimal_export_of_label_studio(tmp_path: Path, caplog: pytest.LogCaptur
         ([annotation(DRUG, ground_truth=True, updated_at="2020"), annotation()], ASPIRIN),
         ([annotation(was_cancelled=True, updated_at="2025"), annotation(DRUG)], ASPIRIN),
         ([annotation(DRUG), annotation(updated_at="2025")], None),
+        ([annotation(DRUG), annotation(updated_at=None)], ASPIRIN),
     ],
 )
 def test_of_several_annotations_one_is_taken(
@@ -424,6 +425,16 @@ def test_the_text_is_found_among_the_data(tmp_path: Path, key: str) -> None:
     result = annotation(DRUG | {"to_name": key})
     (found,), _ = read_all(tasks(tmp_path / "a.json", task(result, data=data)))
     assert found.text == TEXT
+
+
+def test_the_score_of_a_task_is_of_what_is_written(tmp_path: Path) -> None:
+    apart = Entity("SITE", ((0, 4), (15, 24)))
+    item = Document("x", TEXT, (ASPIRIN, apart), confidences={ASPIRIN: 0.9, apart: 0.1})
+    path = tmp_path / "a.labelstudio.json"
+    losses = write([item], path)
+    (task,) = json.loads(path.read_text(encoding="utf-8"))
+    assert losses.counts == {"discontinuous mentions, left out": 1}
+    assert task["predictions"][0]["score"] == 0.9
 
 
 def test_what_label_studio_is_given(tmp_path: Path) -> None:

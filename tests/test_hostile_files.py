@@ -322,6 +322,31 @@ def test_a_label_with_half_a_pair_of_surrogates(
     write([document], tmp_path / "out", "brat")
 
 
+@pytest.mark.parametrize(
+    ("format", "record"),
+    [
+        (
+            "bioc_json",
+            {"documents": [{"id": "\ud800", "passages": [{"offset": 0, "text": "knee"}]}]},
+        ),
+        (
+            "bigbio",
+            {"document_id": "\ud800", "passages": [{"offsets": [[0, 4]], "text": ["knee"]}]},
+        ),
+        ("label_studio", [{"data": {"text": "knee", "document_id": "\ud800"}, "annotations": []}]),
+    ],
+)
+def test_an_id_with_half_a_pair_of_surrogates(format: str, record: Any, tmp_path: Path) -> None:
+    """What is written of the document in the end can be read again."""
+    path, out = tmp_path / "a.json", tmp_path / "out.jsonl"
+    path.write_text(json.dumps(record))
+    (document,) = read(path, format)
+    assert isinstance(document, Document), document
+    assert document.id == "?"
+    write([document], out)
+    assert list(read(out)) == [Document("?", "knee")]
+
+
 def test_keys_that_only_look_like_those_of_a_tool(tmp_path: Path) -> None:
     path = json_lines(
         tmp_path / "a.jsonl", {"id": 1, "text": "a", "labels": [[0, 1, "X"]], "label": 3}

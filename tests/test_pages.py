@@ -100,6 +100,13 @@ def test_any_title(title: str, tmp_path: Path) -> None:
     assert f"<title>{html.escape(title)}" in page
 
 
+def test_a_title_from_a_file_name_in_another_encoding(tmp_path: Path) -> None:
+    write_page(
+        [(InputError("caf\udce9.jsonl: broken"), None)], tmp_path / "a.html", title="caf\udce9"
+    )
+    assert "<title>caf\\udce9" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
 def test_pages_from_files(tmp_path: Path) -> None:
     text = "knee pain, a flu"
     pain, flu = (Entity(label, (span(text, s),)) for label, s in (("A", "knee pain"), ("C", "flu")))

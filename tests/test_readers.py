@@ -6,6 +6,7 @@ hold, and each kind of malformed input.
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import zipfile
@@ -603,6 +604,23 @@ def test_knowtator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "1.txt").write_text(TEXT)
     _, errors = read(tmp_path)
     assert "its text '1.txt' is there several times: 1.txt, articles/txt/1.txt" in str(errors[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("O'Neil.txt", '"O\'Neil.txt"'),
+        ("R&D.txt", '"R&amp;D.txt"'),
+        ('"1".txt', "'\"1\".txt'"),
+        ("1.txt.gz", '"1.txt"'),
+    ],
+)
+def test_knowtator_texts_of_any_name(tmp_path: Path, name: str, stated: str) -> None:
+    text = TEXT.encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    content = knowtator("Drug", "Aspirin", (25, 32)).replace('"1.txt"', stated)
+    (tmp_path / "a.knowtator.xml").write_text(content)
+    assert read(tmp_path) == ([Document(name.split(".")[0], TEXT, (ASPIRIN,))], [])
 
 
 @pytest.mark.parametrize("given", ["1.txt", "1.txt.knowtator.xml"])

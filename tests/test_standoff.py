@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable
@@ -42,6 +43,27 @@ def counted(surface: str, text: str, count: Callable[[str], int]) -> Span:
 
 
 Mentions = list[tuple[str, Span]]
+
+
+@pytest.mark.parametrize("given", ["text", "annotations"])
+@pytest.mark.parametrize(
+    ("text", "annotations"),
+    [
+        ("a.txt.gz", "a.ann.gz"),
+        ("a.txt", "a.ann.gz"),
+        ("a.TXT", "a.ANN"),
+        ("a.txt.gz", "a.a1"),
+        ("a.TXT", "a.A1"),
+    ],
+)
+def test_a_file_finds_its_partner(text: str, annotations: str, given: str, tmp_path: Path) -> None:
+    """Packed or not, whatever the case of their suffixes."""
+    for name, content in ((text, "left knee"), (annotations, "T1\tSITE 5 9\tknee\n")):
+        data = content.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    documents, errors = read(tmp_path / (text if given == "text" else annotations))
+    assert errors == []
+    assert [mentions(document) for document in documents] == [[("SITE", "knee")]]
 
 
 def write_brat(folder: Path, text: str, found: Mentions, abstract: int) -> None:
