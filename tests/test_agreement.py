@@ -196,7 +196,7 @@ def test_answers_without_probabilities_are_put_together_like_others(
 
 def test_votes_for_a_synonym_are_kept_with_its_name(tiny_model: LoadedModel) -> None:
     """Those of the surer one where both labels were found."""
-    same = Conflicts(synonyms=(LABELS[:2],))
+    same = Conflicts(synonyms=(LABELS,), order=LABELS)
     asking = predictor(tiny_model, "multi_term", "multi_tag", conflicts=same, min_confidence=0.0)
     document = Document("1", TEXT)
     first, second = (Entity(label, COLON_CANCER) for label in LABELS[:2])

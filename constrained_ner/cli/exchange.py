@@ -41,7 +41,7 @@ _BATCHES = ("completions", "chat")
 @click.option("-o", "--output", type=OutputFile(), required=True, help="Write here.")
 @overwrite_option
 def export_requests(
-    batch: str | None, served_model: str | None, output: Path, **asked: Any
+    batch: str | None, served_model: str | None, output: Path, overwrite: bool, **asked: Any
 ) -> None:
     """Write what a model would be asked of INPUT: prompts, grammars and budgets, as JSON lines.
 
