@@ -57,6 +57,7 @@ class _ActiveSequence:
     Attributes
     ----------
     constrained: where its grammar stands; None for a free one.
+    draft: how it is likely to go on; made anew before each call.
     slack: before the budget cuts in, see `ConstrainedSequence.slack`; where the draft begins.
     places: of the masks along the draft.
     """
@@ -64,7 +65,7 @@ class _ActiveSequence:
     request: Request
     constrained: ConstrainedSequence | None
     drafter: Drafter
-    draft: Draft
+    draft: Draft = field(init=False)
     tokens: list[int] = field(default_factory=list)
     slack: int | None = None
     places: list[int] = field(default_factory=list)
@@ -246,7 +247,7 @@ class SpeculativeEngine(Engine):
         statistics = self._statistics[request.kind]
         propose = request.propose_draft and partial(self._propose, request.propose_draft)
         drafter = Drafter(request.prompt, statistics, vocabulary.lengths, propose)
-        return _ActiveSequence(request, constrained, drafter, drafter.begin())
+        return _ActiveSequence(request, constrained, drafter)
 
     def _propose(self, propose: Callable[[str], str], tokens: Sequence[int]) -> Sequence[int]:
         written = self.model.vocabulary.text_of(tokens)
