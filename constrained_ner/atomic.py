@@ -15,8 +15,10 @@ from constrained_ner.errors import InputError
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which is renamed to it at the end.
 
-    So no half-written file ever has the name. Where the block fails, `path` is left as it was.
+    So no half-written file ever has the name. Where the block fails, `path` is left as it was. A
+    link stays one: the file that it leads to is written.
     """
+    path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -51,12 +53,17 @@ def check_writable(path: Path) -> None:
 
     Raises
     ------
-    InputError: its folder does not exist or may not be written to, or a folder has its name.
+    InputError: its folder does not exist or may not be written to, or a folder, a pipe or a device
+        has its name.
     """
+    if str(path) == "-":
+        raise InputError("cannot be written: expected a file, not standard output", path)
     if not path.parent.is_dir():
         raise InputError(f"cannot be written: there is no folder {str(path.parent)!r}", path)
     if path.is_dir():
         raise InputError("cannot be written: a folder has this name", path)
+    if path.exists() and not path.is_file():
+        raise InputError("cannot be written: it is a pipe or a device: expected a file", path)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError("cannot be written: permission denied", path)
 

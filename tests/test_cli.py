@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_a_key_that_stops_a_command_has_its_own_exit_status(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["constrained_ner.cli.convert"], "read", stop)
-    done = cner("convert", data, "-", "--output-format", "jsonl")
+    done = cner("convert", data, data.with_name("b.jsonl"))
     assert done.exit_code == 130
     assert "Aborted" not in done.output
 
@@ -270,6 +271,59 @@ def test_an_output_that_cannot_be_written(
     monkeypatch.setitem(sys.modules, "spacy", None)
     fail_first("constrained_ner[spacy]", *predict, tmp_path / "out.spacy")
     assert "constrained_ner[spacy]" in cner("convert", data, tmp_path / "out.spacy").stderr
+
+
+def test_folders_of_others_are_left_alone(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "README.md").write_text("mine")
+    fail_first("expected a new or an empty folder", "train", "--train", data, "-o", own)
+    fail_first("expected a new or an empty folder", "benchmark", "--data", data, "-o", own)
+    assert [path.name for path in own.iterdir()] == ["README.md"]
+
+
+def test_what_else_is_read_is_not_written(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(data.read_bytes())
+    given = ("--labels", "finding", "--examples", other, "-o", other, "--overwrite")
+    fail_first("is the input, too", "predict", data, *given)
+    fail_first("is the input, too", "export", data, *given)
+    done = cner("page", data, other, "--gold", other, "--overwrite")
+    assert "is the input, too" in done.stderr
+    assert other.read_bytes() == data.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_outputs_that_are_no_files(data: Path, tmp_path: Path) -> None:
+    pipe, file, link = tmp_path / "pipe", tmp_path / "file.jsonl", tmp_path / "link.jsonl"
+    os.mkfifo(pipe)
+    done = cner("convert", data, pipe, "--output-format", "jsonl")
+    assert "it is a pipe or a device: expected a file" in done.stderr
+    assert pipe.is_fifo()
+    done = cner("convert", data, "-", "--output-format", "jsonl")
+    assert "expected a file, not standard output" in done.stderr
+    file.touch()
+    link.symlink_to(file)
+    assert cner("convert", data, link).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_bytes()
+
+
+def test_a_corpus_in_the_working_folder_and_in_a_link(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("there")
+    monkeypatch.chdir(tmp_path / "here")
+    assert cner("convert", data, ".").exit_code == 0
+    assert cner("convert", data, "../link").exit_code == 0
+    assert (
+        sorted(os.listdir("."))
+        == sorted(os.listdir("../there"))
+        == [f"n{n}.{suffix}" for n in (1, 2) for suffix in ("ann", "txt")]
+    )
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_data_without_annotations(data: Path) -> None:

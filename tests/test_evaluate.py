@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -139,6 +140,25 @@ def test_a_broken_record_never_loses_the_others(line: str, message: str, tmp_pat
     assert "pred.jsonl:2:" in str(broken)
     assert isinstance(first, Record)
     assert isinstance(third, Record)
+
+
+def test_packed_predictions_are_those_inside(gold: Path, pred: Path) -> None:
+    packed = pred.with_name("pred.jsonl.gz")
+    packed.write_bytes(gzip.compress(pred.read_bytes()))
+    one, other = (cner(gold, path, "--output-format", "json") for path in (packed, pred))
+    assert one.exit_code == other.exit_code == 0
+    assert one.stdout == other.stdout
+
+
+def test_a_label_that_cannot_be_asked_for_costs_no_score(
+    gold: Path, pred: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label = GOLD[0].entities[0].label
+    gold.write_text(gold.read_text().replace(f'"{label}"', f'"{label} "', 1))
+    done = cner(gold, pred)
+    assert done.exit_code == 0, done.output
+    assert f"no recall ceiling: label '{label} '" in caplog.text
+    assert "strict" in done.stdout
 
 
 def test_pairs_are_by_id_and_the_kth_goes_with_the_kth() -> None:

@@ -347,6 +347,34 @@ def test_an_id_with_half_a_pair_of_surrogates(format: str, record: Any, tmp_path
     assert list(read(out)) == [Document("?", "knee")]
 
 
+def test_what_lies_in_a_folder_but_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Links are named; what is hidden is not read."""
+    notes, real = tmp_path / "notes", tmp_path / "real"
+    for folder in (notes / ".trash" / "old", real):
+        folder.mkdir(parents=True)
+        (folder / "2.txt").write_text("Two.")
+    (notes / "1.txt").write_text("One.")
+    (notes / "linked").symlink_to(real)
+    (notes / "3.txt").symlink_to(notes / "nowhere")
+    assert [one.id for one in read(notes) if isinstance(one, Document)] == ["1"]
+    assert f"{notes}/linked: passed over: a link to a folder" in caplog.text
+    assert f"{notes}/3.txt: passed over: a link that leads nowhere" in caplog.text
+
+
+def test_xml_in_an_encoding_that_is_named(tmp_path: Path) -> None:
+    """It is that of the file, whatever the file declares."""
+    passage = "<passage><offset>0</offset><text>Fièvre</text></passage>"
+    for declared, encoding in (("ISO-8859-1", "latin-1"), ("utf-16", "utf-16")):
+        path = tmp_path / f"{encoding}.xml"
+        text = f'<?xml version="1.0" encoding="{declared}"?>\n<collection><document><id>1</id>'
+        path.write_text(f"{text}{passage}</document></collection>", encoding=encoding)
+        (document,) = read(path, encoding=encoding)
+        assert isinstance(document, Document), document
+        assert document.text == "Fièvre"
+
+
 def test_keys_that_only_look_like_those_of_a_tool(tmp_path: Path) -> None:
     path = json_lines(
         tmp_path / "a.jsonl", {"id": 1, "text": "a", "labels": [[0, 1, "X"]], "label": 3}

@@ -54,12 +54,24 @@ def test_values_of_all_commands_and_of_one(tmp_path: Path, name: str, prefix: st
         ("[predict]\nmin-confidence = 2\n", "predict.min-confidence: .*0<=x<=1"),
         ("[predict]\nresume = 'yes'\n", "predict.resume is 'yes': expected true or false"),
         ("predict = 3\n", "predict is 3: expected a table"),
+        ("limit = inf\n", "limit is inf: expected another kind of value"),
+        ("limit = {a = 1}\n", "limit is .*: expected another kind of value"),
+        ("limit = 1.9\n", "limit is 1.9: expected an integer"),
+        ('[predict]\nlabels = ["a, b"]\n', "predict.labels is .*: expected names without commas"),
         ("[predict]\nformat = 'multi_xml'\n", "predict.format: .*multi_xml"),
     ],
 )
 def test_what_no_option_takes_is_named_with_the_file(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "cner.toml").write_text(text)
     with pytest.raises(InputError, match=rf"cner.toml: {said}"):
+        defaults(tmp_path)
+
+
+def test_a_project_with_odd_tools(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('tool = "cner"\n')
+    assert defaults(tmp_path) == {}
+    (tmp_path / "pyproject.toml").write_text("[tool]\ncner = 3\n")
+    with pytest.raises(InputError, match=r"pyproject.toml: tool.cner is 3: expected a table"):
         defaults(tmp_path)
 
 

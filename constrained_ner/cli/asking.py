@@ -378,6 +378,8 @@ def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:
 
 def _piped(encoding: str | None) -> str:
     """The text on standard input, with its line ends unchanged."""
+    if sys.stdin is None:
+        raise InputError("is closed: expected a text", "standard input")
     data = sys.stdin.buffer.read()
     return File("-", "standard input", lambda: BytesIO(data), encoding).text()
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
+from constrained_ner.atomic import check_new_folder
 from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variants_of
 from constrained_ner.benchmark.plots import require_matplotlib
@@ -126,12 +127,24 @@ def benchmark(
         dtype,
         country,
     )
+    check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     answer(grid, output, processes)
     results = gather(grid, output, resamples=resamples)
     click.echo(f"{len(results.cells)} cells answered")
     write_results(results, output)
     report_left_out(broken)
+
+
+def check_folder(output: Path) -> None:
+    """See that a folder is new, empty, or one of answers.
+
+    Raises
+    ------
+    InputError: it holds something else.
+    """
+    if not any(output.glob("*/*/*.jsonl")):  # see `Cell.answers`
+        check_new_folder(output)
 
 
 def answer(grid: Grid, output: Path, processes: int = 1) -> None:

@@ -12,7 +12,7 @@ import click
 from constrained_ner.adapters import folder_of
 from constrained_ner.atomic import check_writable
 from constrained_ner.benchmark.grid import CorpusSample, load_sample
-from constrained_ner.cli.benchmark import answer
+from constrained_ner.cli.benchmark import answer, check_folder
 from constrained_ner.cli.messages import report_left_out, say, warn
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
@@ -22,7 +22,7 @@ from constrained_ner.cli.options import (
     named_path,
 )
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
-from constrained_ner.errors import InputError
+from constrained_ner.errors import InputError, ModelError
 from constrained_ner.evaluation import Counts, intervals
 from constrained_ner.evaluation.reliability import check_installed
 from constrained_ner.formats import get_format
@@ -149,6 +149,7 @@ def calibrate(
         device=device,
         dtype=dtype,
     )
+    check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     answer(grid, output, processes)
     found = measure(
@@ -183,6 +184,8 @@ def _samples(
     output: Path,
 ) -> tuple[list[CorpusSample], list[InputError]]:
     known = [dataset.name for dataset in trained.datasets]
+    if not known:
+        raise ModelError(f"{model}: expected a model that knows its data sets (`cner train`)")
     known_documents = load_fingerprints(folder_of(model)) or frozenset()
     paths: list[tuple[str, Path]] = []
     if corpora is not None:

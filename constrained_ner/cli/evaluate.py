@@ -173,7 +173,8 @@ def evaluate(
     if output is None:
         click.echo(visible(written))
     else:
-        output.write_text(written + "\n", encoding="utf-8")
+        # Names of files may be in another encoding.
+        output.write_text(written + "\n", encoding="utf-8", errors="backslashreplace")
     _complain([*data_sets, *([other] if other else [])])
 
 

@@ -50,7 +50,7 @@ def export_requests(
     if (batch is None) != (served_model is None):
         raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)
-    _check_apart(output, asking.input)
+    _check_apart(output, asking.input, asked["examples"])
     _check_turns(asking)
     from constrained_ner.engines.exchange import batch_line, imported, request_to_json
     from constrained_ner.engines.models import load_tokens
@@ -108,7 +108,7 @@ def import_answers(
     `cner predict`.
     """
     asking = _asking(asked)
-    _check_apart(output, asking.input, answers)
+    _check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens

@@ -68,7 +68,8 @@ class Output:
         """The file of records, of which the output is made in the end if it is something else."""
         if self.kind == RECORDS:
             return self.path
-        return self.path.with_name(f".{self.path.name}.records")
+        path = self.path if self.path.name else self.path.absolute()  # the working folder
+        return path.with_name(f".{path.name}.records")
 
     def check(self, input: Path | None, *, resume: bool, overwrite: bool) -> None:
         """See what is wrong with it before a model is loaded.

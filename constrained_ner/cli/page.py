@@ -56,8 +56,9 @@ def page(
 
     What cannot be read, of either side, is reported at the end; the exit status is 1 then.
     """
-    if input.is_file():
-        check_apart(input, output)
+    for path in (input, gold):
+        if path is not None and path.is_file():
+            check_apart(path, output)
     broken: list[InputError] = []
 
     def records() -> Iterator[Record | InputError]:

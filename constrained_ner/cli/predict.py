@@ -86,6 +86,8 @@ def predict(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
+    if output is not None and (examples := given_options["examples"]):
+        check_apart(examples, output)
     asking = Asking.of(**given_options)
     filed = output is not None and str(output) != "-"
     if not filed and (shard_size or resume or overwrite or output_format not in (None, RECORDS)):

@@ -58,8 +58,12 @@ def _found(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
             return above / FILE, read_toml(above / FILE)
         if (above / PROJECT).is_file():
             tools = read_toml(above / PROJECT).get("tool", {})
-            if "cner" in tools:
-                return above / PROJECT, tools["cner"]
+            if isinstance(tools, dict) and "cner" in tools:
+                own = tools["cner"]
+                if not isinstance(own, dict):
+                    reason = f"tool.cner is {own!r}: expected a table of options"
+                    raise InputError(reason, above / PROJECT)
+                return above / PROJECT, own
     return None, {}
 
 
@@ -127,14 +131,22 @@ class _Reader:
         if option.multiple:
             value = value if isinstance(value, list) else [value]
         elif isinstance(value, list):
+            if any("," in str(one) for one in value):
+                raise InputError(f"{key} is {value!r}: expected names without commas", self.path)
             value = ",".join(map(str, value))
         if isinstance(option.type, click.Path) and isinstance(value, str) and value != "-":
             value = str(self.path.parent / value)
         try:
             for one in value if option.multiple else [value]:
-                option.type.convert(one, option, None)
+                converted = option.type.convert(one, option, None)
+                if isinstance(one, float) and isinstance(converted, int):
+                    raise InputError(f"{key} is {one}: expected an integer", self.path)
         except click.UsageError as error:
             raise InputError(f"{key}: {error.format_message()}", self.path) from None
+        except (OverflowError, TypeError, ValueError):
+            raise InputError(
+                f"{key} is {value!r}: expected another kind of value", self.path
+            ) from None
         return value
 
     def _unknown(self, key: str, known: set[str]) -> InputError:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from constrained_ner.atomic import check_new_folder
 from constrained_ner.cli.messages import interruptible, report_left_out
 from constrained_ner.cli.options import OutputFolder, check_apart, labels_option, options
 from constrained_ner.cli.progress import progress
@@ -110,8 +111,11 @@ def train(
         for path in data.paths:
             check_apart(path, output)
 
+    from constrained_ner.training.checkpoints import RUN
     from constrained_ner.training.run import prepare, run
 
+    if not (output / RUN).exists():  # it is no run that could be gone on with
+        check_new_folder(output)
     with interruptible(lambda: "the same command goes on where the last checkpoint is"):
         outcome = (prepare if only_prepare else run)(chosen, output, progress)
     for line in outcome.lines():

@@ -467,13 +467,17 @@ def write(
     counted = losses.counting(documents, format.holds)
     try:
         if format.folder:
-            part = path.with_name(f".{path.name}.part")
+            real = Path(os.path.realpath(path))  # of a link, or of the working folder
+            part = real.with_name(f".{real.name}.part")
             shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
             part.mkdir(parents=True)
             format.write(counted, part, losses)
-            if path.is_dir():
-                path.rmdir()  # it is empty
-            part.rename(path)
+            if real.is_dir():  # it is empty, and stays the one that it is
+                for one in part.iterdir():
+                    one.rename(real / one.name)
+                part.rmdir()
+            else:
+                part.rename(real)
         else:
             with whole(path) as part:
                 if format.binary:

@@ -362,11 +362,17 @@ def _below(folder: Path) -> Iterator[str]:
     def warn(error: OSError) -> None:
         LOGGER.warning("%s: passed over: %s", error.filename, error.strerror)
 
-    for above, _, names in os.walk(folder, onerror=warn):
+    for above, folders, names in os.walk(folder, onerror=warn):
+        for name in folders:
+            path = Path(above, name)
+            if path.is_symlink():
+                LOGGER.warning("%s: passed over: a link to a folder", path)
         for name in names:
             path = Path(above, name)
             if path.is_file():
                 yield path.relative_to(folder).as_posix()
+            elif path.is_symlink():
+                LOGGER.warning("%s: passed over: a link that leads nowhere", path)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -378,8 +384,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _by_name(files: Iterator[File]) -> dict[str, File]:
     # hidden files are no documents: archives made on a Mac hold a `._NAME.txt` for each
-    visible = [file for file in files if file.path.name[:1] not in ("", ".")]
+    visible = [file for file in files if file.path.name and not _is_hidden(file.path)]
     return {file.name: file for file in sorted(visible, key=lambda file: file.name)}
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    """Whether it, or a folder that it lies in, is."""
+    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def _too_large(place: str) -> Callable[[], BinaryIO]:

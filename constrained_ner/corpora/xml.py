@@ -53,12 +53,12 @@ class _RefusedError(Exception):
 class _Builder:
     """Collects the subtrees of one tag, from expat's events."""
 
-    def __init__(self, tag: str):
+    def __init__(self, tag: str, encoding: str | None):
         self.tag = tag
         self.done: list[Node] = []
         self.open: list[Node] = []
         self.depth = self.size = 0
-        self.parser = expat.ParserCreate()
+        self.parser = expat.ParserCreate(encoding)
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.start
         self.parser.EndElementHandler = self.end
@@ -114,7 +114,8 @@ def subtrees(file: File, tag: str) -> Iterator[Node | InputError]:
     ------
     InputError: the file cannot be read.
     """
-    builder = _Builder(tag)
+    # Where an encoding was named the file comes in UTF-8, whatever it declares.
+    builder = _Builder(tag, None if file.encoding is None else "UTF-8")
     read = 0
     with file.open() as stream:
         while True:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from constrained_ner.corpora import INPUT_FORMATS, read
+from constrained_ner.corpora.files import File
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
@@ -82,7 +83,7 @@ def read_predictions(
             else:
                 yield Record(document.id, document)
         return
-    with path.open("rb") as file:
+    with File.on_disk(path).open() as file:
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
@@ -117,9 +118,10 @@ def _is_prediction_file(path: Path, input_format: str | None) -> bool:
     """Whether one of the first lines is a record as `cner predict` writes it."""
     if input_format not in (None, "jsonl") or not path.is_file():
         return False
-    if input_format is None and path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
+    given = File.on_disk(path)
+    if input_format is None and given.suffix not in (".jsonl", ".ndjson", ".json"):
         return False
-    with path.open("rb") as file:
+    with given.open() as file:
         for line in islice(file, 20):
             with suppress(ValueError, RecursionError):
                 value = json.loads(line)

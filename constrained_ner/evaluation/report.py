@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from constrained_ner.errors import InputError
+from constrained_ner.errors import InputError, LabelError
 from constrained_ner.evaluation import (
     METRICS,
     PARITY,
@@ -29,6 +30,8 @@ from constrained_ner.evaluation.records import Record, Setting
 from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
 from constrained_ner.pipeline.prediction import Health
 from constrained_ner.words import Span
+
+LOGGER = logging.getLogger(__name__)
 
 BREAKDOWNS = ("label", "nested", "discontinuous", "document")
 
@@ -211,7 +214,11 @@ def _ceiling(data: DataSet, labels: Sequence[str], format: str | None) -> Ceilin
         setting = replace(setting, format=format) if setting else Setting(format)
     if setting is None or not labels:
         return None
-    return ceiling(data.gold, labels, setting, [_parts(record) for record in data.predictions])
+    try:
+        return ceiling(data.gold, labels, setting, [_parts(record) for record in data.predictions])
+    except LabelError as error:
+        LOGGER.warning("no recall ceiling: %s", error)
+        return None
 
 
 def _parts(record: Record | None) -> dict[str, set[Span]]:
