@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LogitsProcessorList
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from benchmarks.always_parses import decode_each, judge, run
 from constrained_ner.documents import Document
@@ -26,7 +29,7 @@ from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
 from tests.support.adversaries import KINDS, draw_task
 from tests.support.matching import reject
-from tests.support.models import CORPUS, small_vocabulary
+from tests.support.models import CORPUS, small_vocabulary, wrapped
 
 TEXT = "The patient reported left and right knee pain after CD28-mediated therapy."
 LABELS = ("finding", "gene")
@@ -350,6 +353,124 @@ def write_away_from_the_end(
             sequence.close(before, scores, 1)
         sequence.take(int(scores.argmax()))
         assert not sequence.dead
+
+
+def write_as_wished(
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    budget: int,
+    wish: Callable[[str], Mapping[int, float]],
+) -> str:
+    """The answer of a model that gives some tokens more than 0, by what is written, and no end."""
+    sequence = ConstrainedSequence(vocabulary, grammar, budget)
+    while not sequence.ended:
+        assert len(sequence.tokens) < budget
+        closing = sequence.slack() == 0
+        scores = torch.full((vocabulary.ll_tokenizer.vocab_size,), -torch.inf)
+        scores[vocabulary.allowed(sequence.matcher)] = 0.0
+        for token, more in wish(vocabulary.text_of(sequence.tokens)).items():
+            scores[token] += more
+        scores[list(vocabulary.ends)] -= 10_000
+        if closing:
+            sequence.close(scores.clone(), scores, 1)
+        sequence.take(int(scores.argmax()))
+        assert not sequence.dead
+    return vocabulary.text_of(sequence.tokens)
+
+
+def test_markers_far_before_where_they_may_be_closed(vocabulary: Vocabulary) -> None:
+    """Behind a backslash and behind white space none may be."""
+    format, text, label = FORMATS["multi_tag"], "\\ \\ \\ \\ \\ a", "qzxj"
+    grammar = format.grammar(text, (label,), Level.FAITHFUL)
+    target = f"Answer: {f'<{label}>' * 6}"
+
+    def wish(written: str) -> dict[int, float]:
+        rest = target.removeprefix(written) if target.startswith(written) else ""
+        return {vocabulary.tokenize(rest)[0]: 9.0} if rest else {}
+
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    for budget in range(least, least + 300, 5):
+        answer = write_as_wished(grammar, vocabulary, budget, wish)
+        format.decode(answer, text, (label,), level=Level.FAITHFUL)
+
+
+def bytes_joined(*pairs: tuple[bytes, bytes]) -> tuple[Vocabulary, list[int]]:
+    """A token for each byte and for each pair, and the ids of the latter."""
+    alphabet: Any = bytes_to_unicode
+    spell: dict[int, str] = alphabet()
+
+    def name(data: bytes) -> str:
+        return "".join(spell[byte] for byte in data)
+
+    names = [(name(one), name(other)) for one, other in pairs]
+    words = ["<end>", "<pad>", *sorted(spell.values()), *("".join(pair) for pair in names)]
+    ids = {word: token for token, word in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(ids, names))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>", "<pad>"])
+    fast = wrapped(tokenizer)
+    return Vocabulary.of(fast, len(fast), [0]), [ids["".join(pair)] for pair in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "text", "begun"),
+    [
+        ("multi_term", Level.SYNTAX, "knee", 'Answer: [{"text": "'),
+        ("multi_triple", Level.SYNTAX, "knee", "Answer:\n"),
+        ("multi_tag", Level.SYNTAX, "knee", "Answer: <x>"),
+        ("multi_term", Level.FAITHFUL, "\N{BULLET}" * 300, 'Answer: [{"text": "'),
+        ("multi_triple", Level.FAITHFUL, "\N{BULLET}" * 300, "Answer:\n"),
+        ("multi_brat", Level.FAITHFUL, "\N{BULLET}" * 300, "Answer:\nT1 x 0 1 "),
+        ("single_term", Level.FAITHFUL, f"Date {'__.' * 300}__c", 'Answer: ["'),
+    ],
+)
+def test_tokens_that_begin_and_end_inside_of_something(
+    name: str, level: Level, text: str, begun: str
+) -> None:
+    """Inside of words or of characters: an answer must not go on with them for ever."""
+    vocabulary, across = bytes_joined(
+        (b"\xa9", b"\xc3"),
+        (b"\xe2", b"\x80"),
+        (b"\xa2", b"\xe2\x80"),
+        (b"_", b"_"),
+        (b"__", b"."),
+        (b"__.", b"__"),
+    )
+
+    def wish(written: str) -> dict[int, float]:
+        if begun.startswith(written) and written != begun:
+            return {vocabulary.tokenize(begun.removeprefix(written))[0]: 20.0}
+        return {token: 5.0 + len(vocabulary.bytes_of([token])) for token in across}
+
+    grammar = FORMATS[name].grammar(text, ("x",), level)
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    for more in (0, 40, 120, 160):
+        answer = write_as_wished(grammar, vocabulary, least + more, wish)
+        FORMATS[name].decode(answer, text, ("x",), level=level)
+
+
+def test_a_token_that_opens_several_markers() -> None:
+    """What it opens has to be closed: of all of them, not of the longest one."""
+    labels = [letter * 40 for letter in "pqrs"]
+    opening = "".join(f"<{label}>" for label in labels)
+    tokenizer = small_vocabulary()[0]
+    tokenizer.add_tokens([opening])
+    vocabulary = Vocabulary.of(tokenizer, len(tokenizer), [0])
+    token: Any = tokenizer.convert_tokens_to_ids(opening)
+    grammar = FORMATS["multi_tag"].grammar("knee b c", labels, Level.FAITHFUL)
+    assert vocabulary.growth(grammar.markers) >= 5 * len(f"</{labels[0]}>")
+    least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
+    for more in range(grammar.largest_growth, grammar.largest_growth + 1000, 50):
+        write_as_wished(grammar, vocabulary, least + more, lambda _: {token: 9.0})
+
+
+def test_texts_of_many_tokens_that_an_answer_begins_with(vocabulary: Vocabulary) -> None:
+    text = "ab " * 13_000 + "b"
+    grammar = FORMATS["multi_code"].grammar(text, ("x",), Level.FAITHFUL)
+    completion = ConstrainedSequence(vocabulary, grammar, 30_000).completion
+    assert completion is not None
+    assert 20_000 < len(completion) < 30_000
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

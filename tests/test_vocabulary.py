@@ -288,3 +288,12 @@ def test_a_template_that_cannot_be_used(template: str, message: str) -> None:
     tokenizer.chat_template = template
     with pytest.raises(ModelError, match=message):
         wrap("odd", *tiny_llama(tokenizer=tokenizer))
+
+
+def test_a_word_that_is_called_as_a_tokenizer_without_an_unknown_token_has_it() -> None:
+    """It is a word as any other."""
+    tokenizer = small_vocabulary()[0]
+    tokenizer.add_tokens(["None"])
+    vocabulary = Vocabulary.of(tokenizer, len(tokenizer), [0])
+    assert vocabulary.tokenize("None") == tokenizer.encode("None")
+    assert len(vocabulary.tokenize("None")) == 1

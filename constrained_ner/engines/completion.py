@@ -26,7 +26,9 @@ def complete(
     tokens: Sequence[int],
     grammar: Grammar,
     vocabulary: Vocabulary,
-    most: int = MAX_STEPS,
+    most: int | None = None,
+    *,
+    thorough: bool = True,
 ) -> list[int]:
     """Tokens that finish an answer, the end token included.
 
@@ -34,14 +36,47 @@ def complete(
     ----------
     matcher: has taken the answer's tokens so far; it is not changed.
     tokens: these.
-    most: give up where more tokens would be needed.
+    most: how many there may be. More are returned where no way is found that is shorter.
+    thorough: look for another way where the first one is longer than that.
 
     Raises
     ------
     GrammarError: no way to an end was found.
     """
+    # The copy of a text that a format begins with is no detour.
+    limit = MAX_STEPS + len(vocabulary.tokenize(grammar.empty))
+    most = limit if most is None else most
+    found: list[int] = []
+    try:
+        found = _complete(matcher, tokens, grammar, vocabulary, most)
+    except GrammarError:
+        if not thorough:
+            raise
+    if not thorough or 0 < len(found) <= most:
+        return found
+    # A long token may end inside the next word or character, and the one after it again.
+    other = _complete(matcher, tokens, grammar, vocabulary, limit, short_steps=True)
+    return min(filter(None, (found, other)), key=len)
+
+
+def _complete(
+    matcher: LLMatcher,
+    tokens: Sequence[int],
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    most: int,
+    *,
+    short_steps: bool = False,
+) -> list[int]:
+    """See `complete`.
+
+    Parameters
+    ----------
+    most: give up where more tokens would be needed.
+    short_steps: where neither grammar nor format say how it goes on, take short tokens.
+    """
     end = vocabulary.ends[0]
-    ranks = vocabulary.towards_the_end(grammar.markup)
+    ranks = vocabulary.towards_the_end(grammar.markup, short_steps)
     state = matcher.deep_copy()
     answer = vocabulary.text_of(tokens)
     path: list[int] = []

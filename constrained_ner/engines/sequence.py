@@ -10,7 +10,7 @@ import torch
 from llguidance import LLMatcher
 
 from constrained_ner.engines.base import Request, Step
-from constrained_ner.engines.completion import MAX_STEPS, complete, shortest_answer
+from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.matcher import fault_of
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, GrammarError
@@ -144,7 +144,7 @@ class ConstrainedSequence:
             state = self.matcher.deep_copy()
             state.consume_token(token)
             try:
-                completion = self._complete(state, [*self.tokens, token])
+                completion = self._complete(state, [*self.tokens, token], thorough=False)
             except CnerError:
                 continue  # the completion that we have is known to work
             if len(completion) < left:
@@ -224,9 +224,11 @@ class ConstrainedSequence:
         written = self.vocabulary.text_of(self.tokens)
         return f"{self.grammar.format}: at token {len(self.tokens)}, after {written[-60:]!r}"
 
-    def _complete(self, matcher: LLMatcher, tokens: Sequence[int]) -> list[int]:
-        most = MAX_STEPS if self.budget is None else self.budget
-        return complete(matcher, tokens, self.grammar, self.vocabulary, most)
+    def _complete(
+        self, matcher: LLMatcher, tokens: Sequence[int], *, thorough: bool = True
+    ) -> list[int]:
+        left = None if self.budget is None else self.budget - len(tokens)
+        return complete(matcher, tokens, self.grammar, self.vocabulary, left, thorough=thorough)
 
 
 def begin(request: Request, vocabulary: Vocabulary) -> ConstrainedSequence | None:

@@ -56,7 +56,8 @@ class Spelling:
         added = backend.get_added_tokens_decoder()
         control = {token for token, of in added.items() if of.special or token in ends}
         control |= set(range(max(size, max(names) + 1))) - names.keys()
-        unknown = backend.token_to_id(str(getattr(backend.model, "unk_token", None)))
+        name = getattr(backend.model, "unk_token", None)
+        unknown = None if name is None else backend.token_to_id(name)
         if unknown is not None:
             control.add(unknown)
         self.control = frozenset(control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -54,7 +55,7 @@ class Vocabulary:
         )
         # Mostly parts of answers, which come again and again; there is no end of other texts.
         self._tokens_of_piece = lru_cache(4096)(self.spelling.tokenize)
-        self._most = lru_cache(1024)(self._often)
+        self._times = lru_cache(1024)(self._often)
         self._ranks = lru_cache(16)(self._rank)
 
     @classmethod
@@ -118,19 +119,22 @@ class Vocabulary:
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         return np.flatnonzero(np.unpackbits(bits, bitorder="little"))
 
-    def towards_the_end(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def towards_the_end(
+        self, markup: bytes, short_steps: bool = False
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
         """A rank for each token, the lower the more likely it brings an answer to its end.
 
-        Long tokens come before short ones, then digits, since a number may go on for ever, and
-        last what may open markup, see `Grammar.markup`.
+        Long tokens come before short ones, or the other way round, then digits, since a number may
+        go on for ever, and last what may open markup, see `Grammar.markup`.
         """
-        return self._ranks(markup)
+        return self._ranks(markup, short_steps)
 
-    def _rank(self, markup: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _rank(self, markup: bytes, short_steps: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
         rank = np.zeros(self.ll_tokenizer.vocab_size, dtype=np.int64)
         for token, data in enumerate(self.spelling.data):
             opens = bool(data) and data[0] in markup
-            rank[token] = 2000 * opens + 1000 * data.isdigit() - min(len(data), 100)
+            size = min(len(data), 100)
+            rank[token] = 2000 * opens + 1000 * data.isdigit() + (size if short_steps else -size)
         return rank
 
     @cached_property
@@ -146,14 +150,18 @@ class Vocabulary:
         markers: what is opened, each with what closes it.
         """
         # One may have begun before the token, and others may lie inside it.
-        return max(
-            ((1 + self._most(opens)) * len(closes.encode()) for opens, closes in markers), default=0
-        )
+        begun = max((len(closes.encode()) for _, closes in markers), default=0)
+        inside: Counter[int] = Counter()
+        for opens, closes in markers:
+            for token, times in self._times(opens):
+                inside[token] += times * len(closes.encode())
+        return begun + max(inside.values(), default=0)
 
-    def _often(self, part: str) -> int:
-        """How often a text stands in one token, at most."""
+    def _often(self, part: str) -> list[tuple[int, int]]:
+        """The tokens that a text stands in, and how often in each."""
         data = part.encode()
-        return max(token.count(data) for token in self.spelling.data)
+        found = ((token, one.count(data)) for token, one in enumerate(self.spelling.data))
+        return [(token, times) for token, times in found if times]
 
 
 class _EngineTokenizer:

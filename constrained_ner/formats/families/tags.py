@@ -256,9 +256,15 @@ class TagFormat(Format):
         """The rest of the text, the open markers being closed as soon as they may be."""
         markers = self.markers(labels)
         marked = mark(text, markers, self.options.boundaries)
-        ends = [0]
-        for written in marked.written:
-            ends.append(ends[-1] + len(written))
+        # Where markers may be closed, which is not behind white space.
+        ends: list[int] = []
+        at = 0
+        for (s, e), written, ok in zip(
+            marked.pieces, marked.written, marked.may_close, strict=True
+        ):
+            at += len(written)
+            if ok and not text[s:e].isspace():
+                ends.append(at)
         whole = "".join(marked.written)
         closing = dict(markers)
         scan = re.compile(rf"\\?({pattern_of(markers)})")
