@@ -18,11 +18,15 @@ def whole(path: Path) -> Iterator[Path]:
     So no half-written file ever has the name. Where the block fails, `path` is left as it was. A
     link stays one: the file that it leads to is written.
     """
-    path = Path(os.path.realpath(path))
-    part = path.with_name(f".{path.name}.part")
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.part")
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
+    except OSError as error:
+        if str(error.filename) == str(part):  # a name that nobody has given
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -31,7 +35,8 @@ def write_json(value: object, path: Path) -> None:
     """Write a value as a file of JSON for people to read, whole or not at all."""
     with whole(path) as part:
         text = json.dumps(value, ensure_ascii=False, indent=1)
-        part.write_text(text + "\n", encoding="utf-8")
+        # Half of a character, as a file name may have it, is escaped as JSON does it.
+        part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def whole_lines(path: Path) -> list[str]:

@@ -293,7 +293,6 @@ def test_what_else_is_read_is_not_written(data: Path, tmp_path: Path) -> None:
     assert other.read_bytes() == data.read_bytes()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_outputs_that_are_no_files(data: Path, tmp_path: Path) -> None:
     pipe, file, link = tmp_path / "pipe", tmp_path / "file.jsonl", tmp_path / "link.jsonl"
     os.mkfifo(pipe)

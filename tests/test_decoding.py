@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -334,25 +334,40 @@ RUNS = (
 )
 
 
+def written(
+    grammar: Grammar,
+    vocabulary: Vocabulary,
+    budget: int,
+    score: Callable[[ConstrainedSequence, list[int]], Sequence[float]],
+) -> str:
+    """The answer of a model that scores the tokens that are allowed, and wants no end."""
+    sequence = ConstrainedSequence(vocabulary, grammar, budget)
+    while not sequence.ended:
+        assert len(sequence.tokens) < budget
+        closing = sequence.slack() == 0
+        allowed = vocabulary.allowed(sequence.matcher).tolist()
+        scores = torch.full((vocabulary.ll_tokenizer.vocab_size,), -torch.inf)
+        scores[allowed] = torch.tensor(score(sequence, allowed))
+        scores[list(vocabulary.ends)] -= 10_000
+        if closing:
+            sequence.close(scores.clone(), scores, 1)
+        sequence.take(int(scores.argmax()))
+        assert not sequence.dead
+    return vocabulary.text_of(sequence.tokens)
+
+
 def write_away_from_the_end(
     grammar: Grammar, vocabulary: Vocabulary, budget: int, seed: str
 ) -> None:
     """An answer that is drawn from what leads away from its end, in half of the steps."""
     rng = random.Random(seed)
-    sequence = ConstrainedSequence(vocabulary, grammar, budget)
-    while not sequence.ended:
-        assert len(sequence.tokens) < budget
-        closing = sequence.slack() == 0
-        allowed = vocabulary.allowed(sequence.matcher)
-        ranks = vocabulary.towards_the_end(grammar.markup)[allowed] * (rng.random() < 0.5)
-        scores = torch.full((vocabulary.ll_tokenizer.vocab_size,), -torch.inf)
-        scores[allowed] = torch.tensor([rank + rng.random() for rank in ranks.tolist()])
-        scores[list(vocabulary.ends)] -= 10_000
-        before = scores.clone()
-        if closing:
-            sequence.close(before, scores, 1)
-        sequence.take(int(scores.argmax()))
-        assert not sequence.dead
+    ranks = vocabulary.towards_the_end(grammar.markup)
+
+    def score(_: ConstrainedSequence, allowed: list[int]) -> list[float]:
+        here = ranks[allowed] * (rng.random() < 0.5)
+        return [rank + rng.random() for rank in here.tolist()]
+
+    written(grammar, vocabulary, budget, score)
 
 
 def write_as_wished(
@@ -361,21 +376,13 @@ def write_as_wished(
     budget: int,
     wish: Callable[[str], Mapping[int, float]],
 ) -> str:
-    """The answer of a model that gives some tokens more than 0, by what is written, and no end."""
-    sequence = ConstrainedSequence(vocabulary, grammar, budget)
-    while not sequence.ended:
-        assert len(sequence.tokens) < budget
-        closing = sequence.slack() == 0
-        scores = torch.full((vocabulary.ll_tokenizer.vocab_size,), -torch.inf)
-        scores[vocabulary.allowed(sequence.matcher)] = 0.0
-        for token, more in wish(vocabulary.text_of(sequence.tokens)).items():
-            scores[token] += more
-        scores[list(vocabulary.ends)] -= 10_000
-        if closing:
-            sequence.close(scores.clone(), scores, 1)
-        sequence.take(int(scores.argmax()))
-        assert not sequence.dead
-    return vocabulary.text_of(sequence.tokens)
+    """The answer of a model that gives some tokens more than 0, by what is written."""
+
+    def score(sequence: ConstrainedSequence, allowed: list[int]) -> list[float]:
+        more = wish(vocabulary.text_of(sequence.tokens))
+        return [more.get(token, 0.0) for token in allowed]
+
+    return written(grammar, vocabulary, budget, score)
 
 
 def test_markers_far_before_where_they_may_be_closed(vocabulary: Vocabulary) -> None:

@@ -404,7 +404,6 @@ def test_codecs_that_are_none_of_texts(tmp_path: Path, encoding: str) -> None:
         list(read(path, encoding=encoding))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_pipe_is_read_from_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -415,7 +414,6 @@ def test_a_pipe_is_read_from_its_beginning(tmp_path: Path) -> None:
     writer.join()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 @pytest.mark.parametrize("command", [("convert",), ("predict", "--text-column", "note", "-o")])
 def test_the_format_of_a_pipe_is_not_looked_for(command: tuple[str, ...], tmp_path: Path) -> None:
     """It could not be read again."""
@@ -426,7 +424,6 @@ def test_the_format_of_a_pipe_is_not_looked_for(command: tuple[str, ...], tmp_pa
     assert "is a pipe, which is read once: expected --input-format" in done.output
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_page_of_what_comes_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:
     """It is read once, though the page is made of records and gold in the end."""
     pipe, page = tmp_path / "pipe", tmp_path / "page.html"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from constrained_ner.adapters import BASE_MODEL
+from constrained_ner.atomic import write_json
 from constrained_ner.cli.messages import report_left_out
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
@@ -103,21 +103,14 @@ def check(
             reports.append(report)
             click.echo(_report_line(report))
     if output is not None:
-        output.write_text(
-            json.dumps(
-                {
-                    "data": data.name,
-                    "documents": len(documents),
-                    "labels": labels,
-                    "options": options,
-                    "reports": [report.to_json() for report in reports],
-                },
-                ensure_ascii=False,
-                indent=1,
-            )
-            + "\n",
-            encoding="utf-8",
-        )
+        told = {
+            "data": data.name,
+            "documents": len(documents),
+            "labels": labels,
+            "options": options,
+            "reports": [report.to_json() for report in reports],
+        }
+        write_json(told, output)
     report_left_out(broken)
     if not all(report.passed for report in reports):
         sys.exit(1)
