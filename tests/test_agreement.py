@@ -370,6 +370,7 @@ def test_the_command(tiny_folder: Path, tmp_path: Path) -> None:
         (["--format", "multi_tag,multi_term", "--free"], "expected --combine vote"),
         (["--precision", "0.9"], "does not know its precision in multi_term, faithful"),
         (["--precision", "0.9", "--min-confidence", "0.1"], "exclude each other"),
+        (["--min-confidence", "nan"], "'nan' is no number"),
     ):
         done = cner(*given, *more)
         assert done.exit_code != 0

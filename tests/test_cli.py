@@ -279,6 +279,13 @@ def test_folders_of_others_are_left_alone(data: Path, tmp_path: Path) -> None:
     (own / "README.md").write_text("mine")
     fail_first("expected a new or an empty folder", "train", "--train", data, "-o", own)
     fail_first("expected a new or an empty folder", "benchmark", "--data", data, "-o", own)
+    recipe = tmp_path / "experiment.toml"
+    recipe.write_text(
+        'models = ["/nowhere/model"]\nconfigurations = ["multi_term"]\n'
+        f'[[data]]\ntrain = "{data}"\ndev = "{data}"\n'
+    )
+    result = cner("experiment", recipe, "-o", own)
+    assert "expected a new or an empty folder" in result.stderr
     assert [path.name for path in own.iterdir()] == ["README.md"]
 
 

@@ -574,6 +574,14 @@ def test_texts_from_the_command_line_and_from_a_pipe(tiny_folder: Path, tmp_path
     assert "standard input:1: not UTF-8: byte 0xff at byte offset 5" in broken.stderr
     latin = CliRunner().invoke(main, [*command, "--encoding", "cp1252"], input=b"Fi\xe8vre.")
     assert json.loads(latin.stdout)["text"] == "Fièvre."
+    ascii_only = subprocess.run(
+        [sys.executable, "-m", "constrained_ner", *command],
+        input="Fièvre.".encode(),
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert json.loads(ascii_only.stdout)["text"] == "Fièvre."
     for wrong in (["predict", *model], ["predict", "-t", "x", str(SAMPLES), *model]):
         assert "expected either INPUT or --text" in cner(*wrong).output
     alone = cner("predict", "-t", "x", "--resume", *model)

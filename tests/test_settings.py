@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -13,7 +14,7 @@ from constrained_ner.cli import main
 from constrained_ner.cli.settings import load_settings
 from constrained_ner.errors import InputError
 from tests.support.commands import cner
-from tests.support.training import write_documents
+from tests.support.training import TEN, write_documents
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def defaults(folder: Path) -> dict[str, object]:
+def defaults(folder: Path) -> dict[str, Any]:
     assert isinstance(main, click.Group)
     return load_settings(main, folder)
 
@@ -54,6 +55,8 @@ def test_values_of_all_commands_and_of_one(tmp_path: Path, name: str, prefix: st
         ("[predict]\nmin-confidence = 2\n", "predict.min-confidence: .*0<=x<=1"),
         ("[predict]\nresume = 'yes'\n", "predict.resume is 'yes': expected true or false"),
         ("predict = 3\n", "predict is 3: expected a table"),
+        ("[corpora]\nform = 'x'\n", r"no option corpora.form: is corpora.from meant"),
+        ("[corpora.prepare]\nsead = 3\n", r"no option corpora.prepare.sead: is .*\.seed meant"),
         ("limit = inf\n", "limit is inf: expected another kind of value"),
         ("limit = {a = 1}\n", "limit is .*: expected another kind of value"),
         ("limit = 1.9\n", "limit is 1.9: expected an integer"),
@@ -118,6 +121,8 @@ def test_commands_take_what_they_know_of_a_shared_key(tmp_path: Path) -> None:
     (tmp_path / "cner.toml").write_text('level = "strict"\n')
     with pytest.raises(InputError, match=r"cner.toml: level: .*strict"):
         defaults(tmp_path)
+    (tmp_path / "cner.toml").write_text("seed = 1\n[corpora]\nseed = 2\noverwrite = true\n")
+    assert defaults(tmp_path)["corpora"]["prepare"] == {"seed": 2, "overwrite": True}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +132,8 @@ def test_commands_take_what_they_know_of_a_shared_key(tmp_path: Path) -> None:
         ('level = "syntax"', ["--free"]),
         ("consistent = true", ["--free"]),
         ("precision = 0.5", ["--min-confidence", "0.2"]),
+        ("shard-size = 3", []),
+        ('text-column = "note"', []),
     ],
 )
 def test_what_a_line_excludes_is_not_taken_from_the_file(
@@ -140,6 +147,23 @@ def test_what_a_line_excludes_is_not_taken_from_the_file(
     said = [f"--{name}", *([value.strip('"')] if value != "true" else [])]
     done = cner("predict", *fixed, *line, *said)
     assert done.exit_code != 0, done.output
+
+
+def test_what_an_output_or_an_input_excludes_is_not_taken_from_the_file(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cner.toml").write_text(
+        '[predict]\nresume = true\nlabels = "A"\n[convert]\nwords = "fine"\nlabel = "B"\n'
+    )
+    document = write_documents(tmp_path / "data.jsonl", TEN[:1])
+    asked = ("predict", document, "--model", tiny_folder, "--free", "--max-new-tokens", "3")
+    for line in ((), (), ("--overwrite",)):
+        done = cner(*asked, "-o", tmp_path / "found.jsonl", *line)
+        assert done.exit_code == 0, done.output
+    assert "exclude each other" in cner(*asked, "--resume", "--overwrite").output
+    assert cner("convert", document, tmp_path / "data.csv").exit_code == 0
+    done = cner("convert", document, tmp_path / "other.csv", "--words", "fine")
+    assert "--words is for columns" in done.output
 
 
 def test_an_option_that_may_come_again_takes_one_value(tmp_path: Path) -> None:

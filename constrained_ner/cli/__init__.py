@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ class Group(click.Group):
     """Prints our errors as a message, with exit status 1, and what readers of files remark."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _write_utf_8()
         try:
             with messages():
                 if not set(sys.argv) & set(ctx.help_option_names):  # help comes whatever is wrong
@@ -46,6 +48,16 @@ class Group(click.Group):
             if error.filename is None:  # such as a broken pipe, which click sees to
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+def _write_utf_8() -> None:
+    """Let standard output take every text, whatever the locale: what goes there are data."""
+    if not isinstance(sys.stdout, TextIOWrapper):
+        return
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")  # a terminal shows what it can
+    else:
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,6 +18,7 @@ from constrained_ner.cli.messages import detail, warn
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     FormatNames,
+    Number,
     check_effect,
     format_options,
     given,
@@ -129,14 +130,14 @@ asking_options = options(
     ),
     click.option(
         "--min-confidence",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=None,
         help="Leave out entities that are less sure, from 0 to 1; answers stay whole.  [default: "
         "what was best on dev, where `cner calibrate` has measured it]",
     ),
     click.option(
         "--precision",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=None,
         help="In place of --min-confidence, what has this precision on dev.",
     ),

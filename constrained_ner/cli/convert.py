@@ -12,6 +12,7 @@ from constrained_ner.cli.messages import report_left_out, report_losses, say
 from constrained_ner.cli.options import (
     check_apart,
     check_replaceable,
+    given,
     input_options,
     overwrite_option,
     recognised,
@@ -88,11 +89,11 @@ def convert(
         options["sentences"] = sentences
     if "words" in OUTPUT_FORMATS[output_format].options:
         options["words"] = words or ("space" if columns else "fine")
-    elif words:
+    elif given("words"):
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
-    if label and not columns:
+    if given("label") and not columns:
         raise click.UsageError(f"--label is for columns, and {input_format} has none")
-    if label:
+    if label and columns:
         reading["label"] = label
     records = read(input, input_format, encoding=encoding, **reading)
     broken: list[InputError] = []

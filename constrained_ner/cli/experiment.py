@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from constrained_ner.atomic import check_new_folder
 from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.cli.benchmark import write_results
 from constrained_ner.cli.messages import interruptible
@@ -44,6 +45,8 @@ def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None)
     for data in chosen.recipe.data:
         for path in data.paths:
             check_apart(path, output)
+    if not any((output / run.path.parts[0]).is_dir() for run in chosen.runs()):
+        check_new_folder(output)  # else it is an experiment with these models
     output.mkdir(parents=True, exist_ok=True)
     done = []
     total = len(chosen.runs())

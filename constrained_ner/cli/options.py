@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -206,19 +207,37 @@ def table_input(
     Parameters
     ----------
     columns: as `table_options` parsed them.
+
+    Raises
+    ------
+    click.UsageError: the command line names columns of what has none.
     """
-    given = {name: column for name, column in columns.items() if column is not None}
-    if not given:
+    named = {name: column for name, column in columns.items() if column is not None}
+    if not named:
         return input_format, {}
-    names = " and ".join("--" + name.replace("_", "-") for name in given)
+    names = " and ".join("--" + name.replace("_", "-") for name in named if given(name))
     if input is None or str(input) == "-":
-        raise click.UsageError(f"{names}: for a table, expected as a file")
+        if names:
+            raise click.UsageError(f"{names}: for a table, expected as a file")
+        return input_format, {}
     if input_format is None:
-        named = text_table.is_table(File.on_disk(input))
-        input_format = "table" if named else recognised(input, encoding)
-    if input_format not in ("table", "jsonl"):
+        table = text_table.is_table(File.on_disk(input))
+        input_format = "table" if table else recognised(input, encoding)
+    if input_format in ("table", "jsonl"):
+        return input_format, named
+    if names:
         raise click.UsageError(f"{names}: for tables and JSON lines, and {input_format} is neither")
-    return input_format, given
+    return input_format, {}
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN lies in every one that click knows."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 class FormatNames(StringParamType):

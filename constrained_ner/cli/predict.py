@@ -83,18 +83,26 @@ def predict(
 
     A document that cannot be read or answered is reported at the end; the exit status is 1 then.
     """
-    if resume and overwrite:
+    if given("resume") and given("overwrite"):
         raise click.UsageError("--resume and --overwrite exclude each other")
+    # What is on the command line comes before what a variable or a file says against it.
+    resume = resume and not given("overwrite")
+    overwrite = overwrite and not given("resume")
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite are both set, and exclude each other")
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
     if output is not None and (examples := given_options["examples"]):
         check_apart(examples, output)
     asking = Asking.of(**given_options)
     filed = output is not None and str(output) != "-"
-    if not filed and (shard_size or resume or overwrite or output_format not in (None, RECORDS)):
-        raise click.UsageError(
-            "--shard-size, --resume, --overwrite and --output-format go with an --output that is a "
-            "file"
-        )
+    if not filed:
+        other = given("output_format") and output_format != RECORDS
+        if other or any(map(given, ("shard_size", "resume", "overwrite"))):
+            raise click.UsageError(
+                "--shard-size, --resume, --overwrite and --output-format go with an --output that "
+                "is a file"
+            )
+        output_format = shard_size = None
     if not filed and how["engine"] == RAY:
         raise click.UsageError(f"--engine {RAY} needs an --output that is a file")
     to_file = None

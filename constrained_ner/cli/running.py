@@ -12,7 +12,13 @@ import click
 
 from constrained_ner.cli.asking import Asking
 from constrained_ner.cli.messages import detail, say
-from constrained_ner.cli.options import given, options, running_options, unmasked_option
+from constrained_ner.cli.options import (
+    Number,
+    given,
+    options,
+    running_options,
+    unmasked_option,
+)
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES, SERVER, VLLM
 from constrained_ner.errors import InputError
@@ -85,7 +91,7 @@ engine_options = options(
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(0, min_open=True),
         default=120,
         show_default=True,
         help="Seconds that the server has for an answer.",
@@ -127,7 +133,7 @@ engine_options = options(
     ),
     click.option(
         "--worker-gpus",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=0.0,
         show_default=True,
         help="GPUs of a worker: 0.5 puts two of them on one.",
@@ -205,15 +211,17 @@ class Running:
                 raise click.UsageError(
                     f"--{name.replace('_', '-')} goes with {' or '.join(wanted)}"
                 )
-        if VLLM in used and (given("device") or quantize is not None):
+        if VLLM in used and (given("device") or given("quantize")):
             raise click.UsageError(
                 "--device and --quantize are not for vLLM, which has its own: "
                 "CUDA_VISIBLE_DEVICES, --vllm-option quantization=..."
             )
-        if engine == SERVER and (given("device") or given("dtype") or quantize is not None):
+        if engine == SERVER and any(map(given, ("device", "dtype", "quantize"))):
             raise click.UsageError(
                 "--device, --dtype and --quantize are not for a server, which has its own"
             )
+        if VLLM in used or engine == SERVER:
+            quantize = None
         lenient = unmasked == "lenient"
         connection = None
         if engine == SERVER:

@@ -73,42 +73,52 @@ class _Reader:
     def __init__(self, path: Path):
         self.path = path
 
-    def defaults(self, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
-        shared = {key: value for key, value in values.items() if key not in group.commands}
+    def defaults(
+        self,
+        group: click.Group,
+        values: Mapping[str, Any],
+        above: Mapping[str, Any] | None = None,
+        place: str = "",
+    ) -> dict[str, Any]:
+        """The defaults of the commands of a group.
+
+        Parameters
+        ----------
+        above: values that hold for them, too, from the tables that this one is in. `place`: their
+            names, each with a dot.
+        """
+        own = {key: value for key, value in values.items() if key not in group.commands}
         every = [_options(command) for command in _commands(group)]
-        for key, value in shared.items():
+        for key, value in own.items():
             takers = [options[key] for options in every if key in options]
             if not takers:
-                raise self._unknown(key, {*group.commands, *chain.from_iterable(every)})
+                known = {*group.commands, *chain.from_iterable(every)}
+                raise self._unknown(f"{place}{key}", {f"{place}{name}" for name in known})
             # The commands differ in what they take under a name; one is enough.
-            problems = [self._problem(key, value, option) for option in takers]
+            problems = [self._problem(f"{place}{key}", value, option) for option in takers]
             if all(problems) and problems[0] is not None:
                 raise problems[0]
-        return self._of(group, values, shared)
-
-    def _of(
-        self, group: click.Group, values: Mapping[str, Any], shared: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        shared = {**(above or {}), **own}
         found: dict[str, Any] = {}
         for name, command in group.commands.items():
-            own = values.get(name, {})
-            if not isinstance(own, Mapping):
-                raise InputError(f"{name} is {own!r}: expected a table of options", self.path)
+            table, title = values.get(name, {}), f"{place}{name}"
+            if not isinstance(table, Mapping):
+                raise InputError(f"{title} is {table!r}: expected a table of options", self.path)
             if isinstance(command, click.Group):
-                found[name] = self._of(command, own, shared)
+                found[name] = self.defaults(command, table, shared, f"{title}.")
                 continue
             options = _options(command)
-            for key in own:
+            for key in table:
                 if key not in options:
-                    raise self._unknown(f"{name}.{key}", {f"{name}.{o}" for o in options})
+                    raise self._unknown(f"{title}.{key}", {f"{title}.{o}" for o in options})
             taken = {
                 key: value
                 for key, value in shared.items()
                 if key in options and self._problem(key, value, options[key]) is None
             }
             found[name] = {
-                options[key].name: self._value(f"{name}.{key}", value, options[key])
-                for key, value in {**taken, **own}.items()
+                options[key].name: self._value(f"{title}.{key}", value, options[key])
+                for key, value in {**taken, **table}.items()
             }
         return found
 

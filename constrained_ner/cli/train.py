@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from constrained_ner.atomic import check_new_folder
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import OutputFolder, check_apart, labels_option, options
+from constrained_ner.cli.options import Number, OutputFolder, check_apart, labels_option, options
 from constrained_ner.cli.progress import progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -25,7 +25,7 @@ _VALUES: tuple[tuple[str, str, str, Any], ...] = (
     ("--examples", "examples", "train", click.IntRange(1)),
     ("--dev-examples", "examples", "dev", click.IntRange(1)),
     ("--test-examples", "examples", "test", click.IntRange(1)),
-    ("--index", "examples", "index", click.FloatRange(0, 1)),
+    ("--index", "examples", "index", Number(0, 1)),
     ("--level", "evaluation", "level", click.Choice([level.value for level in Level])),
 )
 
