@@ -1,9 +1,8 @@
 """Do masked answers always parse, whatever the model prefers and whatever the budget?
 
-    python -m benchmarks.always_parses --decodes 200000 -o benchmarks/results/always_parses.json
-    python -m benchmarks.always_parses --decodes 1000000 --log runs/million.jsonl -o million.json
+    python -m benchmarks.always_parses --decodes 1000000 -o benchmarks/results/always_parses.json
 
-With `--log` it goes on where it was stopped; its seconds are those of the last part then.
+It goes on with what the file holds, if that is of the same seed and the same versions.
 
 Each decode draws a *kind* of input (`KINDS`: long words, runs of white space or punctuation, many
 and long labels, repeats, special tokens as text, ...), of that kind a text and labels, a format, a
@@ -30,7 +29,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +38,7 @@ from typing import Any
 
 import torch
 
-from constrained_ner.atomic import whole_lines, write_json
+from constrained_ner.atomic import write_json
 from constrained_ner.documents import text_order
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.completion import shortest_answer
@@ -55,6 +54,7 @@ from tests.support.adversaries import KINDS, Mind, Task, draw_task, minds
 from tests.support.models import small_vocabulary, tiny_llama
 
 from .machine import versions
+from .page import put
 
 PACKAGES = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
 CHUNK = 480  # decodes of one seed, forty for each format
@@ -245,11 +245,11 @@ def run(
 Verdicts = Counter[tuple[str, str, str, bool]]  # format, level, kind, whether it failed
 
 
-def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[dict[str, Any]]]:
-    """How many passed and failed, and what there is to say of those that failed."""
+def counted(seed: int, names: list[str]) -> tuple[Verdicts, list[dict[str, Any]]]:
+    """How many decodes of a chunk passed and failed, and what is to be said of the latter."""
     counts: Verdicts = Counter()
     faults: list[dict[str, Any]] = []
-    for result in run(decodes, seed, names, kinds=list(KINDS)):
+    for result in run(CHUNK, seed, names, kinds=list(KINDS)):
         task = result.task
         counts[task.format.name, str(task.level), task.kind, result.fault is not None] += 1
         if result.fault:
@@ -271,98 +271,96 @@ def counted(decodes: int, seed: int, names: list[str]) -> tuple[Verdicts, list[d
     return counts, faults
 
 
-def logged(path: Path | None, names: list[str]) -> dict[int, tuple[int, Verdicts, list[Any]]]:
-    """The chunks of an earlier run of these versions, by seed: decodes, and what came of them."""
-    records = [json.loads(line) for line in whole_lines(path)] if path else []
-    return {
-        one["seed"]: (
-            one["decodes"],
-            Counter({(*key, failed): n for *key, failed, n in one["counts"]}),
-            one["faults"],
-        )
-        for one in records
-        if one["names"] == names and one["versions"] == versions(PACKAGES)
-    }
+@dataclass
+class Verified:
+    """What was decoded so far, as it stands in the file of results."""
+
+    seed: int
+    formats: list[str]
+    versions: dict[str, str]
+    python: str = platform.python_version()
+    chunks: int = 0
+    seconds: float = 0
+    counts: Verdicts = field(default_factory=Counter)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Verified:
+        written = json.loads(path.read_bytes())
+        counts: Verdicts = Counter()
+        for row in written["counts"]:
+            for failed in (False, True):
+                number = row["failed"] if failed else row["decodes"] - row["failed"]
+                counts[row["format"], row["level"], row["kind"], failed] = number
+        names = ("seed", "formats", "versions", "python", "chunks", "seconds")
+        return cls(*(written[name] for name in names), +counts, written["faults"])
+
+    def save(self, path: Path) -> None:
+        rows = [self.row(*key) for key in sorted({key[:3] for key in self.counts})]
+        written = {
+            "decodes": self.counts.total(),
+            **{name: value for name, value in vars(self).items() if name != "counts"},
+            "seconds": round(self.seconds),
+            "counts": [
+                dict(zip(("format", "level", "kind", "decodes", "failed"), row, strict=True))
+                for row in rows
+            ],
+        }
+        write_json(written, path)
+
+    def row(self, *wanted: str) -> tuple[Any, ...]:
+        """What is wanted of format, level and kind; how many decodes of it, how many failed."""
+        chosen = [(key[3], n) for key, n in self.counts.items() if set(wanted) <= set(key[:3])]
+        failed = sum(number for failed, number in chosen if failed)
+        return *wanted, sum(number for _, number in chosen), failed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--decodes", type=int, default=5_000)
+    parser.add_argument("--decodes", type=int, default=4_800, help="about so many, in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--format", choices=list(FORMATS), action="append")
-    parser.add_argument("--log", type=Path, help="of what is done, to go on with")
-    parser.add_argument("-o", "--output", type=Path)
-    arguments = parser.parse_args()
+    parser.add_argument("--page", action="store_true", help="write docs/measurements.md")
+    parser.add_argument("-o", "--output", type=Path, help="goes on with what it holds")
+    given = parser.parse_args()
 
-    started = perf_counter()
-    names = arguments.format or list(FORMATS)
-    counts: Verdicts = Counter()
-    faults: list[dict[str, Any]] = []
-    left: list[tuple[int, int]] = []
-    sizes = [min(CHUNK, arguments.decodes - start) for start in range(0, arguments.decodes, CHUNK)]
-    seeds = [arguments.seed * 1_000_000 + i for i in range(len(sizes))]
-    if arguments.log:
-        arguments.log.parent.mkdir(parents=True, exist_ok=True)
-    known = logged(arguments.log, names)
-    for size, seed in zip(sizes, seeds, strict=True):
-        if seed in known and known[seed][0] == size:
-            counts += known[seed][1]
-            faults += known[seed][2]
-        else:
-            left.append((size, seed))
-    # What is decoded hangs on the seed and not on how many processes there are.
+    done = Verified(given.seed, given.format or list(FORMATS), versions(PACKAGES))
+    if given.output and given.output.exists():
+        known = Verified.load(given.output)
+        for name in ("seed", "formats", "versions"):
+            if getattr(known, name) != getattr(done, name):
+                parser.error(f"{given.output} is of other {name}: {getattr(known, name)}")
+        done = known
+    # What is decoded hangs on the seeds and not on how many processes there are.
+    seeds = [given.seed * 1_000_000 + i for i in range(done.chunks, -(-given.decodes // CHUNK))]
+    before, started = done.seconds, perf_counter()
     with ProcessPoolExecutor(
-        arguments.processes, get_context("spawn"), torch.set_num_threads, (1,)
+        given.processes, get_context("spawn"), torch.set_num_threads, (1,)
     ) as pool:
-        chunks = pool.map(counted, *zip(*left, strict=True), [names] * len(left)) if left else ()
-        for (size, seed), (some, failed) in zip(left, chunks, strict=True):
-            counts += some
-            faults += failed
-            if arguments.log:
-                told = [[*key, n] for key, n in some.items()]
-                record = {"seed": seed, "decodes": size, "names": names, "counts": told}
-                record |= {"versions": versions(PACKAGES), "faults": failed}
-                with arguments.log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-            for fault in failed:
+        for counts, faults in pool.map(counted, seeds, [done.formats] * len(seeds)):
+            done.counts += counts
+            done.faults += faults
+            done.chunks += 1
+            done.seconds = before + perf_counter() - started
+            if given.output:
+                done.save(given.output)
+            for fault in faults:
                 print(json.dumps(fault, ensure_ascii=False), file=sys.stderr)
-            seconds = perf_counter() - started
-            print(f"{counts.total()} decodes, {len(faults)} failed, {seconds:.0f} s", flush=True)
-
-    def row(**wanted: str) -> dict[str, Any]:
-        chosen = [
-            (key[3], count) for key, count in counts.items() if set(wanted.values()) <= set(key[:3])
-        ]
-        return {
-            **wanted,
-            "decodes": sum(count for _, count in chosen),
-            "failed": sum(count for failed, count in chosen if failed),
-        }
-
-    rows = [
-        row(format=name, level=str(level))
-        for name in names
-        for level in (Level.SYNTAX, Level.FAITHFUL)
-    ]
-    by_kind = [row(kind=kind) for kind in KINDS]
-    for line in rows + by_kind:
-        *what, decodes, failed = line.values()
+            told = f"{done.counts.total()} decodes, {len(done.faults)} failed"
+            print(f"{told}, {done.seconds:.0f} s", flush=True)
+    kinds = [done.row(kind) for kind in KINDS]
+    levels = (Level.SYNTAX, Level.FAITHFUL)
+    for row in [*(done.row(name, str(level)) for name in done.formats for level in levels), *kinds]:
+        *what, decodes, failed = row
         print(f"{' '.join(what):<24} {decodes:>7} decodes, {failed} failed")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {
-            "decodes": arguments.decodes,
-            "seed": arguments.seed,
-            "versions": versions(PACKAGES),
-            "python": platform.python_version(),
-            "seconds": round(perf_counter() - started),
-            "rows": rows,
-            "kinds": by_kind,
-            "faults": faults,
-        }
-        write_json(result, arguments.output)
-    sys.exit(bool(faults))
+    if given.page:
+        put(
+            "always_parses",
+            ["kind", "decodes", "failed"],
+            [[kind, f"{decodes:,}", f"{failed:,}"] for kind, decodes, failed in kinds],
+        )
+    sys.exit(bool(done.faults))
 
 
 if __name__ == "__main__":

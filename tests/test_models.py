@@ -108,6 +108,27 @@ def test_bfloat16_where_the_processor_computes_in_it(
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "llama", "hidden_size": "x"}'),
+        ("tokenizer_config.json", "[]"),
+        ("generation_config.json", "[]"),
+        ("adapter_config.json", "{"),
+        ("adapter_config.json", "[]"),
+        ("adapter_config.json", '{"peft_type": "NONE", "base_model_name_or_path": "x"}'),
+        ("adapter_config.json", '{"peft_type": "LORA", "base_model_name_or_path": "HERE"}'),
+    ],
+)
+def test_a_damaged_folder(name: str, holds: str, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_folder, folder)
+    (folder / name).write_text(holds.replace("HERE", str(folder)))
+    with pytest.raises(ModelError, match="cannot load model"):
+        load_model(folder)
+
+
 def test_a_tokenizer_that_is_too_large() -> None:
     model, tokenizer = tiny_llama()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])
@@ -171,6 +192,12 @@ def test_the_hub_cannot_be_reached(
         with pytest.raises(ModelError, match=r"no model 'some/one'.*co: no route to host"):
             load("some/one")
     assert tried == ["https://huggingface.co"] * 2
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "mirror.example")
+    with pytest.raises(ModelError, match=r"no model 'some/one'.*mirror.example: unknown url type"):
+        load_model("some/one")
+    monkeypatch.setattr(models, "urlopen", urlopen)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="no model 'some/adapter'"):
         load_model(tiny_folder, "some/adapter")
     kept = tmp_path / "models--some--one"

@@ -296,6 +296,12 @@ def test_examples_are_shown_before_the_question(samples: list[Document]) -> None
     assert [m["role"] for m in talk] == ["user", "assistant"] * 2
     assert talk[1]["content"] == 'Answer: ["BCL6", "CD28"]'
     assert talk[3]["content"] == "Answer: []"
+    small = replace(example, text="Zinc, aspirin", entities=())
+    small = replace(small, entities=(Entity("Drug", ((0, 4),)), Entity("Drug", ((6, 13),))))
+    for order, names in (("text", ["Zinc", "aspirin"]), ("paper", ["aspirin", "Zinc"])):
+        format = get_format("conv_term", Options(order=order))
+        chat = Conversation(format, "", Target(("Drug",))).demonstration(small)
+        assert chat[1]["content"] == f"Answer: {json.dumps(names)}"
 
 
 @pytest.mark.model

@@ -167,7 +167,10 @@ def test_what_fails_inside_is_not_told_outside(
     monkeypatch.setattr(extractor, "answering", broken)
     with TestClient(create_app(extractor, LIMITS), raise_server_exceptions=False) as client:
         code, answer = ask(client)
+        headers = client.post("/predict", json={"text": "Knee pain."}).headers
     assert (code, answer) == (500, {"detail": "the server failed: its log says why"})
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["CNER-Model"]
 
 
 # ---- the docs

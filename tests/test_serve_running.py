@@ -157,6 +157,7 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
         "cannot listen at nowhere.invalid:80"
         in cner(*("serve", "--host", "nowhere.invalid", "--port", "80")).output
     )
+    assert "cannot listen at a..b:80: " in cner("serve", "--host", "a..b", "--port", "80").output
 
 
 def test_the_command(tiny_folder: Path) -> None:

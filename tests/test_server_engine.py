@@ -81,6 +81,18 @@ def test_the_answers_of_a_server_are_those_of_our_own_engine(tiny_model: LoadedM
             assert all(0 <= c <= 1 for c in reply.confidences)
 
 
+def test_probabilities_without_their_tokens_are_none(tiny_model: LoadedModel) -> None:
+    class NoTokens(Loopback):
+        def answer(self, path: str, body: Any) -> Any:
+            found = super().answer(path, body)
+            for choice in (found or {}).get("choices", ()):
+                choice.pop("token_ids", None)
+            return found
+
+    with serving(NoTokens(tiny_model)) as server:
+        assert not connected(server).log_probabilities
+
+
 @pytest.mark.parametrize("cuts", [1, 3, 10, 40])
 @pytest.mark.parametrize("tells", [True, False])
 def test_what_is_cut_is_closed(tiny_model: LoadedModel, cuts: int, tells: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ from constrained_ner.engines.sequence import ConstrainedSequence
 from constrained_ner.engines.speculative import SpeculativeEngine, unsupported_reason
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import BudgetError, CnerError, DecodingError, GrammarError
-from constrained_ner.formats import FORMATS
+from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
@@ -675,6 +676,31 @@ def test_an_answer_that_nobody_waits_for_gives_its_row_back(tiny_model: LoadedMo
     assert "nobody waits" in str(found["a"])
     assert isinstance(found["b"], Answer)
     assert calls < 10
+
+
+def test_a_caller_who_leaves_while_others_come_changes_no_other_answer() -> None:
+    model = tiny("llama")
+    format, text = get_format("multi_term"), "the left and right knee pain of alpha cells"
+    grammar = format.grammar(text, ["finding", "gene"], Level.FAITHFUL)
+    prompts = [model.vocabulary.tokenize(f"{i} {text}") for i in range(3)]
+
+    def answers(leaves: bool) -> dict[str, Answer | Exception]:
+        gone = False
+        coming = iter([0, None, None, 1, 2])  # by and by, while the first one is written
+
+        def requests() -> Request | None:
+            nonlocal gone
+            number = next(coming, None)
+            gone = leaves and number == 2
+            if number is None:
+                return None
+            wanted = (lambda: not gone) if number == 0 else (lambda: True)
+            return Request(prompts[number], 400, grammar, name=str(number), wanted=wanted)
+
+        engine = SpeculativeEngine(model, 3)
+        return {request.name: answer for request, answer in engine.decode(requests)}
+
+    assert answers(True) == {**answers(False), "0": ANY}
 
 
 def test_trying_a_model_leaves_each_part_as_it_was() -> None:

@@ -36,7 +36,7 @@ class Question:
     Attributes
     ----------
     target: of which data set, and for which labels in this order.
-    index: whether the prompt shows the offset of every word.
+    index: whether the prompt shows the place of every word.
     """
 
     document: Document

@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Formats that are answered in at a time.",
+    help="How many formats are answered in at a time.",
 )
 @click.option(
     "-o",

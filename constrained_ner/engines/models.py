@@ -17,6 +17,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from ssl import SSLError
 from threading import Lock
@@ -27,7 +28,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from huggingface_hub import constants, file_exists, snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from outlines.models import Transformers
 from safetensors import SafetensorError
 from transformers import (
@@ -52,8 +57,11 @@ HUB_TIMEOUT = 10.0  # seconds
 # Where it is installed it says with each call that it computes in float16.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 QUANTIZATIONS = ("int8", "int4")
-# What transformers raises where a model, or a package that it needs, is not as it should be.
-_UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError)
+# What transformers and peft raise where a model, or a package it needs, is not as it should be.
+_UNREADABLE = (
+    *(AttributeError, ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, StrictDataclassError),
+)
 
 
 class TokenTransformers(Transformers):
@@ -351,8 +359,13 @@ def sources(name: str | Path, adapter: str | Path | None = None) -> tuple[str, l
     return source, adapters if adapter is None else [*adapters, _adapter_folder(str(adapter))]
 
 
-def _sources(name: str) -> tuple[str, list[str]]:
-    """What transformers is to load for a name, a folder or a hub id, and the adapters to put on."""
+def _sources(name: str, above: tuple[str, ...] = ()) -> tuple[str, list[str]]:
+    """What transformers is to load for a name, a folder or a hub id, and the adapters to put on.
+
+    Parameters
+    ----------
+    above: the adapters that have led here.
+    """
     source = str(packaged_model()) if name == BASE_MODEL else folder_of(name)
     if gguf := gguf_in(Path(source)):
         return str(converted(gguf)), []
@@ -361,7 +374,9 @@ def _sources(name: str) -> tuple[str, list[str]]:
         if not Path(source).is_dir() and _is_adapter(source):
             source = _adapter_folder(source)
     if (Path(source) / "adapter_config.json").is_file():
-        base, adapters = _sources(_base_of(source))
+        if source in above:
+            raise ModelError(f"cannot load model {name!r}: it is an adapter for itself")
+        base, adapters = _sources(_named_base(source), (*above, source))
         return base, [*adapters, source]
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise ModelError(
@@ -428,7 +443,7 @@ def _hub_problem() -> str:
         return ""
     except URLError as error:
         return "" if isinstance(error.reason, SSLError) else f"{constants.ENDPOINT}: {error.reason}"
-    except OSError as error:
+    except (HTTPException, OSError, ValueError) as error:  # or the address is none
         return f"{constants.ENDPOINT}: {error}"
     return ""
 
@@ -487,14 +502,18 @@ def _with_adapter(model: Any, adapter: str, *, merged: bool) -> Any:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
             both = PeftModel.from_pretrained(model, adapter)
             return both.merge_and_unload() if merged else both.base_model.model
-    except (*_UNREADABLE, AttributeError, TypeError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"cannot load adapter {adapter!r}: {reason_of(error)}") from error
 
 
-def _base_of(adapter: str) -> str:
+def _named_base(adapter: str) -> str:
+    """The model that an adapter names as the one that it is for."""
     from peft import PeftConfig
 
-    base = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    try:
+        base = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    except _UNREADABLE as error:
+        raise _cannot_load(adapter, error) from error
     if not base:
         raise ModelError(f"adapter {adapter!r} does not say which model it is for")
     return str(base)

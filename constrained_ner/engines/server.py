@@ -186,7 +186,8 @@ def _are_masked(written: Written, word: str) -> bool:
     by the model alone each letter of such a word is far less likely.
     """
     logs = written.log_probabilities  # none of a server that does not tell one of them
-    return bool(logs) and min(logs) >= -math.log(len(word))
+    # Without the tokens it is not known what they are of.
+    return bool(written.tokens and logs) and min(logs) >= -math.log(len(word))
 
 
 def _say(word: str) -> list[dict[str, str]]:

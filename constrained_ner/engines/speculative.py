@@ -184,7 +184,6 @@ class SpeculativeEngine(Engine):
     ----------
     model: one for which `unsupported_reason` is empty.
     temperature: above zero tokens are drawn, and not the likeliest taken. `seed`: of the draws.
-    drafts: False makes a call for every token: to compare.
     """
 
     capabilities = Capabilities()
@@ -198,12 +197,10 @@ class SpeculativeEngine(Engine):
         record: bool = False,
         temperature: float = 0.0,
         seed: int = 0,
-        drafts: bool = True,
         costs: Costs | None = None,
     ):
         super().__init__(model, rows, record=record, costs=costs)
         self.temperature = temperature
-        self._drafts = drafts
         self._cache = RaggedKVCache(model.steerable.model, rows)
         self._masks = Masks(model.vocabulary)
         self._statistics: dict[str, DraftStatistics] = defaultdict(DraftStatistics)
@@ -219,7 +216,11 @@ class SpeculativeEngine(Engine):
     def _decode(self, requests: Requests) -> Iterator[Answered]:
         self._active = []
         while True:
-            # Before others come: a row that is freed is filled with the last one.
+            # Before others come: a row that is freed is filled with the last one, and those from
+            # `first` on are drafted for alone.
+            for sequence in self._active:
+                if not sequence.done and not sequence.request.wanted():
+                    sequence.fail("nobody waits for the answer any more")
             yield from self._finished()
             first = len(self._active)
             while len(self._active) < self.rows and (request := requests()) is not None:
@@ -300,7 +301,7 @@ class SpeculativeEngine(Engine):
         at = 0
         for sequence in sequences:
             longest = sequence.request.budget - len(sequence.tokens) - 1
-            longest = min(longest, _LONGEST) if self._drafts else 0
+            longest = min(longest, _LONGEST)
             if sequence.constrained is None:
                 self._draft_freely(sequence, longest, least)
             else:
@@ -332,13 +333,7 @@ class SpeculativeEngine(Engine):
                 sequence.fail(fault_of(constrained.matcher))
                 return at
             few = masks.allowed(at, FEW)
-            if (
-                few is None
-                or few.size != 1
-                or self.record
-                or not self._drafts
-                or sequence.slack == 0
-            ):
+            if few is None or few.size != 1 or self.record or sequence.slack == 0:
                 break
             # The only token needs no call: it is read with those that come after it.
             sequence.take(int(few[0]), ends)
@@ -494,8 +489,6 @@ class SpeculativeEngine(Engine):
         """Hand over the answers that are whole; their rows come after the others'."""
         finished = []
         for i in reversed(range(len(self._active))):
-            if not self._active[i].done and not self._active[i].request.wanted():
-                self._active[i].fail("nobody waits for the answer any more")
             if self._active[i].done:
                 last = len(self._active) - 1
                 self._cache.swap(i, last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
@@ -58,10 +58,10 @@ class Conversation:
         document = in_one_line(document)
         target = Target(self.target.labels, self.target.name)
         shown = Conversation(self.format, document.text, target, self.index)
-        answers = [
-            self.format.write(document.text, self.format.expressible(document, turn)[0], turn)
-            for turn in self.turns
-        ]
+        answers = []
+        for turn in self.turns:
+            kept, _ = self.format.expressible(document, turn)
+            answers.append(self.format.encode(replace(document, entities=kept), turn))
         return [
             *shown.messages(answers[:-1]),
             {"role": "assistant", "content": answers[-1]},

@@ -113,7 +113,7 @@ class Manifest:
     def weights(self, formats: Sequence[str]) -> dict[str, float]:
         """How good each of several formats is on dev.
 
-        None where one of them was not measured, or none of them found anything.
+        Empty where one of them was not measured, or none of them found anything.
         """
         known = all(name in self.dev for name in formats) and any(map(self._f1, formats))
         return {name: self._f1(name) for name in formats} if known else {}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import default_format, task_for, together
-from constrained_ner.serve.guard import Guard, waiting
+from constrained_ner.serve.guard import HEADERS, Guard, waiting
 from constrained_ner.serve.messages import (
     Ask,
     AskedDocument,
@@ -117,12 +117,13 @@ def create_app(extractor: Extractor, limits: Limits | None = None) -> FastAPI:
         # The address of a contract is not sent to a checker of contracts somewhere.
         swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
     )
-    running = {
+    headers = {
+        **HEADERS,
         "CNER-Version": version("constrained_ner"),
         "CNER-Model": quote(extractor.model.name),
     }
-    app.add_middleware(Guard, most=limits.bytes, headers=running)
-    _say_what_is_wrong(app)
+    app.add_middleware(Guard, most=limits.bytes, headers=headers)
+    _say_what_is_wrong(app, headers)
     _add_answers(app, extractor, limits)
     _add_state(app, extractor)
     return app
@@ -341,7 +342,7 @@ async def _lines(results: AsyncIterator[Found | Failed]) -> AsyncIterator[str]:
 _BROKEN = "the server failed: its log says why"
 
 
-def _say_what_is_wrong(app: FastAPI) -> None:
+def _say_what_is_wrong(app: FastAPI, headers: Mapping[str, str]) -> None:
     @app.exception_handler(CnerError)
     async def refused(request: Request, error: CnerError) -> JSONResponse:
         code = error.status if isinstance(error, RefusedError) else 422
@@ -366,7 +367,8 @@ def _say_what_is_wrong(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": _BROKEN}, 500)
+        # Answered from outside of the guard.
+        return JSONResponse({"detail": _BROKEN}, 500, headers)
 
 
 def _writable(text: str) -> str:

@@ -13,7 +13,7 @@ from constrained_ner.serve.worker import RefusedError, Worker
 
 # Texts may be those of patients: no cache keeps them, and no page of the server loads, or is loaded
 # by, anything from elsewhere.
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -29,13 +29,13 @@ class Guard:
     Parameters
     ----------
     most: bytes of a body, by path; of other paths no body is read.
-    headers: of all answers, besides those that are the same everywhere.
+    headers: of all answers.
     """
 
     def __init__(self, app: ASGIApp, most: Mapping[str, int], headers: Mapping[str, str]):
         self._app = app
         self._most = most
-        self._headers = {**_HEADERS, **headers}
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

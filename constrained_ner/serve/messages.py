@@ -131,7 +131,13 @@ _RECORD: dict[str, Any] = {
     "text": EXAMPLE,
     "format": "multi_tag",
     "level": "faithful",
-    "options": {"boundaries": "word", "max_fragments": 1, "order": "text"},
+    "options": {
+        "boundaries": "word",
+        "max_fragments": 1,
+        "anchor": "surface",
+        "words": "space",
+        "order": "text",
+    },
     "entities": [
         {
             "label": "Disease",
@@ -159,6 +165,7 @@ _RECORD: dict[str, Any] = {
             "allowed_mass": [0.969739, 0.524749],
         }
     ],
+    "calibrated": True,
     "notes": [],
 }
 

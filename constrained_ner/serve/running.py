@@ -8,7 +8,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from constrained_ner.errors import InputError
+from constrained_ner.errors import InputError, reason_of
 from constrained_ner.serve.worker import Worker
 
 
@@ -31,8 +31,9 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             place.close()
             raise
-    except OSError as error:
-        raise InputError(f"cannot listen at {host}:{port}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:  # or the name cannot be one of a host
+        reason = error.strerror if isinstance(error, OSError) else reason_of(error)
+        raise InputError(f"cannot listen at {host}:{port}: {reason}") from None
     return place
 
 
