@@ -292,8 +292,8 @@ class Verified:
             for failed in (False, True):
                 number = row["failed"] if failed else row["decodes"] - row["failed"]
                 counts[row["format"], row["level"], row["kind"], failed] = number
-        names = ("seed", "formats", "versions", "python", "chunks", "seconds")
-        return cls(*(written[name] for name in names), +counts, written["faults"])
+        names = ("seed", "formats", "versions", "python", "chunks", "seconds", "faults")
+        return cls(**{name: written[name] for name in names}, counts=+counts)
 
     def save(self, path: Path) -> None:
         rows = [self.row(*key) for key in sorted({key[:3] for key in self.counts})]

@@ -34,6 +34,21 @@ from .machine import machine, versions
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 FORMATS_WRITTEN = ("label_studio", "prodigy", "doccano", "csv")  # of which the tests have no file
 TIMEOUT, MEMORY = 20, 2048  # seconds of a file, MB of the process
+# The process that the fuzzer runs in, and which it ends. It watches what it has imported itself.
+FUZZ = """
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["constrained_ner.corpora", "constrained_ner.words"]):
+    import constrained_ner.corpora
+from benchmarks.fuzz import read_damaged
+
+folder, faults, *options = sys.argv[1:]
+atheris.Setup([sys.argv[0], *options], read_damaged(Path(folder), Path(faults)))
+atheris.Fuzz()
+"""
 
 
 def seeds() -> list[tuple[str, str, bytes, tuple[str, bytes] | None]]:
@@ -94,16 +109,6 @@ def read_damaged(folder: Path, faults: Path) -> Callable[[bytes], None]:
     return one
 
 
-def fuzz(arguments: list[str], folder: Path, faults: Path) -> None:
-    """The process that the fuzzer runs in, and which it ends."""
-    import atheris
-
-    with atheris.instrument_imports(include=["constrained_ner.corpora", "constrained_ner.words"]):
-        import constrained_ner.corpora  # noqa: F401
-    atheris.Setup([sys.argv[0], *arguments], read_damaged(folder, faults))
-    atheris.Fuzz()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -122,15 +127,9 @@ def main() -> None:
             *(f"-timeout={TIMEOUT}", f"-rss_limit_mb={MEMORY}", "-print_final_stats=1"),
             *(f"-artifact_prefix={place}/", "-max_len=4096", str(place / "corpus")),
         ]
-        code = (
-            "import sys; from pathlib import Path; from benchmarks.fuzz import fuzz; "
-            f"fuzz(sys.argv[1:], Path({str(place / 'read')!r}), Path({str(place / 'faults')!r}))"
-        )
-        ran = subprocess.run(
-            [sys.executable, "-c", code, *options], capture_output=True, text=True, errors="replace"
-        )
-        said = ran.stderr
         log = place / "faults"
+        command = [sys.executable, "-c", FUZZ, str(place / "read"), str(log), *options]
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace").stderr
         faults: list[Any] = []
         if log.exists():
             faults = [json.loads(line) for line in log.read_text("utf-8").splitlines()]

@@ -24,19 +24,25 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, target)
     except OSError as error:
-        if str(error.filename) == str(part):  # a name that nobody has given
-            error.filename = str(path)
+        if error.filename is None or str(error.filename) == str(part):
+            error.filename = str(path)  # the other one is a name that nobody has given
         raise
     finally:
         part.unlink(missing_ok=True)
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write a text as a file, whole or not at all.
+
+    Half of a character, as a file name may have it, is escaped as JSON does it.
+    """
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(value: object, path: Path) -> None:
     """Write a value as a file of JSON for people to read, whole or not at all."""
-    with whole(path) as part:
-        text = json.dumps(value, ensure_ascii=False, indent=1)
-        # Half of a character, as a file name may have it, is escaped as JSON does it.
-        part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", path)
 
 
 def whole_lines(path: Path) -> list[str]:
@@ -61,8 +67,7 @@ def check_writable(path: Path) -> None:
     InputError: its folder does not exist or may not be written to, or a folder, a pipe or a device
         has its name.
     """
-    if str(path) == "-":
-        raise InputError("cannot be written: expected a file, not standard output", path)
+    _check_named(path)
     if not path.parent.is_dir():
         raise InputError(f"cannot be written: there is no folder {str(path.parent)!r}", path)
     if path.is_dir():
@@ -73,6 +78,11 @@ def check_writable(path: Path) -> None:
         raise InputError("cannot be written: permission denied", path)
 
 
+def _check_named(path: Path) -> None:
+    if str(path) == "-":
+        raise InputError("cannot be written: expected a path, not standard output", path)
+
+
 def check_new_folder(folder: Path) -> None:
     """See that a folder can be filled here.
 
@@ -80,6 +90,7 @@ def check_new_folder(folder: Path) -> None:
     ------
     InputError: it exists and is not empty, or is a file.
     """
+    _check_named(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("exists: expected a new or an empty folder", folder)
 

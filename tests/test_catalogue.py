@@ -545,7 +545,8 @@ def test_list() -> None:
             assert value in text
         assert corpus.redistribution.split()[0] in text
     assert all(len(line) <= 100 for line in text.splitlines() if "://" not in line)
-    listed = json.loads(run("--output-format", "json").output)
+    assert run("show").output == text
+    listed = json.loads(run("show", "--output-format", "json").output)
     assert [entry["name"] for entry in listed] == list(CORPORA)
     assert listed[0]["downloads"][0]["sha256"] == CORPORA["anatem"].downloads[0].sha256
 

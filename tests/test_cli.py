@@ -212,8 +212,13 @@ def test_options_that_change_nothing_or_cannot_be(
     assert said in done.output
 
 
-def test_a_group_hands_its_output_format_on() -> None:
-    assert json.loads(cner("corpora", "--output-format", "json", "show", "ncbi").output)["name"]
+def test_corpora_are_listed_and_shown() -> None:
+    listed = json.loads(cner("corpora", "show", "--output-format", "json").output)
+    assert len(listed) == 8
+    shown = json.loads(cner("corpora", "show", "ncbi", "--output-format", "json").output)
+    assert shown in listed
+    assert cner("corpora").output == cner("corpora", "show").output
+    assert all(corpus["name"] in cner("corpora").output for corpus in listed)
 
 
 def test_check_accepts_the_gold(data: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -282,7 +287,7 @@ def test_folders_of_others_are_left_alone(data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "experiment.toml"
     recipe.write_text(
         'models = ["/nowhere/model"]\nconfigurations = ["multi_term"]\n'
-        f'[[data]]\ntrain = "{data}"\ndev = "{data}"\n'
+        f'[[data]]\ntrain = "{data}"\ndev = "{data}"\ntest = "{data}"\n'
     )
     result = cner("experiment", recipe, "-o", own)
     assert "expected a new or an empty folder" in result.stderr
@@ -307,7 +312,8 @@ def test_outputs_that_are_no_files(data: Path, tmp_path: Path) -> None:
     assert "it is a pipe or a device: expected a file" in done.stderr
     assert pipe.is_fifo()
     done = cner("convert", data, "-", "--output-format", "jsonl")
-    assert "expected a file, not standard output" in done.stderr
+    assert "expected a path, not standard output" in done.stderr
+    assert "not standard output" in cner("convert", data, "-").stderr
     file.touch()
     link.symlink_to(file)
     assert cner("convert", data, link).exit_code == 0

@@ -113,6 +113,14 @@ def test_broken_files(changes: dict[str, Any], message: str, tmp_path: Path) -> 
         load_experiment(path)
 
 
+def test_models_are_tested_on_something(tmp_path: Path) -> None:
+    path = write_experiment(tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith('test = "')))
+    with pytest.raises(InputError, match=r"no \[\[data\]\] has 'test'"):
+        load_experiment(path)
+
+
 def test_weights_are_of_the_formats_of_each_run(tmp_path: Path) -> None:
     path = write_experiment(tmp_path, configurations=["all", "multi_triple"])
     weights = "\n[examples.weights]\nmulti_code = 0.25\nmulti_triple = 2.0\n"

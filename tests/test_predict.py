@@ -385,7 +385,7 @@ def test_an_engine_does_what_it_declares(
     for budget, one in found.items():
         assert isinstance(one, Answer)
         assert len(one.tokens) <= budget
-        assert one.ended or not made.capabilities.budgets
+        assert one.ended or not made.capabilities.grammars
         assert len(one.steps) == len(one.tokens) * made.capabilities.log_probabilities
 
 

@@ -166,6 +166,42 @@ def test_what_an_output_or_an_input_excludes_is_not_taken_from_the_file(
     assert "--words is for columns" in done.output
 
 
+@pytest.mark.parametrize(
+    ("kept", "line", "said"),
+    [
+        ('served-model = "x"', "export DATA --labels A -o OUT", "go together"),
+        ('[calibrate]\ncorpora = "."', "calibrate --dev A=DATA -o OUT", "expected either"),
+        ('[evaluate]\nagainst = "DATA"', "evaluate DATA DATA --also DATA DATA", "exclude each"),
+        (
+            '[benchmark]\nenergy = "FRA"',
+            "benchmark --data DATA --model no --processes 2 -o OUT",
+            "--energy",
+        ),
+        (
+            "[corpora.prepare]\ndownload = true",
+            "corpora prepare cadec --from DATA",
+            "either --from",
+        ),
+        ("[predict]\nconstrained = false", "predict DATA --level syntax -o OUT", "exclude each"),
+    ],
+)
+def test_what_another_option_rules_out_is_not_taken_from_the_file(
+    kept: str, line: str, said: str, tmp_path: Path
+) -> None:
+    document = write_documents(tmp_path / "data.jsonl", TEN[:1])
+    variables = {"CNER_MODEL": str(tmp_path / "none")}
+
+    def output() -> str:
+        words = [word.replace("DATA", str(document)) for word in line.split()]
+        words = [word.replace("OUT", str(tmp_path / "out")) for word in words]
+        return CliRunner().invoke(main, words, env=variables).output
+
+    expected = output()
+    (tmp_path / "cner.toml").write_text(kept.replace("DATA", str(document)))
+    assert output() == expected
+    assert said not in expected
+
+
 def test_an_option_that_may_come_again_takes_one_value(tmp_path: Path) -> None:
     (tmp_path / "cner.toml").write_text('model = "a"\n[benchmark]\ndata = ["b", "c"]\n')
     found = defaults(tmp_path)

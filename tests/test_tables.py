@@ -587,9 +587,14 @@ def test_predict_and_convert_write_the_same_table(
 
 def test_keys_of_json_lines(tmp_path: Path) -> None:
     path, out = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    path.write_text('{"note": "Fever.", "note_id": 3, "ward": 4}\n{"note": "x", "text": "y"}\n')
+    path.write_text(
+        '{"note": "Fever.", "note_id": 3, "ward": 4}\n{"noet": "x", "note_id": 4}\n'
+        '{"id": 1, "text": "y", "note": "Cough.", "note_id": "n", "meta": {"bed": 2}}\n'
+    )
     done = cner("convert", path, out, "--text-column", "note", "--id-column", "note_id")
     assert done.exit_code == 1
-    assert "a.jsonl:2: the record has both 'note' and 'text'" in done.stderr
-    (record,) = map(json.loads, out.read_text().splitlines())
-    assert (record["id"], record["text"], record["meta"]) == ("3", "Fever.", {"ward": 4})
+    assert "a.jsonl:2: the record has no key 'note', but 'noet', 'note_id'" in done.stderr
+    first, last = map(json.loads, out.read_text().splitlines())
+    assert (first["id"], first["text"], first["meta"]) == ("3", "Fever.", {"ward": 4})
+    assert (last["id"], last["text"]) == ("n", "Cough.")
+    assert last["meta"] == {"id": 1, "text": "y", "bed": 2}

@@ -173,6 +173,8 @@ def load_experiment(path: Path) -> Experiment:
         if keys.draws < 1:
             raise InputError(f"draws is {keys.draws}: expected 1 or more")
         levels = tuple(Level.parse(level) for level in keys.levels)
+        if not any("test" in data for data in values.get("data", ()) if isinstance(data, dict)):
+            raise InputError("no [[data]] has 'test': expected what the models are tested on")
         formats_of(keys.configurations)
         recipe = build_recipe(values)
     except InputError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from constrained_ner.atomic import write_text
 from constrained_ner.benchmark.blocks import Block, Fold, Plot, Plots, Section, Words
 from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.grid import Variant
@@ -67,7 +68,7 @@ def write_report(results: Results, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / HTML, folder / MARKDOWN
     for path, text in zip(paths, (page, to_markdown(TITLE, sections)), strict=True):
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write_text(text, path)
     return paths
 
 

@@ -27,6 +27,7 @@ from constrained_ner.cli.options import (
     labels_option,
     model_name_options,
     options,
+    overruled,
     read_all,
     table_input,
     table_options,
@@ -217,16 +218,17 @@ class Asking:
         ------
         click.UsageError: they do.
         """
-        # What is on the command line comes before what a variable or a file says against it.
-        if not constrained and given("constrained"):
-            level = level if given("level") else None
-            min_confidence = min_confidence if given("min_confidence") else None
-            precision = precision if given("precision") else None
-            consistent = consistent and given("consistent")
-        if given("precision") and not given("min_confidence"):
+        if overruled("constrained", "level"):
+            constrained = True
+        free = () if constrained else ("constrained",)
+        if overruled("level", *free):
+            level = None
+        if overruled("min_confidence", "precision", *free):
             min_confidence = None
-        if given("min_confidence") and not given("precision"):
+        if overruled("precision", "min_confidence", *free):
             precision = None
+        if overruled("consistent", *free):
+            consistent = False
         if not constrained and level is not None:
             raise click.UsageError("--free and --level exclude each other")
         if (input is None) == (text is None):

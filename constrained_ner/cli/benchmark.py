@@ -16,7 +16,13 @@ from constrained_ner.benchmark.plots import require_matplotlib
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results, save_results
 from constrained_ner.cli.messages import interruptible, report_left_out
-from constrained_ner.cli.options import OutputFolder, check_apart, device_options, named_path
+from constrained_ner.cli.options import (
+    OutputFolder,
+    check_apart,
+    device_options,
+    named_path,
+    overruled,
+)
 from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
@@ -104,6 +110,8 @@ def benchmark(
 
     Writes answers, results.json, report.html and report.md.
     """
+    if overruled("country", "processes") and processes > 1:
+        country = ""
     if country and processes > 1:
         raise click.UsageError("--energy is of the whole machine: expected --processes 1")
     require_matplotlib()
@@ -143,7 +151,7 @@ def check_folder(output: Path) -> None:
     ------
     InputError: it holds something else.
     """
-    if not any(output.glob("*/*/*.jsonl")):  # see `Cell.answers`
+    if not any(any(output.glob(f"*/*/*{level}.jsonl")) for level in Level):  # see `Cell.answers`
         check_new_folder(output)
 
 

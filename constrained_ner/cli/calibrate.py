@@ -20,6 +20,7 @@ from constrained_ner.cli.options import (
     check_apart,
     device_options,
     named_path,
+    overruled,
 )
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.errors import InputError, ModelError
@@ -123,6 +124,10 @@ def calibrate(
     far below are warned of, confidences are probabilities, entities that are more likely wrong are
     left out, and `best3` stands for the three formats that it does best with together.
     """
+    if overruled("corpora", "dev"):
+        corpora = None
+    if overruled("dev", "corpora"):
+        dev = ()
     if (corpora is None) == (not dev):
         raise click.UsageError("expected either --corpora or --dev")
     check_installed()

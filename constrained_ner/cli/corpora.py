@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from constrained_ner.cli.messages import report_left_out
-from constrained_ner.cli.options import OutputFolder, check_replaceable, given, overwrite_option
+from constrained_ner.cli.options import (
+    OutputFolder,
+    check_replaceable,
+    given,
+    overruled,
+    overwrite_option,
+)
 from constrained_ner.corpora.catalogue import (
     CORPORA,
     SEED,
@@ -27,38 +33,33 @@ from constrained_ner.corpora.catalogue import (
 if TYPE_CHECKING:
     from constrained_ner.corpora.prepare import Prepared
 
-_output_format = click.option(
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def corpora(ctx: click.Context) -> None:
+    """List the eight corpora of the paper; show or prepare one."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(show)
+
+
+@corpora.command()
+@click.argument("name", required=False)
+@click.option(
     "--output-format",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
     help="How to write it.",
 )
-
-
-@click.group(invoke_without_command=True)
-@_output_format
-@click.pass_context
-def corpora(ctx: click.Context, output_format: str) -> None:
-    """List the eight corpora of the paper; show or prepare one."""
-    if ctx.invoked_subcommand is not None:
-        return
-    if output_format == "json":
+def show(name: str | None, output_format: str) -> None:
+    """Show everything that is known about the corpus NAME; without it, list all."""
+    if name is not None:
+        corpus = get_corpus(name)
+        click.echo(_json(asdict(corpus)) if output_format == "json" else _text(corpus, full=True))
+    elif output_format == "json":
         click.echo(_json([asdict(corpus) for corpus in CORPORA.values()]))
     else:
         click.echo("\n\n".join(_text(corpus) for corpus in CORPORA.values()))
-
-
-@corpora.command()
-@click.argument("name")
-@_output_format
-@click.pass_context
-def show(ctx: click.Context, name: str, output_format: str) -> None:
-    """Show everything that is known about the corpus NAME."""
-    corpus = get_corpus(name)
-    if ctx.parent is not None and not given("output_format"):
-        output_format = ctx.parent.params["output_format"]
-    click.echo(_json(asdict(corpus)) if output_format == "json" else _text(corpus, full=True))
 
 
 @corpora.command()
@@ -100,6 +101,10 @@ def prepare(
     corpus = get_corpus(name)
     if given("seed") and corpus.cut != "random":
         raise click.UsageError(f"--seed: no draw makes the splits of {corpus.name}")
+    if overruled("path", "download"):
+        path = None
+    if overruled("download", "path"):
+        download = False
     if (path is None) != download:
         raise click.UsageError("expected either --from PATH or --download")
     folder = folder or Path("corpora", corpus.name)

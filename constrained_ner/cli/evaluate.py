@@ -13,8 +13,15 @@ from pathlib import Path
 
 import click
 
+from constrained_ner.atomic import write_text
 from constrained_ner.cli.messages import report_left_out, visible, warn
-from constrained_ner.cli.options import OutputFile, check_apart, labels_option, overwrite_option
+from constrained_ner.cli.options import (
+    OutputFile,
+    check_apart,
+    labels_option,
+    overruled,
+    overwrite_option,
+)
 from constrained_ner.corpora import INPUT_FORMATS
 from constrained_ner.evaluation import PARITY, Scores
 from constrained_ner.evaluation.pairing import DataSet, load, pool, shorten
@@ -122,6 +129,10 @@ def evaluate(
     PRED is what `cner predict -o` wrote, or any corpus. Documents are paired by id. The exit
     status is 1 where a record could not be read.
     """
+    if overruled("against", "also"):
+        against = None
+    if overruled("also", "against"):
+        also = ()
     if against and also:
         raise click.UsageError("--against and --also exclude each other")
     for path in (gold, pred, against, *(one for pair in also for one in pair)):
@@ -171,10 +182,9 @@ def evaluate(
             sections.append(_of_comparison(comparison, pred, against))
         written = (_markdown if output_format == "markdown" else _terminal)(sections)
     if output is None:
-        click.echo(visible(written))
+        click.echo(visible(written) if sys.stdout.isatty() else written)
     else:
-        # Names of files may be in another encoding.
-        output.write_text(written + "\n", encoding="utf-8", errors="backslashreplace")
+        write_text(written + "\n", output)
     _complain([*data_sets, *([other] if other else [])])
 
 
@@ -188,7 +198,8 @@ def _complain(data_sets: Sequence[DataSet]) -> None:
             warn(f"{data.name}: left out without gold: {shorten(data.extra)}")
         for reason in data.failed:
             warn(f"{data.name}: failed prediction: {reason}")
-    report_left_out(error for data in data_sets for error in data.broken)
+    # The gold of a comparison is read twice.
+    report_left_out(dict.fromkeys(str(error) for data in data_sets for error in data.broken))
 
 
 # ---- sections

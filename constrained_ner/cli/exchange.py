@@ -13,6 +13,7 @@ from constrained_ner.cli.messages import interruptible, report_left_out, say, wa
 from constrained_ner.cli.options import (
     OutputFile,
     check_apart,
+    given,
     overwrite_option,
     unmasked_option,
 )
@@ -47,6 +48,8 @@ def export_requests(
 
     Another system answers them, and `cner import` with the same options reads its answers.
     """
+    if batch is None and not given("served_model"):
+        served_model = None
     if (batch is None) != (served_model is None):
         raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)

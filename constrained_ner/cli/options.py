@@ -339,6 +339,11 @@ def given(name: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
+def overruled(name: str, *others: str) -> bool:
+    """Whether a variable or a file sets an option, and the command line one that rules it out."""
+    return not given(name) and any(map(given, others))
+
+
 def check_apart(input: Path, output: Path) -> None:
     """See that what is written neither replaces the input nor becomes part of it.
 

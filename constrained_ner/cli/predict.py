@@ -21,7 +21,12 @@ from constrained_ner.cli.messages import (
     say,
     visible,
 )
-from constrained_ner.cli.options import check_apart, given, overwrite_option
+from constrained_ner.cli.options import (
+    check_apart,
+    given,
+    overruled,
+    overwrite_option,
+)
 from constrained_ner.cli.output import KINDS, Output
 from constrained_ner.cli.progress import Progress
 from constrained_ner.cli.running import ENGINE_OPTIONS, RAY, Running, engine_options
@@ -83,13 +88,10 @@ def predict(
 
     A document that cannot be read or answered is reported at the end; the exit status is 1 then.
     """
-    if given("resume") and given("overwrite"):
-        raise click.UsageError("--resume and --overwrite exclude each other")
-    # What is on the command line comes before what a variable or a file says against it.
-    resume = resume and not given("overwrite")
-    overwrite = overwrite and not given("resume")
+    resume = resume and not overruled("resume", "overwrite")
+    overwrite = overwrite and not overruled("overwrite", "resume")
     if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite are both set, and exclude each other")
+        raise click.UsageError("--resume and --overwrite exclude each other")
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
     if output is not None and (examples := given_options["examples"]):
         check_apart(examples, output)

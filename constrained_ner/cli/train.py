@@ -97,8 +97,8 @@ def train(
             chosen = replace(chosen, **{name: given[name]})
     if "rank" in given:
         before, rank = chosen.lora or Lora(), given["rank"]
-        lora = replace(before, rank=rank, alpha=before.alpha * rank // before.rank)
-        chosen = replace(chosen, lora=lora if rank else None)
+        alpha = max(1, before.alpha * rank // before.rank)
+        chosen = replace(chosen, lora=replace(before, rank=rank, alpha=alpha) if rank else None)
     if "formats" in given:
         examples = replace(chosen.examples, formats=names_of(given["formats"]))
         chosen = replace(chosen, examples=examples)

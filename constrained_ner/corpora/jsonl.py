@@ -224,14 +224,21 @@ def _passage(value: object) -> Passage:
     return Passage(_string(value.get("type"), "a passage's type"), start, end)
 
 
-def _renamed(value: Any, names: Mapping[str | None, str]) -> Any:
-    """A record whose keys have our names."""
-    if not isinstance(value, dict):
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A record with our names for the keys that a user has named.
+
+    What stood under our names is one of the user's own values then, as in a table.
+    """
+    if not isinstance(value, dict) or not names:
         return value
-    for theirs, ours in names.items():
-        if theirs in value and theirs != ours and ours in value:
-            raise InputError(f"the record has both {theirs!r} and {ours!r}: expected one of them")
-    return {names.get(key, key): one for key, one in value.items()}
+    found = {ours: _there(value, theirs) for theirs, ours in names.items()}
+    others = {key: one for key, one in value.items() if key not in names}
+    displaced = {key: one for key, one in others.items() if key in found}
+    kept = {key: one for key, one in others.items() if key not in found}
+    if displaced:
+        inner = kept.get(_META, {})
+        kept[_META] = {**displaced, **(inner if isinstance(inner, dict) else {_META: inner})}
+    return {**kept, **found}
 
 
 def _there(record: Record, key: str) -> Any:
@@ -319,6 +326,8 @@ def read(
     ------
     InputError: the file is missing, or is a list that is not JSON.
     """
+    named = {text_column: "text", id_column: "id"}
+    names = {theirs: ours for theirs, ours in named.items() if theirs is not None}
     rejected = 0
     annotated = False
     lists: Counter[str] = Counter()
@@ -332,7 +341,7 @@ def read(
                 if isinstance(record.value, dict):
                     annotated = annotated or bool(entity_keys(record.value))
                     lists.update(_unknown_lists(record.value))
-                yield _document(record, {text_column: "text", id_column: "id"})
+                yield _document(record, names)
     finally:  # also when the caller stops early
         if rejected:
             LOGGER.warning("%s: %d rejected or ignored records, left out", file.place, rejected)
@@ -346,7 +355,7 @@ def read(
             )
 
 
-def _document(record: JsonRecord, names: Mapping[str | None, str]) -> Document | InputError:
+def _document(record: JsonRecord, names: Mapping[str, str]) -> Document | InputError:
     try:
         value = _renamed(record.value, names)
         return document_from_json(value, f"{record.file.id}:{record.number}")

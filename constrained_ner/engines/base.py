@@ -109,13 +109,12 @@ class Capabilities:
 
     Attributes
     ----------
-    grammars: it masks by a grammar of each request; else by a JSON schema.
-    budgets: masked answers end by their grammar within any budget that holds the shortest one.
+    grammars: it masks by a grammar of each request, and answers end by it within any budget that
+        holds the shortest one; else by a JSON schema.
     log_probabilities: it records `Step`s.
     """
 
     grammars: bool = True
-    budgets: bool = True
     log_probabilities: bool = True
 
 

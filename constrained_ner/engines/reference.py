@@ -216,7 +216,7 @@ class SchemaEngine(ReferenceEngine):
     UnknownNameError: when decoding begins and the backend is not installed.
     """
 
-    capabilities = Capabilities(grammars=False, budgets=False, log_probabilities=False)
+    capabilities = Capabilities(grammars=False, log_probabilities=False)
 
     def __init__(self, *given: Any, backend: str, **options: Any):
         super().__init__(*given, **options)

@@ -135,7 +135,6 @@ class Connection:
         """What makes engines that ask it."""
         capabilities = Capabilities(
             grammars=self.way is not None,
-            budgets=self.way is not None,
             log_probabilities=self.log_probabilities,
         )
         return Chosen(partial(ServerEngine, connection=self), capabilities, "openai")

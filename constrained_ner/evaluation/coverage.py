@@ -117,19 +117,6 @@ class Coverage:
             "failed": self.failed,
         }
 
-    def merge(self, other: Coverage) -> None:
-        """Add the counts of other documents on the same format and level."""
-        self.entities += other.entities
-        self.expressible += other.expressible
-        self.answers += other.answers
-        self.accepted += other.accepted
-        self.longest = max(self.longest, other.longest)
-        self.share = max(self.share, other.share)
-        self.dropped += other.dropped
-        self.lost += other.lost
-        self.rejections += other.rejections
-        self.failed += other.failed
-
 
 class Checker:
     """Checks one format at one level, document by document.
