@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +25,37 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, target)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(part):
-            error.filename = str(path)  # the other one is a name that nobody has given
+        _rename(error, part, path)
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder, which is new or empty."""
+    target = Path(os.path.realpath(path))  # of the working folder, too
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if target.is_dir():  # it stays the one that it is
+            for one in part.iterdir():
+                one.rename(target / one.name)
+        else:
+            part.rename(target)
+    except OSError as error:
+        _rename(error, part, path)
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _rename(error: OSError, part: Path, path: Path) -> None:
+    """Let an error speak of the path that a user has given."""
+    name = str(error.filename or part)
+    error.filename = name.replace(str(part), str(path), 1)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from constrained_ner.atomic import check_writable, ordinary_permissions, whole
+from constrained_ner.atomic import check_writable, ordinary_permissions, whole, whole_folder
 from constrained_ner.errors import InputError
 
 
@@ -28,6 +28,23 @@ def test_a_block_that_fails_leaves_the_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fill(folder: Path, name: str) -> None:
+        with whole_folder(folder) as part:
+            (part / "a.txt").write_text("a")
+            (part / name).write_text("b")
+
+    with pytest.raises(OSError, match=r"out/no/b\.txt") as failed:
+        fill(tmp_path / "out", "no/b.txt")
+    assert failed.value.filename == str(tmp_path / "out" / "no" / "b.txt")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        fill(tmp_path / name, "b.txt")
+        assert sorted(os.listdir(tmp_path / name)) == ["a.txt", "b.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["empty", "new"]
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:

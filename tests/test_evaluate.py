@@ -621,8 +621,10 @@ def test_what_is_read_is_not_replaced(gold: Path, plain_pred: Path) -> None:
 
 def test_labels_do_not_control_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    label = "\x1b]0;x\x07"
+    label = "\x1b]0;x\x07\x92"
     write(path, [{"id": "1", "text": "a", "entities": [{"label": label, "fragments": [[0, 1]]}]}])
     done = cner(path, path, "--by", "label")
     assert "\x1b" not in done.output
     assert "\N{SYMBOL FOR ESCAPE}" in done.output
+    done = cner(path, path, "--by", "label", "--output-format", "json")
+    assert json.dumps(label, ensure_ascii=False) in done.stdout

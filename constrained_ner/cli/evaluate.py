@@ -182,7 +182,8 @@ def evaluate(
             sections.append(_of_comparison(comparison, pred, against))
         written = (_markdown if output_format == "markdown" else _terminal)(sections)
     if output is None:
-        click.echo(visible(written) if sys.stdout.isatty() else written)
+        data = output_format == "json" and not sys.stdout.isatty()
+        click.echo(written if data else visible(written))
     else:
         write_text(written + "\n", output)
     _complain([*data_sets, *([other] if other else [])])

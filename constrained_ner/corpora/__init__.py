@@ -8,14 +8,13 @@ one bad record never loses the others. What it repairs or skips is logged to
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
-from constrained_ner.atomic import check_new_folder, check_writable, whole
+from constrained_ner.atomic import check_new_folder, check_writable, whole, whole_folder
 from constrained_ner.corpora import (
     bc2gm,
     bigbio,
@@ -467,17 +466,8 @@ def write(
     counted = losses.counting(documents, format.holds)
     try:
         if format.folder:
-            real = Path(os.path.realpath(path))  # of a link, or of the working folder
-            part = real.with_name(f".{real.name}.part")
-            shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-            part.mkdir(parents=True)
-            format.write(counted, part, losses)
-            if real.is_dir():  # it is empty, and stays the one that it is
-                for one in part.iterdir():
-                    one.rename(real / one.name)
-                part.rmdir()
-            else:
-                part.rename(real)
+            with whole_folder(path) as part:
+                format.write(counted, part, losses)
         else:
             with whole(path) as part:
                 if format.binary:

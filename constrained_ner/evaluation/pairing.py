@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from constrained_ner.corpora import read, readable
+from constrained_ner.corpora import corpus_name, read, readable
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import Record, read_predictions
@@ -197,7 +197,7 @@ def load(
 ) -> DataSet:
     """Read and pair two files; see `pair`."""
     return pair(
-        gold.name,
+        corpus_name(gold),
         read(gold, gold_format),
         read_predictions(predictions, prediction_format),
         ignore_extra=ignore_extra,

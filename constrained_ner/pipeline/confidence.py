@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -20,8 +21,9 @@ class Confidence:
     """
 
     def __init__(self, answer: Answer, vocabulary: Vocabulary):
-        self._text = answer.text
         self._steps = answer.steps
+        # The byte offset of each character, and the end.
+        self._bytes = list(accumulate((len(c.encode()) for c in answer.text), initial=0))
         # The byte offset in the answer at which each token begins, and the last one ends.
         sizes = [int(vocabulary.lengths[token]) for token in answer.tokens]
         self._starts = list(accumulate(sizes, initial=-vocabulary.prefix(answer.tokens)))
@@ -33,13 +35,9 @@ class Confidence:
         ----------
         places: the spans that make up the part, in code points of the answer.
         """
-        spans = [
-            (len(self._text[:start].encode()), len(self._text[:end].encode()))
-            for start, end in places
-        ]
-        total = sum(
-            step.masked
-            for i, step in enumerate(self._steps)
-            if any(self._starts[i] < end and start < self._starts[i + 1] for start, end in spans)
-        )
+        tokens: set[int] = set()
+        for start, end in places:
+            first = bisect_right(self._starts, self._bytes[start]) - 1
+            tokens.update(range(max(0, first), bisect_left(self._starts, self._bytes[end])))
+        total = sum(self._steps[i].masked for i in sorted(tokens) if i < len(self._steps))
         return min(1.0, math.exp(total))
