@@ -173,7 +173,8 @@ AttentionInterface.register(_ATTENTION, _attend)
 
 def cache_argument(model: Any) -> str:
     """What a model calls its cache: transformers has renamed it in 5.24."""
-    names = signature(model.forward).parameters
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model  # within peft's
+    names = signature(bare.forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 

@@ -24,7 +24,13 @@ from constrained_ner.engines.base import (
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.processor import GrammarLogitsProcessor
-from constrained_ner.errors import CnerError, DecodingError, UnknownNameError
+from constrained_ner.errors import (
+    CnerError,
+    DecodingError,
+    ModelError,
+    UnknownNameError,
+    reason_of,
+)
 from constrained_ner.formats.grammar import Grammar
 
 
@@ -189,7 +195,11 @@ class ReferenceEngine(Engine):
             yield from zip(batch, answers, strict=True)
             return
 
-    def _generate(self, batch: Sequence[Request], processor: Any = None) -> list[Answer]:
+    def _processor(self, batch: Sequence[Request]) -> Any:
+        """What masks the batch, in place of its grammars; None of an engine that has these."""
+        return None
+
+    def _generate(self, batch: Sequence[Request]) -> list[Answer]:
         return generate(
             self.model,
             [request.prompt for request in batch],
@@ -197,7 +207,7 @@ class ReferenceEngine(Engine):
             [request.grammar for request in batch if request.grammar is not None] or None,
             [request.name for request in batch],
             record=self.record,
-            processor=processor,
+            processor=self._processor(batch),
             costs=self.costs,
         )
 
@@ -214,6 +224,7 @@ class SchemaEngine(ReferenceEngine):
     Raises
     ------
     UnknownNameError: when decoding begins and the backend is not installed.
+    ModelError: when decoding begins and the backend cannot do it for the model.
     """
 
     capabilities = Capabilities(grammars=False, log_probabilities=False)
@@ -221,20 +232,30 @@ class SchemaEngine(ReferenceEngine):
     def __init__(self, *given: Any, backend: str, **options: Any):
         super().__init__(*given, **options)
         self.backend = backend
+        self._processors: dict[str, Any] = {}  # by their schema: each takes seconds to make
 
     def _alike(self, one: Request, other: Request) -> bool:
         return one.schema == other.schema
 
-    def _generate(self, batch: Sequence[Request], processor: Any = None) -> list[Answer]:
+    def _processor(self, batch: Sequence[Request]) -> Any:
         from outlines.backends import get_json_schema_logits_processor
 
+        schema = json.dumps(batch[0].schema)
         try:
-            processor = get_json_schema_logits_processor(
-                self.backend, self.model.steerable, json.dumps(batch[0].schema)
-            )
+            if schema not in self._processors:
+                self._processors[schema] = get_json_schema_logits_processor(
+                    self.backend, self.model.steerable, schema
+                )
         except ImportError as error:
             raise UnknownNameError(
                 f"engine {self.backend} is not installed: "
                 f"`pip install 'constrained_ner[{self.backend}]'` ({error})"
             ) from error
-        return super()._generate(batch, processor)
+        self._processors[schema].reset()
+        return self._processors[schema]
+
+    def _generate(self, batch: Sequence[Request]) -> list[Answer]:
+        try:
+            return super()._generate(batch)
+        except RuntimeError as error:
+            raise ModelError(f"the engine {self.backend} failed: {reason_of(error)}") from error

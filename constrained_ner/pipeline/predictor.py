@@ -54,7 +54,8 @@ class Turn:
     Attributes
     ----------
     predictor: makes the request and reads the answer. `format`: of the answer.
-    labels: those that are asked for. `target`: the one that they belong to.
+    labels: those that are asked for. `target`: the one that they belong to; `about`: the same with
+        the labels of the whole conversation.
     before: the earlier turns of the same conversation. `after`: the next one.
     outcome: the reply, or what went wrong; None until then.
     """
@@ -64,6 +65,7 @@ class Turn:
     document: Document
     segment: Span
     target: Target
+    about: Target
     labels: tuple[str, ...]
     before: tuple[Turn, ...] = ()
     after: Turn | None = None
@@ -386,9 +388,12 @@ class Predictor:
             for segment in segments(document.text, self.segment, fits):
                 for target in self.targets:
                     for labels in format.conversations(target.labels):
+                        about = target.of(labels)
                         before: tuple[Turn, ...] = ()
                         for asked in format.turns(labels):
-                            turn = Turn(self, format, document, segment, target, asked, before)
+                            turn = Turn(
+                                self, format, document, segment, target, about, asked, before
+                            )
                             if before:
                                 before[-1].after = turn
                             before = (*before, turn)
@@ -396,15 +401,9 @@ class Predictor:
         return found
 
     def _messages(
-        self,
-        format: Format,
-        text: str,
-        target: Target,
-        labels: tuple[str, ...],
-        answers: Sequence[str] = (),
+        self, format: Format, text: str, about: Target, answers: Sequence[str]
     ) -> list[Message]:
-        """The prompt of a turn that asks for these labels after these answers."""
-        about = target.of(_about(format, target, labels))
+        """The prompt of the turn of a conversation that comes after these answers."""
         index = self.index and (format.by_place or len(self.formats) == 1)
         talk = Conversation(format, text, about, index)
         shown = [message for one in self.examples for message in talk.demonstration(one)]
@@ -415,14 +414,16 @@ class Predictor:
         text = view_of(prediction.text, reply.segment).text
         format = next(format for format in self.formats if format.name == reply.format)
         target = next(t for t in self.targets if set(reply.labels) <= set(t.labels))
+        every = format.conversations(target.labels)
+        about = target.of(next(labels for labels in every if set(reply.labels) <= set(labels)))
         by_labels = {
             other.labels: other
             for other in prediction.replies
             if (other.format, other.segment) == (reply.format, reply.segment)
         }
-        turns = format.turns(_about(format, target, reply.labels))
+        turns = format.turns(about.labels)
         answers = [by_labels[labels].shown for labels in turns[: turns.index(reply.labels)]]
-        chat = self._messages(format, text, target, reply.labels, answers)
+        chat = self._messages(format, text, about, answers)
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
         if self.level is Level.FREE:
             return prompt, None
@@ -438,7 +439,7 @@ class Predictor:
             # Of several conversations, which differ in their labels only, the longest.
             labels = max(format.conversations(target.labels), key=_letters)
             turns = format.turns(labels)
-            chat = self._messages(format, text, target, turns[-1], [""] * (len(turns) - 1))
+            chat = self._messages(format, text, target.of(labels), [""] * (len(turns) - 1))
             longest = max(turns, key=_letters)
             answer = derived_budget(format, text, longest, self.model.vocabulary)
             # What a user allows is no more than a bound.
@@ -456,7 +457,7 @@ class Predictor:
         InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
         format, text, model, place = turn.format, turn.text, self.model, turn.place
-        chat = self._messages(format, text, turn.target, turn.labels, turn.answers)
+        chat = self._messages(format, text, turn.about, turn.answers)
         prompt = model.encode(chat)
         grammar = schema = None
         if not self._chosen.capabilities.grammars:
@@ -559,12 +560,6 @@ class Predictor:
             (fmean(shares), min(shares)) if shares else None,
             tuple(confidences),
         )
-
-
-def _about(format: Format, target: Target, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The labels of the conversation that has these labels in one of its turns."""
-    every = format.conversations(target.labels)
-    return next(about for about in every if set(labels) <= set(about))
 
 
 def _is_sure(reply: Reply) -> bool:

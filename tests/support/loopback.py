@@ -15,7 +15,9 @@ from threading import Lock, Thread
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
+from constrained_ner.engines.kv_cache import cache_argument
 from constrained_ner.engines.matcher import matcher_of
 from constrained_ner.engines.models import LoadedModel
 
@@ -83,11 +85,11 @@ class Loopback:
         tokens: list[int] = []
         logs: list[float] = []
         bare: Any = self.model.steerable.model
-        block, cache = prompt, None
+        block, cache = prompt, {cache_argument(bare): DynamicCache()}
         while len(tokens) < limit:
             with self.lock, torch.inference_mode():
-                found = bare(torch.tensor([block]), use_cache=True, past_key_values=cache)
-            logits, cache = found.logits[0, -1].float(), found.past_key_values
+                found = bare(torch.tensor([block]), use_cache=True, **cache)
+            logits = found.logits[0, -1].float()
             if matcher is not None:
                 masked = torch.full_like(logits, -torch.inf)
                 allowed = torch.tensor(vocabulary.allowed(matcher))
