@@ -90,7 +90,8 @@ def main() -> None:
     save(replace(found, weights=weights_of(DEFAULT_MODEL)), arguments.results)
     results = load(arguments.results)
     write_report(results, arguments.results)
-    if set(CORPORA) <= set(names) and str(Level.FREE) in arguments.levels.split(","):
+    whole = set(CORPORA) <= set(names) and not results.missing
+    if whole and str(Level.FREE) in arguments.levels.split(","):
         CARD.write_text(card_of(results), encoding="utf-8")
         write_table(results)
     print(f"{len(results.cells)} cells; written to {arguments.results}", file=sys.stderr)

@@ -231,6 +231,10 @@ def test_check_accepts_the_gold(data: Path, tiny_folder: Path, tmp_path: Path) -
     assert all(r["accepted"] == r["answers"] == 2 for r in report["reports"])
     by_name = {(r["format"], r["level"]): r for r in report["reports"]}
     assert by_name["multi_tag", "faithful"]["dropped"] == {"discontinuous": 1}
+    other = ("--labels", "Finding", "--format", "multi_term", "--model", tiny_folder)
+    assert (
+        "no entity has the label 'Finding': there are finding" in cner("check", data, *other).stderr
+    )
 
 
 def test_check_fails_on_a_broken_line(data: Path, tiny_folder: Path) -> None:

@@ -496,3 +496,23 @@ def test_what_is_abandoned_is_not_asked(
         long.abandoned = True
     assert told == [short]
     assert asked.count("long") < 30  # of 80 sentences
+
+
+def test_documents_are_cut_shortly_before_they_are_asked_about(
+    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = []
+    turns = Predictor.turns
+
+    def counted(self: Predictor, document: Any) -> Any:
+        cut.append(document.id)
+        return turns(self, document)
+
+    monkeypatch.setattr(Predictor, "turns", counted)
+    predictor = extractor.predictor(["Disease"])
+    texts = ["", f"{TEXT} " * 9, *[TEXT] * 30]
+    jobs = [Job(predictor, Document(str(n), text), "many") for n, text in enumerate(texts)]
+    known = [len(cut) for _ in answer_in_turns(jobs)]
+    assert known[0] < 10
+    assert sorted(cut) == sorted(str(n) for n in range(len(texts)))
+    assert len(known) == len(jobs)

@@ -10,7 +10,7 @@ import click
 
 from constrained_ner.adapters import BASE_MODEL
 from constrained_ner.atomic import write_json
-from constrained_ner.cli.messages import report_left_out
+from constrained_ner.cli.messages import report_left_out, warn_of_labels
 from constrained_ner.cli.options import (
     MASKED_LEVELS,
     OutputFile,
@@ -85,7 +85,10 @@ def check(
     names = list(FORMATS) if name == "all" else [name]
     check_effect([get_format(each) for each in names])
     documents, broken = read_all(data, input_format, limit, encoding)
-    labels = labels or check_labels(labels_of(documents, data))
+    if labels:
+        warn_of_labels(labels, sorted({e.label for d in documents for e in d.entities}))
+    else:
+        labels = check_labels(labels_of(documents, data))
     if options["max_fragments"] is None:
         most = max((len(e.fragments) for d in documents for e in d.entities), default=1)
         options["max_fragments"] = min(MAX_FRAGMENTS, most)

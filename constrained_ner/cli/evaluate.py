@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from constrained_ner.atomic import write_text
-from constrained_ner.cli.messages import report_left_out, visible, warn
+from constrained_ner.cli.messages import report_left_out, visible, warn, warn_of_labels
 from constrained_ner.cli.options import (
     OutputFile,
     check_apart,
@@ -143,10 +143,7 @@ def evaluate(
     )
     data_sets = [read(*paths) for paths in [(gold, pred), *also]]
     known = sorted({label for data in data_sets for label in data.labels})
-    for label in labels or ():
-        if label not in known:
-            there = ", ".join(known) or "none"
-            warn(f"no entity has the label {label!r}: there are {there}")
+    warn_of_labels(labels or (), known)
 
     def score(data: DataSet) -> Report:
         return evaluate_data(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,6 +108,13 @@ def report_losses(losses: ConversionLosses) -> None:
     """Name what the format that was written cannot hold."""
     for line in losses.lines():
         click.echo(visible(f"not kept: {line}"), err=True)
+
+
+def warn_of_labels(asked: Iterable[str], known: Sequence[str]) -> None:
+    """Name the labels that no annotated entity has: a score or a count of them says nothing."""
+    for label in asked:
+        if label not in known:
+            warn(f"no entity has the label {label!r}: there are {', '.join(known) or 'none'}")
 
 
 def report_left_out(errors: Iterable[object]) -> None:

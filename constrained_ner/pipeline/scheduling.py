@@ -192,6 +192,7 @@ class _Preparation:
     rows: how many requests the engine answers at a time.
     in_turns: take all jobs that there are for now, let their owners take turns, and keep one row
         free of each owner for another one. Else so many jobs are taken as can be prepared for.
+        In both cases documents are cut into questions shortly before these are asked.
     """
 
     def __init__(
@@ -207,6 +208,7 @@ class _Preparation:
         self._in_turns = in_turns
         self._ahead = _AHEAD if in_turns else rows  # of each owner
         self._share = max(1, rows - 1) if in_turns else rows  # of the rows for one owner
+        self._jobs: dict[Hashable, deque[Job]] = {}  # by owner, before they are cut
         self._lanes: dict[Hashable, deque[_Waiting]] = {}  # by owner; the next to ask is the first
         self._held: Counter[Hashable] = Counter()  # rows by owner
         self._first: deque[tuple[_Pending, Turn]] = deque()
@@ -259,9 +261,13 @@ class _Preparation:
 
     def _look_ahead(self) -> None:
         """Take jobs, and have the first turns of each owner prepared."""
-        while self._in_turns or sum(map(len, self._lanes.values())) < self._ahead:
-            if not self._take_job():
-                break
+        if self._in_turns:
+            self._take_turns()
+        else:
+            while len(self._lanes.get(None, ())) < self._ahead and (
+                job := next(self._source, None)
+            ):
+                self._open(job)
         for owner, lane in list(self._lanes.items()):
             while lane and lane[0].pending.job.abandoned:
                 lane.popleft()
@@ -271,11 +277,20 @@ class _Preparation:
                 if waiting.request is None:
                     waiting.request = self._pool.submit(self._request, waiting.turn)
 
-    def _take_job(self) -> bool:
-        """Whether there was one."""
-        job = next(self._source, None)
-        if job is None:
-            return False
+    def _take_turns(self) -> None:
+        """Take all jobs that there are, and cut those of each owner that are asked about next."""
+        while (job := next(self._source, None)) is not None:
+            self._jobs.setdefault(job.owner, deque()).append(job)
+        for owner, jobs in list(self._jobs.items()):
+            while jobs and len(self._lanes.get(owner, ())) < self._ahead:
+                self._open(jobs.popleft())
+            if not jobs:
+                del self._jobs[owner]
+
+    def _open(self, job: Job) -> None:
+        """Cut the document of a job into questions."""
+        if job.abandoned:
+            return
         with self._alone:
             pending = _Pending.of(job)
         self._under_way.append(pending)
@@ -283,7 +298,6 @@ class _Preparation:
         first = [_Waiting(pending, turn) for turn in pending.turns if not turn.before]
         if first:
             self._lanes.setdefault(job.owner, deque()).extend(first)
-        return True
 
     def _request(self, turn: Turn) -> Request | CnerError:
         predictor = turn.predictor
