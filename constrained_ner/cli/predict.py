@@ -104,7 +104,8 @@ def predict(
                 "--shard-size, --resume, --overwrite and --output-format go with an --output that "
                 "is a file"
             )
-        output_format = shard_size = None
+        shard_size = None
+        output_format = output_format if output_format == RECORDS else None
     if not filed and how["engine"] == RAY:
         raise click.UsageError(f"--engine {RAY} needs an --output that is a file")
     to_file = None
