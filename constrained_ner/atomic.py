@@ -64,7 +64,7 @@ def write_text(text: str, path: Path) -> None:
     Half of a character, as a file name may have it, is escaped as JSON does it.
     """
     with whole(path) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(value: object, path: Path) -> None:

@@ -173,10 +173,10 @@ def load_experiment(path: Path) -> Experiment:
         if keys.draws < 1:
             raise InputError(f"draws is {keys.draws}: expected 1 or more")
         levels = tuple(Level.parse(level) for level in keys.levels)
-        if not any("test" in data for data in values.get("data", ()) if isinstance(data, dict)):
-            raise InputError("no [[data]] has 'test': expected what the models are tested on")
         formats_of(keys.configurations)
         recipe = build_recipe(values)
+        if all(data.test is None for data in recipe.data):
+            raise InputError("no [[data]] has 'test': expected what the models are tested on")
     except InputError as error:
         raise InputError(error.reason, path) from None
     except UnknownNameError as error:
