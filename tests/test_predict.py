@@ -10,6 +10,7 @@ from threading import current_thread
 from typing import Any
 
 import pytest
+from outlines import backends
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
@@ -391,6 +392,24 @@ def test_an_engine_does_what_it_declares(
         assert len(one.tokens) <= budget
         assert one.ended or not made.capabilities.grammars
         assert len(one.steps) == len(one.tokens) * made.capabilities.log_probabilities
+
+
+def test_a_schema_is_made_into_masks_once(
+    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = backends.get_json_schema_logits_processor
+
+    def counted(*given: Any) -> Any:
+        made.append(given)
+        return make(*given)
+
+    monkeypatch.setattr(backends, "get_json_schema_logits_processor", counted)
+    options: dict[str, Any] = {"level": Level.SYNTAX, "engine": "outlines_core", "batch_size": 1}
+    predictor = Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], **options)
+    found = list(predictor.predict([samples[0], samples[1], samples[0]]))
+    assert len(made) == 1
+    assert found[0].replies == found[2].replies
 
 
 def test_an_answer_without_probabilities_costs_the_others_nothing(tiny_model: LoadedModel) -> None:

@@ -476,17 +476,23 @@ def test_owners_take_turns(extractor: Extractor) -> None:
         assert first <= done.index(other) <= last
 
 
+def documents_of(method: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The documents that a method of predictors is called for, by and by."""
+    found: list[str] = []
+    original = getattr(Predictor, method)
+
+    def counted(self: Predictor, about: Any) -> Any:
+        found.append(getattr(about, "document", about).id)  # of a turn, or one itself
+        return original(self, about)
+
+    monkeypatch.setattr(Predictor, method, counted)
+    return found
+
+
 def test_what_is_abandoned_is_not_asked(
     extractor: Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    request = Predictor.request
-
-    def counted(self: Predictor, turn: Any) -> Any:
-        asked.append(turn.document.id)
-        return request(self, turn)
-
-    monkeypatch.setattr(Predictor, "request", counted)
+    asked = documents_of("request", monkeypatch)
     predictor = extractor.predictor(["Disease"])
     long = Job(predictor, Document("long", f"{TEXT} " * 40), owner="long")
     short = Job(predictor, Document("short", TEXT), owner="short")
@@ -501,14 +507,7 @@ def test_what_is_abandoned_is_not_asked(
 def test_documents_are_cut_shortly_before_they_are_asked_about(
     extractor: Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = []
-    turns = Predictor.turns
-
-    def counted(self: Predictor, document: Any) -> Any:
-        cut.append(document.id)
-        return turns(self, document)
-
-    monkeypatch.setattr(Predictor, "turns", counted)
+    cut = documents_of("turns", monkeypatch)
     predictor = extractor.predictor(["Disease"])
     texts = ["", f"{TEXT} " * 9, *[TEXT] * 30]
     jobs = [Job(predictor, Document(str(n), text), "many") for n, text in enumerate(texts)]
