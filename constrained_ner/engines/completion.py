@@ -43,19 +43,16 @@ def complete(
     ------
     GrammarError: no way to an end was found.
     """
-    # The copy of a text that a format begins with is no detour.
-    limit = MAX_STEPS + len(vocabulary.tokenize(grammar.empty))
-    most = limit if most is None else most
     found: list[int] = []
     try:
         found = _complete(matcher, tokens, grammar, vocabulary, most)
     except GrammarError:
         if not thorough:
             raise
-    if not thorough or 0 < len(found) <= most:
+    if not thorough or (found and (most is None or len(found) <= most)):
         return found
     # A long token may end inside the next word or character, and the one after it again.
-    other = _complete(matcher, tokens, grammar, vocabulary, limit, short_steps=True)
+    other = _complete(matcher, tokens, grammar, vocabulary, short_steps=True)
     return min(filter(None, (found, other)), key=len)
 
 
@@ -64,7 +61,7 @@ def _complete(
     tokens: Sequence[int],
     grammar: Grammar,
     vocabulary: Vocabulary,
-    most: int,
+    most: int | None = None,
     *,
     short_steps: bool = False,
 ) -> list[int]:
@@ -81,7 +78,7 @@ def _complete(
     answer = vocabulary.text_of(tokens)
     path: list[int] = []
     for _ in range(MAX_STEPS):
-        if len(path) > most:
+        if most is not None and len(path) > most:
             break
         if state.is_accepting():
             return [*path, end]
