@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from constrained_ner import markdown
 from constrained_ner.atomic import whole_lines, write_json
 from constrained_ner.benchmark.grid import PACKAGES
 from constrained_ner.corpora import read
@@ -31,7 +32,6 @@ from constrained_ner.pipeline.task import EVERY, task_for
 
 from .compare import weights_of
 from .machine import SAMPLES, versions
-from .page import lined
 
 RESULTS = Path(__file__).parent / "results" / "conflicts.json"
 # Gold labels by what the model calls them. Others are not what it was trained for.
@@ -160,7 +160,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         for row in results
         for way in ("side by side", "settled")
     ]
-    return lined(["", "precision", "recall", "F1", "words with two labels"], lines)
+    return markdown.table(["", "precision", "recall", "F1", "words with two labels"], lines)
 
 
 if __name__ == "__main__":

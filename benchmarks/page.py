@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from constrained_ner import markdown
+
 PAGE = Path(__file__).parent.parent / "docs" / "measurements.md"
 
 
@@ -16,7 +18,7 @@ def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     ------
     LookupError: the page has no such place.
     """
-    table = lined(heads, rows)
+    table = markdown.table(heads, rows)
     begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
     text = PAGE.read_text(encoding="utf-8")
     place = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
@@ -24,9 +26,3 @@ def put(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if count != 1:
         raise LookupError(f"expected one place between {begin} and {end} in {PAGE.name}")
     PAGE.write_text(changed, encoding="utf-8")
-
-
-def lined(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; all columns but the first are numbers."""
-    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from constrained_ner import markdown
 from constrained_ner.engines.models import (
     LoadedModel,
     default_device,
@@ -50,7 +51,6 @@ from constrained_ner.training.scoring import load_rows
 
 from .compare import weights_of
 from .machine import versions
-from .page import lined
 from .train_speed import CORPORA
 
 FILE = "search.jsonl"
@@ -296,7 +296,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 ),
             ]
         )
-    return lined(["variant", "loss", "difference", "95 %", *names], lines)
+    return markdown.table(["variant", "loss", "difference", "95 %", *names], lines)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from constrained_ner import markdown
 from constrained_ner.benchmark.blocks import (
     EMPTY,
     Block,
@@ -35,7 +36,6 @@ from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.experiment import combine
 from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.grid import CorpusSample, Grid, run, variants_of
-from constrained_ner.benchmark.markdown import escape
 from constrained_ner.benchmark.plots import _figure, _styled, _svg, clipped, points
 from constrained_ner.benchmark.report import HTML, MARKDOWN, report_sections, write_report
 from constrained_ner.benchmark.results import (
@@ -59,6 +59,7 @@ from constrained_ner.evaluation import Difference
 from constrained_ner.evaluation.resampling import corrected
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.markdown import escape
 from constrained_ner.pages import script_data
 from tests.support.training import LABELS, TEN, silent, write_documents
 from tests.test_benchmark import write_cell
@@ -545,6 +546,8 @@ def test_data_in_a_script() -> None:
 def test_markdown() -> None:
     assert escape("multi_term") == "multi_term"
     assert escape("a | b\n*c* <i> _d_") == r"a \| b \*c\* \<i\> \_d\_"
+    written = markdown.table(["label", "F1"], [["a|b", "0.5"]])
+    assert written.splitlines() == ["| label | F1 |", "| --- | ---: |", r"| a\|b | 0.5 |"]
 
 
 # ---- the documents ------------------------------------------------------------------------------

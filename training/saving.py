@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from constrained_ner import markdown
 from constrained_ner.atomic import ordinary_permissions
 from constrained_ner.corpora.catalogue import CORPORA
 from constrained_ner.corpora.fingerprints import Fingerprint, save_fingerprints
@@ -204,13 +205,7 @@ def card(
     body = [
         f"# {trained.base}, fine-tuned for biomedical named entity recognition",
         "Made with `cner train`; use it with `cner predict --model DIR`.",
-        "| data set | labels | documents | examples drawn | training file, sha256 | licence |\n"
-        "|---|---|---|---|---|---|\n"
-        + "\n".join(
-            f"| {d.name} | {', '.join(d.labels)} | {d.documents} | {d.examples} | "
-            f"{d.fingerprint[:16]} | {CORPORA[d.name].licence if d.name in CORPORA else ''} |"
-            for d in trained.datasets
-        ),
+        _data(trained),
         f"Formats: {', '.join(trained.formats)}. Seed {trained.seed}. "
         f"{_length(trained)}{trained.device and f' on: {trained.device}'}.",
         _dev(trained),
@@ -223,6 +218,17 @@ def card(
         "The recipe and the prompts are in `cner.json`.",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def _data(trained: Manifest) -> str:
+    names = ["data set", "labels", "documents", "examples drawn", "training file", "licence"]
+    rows = []
+    for data in trained.datasets:
+        counts = [str(data.documents), str(data.examples)]
+        licence = CORPORA[data.name].licence if data.name in CORPORA else ""
+        labels = ", ".join(data.labels)
+        rows.append([data.name, labels, *counts, f"sha256 {data.fingerprint[:16]}", licence])
+    return markdown.table(names, rows, keys=len(names))
 
 
 def _length(trained: Manifest) -> str:
@@ -258,13 +264,13 @@ def _dev(trained: Manifest) -> str:
     for name, score in sorted(trained.dev.items(), key=lambda item: -item[1].f1):
         bounds = score.interval
         interval = f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
-        measured = f"{score.level} | {score.documents} | {score.entities}"
-        rows.append(f"| {name} | {100 * score.f1:.1f} | {interval} | {measured} |\n")
-    head = "| format | F1 | 95 % | level | documents | gold |\n|---|---|---|---|---|---|\n"
+        counts = [str(score.documents), str(score.entities)]
+        rows.append([name, f"{100 * score.f1:.1f}", interval, str(score.level), *counts])
+    heads = ["format", "F1", "95 %", "level", "documents", "gold"]
     doubtful = ", ".join(trained.doubtful)
     return (
         f"{default}. Strict spans on samples of the dev splits, pooled over the "
-        f"data sets, in per cent:\n\n{head}{''.join(rows)}\n"
+        f"data sets, in per cent:\n\n{markdown.table(heads, rows)}\n\n"
         + (f"Not to be trusted, for F1 is 0 or far below the best: {doubtful}." if doubtful else "")
     ).strip()
 
@@ -287,10 +293,9 @@ def _table(results: Results, intervals: Mapping[tuple[str, str, str], Interval])
         scores = [f"{100 * (x or 0.0):.1f}" for x in counts.scores]
         known = intervals.get(key)
         within = ["{:.1f} to {:.1f}".format(*(100 * end for end in known)) if known else ""]
-        cells = [*key, *scores, *(within if intervals else []), str(counts.gold)]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append([*key, *scores, *(within if intervals else []), str(counts.gold)])
     names = ["data set", "format", "level", "P", "R", "F1", "gold"]
     if intervals:
         names.insert(-1, "95 %")
-    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
-    return "Strict spans on samples of the test splits, in per cent:\n\n" + head + "\n".join(rows)
+    measured = markdown.table(names, rows, keys=3)
+    return f"Strict spans on samples of the test splits, in per cent:\n\n{measured}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from constrained_ner.benchmark.blocks import (
@@ -16,8 +15,7 @@ from constrained_ner.benchmark.blocks import (
     Table,
     Words,
 )
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
+from constrained_ner.markdown import escape, table
 
 
 def to_markdown(title: str, sections: Iterable[Section]) -> str:
@@ -27,13 +25,6 @@ def to_markdown(title: str, sections: Iterable[Section]) -> str:
         for block in section.blocks:
             lines += _lines(block)
     return "\n".join(lines).rstrip() + "\n"
-
-
-def escape(text: str) -> str:
-    """Escape text for Markdown. Line breaks become spaces, for fields of tables have none."""
-    plain = _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
-    # An underscore between letters has no meaning in Markdown.
-    return re.sub(r"(?<=\w)\\_(?=\w)", "_", plain)
 
 
 def _lines(block: Block) -> Iterator[str]:
@@ -56,23 +47,16 @@ def _lines(block: Block) -> Iterator[str]:
     yield ""
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield f"**{escape(table.caption)}**"
+def _table(block: Table) -> Iterator[str]:
+    yield f"**{escape(block.caption)}**"
     yield ""
-    if not table.rows:
+    if not block.rows:
         yield "Nothing."
         return
-    heads = [": ".join(filter(None, (c.group, c.name))) for c in table.columns]
-    yield _row(map(escape, heads))
-    yield _row("---" if i < table.keys else "---:" for i in range(len(heads)))
-    for row in table.rows:
-        yield _row(_entry(entry) for entry in row)
+    heads = [": ".join(filter(None, (c.group, c.name))) for c in block.columns]
+    yield table(heads, [[*map(_entry, row)] for row in block.rows], block.keys)
 
 
 def _entry(entry: Entry) -> str:
     lead = f"{entry.lead}:" if entry.lead else ""
-    return escape(" ".join(filter(None, (lead, entry.text, entry.note))))
-
-
-def _row(fields: Iterable[str]) -> str:
-    return f"| {' | '.join(fields)} |"
+    return " ".join(filter(None, (lead, entry.text, entry.note)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from constrained_ner import markdown
 from constrained_ner.atomic import write_text
 from constrained_ner.cli.messages import report_left_out, visible, warn, warn_of_labels
 from constrained_ner.cli.options import (
@@ -329,16 +330,7 @@ def _terminal(sections: Sequence[Section]) -> str:
 def _markdown(sections: Sequence[Section]) -> str:
     blocks = []
     for section in sections:
-        rule = ["---", *["---:"] * (len(section.header) - 1)]
-        lines = [
-            "| " + " | ".join(map(_cell, row)) + " |"
-            for row in [section.header, rule, *section.rows]
-        ]
         blocks.append(f"## {section.title}")
-        blocks.append("\n".join(lines))
+        blocks.append(markdown.table(section.header, section.rows))
         blocks += section.remarks
     return "\n\n".join(blocks)
-
-
-def _cell(value: str) -> str:
-    return " ".join(value.replace("\\", "\\\\").replace("|", "\\|").split())
