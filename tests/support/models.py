@@ -157,7 +157,12 @@ ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 16}),
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 24}),
-    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"sliding_window": 24, "head_dim": 16}),
+    "gemma2": (
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        # Torch's own attention, which transformers takes beside an old torch, caps no scores.
+        {"sliding_window": 24, "head_dim": 16, "attn_implementation": "eager"},
+    ),
     "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 24, "head_dim": 16}),
 }
 
