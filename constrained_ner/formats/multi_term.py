@@ -21,7 +21,6 @@ from constrained_ner.formats.families.terms import (
     shortest,
     unescape,
 )
-from constrained_ner.formats.fillings import up_to
 from constrained_ner.formats.grammar import Completions
 
 
@@ -32,6 +31,7 @@ class MultiTerm(JsonFormat):
         rf'(?:, )?\{{"text": "(?P<surface>{JSON_BODY})", "type": (?P<label>"{JSON_BODY}")\}}'
     )
     item_end = b"}"
+    separator = ", "
     closing = "]"
 
     def instruction(self, labels: Sequence[str]) -> str:
@@ -55,12 +55,6 @@ class MultiTerm(JsonFormat):
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {"LABEL": label_strings(labels)}
-
-    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        return {
-            "more": "more: " + up_to(self.bound(text, labels) - 1, '", " item'),
-            "SURFACE": self.surface(text),
-        }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = json.dumps(shortest(labels), ensure_ascii=False)

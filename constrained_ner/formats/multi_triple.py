@@ -16,7 +16,7 @@ from constrained_ner.formats.families.terms import (
     checked_label,
     shortest,
 )
-from constrained_ner.formats.fillings import choice, surface, up_to
+from constrained_ner.formats.fillings import choice
 from constrained_ner.formats.grammar import Completions
 from constrained_ner.labels import slug, unslug
 from constrained_ner.words import one_line
@@ -37,6 +37,9 @@ class MultiTriple(SurfaceFormat):
 
     def spelling(self, text: str) -> str:
         return one_line(text)
+
+    def escape(self, piece: str) -> str:
+        return one_line(piece)
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (
@@ -70,13 +73,6 @@ class MultiTriple(SurfaceFormat):
 
     def label_fillings(self, labels: Sequence[str]) -> dict[str, str]:
         return {"LABEL": choice("LABEL", [slug(label) for label in labels])}
-
-    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        fragments = 1, self.options.max_fragments
-        return {
-            "more": "more: " + up_to(self.bound(text, labels), "item"),
-            "SURFACE": surface("SURFACE", text, self.units(text), one_line, fragments),
-        }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         separator = "; is a; "

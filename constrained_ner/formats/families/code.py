@@ -22,7 +22,7 @@ from constrained_ner.formats.families.terms import (
     shortest,
     unescape,
 )
-from constrained_ner.formats.fillings import json_body, quote, up_to
+from constrained_ner.formats.fillings import json_body, quote
 from constrained_ner.formats.grammar import Completions
 
 # The function, in the order in which it is written; `grammars/*_code.lark` has the same.
@@ -112,11 +112,7 @@ class CodeFormat(JsonFormat):
         return fillings
 
     def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        return {
-            "input": f"input: {quote(json_body(text))}",
-            "more": "more: " + up_to(self.bound(text, labels), "item"),
-            "SURFACE": self.surface(text),
-        }
+        return super().faithful(text, labels) | {"input": f"input: {quote(json_body(text))}"}
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         label = json.dumps(shortest(labels), ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +19,14 @@ from constrained_ner.formats.base import (
     TextObstacle,
     too_long_for_fragments,
 )
-from constrained_ner.formats.fillings import choice, item_bound, json_body, surface, up_to
+from constrained_ner.formats.fillings import (
+    choice,
+    item_bound,
+    json_body,
+    quote,
+    surface,
+    up_to,
+)
 from constrained_ner.formats.grammar import Completions, Grammar, RepetitionGuard
 from constrained_ner.formats.repetition import REPEATS, bounding_guard, written_items
 
@@ -35,13 +43,14 @@ class SurfaceFormat(Format):
     """A format whose items are surfaces; their offsets come from aligning them to the text.
 
     Subclasses set `item`, a pattern of a whole item with what stands before it: `surface` and, in
-    formats with several labels, `label`; `item_end`, its last byte; and `closing`, what ends an
-    answer.
+    formats with several labels, `label`; `item_end`, its last byte; `separator`, what stands
+    between two items; and `closing`, what ends an answer.
     """
 
     item: ClassVar[re.Pattern[str]]
-    closing: ClassVar[str]
     item_end: ClassVar[bytes]
+    separator: ClassVar[str] = ""
+    closing: ClassVar[str]
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
         """Label and surface of an item."""
@@ -51,6 +60,10 @@ class SurfaceFormat(Format):
         """The text as surfaces spell it."""
         return text
 
+    @abstractmethod
+    def escape(self, piece: str) -> str:
+        """A piece of the text as answers write it."""
+
     def repetition_guard(
         self, grammar: Grammar, text: str, labels: Sequence[str]
     ) -> RepetitionGuard:
@@ -59,8 +72,6 @@ class SurfaceFormat(Format):
         Settling drops those: each item takes an occurrence of its own. Annotators write none.
         """
         begin = len(grammar.empty) - len(self.closing)
-        # `more` of a list is what comes behind its first item.
-        first = 1 if self.closing == "]" else 0
         spelt, fragments = self.spelling(text), self.options.max_fragments
 
         def most(said: tuple[str | None, str]) -> int:
@@ -69,7 +80,7 @@ class SurfaceFormat(Format):
         def bound(answer: str) -> int | None:
             items = written_items(answer, begin, self.item, self.said, most)
             ended = self.closing and items.rest.startswith(self.closing[0])
-            return None if ended or items.repeats < REPEATS else items.begun - first
+            return None if ended or items.repeats < REPEATS else items.begun - self.listed_first
 
         return bounding_guard(grammar, self.item_end, bound)
 
@@ -101,10 +112,19 @@ class SurfaceFormat(Format):
         units, fragments = len(self.units(text)), self.options.max_fragments
         return super().text_obstacle(text) or too_long_for_fragments(text, units, fragments)
 
-    def surface(self, text: str) -> str:
-        """The filling of SURFACE inside a JSON or Python string."""
+    @property
+    def listed_first(self) -> int:
+        """How many items the grammar names before `more`: a list's first one has no separator."""
+        return 1 if self.separator else 0
+
+    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
+        further = f"{quote(self.separator)} item" if self.separator else "item"
+        most = self.bound(text, labels) - self.listed_first
         fragments = 1, self.options.max_fragments
-        return surface("SURFACE", text, self.units(text), json_body, fragments)
+        return {
+            "more": "more: " + up_to(most, further),
+            "SURFACE": surface("SURFACE", text, self.units(text), self.escape, fragments),
+        }
 
     def excess(
         self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
@@ -117,7 +137,10 @@ class SurfaceFormat(Format):
 
 
 class JsonFormat(SurfaceFormat):
-    """A format whose surfaces stand in JSON strings."""
+    """A format whose surfaces stand in JSON strings, or in Python's."""
+
+    def escape(self, piece: str) -> str:
+        return json_body(piece)
 
     def spelt(self, text: str, labels: Sequence[str]) -> str:
         return super().spelt(text, labels) + json_body(text)
@@ -129,6 +152,7 @@ class StringListFormat(JsonFormat):
     expresses = TERM_FEATURES
     item = re.compile(rf'(?:, )?"(?P<surface>{JSON_BODY})"')
     item_end = b'"'
+    separator = ", "
     closing = "]"
 
     def write(self, text: str, entities: Sequence[Entity], labels: Sequence[str]) -> str:
@@ -148,13 +172,6 @@ class StringListFormat(JsonFormat):
             else:
                 reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: expected a string")
         self.place(items, reader)
-
-    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        bound = self.bound(text, labels)
-        return {
-            "more": "more: " + up_to(bound - 1, '", " item'),
-            "SURFACE": self.surface(text),
-        }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         return lambda partial: ("]", '"]')
