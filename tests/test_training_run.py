@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from peft.utils import save_and_load
 from safetensors.torch import load_file, save_file
+from torch.torch_version import TorchVersion
 from transformers import TrainerCallback, pipeline
 
 from constrained_ner.adapters import BASE_MODEL
@@ -875,6 +876,9 @@ main()
 """
 
 
+@pytest.mark.skipif(
+    torch.__version__ < TorchVersion("2.7"), reason="torch before 2.7 shards on GPUs only"
+)
 @pytest.mark.parametrize("rank", ["0", "4"])
 def test_weights_that_are_spread_over_processes(rank: str, recipe: Recipe, tmp_path: Path) -> None:
     """FSDP comes to the same losses, scores and weights as DDP, also when it was stopped."""
