@@ -47,6 +47,14 @@ POS = "Aspirin\tNN\tO\tB-Chemical\nhelped\tVB\tO\tO\n"
 RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
 
 
+def own(meta: dict[str, Any]) -> str:
+    """A record as we write it, with keys of a user."""
+    entities = [{"label": "Drug", "fragments": [[0, 7]]}]
+    passages = [{"type": "title", "start": 0, "end": 7}]
+    record = {"id": "a", "text": "Aspirin", "entities": entities, "passages": passages}
+    return json.dumps(record | {"meta": meta}) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -86,6 +94,10 @@ RECORD = '{"id": "a", "text": "Aspirin helped"}\n'
         ("a.tsv", "text\ttag\nKnee\tB-Site\npain\tO\n\nHip\tO\n", "conll"),
         ("a.tsv", "Nummer\tBefund\n1\tKnie\n", None),
         ("train.in", "P1T0 Aspirin helped\n", "bc2gm"),
+        # Keys of a user that others' records have.
+        ("own.jsonl", own({"_input_hash": 1, "spans": 2, "tokens": 3}), "jsonl"),
+        ("own.jsonl", own({"labels": [], "annotation_approver": 1}), "jsonl"),
+        ("own.jsonl", own({"offsets": [1]}), "jsonl"),
         ("x.abstracts.txt", "1\tA title\tText\n", "chemdner"),
         ("other.xml", "<html></html>", None),
         ("words.tsv", "Aspirin\nhelped\n", None),
@@ -117,6 +129,14 @@ def test_detect_format(tmp_path: Path, name: str, content: str, expected: str | 
             detect_format(path)
     else:
         assert detect_format(path) == expected
+
+
+def test_files_that_end_in_in_are_no_bc2gm_by_themselves(tmp_path: Path) -> None:
+    (tmp_path / "MANIFEST.in").write_text("include README\n")
+    (tmp_path / "a.jsonl").write_text(own({}))
+    assert detect_format(tmp_path) == "jsonl"
+    (tmp_path / "GENE.eval").write_text("include|0 2|READ\n")
+    assert detect_format(tmp_path) == "bc2gm"
 
 
 def test_a_text_with_annotations_beside_it_is_brat(tmp_path: Path) -> None:

@@ -237,9 +237,25 @@ def test_numbers_pair_only_where_no_id_is_on_both_sides() -> None:
 
 def test_nothing_to_compare_is_no_score() -> None:
     """Every prediction left out would be an F1 of 0 without a word."""
+    failed = [Record(name, None, "out of memory") for name in "xy"]
+    with pytest.raises(InputError, match="2 predictions have no gold document: 'x', 'y'"):
+        pair("n", GOLD, failed)
     others = records([Document("x", "knee"), Document("y", "pain")])
     with pytest.raises(InputError, match=r"2 predictions have no gold document: .* the same ids"):
         pair("n", GOLD, others, ignore_extra=True)
+
+
+def test_a_corpus_may_have_answers_of_its_own(gold: Path, tmp_path: Path) -> None:
+    lines = [document_to_json(document) | {"answers": ["yes"]} for document in FOUND]
+    pred = write(tmp_path / "own.jsonl", lines)
+    assert [type(record) for record in read_predictions(pred)] == [Record] * len(FOUND)
+
+
+def test_what_is_missing_is_missing_of_a_file(gold: Path, plain_pred: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.jsonl", [document_to_json(FOUND[0])])
+    result = cner(gold, plain_pred, "--against", other)
+    assert result.exit_code == 0, result.output
+    assert "other.jsonl: no prediction for" in result.stderr
 
 
 # ---- reports
@@ -388,6 +404,12 @@ def test_the_setting_comes_from_the_records(pred: Path, gold: Path) -> None:
     assert other is not None
     assert other.setting == Setting("multi_brat", Level.FAITHFUL, Options(max_fragments=2))
     assert other.returned == 5
+    # Two levels have no common ceiling, of another format neither.
+    free = pred.with_name("free.jsonl")
+    free.write_text(pred.read_text().replace("faithful", "free"), "utf-8")
+    both = pool([data, load(gold, free)])
+    assert evaluate(both, resamples=10).ceiling is None
+    assert evaluate(both, format="multi_brat", resamples=10).ceiling is None
 
 
 def test_the_ceiling_is_that_of_the_parts_that_were_asked_about(tmp_path: Path) -> None:

@@ -236,6 +236,9 @@ def test_an_experiment_goes_on(recipe: Any, tmp_path: Path) -> None:
     assert [(one.configuration, one.draw) for one in trained_runs] == [
         (run.configuration, run.draw) for run in experiment.runs()
     ]
+    # Scores are computed anew, from the answers that are there.
+    again = list(run_experiment(experiment, folder, silent, resamples=30))
+    assert {results.resamples for results in again} == {30}
     # Another recipe, or other test documents, would not go on with what is there.
     changed = load_experiment(write_experiment(tmp_path, recipe.model, draws=1))
     training = replace(changed.recipe.training, epochs=2.0)

@@ -17,7 +17,6 @@ from typing import Any, get_type_hints
 from constrained_ner.benchmark import grid
 from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.results import (
-    FILE,
     CorpusSummary,
     Results,
     TrainedRun,
@@ -278,17 +277,13 @@ def run_experiment(
         if model.exists():
             check_same(run.recipe, model)
         cells = run.grid(model)
-        finished = (place / FILE).exists() and all(
-            grid.done(answers, cell) for cell in cells.cells()
-        )
         if not (model / MANIFEST).exists():  # which is written last
             train(run.recipe, model, progress)
         grid.run(cells, answers, progress)  # of a finished run it checks the answers, and no more
-        if not finished:
-            found = gather(cells, answers, shown=0, resamples=resamples)
-            training = _training_of(model)
-            trained = TrainedRun(run.title, run.configuration, run.draw, training)
-            save_results(replace(found, runs={run.name: trained}), place)
+        # Of a finished run, too: gold entities may have been corrected since.
+        found = gather(cells, answers, shown=0, resamples=resamples)
+        trained = TrainedRun(run.title, run.configuration, run.draw, _training_of(model))
+        save_results(replace(found, runs={run.name: trained}), place)
         yield load_results(place)
 
 

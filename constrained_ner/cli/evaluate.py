@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -184,7 +184,8 @@ def evaluate(
         click.echo(written if data else visible(written))
     else:
         write_text(written + "\n", output)
-    _complain([*data_sets, *([other] if other else [])])
+    named = [replace(other, name=against.name)] if other and against else []
+    _complain([*data_sets, *named])
 
 
 def _complain(data_sets: Sequence[DataSet]) -> None:
@@ -239,7 +240,10 @@ def _of(report: Report) -> list[Section]:
     if report.health is None:
         remarks.append("no health: the predictions hold no answers of `cner predict`")
     if report.ceiling is None:
-        remarks.append("no recall ceiling: the predictions name no format, or several (--format)")
+        remarks.append(
+            "no recall ceiling: the predictions name no format (--format), or several formats, "
+            "levels or options"
+        )
     sections = [Section(data.name, _HEADER, _lines(report.scores.items()), remarks)]
     for by, rows in report.breakdowns.items():
         sections.append(Section(f"{data.name}, by {by}", _HEADER, _lines(rows)))

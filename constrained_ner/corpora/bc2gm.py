@@ -30,7 +30,15 @@ def _texts(file_set: FileSet) -> list[File]:
 
 
 def recognises(file_set: FileSet) -> bool:
-    return bool(_texts(file_set))
+    # In a folder `.in` may be many a file's suffix; those of this format have mentions beside them.
+    texts = _texts(file_set)
+    return bool(texts) and (
+        file_set.is_file or any(_mentions(file_set, text) is not None for text in texts)
+    )
+
+
+def _mentions(file_set: FileSet, text: File) -> File | None:
+    return file_set.find(str(text.path.with_name(MENTIONS)))
 
 
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
@@ -44,7 +52,7 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     if not texts:
         raise InputError("holds no .in file", file_set.path)
     for file in texts:
-        yield from _FILES.read(file, file_set.find(str(file.path.with_name(MENTIONS))))
+        yield from _FILES.read(file, _mentions(file_set, file))
 
 
 def _sentence(line: str) -> tuple[Document, Place[Row]]:

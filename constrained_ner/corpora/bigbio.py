@@ -16,7 +16,12 @@ from typing import Any
 from constrained_ner.corpora import parquet
 from constrained_ner.corpora.annotations import Annotation, repairs_of
 from constrained_ner.corpora.files import File, encodable
-from constrained_ner.corpora.json_records import JsonRecord, documents_of_records, read_records
+from constrained_ner.corpora.json_records import (
+    JsonRecord,
+    documents_of_records,
+    first_keys,
+    read_records,
+)
 from constrained_ner.corpora.passages import Piece, document_of
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -27,9 +32,10 @@ Record = dict[str, Any]
 def recognises(file: File) -> bool:
     if file.suffix == parquet.SUFFIX:
         return {"passages", "entities"} <= set(parquet.columns_if_readable(file))
-    head = file.head
-    known = all(f'"{key}"' in head for key in ("passages", "entities", "offsets"))
-    return known and file.suffix in (".json", ".jsonl", ".ndjson")
+    if file.suffix not in (".json", ".jsonl", ".ndjson"):
+        return False
+    keys = first_keys(file)  # our own records have passages, too, but beside a text
+    return {"passages", "entities"} <= keys and "text" not in keys and '"offsets"' in file.head
 
 
 def read(file: File) -> Iterator[Document | InputError]:

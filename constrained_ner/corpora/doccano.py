@@ -23,6 +23,7 @@ from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import (
     JsonRecord,
     documents_of_records,
+    first_keys,
     is_list,
     json_line,
     read_records,
@@ -38,10 +39,9 @@ from constrained_ner.errors import InputError
 
 Record = Mapping[str, Any]
 
-# What its records have, and those of few others.
-_MARKS = re.compile(
-    r'"start_offset":\s*[0-9]|"annotation_approver":|"labels?":\s*\[\s*(?:\[\s*[0-9]|\])'
-)
+# What its records have, and those of few others: of entities, and of the keys `label` and `labels`.
+_ENTITIES = re.compile(r'"start_offset":\s*[0-9]')
+_TRIPLES = re.compile(r'"labels?":\s*\[\s*(?:\[\s*[0-9]|\])')
 _NOT_READ = ("relations", "Comments", "comments", "cats", "annotation_approver")
 # Of an entity: numbers in doccano's database.
 _NUMBERS = ("id", "user")
@@ -51,7 +51,10 @@ _OWN = ("id", "text", "meta", *ENTITY_KEYS, *_NOT_READ)
 def recognises(file: File) -> bool:
     if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
         return False
-    return '"text"' in file.head and bool(_MARKS.search(file.head))
+    keys = first_keys(file)
+    triples = not keys.isdisjoint(("label", "labels")) and _TRIPLES.search(file.head)
+    entities = not keys.isdisjoint(ENTITY_KEYS) and _ENTITIES.search(file.head)
+    return "text" in keys and bool("annotation_approver" in keys or triples or entities)
 
 
 # ---- reading ------------------------------------------------------------------------------------

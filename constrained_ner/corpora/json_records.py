@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -48,6 +49,19 @@ class JsonRecord:
 def is_list(file: File) -> bool:
     """Whether a file is one list of records; else each line is a record."""
     return file.suffix == ".json" and file.head.lstrip().startswith("[")
+
+
+def first_keys(file: File) -> set[str]:
+    """The keys of the first record; of one that cannot be parsed all that look like keys.
+
+    Only a record's own keys say of which format it is: what lies deeper may be a user's.
+    """
+    head = file.head.lstrip(" \t\r\n[\ufeff")
+    try:
+        value, _ = json.JSONDecoder(parse_int=str).raw_decode(head)
+    except (ValueError, RecursionError):
+        return set(re.findall(r'"(\w+)"\s*:', file.head))
+    return set(value) if isinstance(value, dict) else set()
 
 
 def documents_of_records(

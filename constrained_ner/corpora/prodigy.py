@@ -20,7 +20,13 @@ from typing import Any, TextIO
 
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.json_records import JsonRecord, is_list, json_line, read_records
+from constrained_ner.corpora.json_records import (
+    JsonRecord,
+    first_keys,
+    is_list,
+    json_line,
+    read_records,
+)
 from constrained_ner.corpora.jsonl import REJECTED, document_from_json, with_inner_meta
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
@@ -54,9 +60,10 @@ _YES_OR_NO = "ner"
 def recognises(file: File) -> bool:
     if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
         return False
-    keys = {key for key in ("text", "spans", "tokens", "answer") if f'"{key}"' in file.head}
-    hashed = '"_input_hash"' in file.head or '"_task_hash"' in file.head
-    return "text" in keys and (hashed or ("spans" in keys and len(keys) > 2))
+    keys = first_keys(file)
+    hashed = not keys.isdisjoint(("_input_hash", "_task_hash"))
+    spans = "spans" in keys and not keys.isdisjoint(("tokens", "answer"))
+    return "text" in keys and (hashed or spans)
 
 
 # ---- reading ------------------------------------------------------------------------------------

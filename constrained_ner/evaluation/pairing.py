@@ -94,11 +94,13 @@ def pair(
         if record and record.document:
             _check_text(document, record.document)
     extra = tuple(record.id for record in left if record.document is not None)
-    if extra and (not ignore_extra or not any(found)):
+    foreign = bool(documents and any(record.id for record in records)) and not any(found)
+    if foreign or (extra and not ignore_extra):
         unread = f"; {len(broken)} records cannot be read, first {broken[0]}" if broken else ""
         otherwise = ", or --ignore-extra" if any(found) else ", with the same ids"
         raise InputError(
-            f"{name}: {len(extra)} predictions have no gold document: {shorten(extra)}: expected "
+            f"{name}: {len(left)} predictions have no gold document: "
+            f"{shorten([record.id for record in left])}: expected "
             f"the same documents on both sides{otherwise}{unread}"
         )
     return DataSet(name, tuple(documents), tuple(found), failed, extra, tuple(broken))

@@ -125,9 +125,14 @@ def _is_prediction_file(path: Path, input_format: str | None) -> bool:
         for line in islice(file, 20):
             with suppress(ValueError, RecursionError):
                 value = json.loads(line)
-                if isinstance(value, dict) and ("answers" in value or _failed(value)):
+                if _predicted(value) or _failed(value):
                     return True
     return False
+
+
+def _predicted(value: object) -> bool:
+    """Whether it is what `cner predict` writes; a corpus may have answers of its own."""
+    return isinstance(value, dict) and value.keys() >= {"answers", "format", "level"}
 
 
 def _failed(value: object) -> bool:

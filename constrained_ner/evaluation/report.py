@@ -209,11 +209,11 @@ def _health(data: DataSet) -> Health | None:
 
 def _ceiling(data: DataSet, labels: Sequence[str], format: str | None) -> Ceiling | None:
     settings = {record.setting for record in data.predictions if record and record.setting}
-    setting = settings.pop() if len(settings) == 1 else None
     if format is not None:
-        setting = replace(setting, format=format) if setting else Setting(format)
-    if setting is None or not labels:
+        settings = {replace(setting, format=format) for setting in settings} or {Setting(format)}
+    if len(settings) != 1 or not labels:
         return None
+    (setting,) = settings
     try:
         return ceiling(data.gold, labels, setting, [_parts(record) for record in data.predictions])
     except LabelError as error:
