@@ -114,6 +114,7 @@ def own(meta: dict[str, Any]) -> str:
         ("chunks.tsv", "colon\tB-NP\tB-D\ncancer\tI-NP\tI-D\nis\tB-VP\tO\n", "conll"),
         ("phrases.nested", "colon\tB-NP\tB-VP\ncancer\tI-NP\tI-VP\n", "nested_iob"),
         ("first.nested", "colon\tO\tB-D\ncancer\tO\tI-D\n", "nested_iob"),
+        ("inner.nested", "the\tO\tB-Person\nold\tB-NP\tI-Person\n", "nested_iob"),
         ("pretty.json", '[\n{"text": "Aspirin"}\n]\n', "jsonl"),
         ("other.json", '[\n{"word": "Aspirin"}\n]\n', None),
         ("records.txt", RECORD, "jsonl"),

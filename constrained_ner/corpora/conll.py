@@ -38,7 +38,8 @@ _NAMED_START = re.compile(rf"{DOCUMENT_START}[ \t]+\((.*)\)[ \t]*", re.DOTALL)
 COMMENT = "#"
 SUFFIXES = (".tsv", ".conll", ".iob", ".iob2", ".iobes", ".bio", ".bioes", ".nested")
 SAMPLE_LINES = 200
-# The labels of CoNLL-2000: a column of these is no layer of mentions.
+NESTED = ".nested"
+# The labels of CoNLL-2000: a column of these is no layer of mentions, but in files of that suffix.
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
 
 _BEGINS, _ENDS = "BSU", "ESLU"
@@ -139,7 +140,7 @@ def _columns(file: File) -> _Columns:
     layers = columns[token + 1 :]
     if not _are_tags(layers[-1]):
         found = 0
-    elif all(map(_are_tags, layers)) and not _begin_with_chunks(layers):
+    elif all(map(_are_tags, layers)) and (file.suffix == NESTED or not _begin_with_chunks(layers)):
         found = len(layers)
     else:
         found = 1
