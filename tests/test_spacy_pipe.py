@@ -259,11 +259,11 @@ def test_a_document_that_cannot_be_answered_goes_to_the_error_handler(tiny_folde
         ({"options": {"x": 1}}, UnknownNameError, "unknown option 'x': there are "),
         ({"segment": "page"}, UnknownNameError, "unknown segment 'page'"),
         ({"alignment_mode": "x"}, UnknownNameError, "unknown alignment_mode 'x'"),
-        ({"label": ["a"]}, ValueError, r"argument: 'label'|label\s+extra fields"),
+        ({"label": ["a"]}, ValueError, "unexpected argument: 'label'"),
         ({"min_confidence": 0.5, "precision": 0.9}, InputError, "exclude each other"),
         ({"level": "free", "consistent": True}, InputError, "need confidences"),
         ({"level": "free", "format": "multi_tag,multi_term"}, InputError, "need confidences"),
-        ({"batch_size": "many"}, ValueError, r"batch_size|'many' is not <class 'int'>"),
+        ({"batch_size": "many"}, ValueError, "'many' is not <class 'int'>"),
     ],
 )
 def test_settings_are_checked_when_it_is_added(

@@ -351,7 +351,7 @@ def test_few_tokens_in_float32_have_the_logits_of_the_model(name: str, width: in
 
 # The largest error, of the largest logit: what rounding does.
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-5), (torch.bfloat16, 0.04)]
+    ("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-5), (torch.bfloat16, 0.03)]
 )
 def test_rows_keep_their_own_contents(dtype: torch.dtype, tolerance: float) -> None:
     """Whatever was called, forgotten, copied and swapped: the logits are the plain model's."""
