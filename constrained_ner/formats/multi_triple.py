@@ -38,9 +38,6 @@ class MultiTriple(SurfaceFormat):
     def spelling(self, text: str) -> str:
         return one_line(text)
 
-    def escape(self, piece: str) -> str:
-        return one_line(piece)
-
     def instruction(self, labels: Sequence[str]) -> str:
         return (
             f"Write one line for each mention of {', '.join(map(slug, labels))} in the text, in "

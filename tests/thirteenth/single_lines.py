@@ -10,7 +10,6 @@ from lark import Token, Tree
 from constrained_ner.documents import Entity
 from constrained_ner.formats.answers import Reader, values
 from constrained_ner.formats.families.terms import TERM_FEATURES, SurfaceFormat
-from constrained_ner.formats.fillings import surface, up_to
 from constrained_ner.formats.grammar import Completions
 from constrained_ner.words import one_line
 
@@ -42,13 +41,6 @@ class SingleLines(SurfaceFormat):
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         lines = re.findall(r"^\s*-\s*(.*\S)\s*$", answer, re.MULTILINE)
         self.place([(labels[0], line) for line in lines], reader)
-
-    def faithful(self, text: str, labels: Sequence[str]) -> dict[str, str]:
-        fragments = 1, self.options.max_fragments
-        return {
-            "more": "more: " + up_to(self.bound(text, labels), "item"),
-            "SURFACE": surface("SURFACE", text, self.units(text), one_line, fragments),
-        }
 
     def completions(self, text: str, labels: Sequence[str]) -> Completions:
         return lambda partial: ("- x", " x", "x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -60,9 +59,9 @@ class SurfaceFormat(Format):
         """The text as surfaces spell it."""
         return text
 
-    @abstractmethod
     def escape(self, piece: str) -> str:
         """A piece of the text as answers write it."""
+        return self.spelling(piece)
 
     def repetition_guard(
         self, grammar: Grammar, text: str, labels: Sequence[str]
