@@ -406,8 +406,6 @@ def test_line_breaks_in_surfaces_of_label_studio(tmp_path: Path) -> None:
         (task(data={"image": "a.png"}), "the data have the keys 'image': expected 'text'"),
         (task(annotations=5), "the key 'annotations' is 5: expected a list of objects"),
         (task(annotation("x")), "the key 'result' is ['x']: expected a list of objects"),
-        (task(annotation(DRUG | {"value": 5})), "the value of a region is 5: expected an object"),
-        (task(annotation(region("/p[1]", "/p[1]", "x", "A"))), "expected integers 'start'"),
         (task(data={"text": "\ud800"}), "lone surrogate"),
     ],
 )
@@ -417,6 +415,37 @@ def test_a_broken_task_does_not_lose_the_others(tmp_path: Path, item: Any, reaso
     assert [document.id for document in found] == ["1", "3"]
     assert str(error).startswith(f"{path}: record 2: ")
     assert reason in str(error)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (DRUG | {"value": 5}, "the value of a region is 5: expected an object"),
+        (region("/p[1]", "/p[1]", "x", "A"), "expected integers 'start' and 'end'"),
+        (region(5, None, "x", "A"), "expected integers 'start' and 'end'"),
+    ],
+)
+def test_a_broken_region_does_not_lose_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: Any, reason: str
+) -> None:
+    path = tasks(tmp_path / "a.json", task(annotation(broken, DRUG)))
+    assert read_all(path) == ([Document("1", TEXT, (ASPIRIN,))], [])
+    (message,) = caplog.messages
+    assert message.startswith(f"{path}: record 1: skipped an annotation: ")
+    assert reason in message
+
+
+def test_regions_of_another_text_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task may have several texts; a tag that is no key of the data is that of the text."""
+    data = {"text": TEXT, "title": TEXT}
+    others = [DRUG | {"to_name": name} for name in ("title", "note")]
+    result = annotation(*others, region(23, 27, "knee", "SITE", to_name="title"))
+    path = tasks(tmp_path / "a.json", task(result, data=data))
+    with caplog.at_level(logging.INFO):
+        assert read_all(path) == ([Document("1", TEXT, (ASPIRIN,))], [])
+    assert caplog.messages == [f"{path}: 2 regions of other texts of a task, passed over"]
 
 
 @pytest.mark.parametrize("key", ["report", "document"])

@@ -132,6 +132,32 @@ def test_detect_format(tmp_path: Path, name: str, content: str, expected: str | 
         assert detect_format(path) == expected
 
 
+def test_chunks_that_are_no_mentions_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.iob"
+    path.write_text("colon\tB-NP\tB-D\ncancer\tI-NP\tI-D\nis\tB-VP\tO\n")
+    with caplog.at_level(logging.INFO):
+        (document,), _ = read(path)
+    assert mentions(document) == [("D", "colon cancer")]
+    assert caplog.messages == [
+        f"{path}: columns of chunks (NP, VP), passed over: 'nested_iob' reads them as mentions"
+    ]
+    (document,), _ = read(path, "nested_iob")
+    assert {label for label, _ in mentions(document)} == {"D", "NP", "VP"}
+
+
+@pytest.mark.parametrize("name", ["jsonl", "doccano", "prodigy"])
+def test_the_same_annotation_twice_is_counted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.jsonl"
+    span = {"start": 0, "end": 7, "label": "C"}
+    path.write_text(json.dumps({"text": "Aspirin", "spans": [span, span]}))
+    (document,), errors = read(path, name)
+    assert (mentions(document), errors) == ([("C", "Aspirin")], [])
+    losses = write_corpus([document], tmp_path / "out.jsonl")
+    assert losses.counts == {"annotations that say the same as another one": 1}
+
+
 def test_files_that_end_in_in_are_no_bc2gm_by_themselves(tmp_path: Path) -> None:
     (tmp_path / "MANIFEST.in").write_text("include README\n")
     (tmp_path / "a.jsonl").write_text(own({}))
@@ -176,7 +202,7 @@ def test_files_of_other_formats_beside_brat_are_named(
         read(tmp_path)
     assert caplog.messages == [
         f"{tmp_path}: 1 files of other formats passed over, b.jsonl (jsonl) the first",
-        f"{tmp_path}: 1 texts without an .ann file beside them, read as without entities",
+        f"{tmp_path}: 1 texts without a file of annotations, read as without entities",
     ]
 
 
@@ -911,7 +937,7 @@ def test_brat_texts_without_annotations_are_counted(
     documents, errors = read(tmp_path)
     assert ([len(document.entities) for document in documents], errors) == ([0, 1, 0], [])
     assert caplog.messages == [
-        f"{tmp_path}: 2 texts without an .ann file beside them, read as without entities"
+        f"{tmp_path}: 2 texts without a file of annotations, read as without entities"
     ]
 
 

@@ -162,9 +162,13 @@ def test_a_project(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [(document.id, {e.label for e in document.entities}) for document in found] == [
         ("a.txt", {"DRUG", "NSAID", "Site"}),
         ("b.txt", {"curated"}),
+        ("c.txt", set()),
     ]
     assert str(error).startswith(f"{archive}/annotation/d.txt/alice.zip: cannot be read")
-    assert "2 annotations of a document by further users, left out" in caplog.messages
+    assert caplog.messages[:2] == [
+        "2 annotations of a document by further users, left out",
+        "1 documents that nobody has annotated, read as they were imported",
+    ]
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'

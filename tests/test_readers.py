@@ -198,7 +198,6 @@ def test_xml_that_declares_entities_is_refused(tmp_path: Path, declaration: str)
         ("<offset>25</offset>", "<offset>x</offset>", "a passage's offset is 'x'"),
         ("<offset>25</offset>", "<offset>3</offset>", "begins before the end of another one, 24"),
         ("<offset>25</offset>", "<offset>999999999</offset>", "expected 100000 at most"),
-        ('length="7"', "", "a location's length is None: expected an integer"),
     ],
 )
 def test_bioc_broken_document_does_not_lose_the_others(
@@ -235,6 +234,36 @@ def test_bioc_bad_annotation(
     (warning,) = warnings(caplog)
     assert warning.startswith(f"{path}:12: skipped")
     assert reason in warning
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('offset="25"', 'offset="x"', "a location's offset is 'x': expected an integer"),
+        ('length="7"', "", "a location's length is None: expected an integer"),
+    ],
+)
+def test_bioc_malformed_annotation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
+) -> None:
+    """It costs neither its document nor the other annotations."""
+    path = tmp_path / "a.xml"
+    path.write_text(BIOC.replace(old, new))
+    assert read(path) == ([Document("1", TEXT, (LEFT, KNEE), PASSAGES)], [])
+    assert warnings(caplog) == [f"{path}:12: skipped an annotation: {reason}"]
+
+
+@pytest.mark.parametrize("broken", [5, {"locations": 5}, {"locations": [{"offset": 1}]}])
+def test_bioc_json_malformed_annotation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: object
+) -> None:
+    path = tmp_path / "a.json"
+    record: Any = bioc_json()
+    record["passages"][1]["annotations"].insert(0, broken)
+    path.write_text(json.dumps(record, indent=1))
+    assert read(path) == ([Document("1", TEXT, (LEFT, KNEE, ASPIRIN), PASSAGES)], [])
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"{path}: document 1: skipped an annotation: ")
 
 
 @pytest.mark.parametrize(
@@ -323,15 +352,17 @@ def test_bioc_json(tmp_path: Path, shape: str) -> None:
 
 
 @pytest.mark.parametrize("offset", ["25.5", "true", "null", '"x"', "[]"])
-def test_bioc_json_offsets_are_whole_numbers(tmp_path: Path, offset: str) -> None:
+def test_bioc_json_offsets_are_whole_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, offset: str
+) -> None:
     path = tmp_path / "a.json"
     content = json.dumps({"documents": [bioc_json()]})
     path.write_text(content.replace('"offset": 25, "length"', f'"offset": {offset}, "length"'))
     assert path.read_text() != content
-    documents, (error,) = read(path, "bioc_json")
-    assert documents == []
-    assert "a location's offset is" in str(error)
-    assert "expected an integer" in str(error)
+    assert read(path, "bioc_json") == ([Document("1", TEXT, (LEFT, KNEE), PASSAGES)], [])
+    (warning,) = warnings(caplog)
+    assert "skipped an annotation: a location's offset is" in warning
+    assert "expected an integer" in warning
 
 
 def test_bioc_json_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -560,6 +591,19 @@ def test_bionlp_files_of_one_document(tmp_path: Path, given: str) -> None:
     assert [str(error) for error in errors] == [f"{tmp_path}/2.a1: there is no .txt file beside it"]
 
 
+def test_bionlp_texts_without_annotations_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, content in {"1.txt": TEXT, "1.a1": A1, "2.txt": TEXT}.items():
+        (tmp_path / name).write_text(content)
+    with caplog.at_level(logging.INFO):
+        documents, errors = read(tmp_path)
+    assert (documents, errors) == ([Document("1", TEXT, (ASPIRIN,)), Document("2", TEXT)], [])
+    assert caplog.messages == [
+        f"{tmp_path}: 1 texts without a file of annotations, read as without entities"
+    ]
+
+
 # ---- Knowtator
 
 
@@ -595,8 +639,11 @@ def test_knowtator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             "articles/txt/1",
             TEXT,
             (Entity("HP:1", ((0, 4), (15, 24))), Entity("CHEBI:1", ((25, 32),))),
-        )
+        ),
+        Document("articles/txt/2", "Not annotated."),
     ]
+    unannotated = "1 texts without a file of annotations, read as without entities"
+    assert f"{tmp_path}: {unannotated}" in caplog.messages
     assert [str(error) for error in errors] == [
         f"{tmp_path}/HPO/3.txt.knowtator.xml: its text '3.txt' is missing"
     ]
@@ -699,6 +746,20 @@ def test_bigbio(tmp_path: Path, suffix: str) -> None:
         path.write_text(json.dumps([bigbio()] if suffix == ".json" else bigbio()))
     assert detect_format(path) == "bigbio"
     assert read(path) == ([Document("1", TEXT, (LEFT, KNEE, ASPIRIN), PASSAGES)], [])
+
+
+@pytest.mark.parametrize(
+    "broken", [5, {}, {"text": ["a"]}, {"text": ["a"], "offsets": [[0.5, 1]]}, {"offsets": 1}]
+)
+def test_bigbio_malformed_entity(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: object
+) -> None:
+    path = tmp_path / "a.jsonl"
+    record = bigbio()
+    path.write_text(json.dumps({**record, "entities": [broken, *record["entities"]]}))
+    assert read(path) == ([Document("1", TEXT, (LEFT, KNEE, ASPIRIN), PASSAGES)], [])
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"{path}:1: skipped an annotation: an entity is ")
 
 
 def test_what_bigbio_and_bioc_do_not_keep_is_counted(

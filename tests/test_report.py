@@ -35,7 +35,7 @@ from constrained_ner.benchmark.blocks import (
 from constrained_ner.benchmark.browser import browsable
 from constrained_ner.benchmark.experiment import combine
 from constrained_ner.benchmark.gather import gather
-from constrained_ner.benchmark.grid import CorpusSample, Grid, run, variants_of
+from constrained_ner.benchmark.grid import CorpusSample, Grid, Way, run, variants_of
 from constrained_ner.benchmark.plots import _figure, _styled, _svg, clipped, points
 from constrained_ner.benchmark.report import HTML, MARKDOWN, report_sections, write_report
 from constrained_ner.benchmark.results import (
@@ -46,8 +46,10 @@ from constrained_ner.benchmark.results import (
 )
 from constrained_ner.benchmark.summary import seen
 from constrained_ner.benchmark.tables import paper
+from constrained_ner.benchmark.tables.cost import slowdowns
 from constrained_ner.benchmark.tables.fields import verdict
 from constrained_ner.benchmark.tables.overview import main_table
+from constrained_ner.benchmark.tables.spans import distance_of
 from constrained_ner.benchmark.tables.validity import confidence
 from constrained_ner.benchmark.view import View
 from constrained_ner.cli import main
@@ -751,6 +753,20 @@ def test_draws_become_mean_and_standard_deviation(
     for table in tables.values():
         assert table.caption in "".join(Page(page).shown)
         assert escape(table.caption) in text
+
+
+def test_differences_are_of_the_same_draws(made: Callable[..., Value]) -> None:
+    results = of_runs(made("multi_term,multi_span", right=tuple(Level)))
+    ways = {variant.format: Way(variant, Level.FAITHFUL) for variant in results.variants}
+    term, span = ways["multi_term"], ways["multi_span"]
+    gone = {("base, all, draw 0", term), ("base, all, draw 1", span)}
+    kept = tuple(r for r in results.cells if (r.cell.model, r.cell.way) not in gone)
+    view = View(replace(results, cells=kept))
+    group = view.groups[0]
+    ((own, of_term),) = view.paired_draws(group, span, term)
+    assert {result.cell.model for result in (*own, *of_term)} == {"base, all, draw 2"}
+    assert distance_of(view, group, span) == [0.0]
+    assert [len(slowdowns(view, group, way)) for way in (term, span)] == [2, 2]
 
 
 def test_a_model_as_it_is_stands_beside_the_papers(real: Value) -> None:

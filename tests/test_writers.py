@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def corpora(draw: st.DrawFn) -> list[Document]:
         plain = draw(documents(labels, boundaries=draw(st.sampled_from(["word", "character"]))))
         cuts = sorted(draw(st.sets(st.integers(0, len(plain.text)), max_size=4)))
         passages = tuple(
-            Passage(draw(st.sampled_from(["title", "abstract", "<x>"])), start, end)
+            Passage(draw(st.sampled_from(["title", "abstract", "<x>", ""])), start, end)
             for start, end in zip(cuts[::2], cuts[1::2], strict=False)
         )
         sure = draw(st.lists(st.floats(0, 1), max_size=len(plain.entities)))
@@ -204,6 +205,43 @@ def test_losses_are_named(tmp_path: Path) -> None:
     assert losses.first == {
         "labels written otherwise": "document 'n 1': 'finding site' is written 'finding_site'"
     }
+
+
+@pytest.mark.parametrize("name", [n for n in READABLE if "meta" in OUTPUT_FORMATS[n].holds])
+def test_values_that_json_does_not_have_are_named(tmp_path: Path, name: str) -> None:
+    meta = {"n": [math.inf, math.nan, 1.5], "day": date(2026, 1, 2)}
+    losses, (back,) = written([Document("1", "Aspirin", meta=meta)], tmp_path, name)
+    assert back.meta == {"n": [None, None, 1.5], "day": "2026-01-02"}
+    assert losses.counts == {
+        "values that JSON does not have, such as infinity, written otherwise": 1
+    }
+
+
+@pytest.mark.parametrize(
+    ("passages", "kept"),
+    [
+        ((Passage("title", 0, 5), Passage("abstract", 6, 10)), True),
+        ((Passage("title", 0, 5),), False),
+        ((Passage("title", 0, 3), Passage("abstract", 6, 10)), False),
+        ((Passage("title", 0, 5), Passage("abstract", 6, 8)), False),
+        ((Passage("abstract", 6, 10),), False),
+        ((Passage("title", 0, 5), Passage("methods", 6, 10)), False),
+    ],
+)
+def test_passages_that_pubtator_moves_are_counted(
+    tmp_path: Path, passages: tuple[Passage, ...], kept: bool
+) -> None:
+    losses, (back,) = written([Document("1", "Title\ntext", (), passages)], tmp_path, "pubtator")
+    assert losses.counts == ({} if kept else {"documents whose passages are not kept": 1})
+    assert (back.passages == passages) is kept
+
+
+@pytest.mark.parametrize("name", ["bioc_xml", "bioc_json"])
+def test_passages_without_a_type_are_counted(tmp_path: Path, name: str) -> None:
+    passages = (Passage("title", 0, 5), Passage("", 6, 10))
+    losses, (back,) = written([Document("1", "Title\ntext", (), passages)], tmp_path, name)
+    assert losses.counts == {"passages without a type, which are not kept": 1}
+    assert (back.text, back.passages) == ("Title\ntext", passages[:1])
 
 
 def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:

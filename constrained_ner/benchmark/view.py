@@ -101,13 +101,24 @@ class View:
         A draw with a missing cell is left out: its sums could not be compared with the others.
         """
         names = self.names if data is None else list(data)
-        found: list[Cells] = []
-        for model in group.names:
-            cells = [self._results.get(Cell(model, name, *way)) for name in names]
-            whole = [cell for cell in cells if cell is not None]
-            if names and len(whole) == len(names):
-                found.append(whole)
-        return found
+        return [whole for model in group.names if (whole := self._whole(model, way, names))]
+
+    def paired_draws(
+        self, group: Group, way: Way, other: Way, data: Iterable[str] | None = None
+    ) -> list[tuple[Cells, Cells]]:
+        """As `draws`, the cells of two ways; without the draws that are whole for one of them."""
+        names = self.names if data is None else list(data)
+        pairs = (
+            (self._whole(model, way, names), self._whole(model, other, names))
+            for model in group.names
+        )
+        return [(cells, others) for cells, others in pairs if cells and others]
+
+    def _whole(self, model: str, way: Way, names: Sequence[str]) -> Cells:
+        """The cells of a model, one for each name; none where one is missing."""
+        cells = [self._results.get(Cell(model, name, *way)) for name in names]
+        found = [cell for cell in cells if cell is not None]
+        return found if len(found) == len(names) else []
 
     def pooled(self, group: Group, way: Way) -> list[PooledResult]:
         """Strict scores over all data sets, draw by draw."""

@@ -17,9 +17,12 @@ from constrained_ner.errors import InputError
 from constrained_ner.words import trimmed
 
 LARGEST_OFFSET = 2**63
+# What is counted, of corpora that keep annotations in files of their own.
+UNANNOTATED = "texts without a file of annotations, read as without entities"
 
 Fragments = tuple[tuple[int, int], ...]
 Files = TypeVar("Files")  # those that make one document
+Item = TypeVar("Item")  # of a record, as its file has it
 
 # What some files write between two fragments, where the text has other words.
 _GAP_MARK = re.compile(r"\[(?:\.\.\.|…)\]|\((?:\.\.\.|…)\)|\.\.\.|…")
@@ -107,6 +110,27 @@ class Annotation:
 
 def _normalised(pieces: Iterable[str]) -> str:
     return " ".join(" ".join(pieces).split())
+
+
+def well_formed(
+    items: Iterable[Item],
+    make: Callable[[Item], Iterable[Annotation]],
+    place: Callable[[Item], str],
+) -> list[Annotation]:
+    """The annotations of the items of a record; malformed ones are logged as warnings and skipped.
+
+    Parameters
+    ----------
+    make: of one item; raises `InputError` where it is malformed.
+    place: where an item stands, for the log.
+    """
+    found: list[Annotation] = []
+    for item in items:
+        try:
+            found += make(item)
+        except InputError as error:
+            LOGGER.warning("%s: skipped an annotation: %s", place(item), error.reason)
+    return found
 
 
 def merged(fragments: Fragments) -> Fragments:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from constrained_ner.corpora import parquet
-from constrained_ner.corpora.annotations import Annotation, repairs_of
+from constrained_ner.corpora.annotations import Annotation, repairs_of, well_formed
 from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.json_records import (
     JsonRecord,
@@ -102,13 +102,15 @@ def document_of_record(record: Any, place: str, repairs: Counter[str]) -> Docume
         passages.append((str(passage.get("type") or ""), pieces))
     for key in ("relations", "events", "coreferences"):
         repairs[f"{key}, passed over"] += _size(record, key)
-    annotations = []
-    for entity in _list(record, "entities"):
+
+    def annotations_of(entity: Any) -> Iterator[Annotation]:
         surface = " ".join(piece for _, piece in _pieces(entity, "an entity"))
         fragments = tuple((start, end) for start, end in entity["offsets"])
         label = str(entity.get("type") or "")
         repairs["concept identifiers, passed over"] += _size(entity, "normalized")
-        annotations.append(Annotation(place, None, label, fragments, surface))
+        yield Annotation(place, None, label, fragments, surface)
+
+    annotations = well_formed(_list(record, "entities"), annotations_of, lambda _: place)
     id = record.get("document_id") or record.get("id")
     if not isinstance(id, str):
         raise InputError(f"the key 'document_id' is {id!r:.80}: expected a string")

@@ -14,7 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
-from constrained_ner.corpora.annotations import Annotation, highest, probability, repairs_of
+from constrained_ner.corpora.annotations import (
+    Annotation,
+    highest,
+    probability,
+    repairs_of,
+    well_formed,
+)
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.passages import Piece, cover, document_of
@@ -74,18 +80,28 @@ def _confidence(record: Record) -> float | None:
     return probability(str(_infon(record, "confidence")))
 
 
-def _other_infons(record: Record) -> int:
-    infons = record.get("infons")
+def _other_infons(record: object) -> int:
+    infons = record.get("infons") if isinstance(record, dict) else None
     return len(infons.keys() - {"type"}) if isinstance(infons, dict) else 0
 
 
-def _annotation(record: Record, place: str, default_line: int | None) -> Annotation:
+def _annotations(holder: Record) -> list[Any]:
+    """What a document, a passage or a sentence has as its annotations, well-formed or not."""
+    found = holder.get("annotations") or []
+    if not isinstance(found, list):
+        raise InputError(f"the annotations are {found!r:.80}: expected a list")
+    return found
+
+
+def _annotation(record: object, place: str) -> Annotation:
+    if not isinstance(record, dict):
+        raise InputError(f"it is {record!r:.80}: expected an object")
     fragments = []
     for location in _items(record.get("locations", []), "an annotation's locations"):
         start = _integer(location.get("offset"), "a location's offset")
         fragments.append((start, start + _integer(location.get("length"), "a location's length")))
     surface = record.get("text")
-    line = record.get("line", default_line)
+    line = record.get("line")
     return Annotation(
         place,
         line,
@@ -111,13 +127,13 @@ def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
             if _text(part)
         ]
         passages.append((_type(passage), pieces))
-    marked = [
-        item
-        for holder in holders
-        for item in _items(holder.get("annotations") or [], "the annotations")
-    ]
-    annotations = [_annotation(item, place_of, record.get("line")) for item in marked]
-    others = sum(map(_other_infons, holders + marked))
+    marked = [item for holder in holders for item in _annotations(holder)]
+    annotations = well_formed(
+        marked,
+        lambda item: [_annotation(item, place_of)],
+        lambda item: f"{place}:{item['line']}" if "line" in record else place_of,
+    )
+    others = sum(map(_other_infons, [*holders, *marked]))
     others -= sum(annotation.confidence is not None for annotation in annotations)
     repairs["infons other than the type, passed over"] += others
     relations = (_items(h.get("relations") or [], "the relations") for h in holders)

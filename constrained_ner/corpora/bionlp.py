@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from constrained_ner.corpora.annotations import annotated, documents_of
+from constrained_ner.corpora.annotations import UNANNOTATED, annotated, documents_of
 from constrained_ner.corpora.brat import standoff, t_rows
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
@@ -32,7 +32,8 @@ def recognises(file_set: FileSet) -> bool:
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
     """A folder (with its subfolders), an archive, or the files of one document.
 
-    Ids, broken files and annotations that do not fit are as in `brat.read`.
+    Ids, texts without annotations, broken files and annotations that do not fit are as in
+    `brat.read`.
 
     Raises
     ------
@@ -48,5 +49,6 @@ def _document(id: str, group: dict[str, File], repairs: Counter[str]) -> Documen
     if TEXT not in group:
         raise InputError("there is no .txt file beside it", next(iter(group.values())).place)
     text, marked = text_and_mark(group[TEXT])
+    repairs[UNANNOTATED] += group.keys().isdisjoint(ANNOTATIONS)
     rows = [row for s in ANNOTATIONS if s in group for row in t_rows(group[s], repairs)]
     return annotated(Document(id, text), rows, repairs, marked)

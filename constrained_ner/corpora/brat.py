@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from constrained_ner.corpora.annotations import (
+    UNANNOTATED,
     Annotation,
     Fragments,
     annotated,
@@ -189,10 +190,8 @@ def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document
     if ".txt" not in pair:
         raise InputError("there is no .txt file beside it", pair[".ann"].place)
     text, marked = text_and_mark(pair[".txt"])
-    if ".ann" not in pair:
-        repairs["texts without an .ann file beside them, read as without entities"] += 1
-        return Document(id, text)
-    rows = list(t_rows(pair[".ann"], repairs))
+    repairs[UNANNOTATED] += ".ann" not in pair
+    rows = list(t_rows(pair[".ann"], repairs)) if ".ann" in pair else []
     return annotated(Document(id, text), rows, repairs, marked)
 
 

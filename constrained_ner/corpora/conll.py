@@ -72,11 +72,13 @@ class _Columns:
     width: how many there are in most lines.
     token: the index of the token's.
     layers: how many at the end are columns of tags; 0 where the file holds something else.
+    chunks: whether all columns after the token are tags, and some of them chunks.
     """
 
     width: int = 2
     token: int = 0
     layers: int = 1
+    chunks: bool = False
 
 
 def _sample(file: File) -> list[Row]:
@@ -138,13 +140,10 @@ def _columns(file: File) -> _Columns:
     columns = list(zip(*rows, strict=True))
     token = _token_column(columns)
     layers = columns[token + 1 :]
-    if not _are_tags(layers[-1]):
-        found = 0
-    elif all(map(_are_tags, layers)) and (file.suffix == NESTED or not _begin_with_chunks(layers)):
-        found = len(layers)
-    else:
-        found = 1
-    return _Columns(len(columns), token, found)
+    only_tags = all(map(_are_tags, layers))
+    chunks = only_tags and file.suffix != NESTED and _begin_with_chunks(layers)
+    found = len(layers) if only_tags and not chunks else int(_are_tags(layers[-1]))
+    return _Columns(len(columns), token, found, chunks)
 
 
 def recognises(file: File) -> bool:
@@ -376,7 +375,11 @@ def read(file: File, label: str = "") -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing; or its tags have no labels, and there is no `label`.
     """
-    yield from _read(file, replace(_columns(file), layers=1), label)
+    columns = _columns(file)
+    if columns.chunks:
+        said = "%s: columns of chunks (NP, VP), passed over: 'nested_iob' reads them as mentions"
+        LOGGER.info(said, file.place)
+    yield from _read(file, replace(columns, layers=1), label)
 
 
 def read_nested(file: File, label: str = "") -> Iterator[Document | InputError]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from constrained_ner.corpora.json_records import json_value
 from constrained_ner.documents import Document, Entity
 from constrained_ner.words import one_line
 
@@ -42,6 +43,8 @@ class ConversionLosses:
         for document in documents:
             for what in document.unread:
                 self.add(what, document)
+            if "meta" in holds:
+                document = self._with_json_meta(document)
             for key in () if "meta" in holds else document.meta:
                 self.add(f"values of the key {key!r}", document)
             for kind in ("confidences", "sections"):
@@ -51,6 +54,13 @@ class ConversionLosses:
             self.documents += 1
             self.entities += len(document.entities)
             yield document
+
+    def _with_json_meta(self, document: Document) -> Document:
+        meta, given = json_value(document.meta), dict(document.meta)
+        if meta == given:
+            return document
+        self.add("values that JSON does not have, such as infinity, written otherwise", document)
+        return replace(document, meta=meta)
 
     def merge(self, other: ConversionLosses) -> None:
         """Count what was lost elsewhere, too."""

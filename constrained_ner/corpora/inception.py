@@ -2,7 +2,8 @@
 
 A folder or an archive of such files, as INCEpTION exports documents; or one of them. Or what it
 exports of a project, where each user's files lie in `annotation/DOCUMENT` or, put together, in
-`curation/DOCUMENT`: curated ones are taken or, without one, those of the first user by name.
+`curation/DOCUMENT`: curated ones are taken or, without one, those of the first user by name. A
+document that nobody has annotated is read as it was imported; a warning says how many there are.
 
 Files are read and written by dkpro-cassis, which counts characters where UIMA counts UTF-16 units;
 before, XMI is seen to declare no entities.
@@ -129,17 +130,22 @@ def _unpacked(file_set: FileSet) -> tuple[FileSet, list[InputError]]:
 
 
 def _of_users(files: Iterable[File]) -> dict[str, File]:
-    """By document of a project: what was curated, else the file of the first user."""
-    found: dict[str, list[tuple[bool, str, File]]] = {}
+    """By document of a project: what was curated, else the file of the first user or of nobody."""
+    found: dict[str, list[tuple[bool, bool, str, File]]] = {}
     for file in files:
-        match = _OF_USER.match(file.name)
-        if match and not match["user"].startswith(_NOBODY):
-            place = (match["kind"] != "curation", match["user"], file)
+        if match := _OF_USER.match(file.name):
+            user = match["user"]
+            place = (user.startswith(_NOBODY), match["kind"] != "curation", user, file)
             found.setdefault(encodable(match["document"]), []).append(place)
-    further = sum(len(places) - 1 for places in found.values())
+    taken = {id: min(places, key=lambda place: place[:3]) for id, places in found.items()}
+    further = sum(not of_nobody for places in found.values() for of_nobody, *_ in places)
+    further -= sum(not of_nobody for of_nobody, *_ in taken.values())
     if further:
         LOGGER.info("%d annotations of a document by further users, left out", further)
-    return {id: min(places, key=lambda place: place[:2])[2] for id, places in found.items()}
+    if untouched := sum(of_nobody for of_nobody, *_ in taken.values()):
+        said = "%d documents that nobody has annotated, read as they were imported"
+        LOGGER.warning(said, untouched)
+    return {id: file for id, (*_, file) in taken.items()}
 
 
 def _types_of(file: File, file_set: FileSet, known: dict[File | None, Any]) -> Any:

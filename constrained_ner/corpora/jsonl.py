@@ -19,7 +19,7 @@ adds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -215,6 +215,11 @@ def _unread(record: Record, entities: Iterable[object]) -> Iterator[str]:
                 yield f"values of the entities' key {key!r}"
 
 
+def _said_again(entities: Sequence[Entity]) -> Iterator[str]:
+    for _ in range(len(entities) - len(set(entities))):
+        yield "annotations that say the same as another one"
+
+
 def _passage(value: object) -> Passage:
     if not isinstance(value, dict):
         raise InputError(f"a passage is {value!r:.80}: expected an object")
@@ -281,7 +286,7 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
         _string(_there(obj, "text"), "the key 'text'"),
         tuple(entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
-        unread=tuple(_unread(obj, values)),
+        unread=(*_unread(obj, values), *_said_again(entities)),
         confidences=highest(zip(entities, map(_confidence, values), strict=True)),
         meta=with_inner_meta({key: obj[key] for key in _unknown_keys(obj)}),
         sections={

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html import unescape
 
-from constrained_ner.corpora.annotations import Annotation, annotated, documents_of
+from constrained_ner.corpora.annotations import UNANNOTATED, Annotation, annotated, documents_of
 from constrained_ner.corpora.files import File, FileSet
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.corpora.xml import Node, subtrees
@@ -62,8 +62,12 @@ def _texts(file_set: FileSet) -> dict[str, list[File]]:
     texts: dict[str, list[File]] = {}
     for file in {**file_set.beside, **file_set.files}.values():
         if file.suffix != ".xml":
-            texts.setdefault(_PACKED.sub("", file.path.name), []).append(file)
+            texts.setdefault(_unpacked(file), []).append(file)
     return texts
+
+
+def _unpacked(file: File) -> str:
+    return _PACKED.sub("", file.path.name)
 
 
 def recognises(file_set: FileSet) -> bool:
@@ -74,11 +78,11 @@ def recognises(file_set: FileSet) -> bool:
 
 
 def read(file_set: FileSet) -> Iterator[Document | InputError]:
-    """A document for each text that is annotated, its id the path of the text without suffix.
+    """A document for each text, its id the path of the text without suffix.
 
-    A text that is not there, or is there twice, and a broken file of annotations are an
-    `InputError`. An annotation that is malformed, lies outside the text or does not match its
-    surface is logged and skipped.
+    A `.txt` that no file annotates is one without entities. A text that is not there, or is there
+    twice, and a broken file of annotations are an `InputError`. An annotation that is malformed,
+    lies outside the text or does not match its surface is logged and skipped.
 
     Raises
     ------
@@ -90,11 +94,22 @@ def read(file_set: FileSet) -> Iterator[Document | InputError]:
     if not by_text:
         raise InputError(f"holds no *{SUFFIX} file", file_set.path)
     texts = _texts(file_set)
+    groups = {name: (texts.get(name, []), files) for name, files in by_text.items()}
+    groups |= {
+        file.name: ([file], [])
+        for file in file_set.files.values()
+        if file.suffix == ".txt" and _unpacked(file) not in by_text
+    }
 
-    def document(name: str, files: list[File], repairs: Counter[str]) -> Document:
-        return _document(_only(name, texts.get(name, []), files[0]), files, repairs)
+    def document(
+        name: str, group: tuple[list[File], list[File]], repairs: Counter[str]
+    ) -> Document:
+        found, files = group
+        repairs[UNANNOTATED] += not files
+        text = _only(name, found, files[0]) if files else found[0]
+        return _document(text, files, repairs)
 
-    yield from documents_of(by_text, document, file_set.path)
+    yield from documents_of(groups, document, file_set.path)
 
 
 def _only(name: str, texts: list[File], annotations: File) -> File:

@@ -9,7 +9,8 @@ Of several annotations of a task one is taken: the ground truth or, where none i
 that was updated last. Skipped ones (`was_cancelled`) are no gold. A task that nobody has annotated
 is read with its last prediction, whose scores are confidences; a warning says how many there are.
 
-The text is `data.text`, else what the regions' `to_name` names in `data`, else its only string.
+The text is `data.text`, else what the regions' `to_name` names in `data`, else its only string;
+regions whose `to_name` is another string of `data` are passed over and counted.
 `data.document_id` is the document's id, else the task's number. All other strings, numbers, lists
 and objects of `data` are the document's `meta`.
 
@@ -27,7 +28,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
-from constrained_ner.corpora.annotations import Annotation, annotated, log_repairs, probability
+from constrained_ner.corpora.annotations import (
+    Annotation,
+    annotated,
+    log_repairs,
+    probability,
+    well_formed,
+)
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
@@ -145,11 +152,15 @@ def _document(record: JsonRecord, task: Record, repairs: Counter[str]) -> Docume
     )
     named = [region for region in regions if region.get("type") in _REGIONS]
     repairs["results that are no regions with labels, passed over"] += len(regions) - len(named)
-    return annotated(
-        plain,
-        [a for region in named for a in _annotations(region, plain.text, record.place)],
-        repairs,
+    others = set(_texts(data)) - {text_key}
+    of_text = [region for region in named if str(region.get("to_name")) not in others]
+    repairs["regions of other texts of a task, passed over"] += len(named) - len(of_text)
+    annotations = well_formed(
+        of_text,
+        lambda region: _annotations(region, plain.text, record.place),
+        lambda _: record.place,
     )
+    return annotated(plain, annotations, repairs)
 
 
 def _answer(task: Record, repairs: Counter[str]) -> Record | None:
@@ -182,9 +193,14 @@ def _dicts(value: object, what: str) -> list[dict[str, Any]]:
     return value
 
 
+def _texts(data: Record) -> list[str]:
+    """The keys of the data that may be texts."""
+    return [key for key, value in data.items() if isinstance(value, str) and key != _ID]
+
+
 def _text_key(data: Record, regions: Iterable[Record]) -> str:
     """The key of the text among the data."""
-    strings = [key for key, value in data.items() if isinstance(value, str) and key != _ID]
+    strings = _texts(data)
     named = [str(region.get("to_name")) for region in regions if region.get("type") in _REGIONS]
     only = [key for key in strings if key not in _MEDIA] if len(strings) == 1 else []
     for key in (TEXT_TAG, *named, *only):

@@ -123,6 +123,8 @@ def cover(document: Document, losses: ConversionLosses) -> list[Passage]:
     Text that lies in none of the document's passages gets one without a type.
     """
     found: list[Passage] = []
+    if not all(passage.type for passage in document.passages):
+        losses.add("passages without a type, which are not kept", document)
 
     def add_between(start: int, end: int) -> None:
         between = document.text[start:end]

@@ -153,8 +153,8 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
         between, abstract = document.text[end : end + 1], document.text[end + 1 :]
         if between not in ("", GAP) or (between and not abstract):
             losses.add("characters between title and abstract, read as a line break", document)
-        if [p.type for p in document.passages] not in ([], ["title"], ["title", "abstract"]):
-            losses.passages(document)
+        if document.passages != title_and_abstract(document.text[:end], abstract)[1]:
+            losses.passages(document)  # which counts only those that have some
         for mark, part in (("t", document.text[:end]), ("a", abstract)):
             file.write(f"{id}|{mark}|{losses.one_line(part, 'passages', document)}\n")
         for entity in losses.contiguous(document):

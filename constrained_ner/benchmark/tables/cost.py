@@ -78,12 +78,8 @@ def slowdowns(
     view: View, group: Group, way: Way, names: Sequence[str] | None = None
 ) -> list[float | None]:
     """Seconds, as multiples of those of free decoding, for each draw."""
-    as_free = way._replace(level=Level.FREE)
-    own, free = (view.draws(group, each, names) for each in (way, as_free))
-    if len(own) != len(free):
-        return [None] * len(own)
     found: list[float | None] = []
-    for cells, others in zip(own, free, strict=True):
+    for cells, others in view.paired_draws(group, way, way._replace(level=Level.FREE), names):
         a, b = cost(cells, seconds), cost(others, seconds)
         found.append(a / b if a is not None and b else None)
     return found

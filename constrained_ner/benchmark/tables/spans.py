@@ -43,10 +43,8 @@ def span_ways(view: View, group: Group) -> list[Way]:
 def distance_of(view: View, group: Group, way: Way, pick: Pick = strict) -> list[float | None]:
     """F1 of the format with terms minus that of this way, for each draw."""
     term = as_terms(way)
-    own, other = view.draws(group, way), view.draws(group, term) if term else []
-    if len(own) != len(other):
-        return []
-    return [minus(f1_of(b, pick), f1_of(a, pick)) for a, b in zip(own, other, strict=True)]
+    pairs = view.paired_draws(group, way, term) if term else []
+    return [minus(f1_of(of_term, pick), f1_of(own, pick)) for own, of_term in pairs]
 
 
 def distances(view: View, group: Group) -> Table:
