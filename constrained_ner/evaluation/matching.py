@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import accumulate
 
 from constrained_ner.documents import Entity
 from constrained_ner.evaluation.counts import Counts, Metric
@@ -125,14 +127,27 @@ def partial(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> C
     return Counts(len(gold), credit, len(predicted), credit)
 
 
-def _share(a: Entity, b: Entity) -> bool:
-    """Whether two entities have the label and a character in common."""
-    return a.label == b.label and a.overlaps(b)
+def _partners(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[list[int]]:
+    """For each gold entity the predicted ones of its label that share a character with it.
+
+    Only those near it are looked at: a long document has thousands of each.
+    """
+    found: list[list[int]] = [[] for _ in gold]
+    for label in {entity.label for entity in gold}:
+        of_label = [j for j, entity in enumerate(predicted) if entity.label == label]
+        of_label.sort(key=lambda j: predicted[j].start)
+        starts = [predicted[j].start for j in of_label]
+        reached = list(accumulate((predicted[j].end for j in of_label), max))
+        for partners, entity in zip(found, gold, strict=True):
+            if entity.label == label:
+                near = slice(bisect_right(reached, entity.start), bisect_left(starts, entity.end))
+                partners += [j for j in of_label[near] if entity.overlaps(predicted[j])]
+    return found
 
 
 def _largest_matching(gold: Sequence[Entity], predicted: Sequence[Entity]) -> int:
     """The most pairs, by augmenting paths (Berge 1957)."""
-    edges = [[j for j, p in enumerate(predicted) if _share(g, p)] for g in gold]
+    edges = _partners(gold, predicted)
     of_gold: dict[int, int] = {}
     of_predicted: dict[int, int] = {}
     for root in range(len(gold)):
