@@ -239,6 +239,19 @@ def test_an_experiment_goes_on(recipe: Any, tmp_path: Path) -> None:
     # Scores are computed anew, from the answers that are there.
     again = list(run_experiment(experiment, folder, silent, resamples=30))
     assert {results.resamples for results in again} == {30}
+    (data,) = experiment.recipe.data
+    corrected = write_documents(
+        tmp_path / "gold.jsonl", [replace(one, entities=one.entities[:1]) for one in TEN]
+    )
+    recipe_of_corrected = replace(experiment.recipe, data=(replace(data, test=corrected),))
+    steps = run_experiment(
+        replace(experiment, recipe=recipe_of_corrected), folder, silent, resamples=20
+    )
+    before, after = (result.cells[0].scores["strict"].counts for result in (first, next(steps)))
+    assert before is not None
+    assert after is not None
+    assert after.gold < before.gold
+    assert after.predicted == before.predicted
     # Another recipe, or other test documents, would not go on with what is there.
     changed = load_experiment(write_experiment(tmp_path, recipe.model, draws=1))
     training = replace(changed.recipe.training, epochs=2.0)
