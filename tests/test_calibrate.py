@@ -173,6 +173,25 @@ def test_formats_whose_mistakes_differ_are_best_together() -> None:
     assert first == Counts(20, 10, 10, 10)
 
 
+def test_what_was_measured_on_another_sample_is_not_kept() -> None:
+    gold = frozenset(WORDS[:20])
+    document = Document("d", TEXT, tuple(sorted(gold, key=lambda e: e.key)))
+    found = {name: dict.fromkeys(WORDS[:10], 0.9) for name in ("multi_term", "multi_brat")}
+    documents = [Asked(replace(document, id=str(i)), frozenset(["Disease"]), found) for i in "abc"]
+    trained = Manifest("m", tuple(found), (Dataset(("Disease",), "d"),))
+    both = measure(documents, trained, tuple(found), Level.FAITHFUL, most=2)
+    assert both.given_up == ()
+    assert set(both.trained.best_together(2)) == set(found)
+    one = measure(documents[:2], both.trained, ("multi_term",), Level.FAITHFUL, most=2)
+    assert set(one.given_up) == {"multi_brat", "multi_term + multi_brat"}
+    assert (set(one.trained.dev), one.trained.best_together(2)) == ({"multi_term"}, ())
+    # On the same sample everything stays.
+    again = measure(documents, both.trained, ("multi_brat",), Level.FAITHFUL, most=2)
+    assert again.given_up == ()
+    assert set(again.trained.dev) == set(found)
+    assert set(again.trained.best_together(2)) == set(found)
+
+
 # ---- the command --------------------------------------------------------------------------------
 
 

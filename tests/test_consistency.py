@@ -52,6 +52,13 @@ def test_names_are_the_same_as_they_are_written_only() -> None:
     )
 
 
+@pytest.mark.parametrize("symbol", ["As", "K", "Ras", "He"])
+def test_symbols_are_no_words_at_the_beginning_of_a_sentence(symbol: str) -> None:
+    text = f"{symbol} is toxic, as {symbol.lower()} is not."
+    marked = entity(symbol, text=text)
+    assert voted({marked: 0.9}, text) == {marked: 0.9}
+
+
 def test_spaces_of_any_kind_are_the_same() -> None:
     text = "knee pain, knee\n pain"
     found = voted({entity("knee pain", text=text): 1.0}, text)

@@ -425,9 +425,26 @@ def test_the_ceiling_is_that_of_the_parts_that_were_asked_about(tmp_path: Path) 
     assert found is not None
     assert (found.entities, found.expressible, found.returned) == (2, 1, 1)
     assert found.dropped == {"in no part of the text that was asked about": 1}
+    # Another format would have been asked about the same parts.
+    of_triples = evaluate(load(*files), format="multi_triple", resamples=10).ceiling
+    assert of_triples is not None
+    assert (of_triples.entities, of_triples.expressible, of_triples.returned) == (2, 1, 1)
     asked_at_once = evaluate(load(files[0], write(files[1], [whole])), resamples=10).ceiling
     assert asked_at_once is not None
     assert (asked_at_once.entities, asked_at_once.expressible) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"answers": ["x"]}, {"format": 5}, {"format": ["multi_term"]}, {"options": "x"}],
+)
+def test_records_that_are_none_of_ours_are_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    record = answered(Document("1", "a b"))
+    path = write(tmp_path / "pred.jsonl", [record | change, record])
+    bad, good = read_predictions(path)
+    assert isinstance(bad, InputError)
+    assert str(bad).startswith(f"{path}:1: the record has answers, but not as `cner predict`")
+    assert isinstance(good, Record)
 
 
 @pytest.mark.parametrize("kind", ["pubtator", "conll", "bioc_json"])

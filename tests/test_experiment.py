@@ -18,6 +18,7 @@ from constrained_ner.benchmark.experiment import (
 )
 from constrained_ner.cli import main
 from constrained_ner.errors import InputError, TrainingError
+from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.training.data import load_corpus, sampling_of
 from constrained_ner.training.examples import Question
@@ -168,6 +169,16 @@ def test_labels_are_those_of_the_training_files(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     (sample,) = load_experiment(path).runs()[0].grid(tmp_path).data
     assert sample.labels == ("Disease", "Gene")
+
+
+@pytest.mark.parametrize(("index", "asked"), [(0.0, "multi_span"), (1.0, "multi_span+index")])
+def test_a_model_is_tested_as_it_was_trained(tmp_path: Path, index: float, asked: str) -> None:
+    path = write_experiment(tmp_path, configurations=["all"])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[examples]\n", f"[examples]\nindex = {index}\n"), "utf-8")
+    variants = load_experiment(path).runs()[0].grid(tmp_path).variants
+    assert len(variants) == len(FORMATS)
+    assert asked in map(str, variants)
 
 
 def test_what_is_planned_is_what_is_drawn(tmp_path: Path) -> None:

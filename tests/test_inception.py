@@ -171,6 +171,14 @@ def test_a_project(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_white_space_of_any_kind_is_written(tmp_path: Path) -> None:
+    text = "Hepatitis B\u00a0. Then\u2028he left\x1f. No\u3000."
+    item = Document("1", text, (Entity("Disease", ((0, 11),)),))
+    write([item], tmp_path / "a.inception")
+    ((back,), errors) = read_all(tmp_path / "a.inception")
+    assert (back.entities, errors) == (item.entities, [])
+
+
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
 

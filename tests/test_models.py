@@ -129,6 +129,25 @@ def test_a_damaged_folder(name: str, holds: str, tiny_folder: Path, tmp_path: Pa
         load_model(folder)
 
 
+def test_code_of_a_model_is_neither_run_nor_asked_about(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> str:
+        raise AssertionError("somebody is asked")
+
+    monkeypatch.setattr("builtins.input", asked)
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    own = {"AutoConfig": "code.Own", "AutoModelForCausalLM": "code.Own"}
+    config = {"model_type": "own", "auto_map": own}
+    (folder / "config.json").write_text(json.dumps(config))
+    for load in (load_model, load_tokens):
+        with pytest.raises(ModelError, match="cannot load model"):
+            load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_tokenizer_that_is_too_large() -> None:
     model, tokenizer = tiny_llama()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(100)])

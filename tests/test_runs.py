@@ -33,7 +33,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.engines.kv_cache import RaggedKVCache
 from constrained_ner.engines.models import LoadedModel, wrap
-from constrained_ner.errors import InputError, UnknownNameError
+from constrained_ner.errors import InputError, ModelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Prediction, Summary
@@ -207,10 +207,17 @@ def test_where_memory_ends_there_are_fewer_rows(
         list(predictor.predict(samples[:2]))
 
 
+@pytest.mark.parametrize(
+    ("engine", "level"), [("reference", Level.FAITHFUL), ("outlines_core", Level.SYNTAX)]
+)
 def test_the_reference_engine_halves_its_batches(
-    tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
+    engine: str,
+    level: Level,
+    tiny_model: LoadedModel,
+    samples: list[Document],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    predictor = predictor_of(tiny_model, record=False, engine="reference")
+    predictor = predictor_of(tiny_model, record=False, engine=engine, level=level)
     expected = [p.to_json() for p in predictor.predict(samples[:5])]
     plain = type(tiny_model.steerable).generate_batch
 
@@ -303,6 +310,42 @@ def test_a_finished_run_is_left_alone_or_grows(
     changed = path.stat().st_mtime_ns
     assert list(Run(many, path, SETTINGS, resume=True).answer(never)) == []
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (whole, changed)
+
+
+class Failing:
+    """An engine that fails after so many answers."""
+
+    def __init__(self, predictor: Predictor, after: int):
+        self.predictor, self.after = predictor, after
+
+    def predict_chunks(self, chunks: Any) -> Any:
+        for chunk in chunks:
+            yield self._answers(chunk)
+
+    def _answers(self, chunk: Any) -> Any:
+        for number, prediction in enumerate(self.predictor.predict(chunk)):
+            if number == self.after:
+                raise ModelError("gone")
+            yield prediction
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_failure_costs_no_record_that_was_there(
+    after: int, many: list[Document | InputError], tiny_model: LoadedModel, tmp_path: Path
+) -> None:
+    """A chunk that has grown is asked about again; its records stay until there are as many."""
+    path = tmp_path / "out.jsonl"
+    answered(tiny_model, many[:10], path)
+    before = path.read_bytes()
+    predictor = predictor_of(tiny_model, record=False, max_new_tokens=12)
+    run = Run(many[:11], path, SETTINGS, resume=True)
+    with pytest.raises(ModelError, match="gone"):
+        list(run.answer(lambda: Failing(predictor, after)))
+    assert path.read_bytes() == before
+    answered(tiny_model, many[:11], path, resume=True)
+    again = tmp_path / "again.jsonl"
+    answered(tiny_model, many[:11], again)
+    assert path.read_bytes() == again.read_bytes()
 
 
 @pytest.mark.parametrize("unfinished", [False, True])

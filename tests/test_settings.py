@@ -131,6 +131,9 @@ def test_commands_take_what_they_know_of_a_shared_key(tmp_path: Path) -> None:
         ("min-confidence = 0.5", ["--free"]),
         ('level = "syntax"', ["--free"]),
         ("consistent = true", ["--free"]),
+        ("min-confidence = 0.5", ["--no-confidence"]),
+        ("precision = 0.5", ["--no-confidence"]),
+        ("precision = 0.5", ["--format", "multi_term,multi_tag", "--combine", "vote"]),
         ("precision = 0.5", ["--min-confidence", "0.2"]),
         ("shard-size = 3", []),
         ('text-column = "note"', []),
@@ -183,6 +186,7 @@ def test_what_an_output_or_an_input_excludes_is_not_taken_from_the_file(
             "either --from",
         ),
         ("[predict]\nconstrained = false", "predict DATA --level syntax -o OUT", "exclude each"),
+        ("min-confidence = 0.5", "export DATA --labels A -o OUT", "--min-confidence"),
     ],
 )
 def test_what_another_option_rules_out_is_not_taken_from_the_file(

@@ -651,6 +651,8 @@ def test_negative_labels_empty_documents_and_order() -> None:
     positive = drawn("single_term", negative_labels=False)
     assert all(not negative(q) for q in positive if q.document.entities)
     assert sum(not q.document.entities for q in positive) == 20
+    held_out = draw(corpus, "test", 0, Sampling(("single_term",), test=200, empty_documents=False))
+    assert sum(not question.document.entities for question in held_out) == 20
     both = drawn("single_term", negative_labels=False, empty_documents=False)
     assert len(both) == 180
     assert not any(negative(question) for question in both)

@@ -32,7 +32,7 @@ from constrained_ner.cli import main
 from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.engines import models as models_module
-from constrained_ner.engines.models import LoadedModel, load_model
+from constrained_ner.engines.models import LoadedModel, load_model, sources
 from constrained_ner.errors import TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
@@ -278,6 +278,63 @@ def test_a_folder_holds_one_run(recipe: Recipe, tmp_path: Path) -> None:
     other = replace(recipe, data=(replace(recipe.data[0], train=data),))
     with pytest.raises(TrainingError, match="another 'files'"):
         train(other, tmp_path)
+
+
+def test_a_base_that_was_trained_anew_is_another_run(
+    recipe: Recipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    base, folder = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(tiny_folder, base)
+    own = replace(recipe, model=str(base))
+    with pytest.raises(Stop):
+        train(own, folder, callbacks=[StopAt(3, "step")])
+    weights = load_file(base / "model.safetensors")
+    name = min(weights)
+    weights[name] = weights[name] + 1
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match="another 'base'"):
+        train(own, folder)
+
+
+def test_files_beside_the_data_are_a_part_of_it(recipe: Recipe, tmp_path: Path) -> None:
+    """brat's annotations lie in a file of their own, beside the one that is named."""
+    data = tmp_path / "1.txt"
+    data.write_text("Aspirin helped in gout.")
+    data.with_suffix(".ann").write_text("T1\tDisease 18 22\tgout\nT2\tGene 0 7\tAspirin\n")
+    own = replace(recipe, data=(CorpusFiles(train=data),))
+    with pytest.raises(Stop):
+        train(own, tmp_path / "run", callbacks=[StopAt(1, "step")])
+    data.with_suffix(".ann").write_text("T1\tDisease 18 22\tgout\nT2\tGene 8 14\thelped\n")
+    with pytest.raises(TrainingError, match="another 'drawn examples'"):
+        train(own, tmp_path / "run")
+
+
+def test_a_base_in_a_folder_is_found_from_elsewhere(
+    recipe: Recipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    few = replace(recipe.training, epochs=1.0)
+    own = replace(recipe, model="base", lora=Lora(2), training=few)
+    run(own, tmp_path / "run", silent)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert sources(tmp_path / "run") == (str(tmp_path / "base"), [str(tmp_path / "run")])
+
+
+def test_a_card_that_somebody_has_edited_is_left_as_it_is(
+    recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = replace(recipe, training=replace(recipe.training, epochs=1.0))
+    run(few, tmp_path, silent)
+    card = (tmp_path / "README.md").read_text()
+    run(few, tmp_path, silent)
+    assert (tmp_path / "README.md").read_text() == card
+    assert caplog.messages == []
+    (tmp_path / "README.md").write_text(card + "\nOurs.\n")
+    run(few, tmp_path, silent)
+    assert (tmp_path / "README.md").read_text() == card + "\nOurs.\n"
+    assert caplog.messages == [f"{tmp_path}/README.md: left as it is, since somebody has edited it"]
 
 
 def test_a_folder_of_documents_is_trained_on(recipe: Recipe, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
+from constrained_ner.adapters import digest_of
 from constrained_ner.atomic import ordinary_permissions, write_json
 from constrained_ner.corpora.files import sha256_of
 from constrained_ner.engines.models import LoadedModel
@@ -48,10 +49,15 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def check_same(recipe: Recipe, folder: Path) -> None:
+def check_same(recipe: Recipe, folder: Path, examples: str | None = None) -> None:
     """See that a folder holds this run, or make it that of this run.
 
-    With another recipe, or other data, it would not go on.
+    With another recipe, another model or other data it would not go on.
+
+    Parameters
+    ----------
+    examples: the fingerprint of those that are drawn, where it is known: a file of data may have
+        others beside it.
     """
     # what is reported, and where, may change
     values = {key: value for key, value in recipe.to_json().items() if key != "report"}
@@ -60,7 +66,9 @@ def check_same(recipe: Recipe, folder: Path) -> None:
         files.append([recipe.lora.start / ADAPTER])
     run = {
         **values,
+        "base": digest_of(recipe.model),
         "files": [[path and sha256_of(path) for path in paths] for paths in files],
+        **({"drawn examples": examples} if examples is not None else {}),
     }
     path = folder / RUN
     if not path.exists():

@@ -379,7 +379,7 @@ def keep_examples(recipe: Recipe, drawn: Drawn, folder: Path) -> None:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        check_same(recipe, folder)
+        check_same(recipe, folder, drawn.fingerprint)
         if not drawn.kept:
             save_examples([*drawn.train, *drawn.held_out], drawn.fingerprint, folder / CACHE)
 

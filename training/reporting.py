@@ -96,4 +96,6 @@ def energy_of(folder: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     keys = {"seconds": "duration", "kwh": "energy_consumed", "co2_kg": "emissions"}
+    if rows and not all(rows[-1].get(key) for key in keys.values()):
+        rows.pop()  # a run that was killed has not written it to the end
     return {name: sum(float(row[key]) for row in rows) for name, key in keys.items()}

@@ -97,8 +97,14 @@ class Sampling:
 
     def held_out(self) -> Sampling:
         """The same for documents that are not trained on."""
-        # questions that are alike are answered in one batch
-        return replace(self, shuffle_labels=False, empty_share=1.0, rounds=1, weights={})
+        return replace(
+            self,
+            shuffle_labels=False,  # questions that are alike are answered in one batch
+            empty_documents=True,  # what is found in them is wrong, and counts
+            empty_share=1.0,
+            rounds=1,
+            weights={},
+        )
 
 
 def draw(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ from .data import Drawn
 from .recipe import Recipe
 from .scoring import Results
 
+LOGGER = logging.getLogger(__name__)
+
+CARD = "README.md"
+_SIGNED = "\n<!-- written by cner, "
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
 
 
@@ -103,6 +109,9 @@ def save(
         _write(model, trained, results, part)
         if learnt is not None:
             save_fingerprints(learnt, part)
+        if has_edited_card(folder):
+            LOGGER.warning("%s: left as it is, since somebody has edited it", folder / CARD)
+            (part / CARD).unlink()
         ordinary_permissions(part)
         for file in sorted(part.iterdir(), key=lambda file: file.name == FILE):
             there = folder / file.name
@@ -110,6 +119,15 @@ def save(
                 shutil.rmtree(there)
             os.replace(file, there)
         part.rmdir()
+
+
+def has_edited_card(folder: Path) -> bool:
+    """Whether somebody has changed a model's card since it was written."""
+    path = folder / CARD
+    if not path.exists():
+        return False
+    text = path.read_text(encoding="utf-8")
+    return text != _signed(text.rpartition(_SIGNED)[0])
 
 
 def as_kept(model: LoadedModel, recipe: Recipe) -> None:
@@ -161,7 +179,10 @@ def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) 
     if trained.recipe["lora"]:
         # the name that finds the base again, not the folder where it was found here
         config: Any = bare.peft_config["default"]
-        config.base_model_name_or_path = trained.base
+        folder_of_base = Path(trained.base)
+        config.base_model_name_or_path = (
+            str(folder_of_base.resolve()) if folder_of_base.is_dir() else trained.base
+        )
         if isinstance(config.target_modules, set):
             # peft writes a set in an order of its own, another one in each process.
             config.target_modules = sorted(config.target_modules)
@@ -173,7 +194,7 @@ def _write(model: LoadedModel, trained: Manifest, results: Results, part: Path) 
         save_file(weights, path, {"format": "pt"})
     model.tokenizer.save_pretrained(part)
     trained.save(part)
-    (part / "README.md").write_text(card(trained, results), encoding="utf-8")
+    (part / CARD).write_text(card(trained, results), encoding="utf-8")
 
 
 # ---- the card -----------------------------------------------------------------------------------
@@ -217,7 +238,12 @@ def card(
         "Versions: " + ", ".join(f"{name} {v}" for name, v in trained.versions.items()) + ".",
         "The recipe and the prompts are in `cner.json`.",
     ]
-    return "\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
+    return _signed("\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n")
+
+
+def _signed(text: str) -> str:
+    """With its checksum at the end, which shows whether it was changed afterwards."""
+    return f"{text}{_SIGNED}{sha256(text.encode()).hexdigest()[:16]} -->\n"
 
 
 def _data(trained: Manifest) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from constrained_ner.corpora.files import sha256_of
@@ -11,7 +13,7 @@ DEFAULT_MODEL = "smollm2-135m-ner"
 BASE_MODEL = "smollm2-135m"  # that it is put on, see `engines.converted`
 # Of the files of a model's folder those that its answers depend on.
 _DECIDING = (
-    *("*.safetensors", "*.gguf", "*.jinja"),
+    *("*.safetensors", "*.gguf", "*.jinja", "adapter_model.bin"),
     *("adapter_config.json", "config.json", "generation_config.json", "tokenizer*.json"),
 )
 
@@ -24,11 +26,29 @@ def folder_of(model: str | Path) -> str:
 def digest_of(model: str | Path) -> str:
     """A checksum of the file or folder of a model; empty where it is neither.
 
+    That of an adapter is of the model that it is for, too, where this is a file or a folder.
+
     Raises
     ------
     InputError: a file cannot be read.
     """
-    path = Path(folder_of(model))
-    files = sorted(file for pattern in _DECIDING for file in path.glob(pattern))
-    lines = [f"{sha256_of(file)}  {file.name}" for file in ([path] if path.is_file() else files)]
+    lines = list(_sums(Path(folder_of(model)), ()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
+
+
+def _sums(path: Path, above: tuple[Path, ...]) -> Iterator[str]:
+    files = sorted(file for pattern in _DECIDING for file in path.glob(pattern))
+    for file in [path] if path.is_file() else files:
+        yield f"{sha256_of(file)}  {file.name}"
+    base = _base_of(path)
+    if base is not None and base not in above:
+        yield from _sums(base, (*above, path))
+
+
+def _base_of(folder: Path) -> Path | None:
+    """What the adapter in a folder names as its model; None where it is no adapter."""
+    try:
+        value = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return Path(folder_of(value["base_model_name_or_path"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # which is told where the model is loaded

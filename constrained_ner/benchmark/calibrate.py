@@ -22,7 +22,7 @@ from constrained_ner.formats.options import Options
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import DevScore, Manifest, load_manifest
-from constrained_ner.training.saving import card
+from constrained_ner.training.saving import CARD, card, has_edited_card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
 
 
@@ -92,11 +92,13 @@ class Measured:
     trained: the manifest that knows of it. `counts`: by formats, of each document, strictly: of
         what the answers have, and of what is left above the best threshold.
     failed: formats of which nothing could be told, and why.
+    given_up: formats, or several together, whose scores on another sample are not kept.
     """
 
     trained: Manifest
     counts: Mapping[tuple[str, ...], tuple[list[Counts], list[Counts]]]
     failed: tuple[str, ...]
+    given_up: tuple[str, ...]
 
 
 def measure(
@@ -141,6 +143,7 @@ def measure(
     for name in formats:
         told(name)
         take((name,), [one.found.get(name, {}) for one in documents])
+    before = trained
     dev = {name: dev_score(counts[name,][0], level, seed) for name in formats}
     dev = dict(sorted(dev.items(), key=lambda item: -item[1].f1))
     trained = replace(trained, dev=_beside(trained.dev, dev))
@@ -163,9 +166,19 @@ def measure(
         if set(names) not in [set(known) for known in counts]:
             told(", ".join(names))
             take(names, scores_of(names))
+    # Of several combinations the best is chosen, so that all have to be of the same sample.
+    sample = seed, len(documents), sum(len(one.gold) for one in documents)
     same = {(frozenset(c.formats), c.level) for c in calibrations}
-    before = [c for c in trained.calibrations if (frozenset(c.formats), c.level) not in same]
-    return Measured(replace(trained, calibrations=(*before, *calibrations)), counts, tuple(failed))
+    others = [c for c in before.calibrations if (frozenset(c.formats), c.level) not in same]
+    kept = [c for c in others if (c.seed, c.documents, c.entities) == sample]
+    given_up = [name for name in before.dev if name not in trained.dev]
+    given_up += [" + ".join(c.formats) for c in others if c not in kept and len(c.formats) > 1]
+    return Measured(
+        replace(trained, calibrations=(*kept, *calibrations)),
+        counts,
+        tuple(failed),
+        tuple(dict.fromkeys(given_up)),
+    )
 
 
 def _beside(before: Mapping[str, DevScore], dev: Mapping[str, DevScore]) -> dict[str, DevScore]:
@@ -207,12 +220,11 @@ def save(model: str, trained: Manifest) -> Iterator[str]:
     What was written, and what was not.
     """
     folder = Path(folder_of(model))
-    readme, results = folder / "README.md", load_results(folder / FILE)
-    ours = readme.exists() and readme.read_text(encoding="utf-8") == card(said_by(model), results)
+    readme, ours = folder / CARD, not has_edited_card(folder)
     trained.save(folder)
     yield f"written: {folder / 'cner.json'}"
-    if ours:
-        readme.write_text(card(trained, results), encoding="utf-8")
+    if readme.exists() and ours:
+        readme.write_text(card(trained, load_results(folder / FILE)), encoding="utf-8")
         yield f"written: {readme}"
     elif readme.exists():
         yield f"left as it is, since it is not the card that `cner train` wrote: {readme}"

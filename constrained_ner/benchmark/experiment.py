@@ -129,7 +129,10 @@ class Run:
         return grid.Grid(
             (self.name,),
             tuple(data),
-            grid.variants_of(CONFIGURATIONS[self.configuration]),
+            tuple(
+                grid.Variant.as_trained(name, common.examples.index)
+                for name in formats_of((self.configuration,))
+            ),
             self.experiment.levels,
             self.draw,
             common.evaluation.batch_size,
@@ -244,7 +247,7 @@ def _parameters(model: str) -> int | None:
     from constrained_ner.errors import ModelError
 
     try:
-        config = AutoConfig.from_pretrained(base_of(model))
+        config = AutoConfig.from_pretrained(base_of(model), trust_remote_code=False)
     except (OSError, ValueError, ModelError):
         return None
     build: Any = AutoModelForCausalLM.from_config
@@ -265,7 +268,7 @@ def run_experiment(
     ------
     InputError, ModelError, TrainingError: see `training.run` and `grid.run`.
     """
-    from constrained_ner.training.checkpoints import check_same
+    from constrained_ner.training.checkpoints import RUN, check_same
     from constrained_ner.training.run import run as train
 
     for data in experiment.recipe.data:
@@ -274,7 +277,7 @@ def run_experiment(
     for run in experiment.runs():
         place = folder / run.path
         model, answers = place / "model", place / "answers"
-        if model.exists():
+        if (model / RUN).exists():
             check_same(run.recipe, model)
         cells = run.grid(model)
         if not (model / MANIFEST).exists():  # which is written last

@@ -37,6 +37,7 @@ from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.task import MOSTLY
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
 # For each format with offsets the one with terms that asks in the same way.
@@ -79,6 +80,11 @@ class Variant:
             known = [f"{name}+{key}" for key, names in SUFFIXES.items() for name in names]
             raise UnknownNameError(f"unknown way {name!r}: expected one of {', '.join(known)}")
         return cls(format, suffix)
+
+    @classmethod
+    def as_trained(cls, format: str, index: float) -> Variant:
+        """How a model is asked for a format, of whose prompts in training a share was indexed."""
+        return cls(format, INDEX if index >= MOSTLY and format in SUFFIXES[INDEX] else "")
 
     def __str__(self) -> str:
         return f"{self.format}+{self.suffix}" if self.suffix else self.format

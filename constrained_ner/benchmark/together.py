@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from constrained_ner.benchmark.grid import INDEX, SUFFIXES, CorpusSample, Variant
+from constrained_ner.benchmark.grid import CorpusSample, Variant
 from constrained_ner.documents import Document, Entity
 from constrained_ner.evaluation import Counts, strict
 from constrained_ner.evaluation.reliability import Judged
@@ -13,7 +13,6 @@ from constrained_ner.formats import Format
 from constrained_ner.pipeline.agreement import Agreement, Ballot
 from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.task import MOSTLY
 
 Confidences = Mapping[Entity, float]
 
@@ -56,8 +55,7 @@ class Asked:
 
 def variant_of(trained: Manifest, name: str) -> Variant:
     """How a model is asked to write a format by default."""
-    indexed = trained.index >= MOSTLY and name in SUFFIXES[INDEX]
-    return Variant(name, INDEX if indexed else "")
+    return Variant.as_trained(name, trained.index)
 
 
 def documents_of(data: CorpusSample, by_format: Mapping[str, Sequence[Prediction]]) -> list[Asked]:

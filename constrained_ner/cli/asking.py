@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -155,6 +155,15 @@ asking_options = options(
 )
 
 
+def without_confidences(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a command that has no confidences: what needs them only where it is given.
+
+    Settings of variables and files are for other commands, too.
+    """
+    unset = {"min_confidence": None, "precision": None, "consistent": False}
+    return {**options, **{name: value for name, value in unset.items() if not given(name)}}
+
+
 @dataclass(frozen=True)
 class Asking:
     """What is asked of which documents.
@@ -229,6 +238,8 @@ class Asking:
             precision = None
         if overruled("consistent", *free):
             consistent = False
+        if combine == "vote" and overruled("precision", "combine"):
+            precision = None
         if not constrained and level is not None:
             raise click.UsageError("--free and --level exclude each other")
         if (input is None) == (text is None):

@@ -170,6 +170,11 @@ def calibrate(
     click.echo(_table(found, level))
     for failure in found.failed:
         warn(f"not calibrated: {failure}")
+    if found.given_up:
+        warn(
+            f"measured on another sample, and so not kept: {', '.join(found.given_up)}: measure "
+            "them together with these, if they are to be compared"
+        )
     for line in save(model, found.trained):
         say(line)
     report_left_out(broken)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.atomic import whole
-from constrained_ner.cli.asking import Asking, asking_options
+from constrained_ner.cli.asking import Asking, asking_options, without_confidences
 from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
 from constrained_ner.cli.options import (
     OutputFile,
@@ -154,7 +154,7 @@ def import_answers(
 
 
 def _asking(asked: dict[str, Any]) -> Asking:
-    asking = Asking.of(**asked)
+    asking = Asking.of(**without_confidences(asked))
     asking.check(recorded=False)
     return asking
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.cli import reading
-from constrained_ner.cli.asking import Asking, asking_options
+from constrained_ner.cli.asking import Asking, asking_options, without_confidences
 from constrained_ner.cli.messages import (
     detail,
     interruptible,
@@ -95,6 +95,8 @@ def predict(
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
     if output is not None and (examples := given_options["examples"]):
         check_apart(examples, output)
+    if not confidence and given("confidence"):
+        given_options = without_confidences(given_options)
     asking = Asking.of(**given_options)
     filed = output is not None and str(output) != "-"
     if not filed:

@@ -280,7 +280,9 @@ def _sentences(text: str, entities: Iterable[Entity]) -> Iterator[Span]:
     """Sentences of lines, without white space at their edges; no entity lies in two of them."""
     from sentencex import get_sentence_boundaries
 
-    cuts = {found["start_index"] for found in get_sentence_boundaries("en", text)}
+    # It fails on some white space of other kinds.
+    plain = re.sub(r"[^\S\n]", " ", text)
+    cuts = {found["start_index"] for found in get_sentence_boundaries("en", plain)}
     cuts |= {at + 1 for at, character in enumerate(text) if character == "\n"}
     for entity in entities:
         cuts -= set(range(entity.start + 1, entity.end))

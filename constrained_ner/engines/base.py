@@ -168,7 +168,7 @@ class Engine(ABC):
                     yield request, answer
                 return
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             lost = list(under_way)
             under_way.clear()
@@ -207,6 +207,6 @@ class Chosen(NamedTuple):
     unsupported_reason: str = ""
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """Of the device, or of this machine, for which torch has no error of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -227,11 +227,12 @@ def load_model(
     tokenizer = _tokenizer_of(source, adapters)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_kind(str(name), config)
         _check_size(str(adapter or name), tokenizer, config.get_text_config().vocab_size)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
+            trust_remote_code=False,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             output_loading_info=True,
@@ -287,7 +288,7 @@ def load_tokens(
     source, adapters = sources(name, adapter)
     tokenizer = _tokenizer_of(source, adapters)
     try:
-        config = AutoConfig.from_pretrained(source).get_text_config()
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False).get_text_config()
         try:
             generation = GenerationConfig.from_pretrained(source)
         except OSError:  # there is none, and transformers makes it so when it loads a model
@@ -457,7 +458,8 @@ def _tokenizer_of(source: str, adapters: Sequence[str]) -> Any:
     """The tokenizer of a model, or that of an adapter on it, with the latter's chat template."""
     own = [folder for folder in adapters if has_tokenizer(folder)]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(own[-1] if own else source)
+        place = own[-1] if own else source
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except _UNREADABLE as error:
         raise _cannot_load(own[-1] if own else source, error) from error
     for folder in adapters:

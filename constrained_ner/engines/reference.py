@@ -20,6 +20,7 @@ from constrained_ner.engines.base import (
     Engine,
     Request,
     Requests,
+    out_of_memory,
 )
 from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.models import LoadedModel
@@ -258,4 +259,6 @@ class SchemaEngine(ReferenceEngine):
         try:
             return super()._generate(batch)
         except RuntimeError as error:
+            if out_of_memory(error):  # the batch is asked again in halves
+                raise
             raise ModelError(f"the engine {self.backend} failed: {reason_of(error)}") from error

@@ -28,6 +28,7 @@ from constrained_ner.evaluation.coverage import Ceiling, ceiling
 from constrained_ner.evaluation.pairing import DataSet
 from constrained_ner.evaluation.records import Record, Setting
 from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
+from constrained_ner.labels import names_of
 from constrained_ner.pipeline.prediction import Health
 from constrained_ner.words import Span
 
@@ -215,17 +216,24 @@ def _ceiling(data: DataSet, labels: Sequence[str], format: str | None) -> Ceilin
         return None
     (setting,) = settings
     try:
-        return ceiling(data.gold, labels, setting, [_parts(record) for record in data.predictions])
+        parts = [_parts(record, format) for record in data.predictions]
+        return ceiling(data.gold, labels, setting, parts)
     except LabelError as error:
         LOGGER.warning("no recall ceiling: %s", error)
         return None
 
 
-def _parts(record: Record | None) -> dict[str, set[Span]]:
-    """The parts of a text that a model was asked about, by format."""
+def _parts(record: Record | None, format: str | None) -> dict[str, set[Span]]:
+    """The parts of a text that a model was asked about, by format.
+
+    Parameters
+    ----------
+    format: another one, or several, which would have been asked about the same parts.
+    """
     parts: dict[str, set[Span]] = defaultdict(set)
     for reply in record.prediction.replies if record and record.prediction else ():
-        parts[reply.format].add(reply.segment)
+        for name in [reply.format] if format is None else names_of(format):
+            parts[name].add(reply.segment)
     return parts
 
 

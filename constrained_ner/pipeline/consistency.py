@@ -20,6 +20,7 @@ from constrained_ner.words import Span, on_boundaries, units
 # Below it what a place has by the others' votes is more often wrong than right: F1 is flat from
 # 0.25 to 0.45 on dev abstracts of BC5CDR and NCBI-disease (benchmarks/results/consistency.json).
 LEAST = 0.35
+_SYMBOL = 3  # letters at most, of a word such as `As` or `Ras`
 
 
 def consistent(
@@ -74,7 +75,8 @@ def _groups(text: str, entities: Iterable[Entity]) -> Iterator[tuple[str, list[E
     """Entities of the same label and words, and whether these are the same in any case.
 
     They are where one of them is written in small letters, but for the first of each word: `Fever`
-    and then `FEVER`, too. `ALL` and `cAMP` by themselves are names, which are written one way.
+    and then `FEVER`, too. `ALL` and `cAMP` by themselves are names, which are written one way, and
+    so are `As` and `Ras`, or arsenic would be sought in each `as`.
     """
     same: dict[tuple[str, str], list[Entity]] = defaultdict(list)
     for entity in entities:
@@ -100,7 +102,11 @@ def _surface(entity: Entity, text: str) -> str:
 
 
 def _is_plain(surface: str) -> bool:
-    return all(word[1:] == word[1:].lower() for word in surface.split())
+    """Whether it is written in small letters, but for the first of words that are no symbols."""
+    return all(
+        word == word.lower() or (word[1:] == word[1:].lower() and len(word) > _SYMBOL)
+        for word in surface.split()
+    )
 
 
 class _Places:

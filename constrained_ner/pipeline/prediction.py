@@ -456,7 +456,7 @@ class Prediction:
                 formats=formats,
                 level=level,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise InputError(
                 "the record has answers, but not as `cner predict` writes them: expected parses, "
                 "problems, tokens, ended and forced in each, and format and level beside "

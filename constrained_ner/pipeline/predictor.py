@@ -42,7 +42,7 @@ from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.scheduling import answer
 from constrained_ner.pipeline.segments import SEGMENTS, segments
 from constrained_ner.pipeline.view import View, view_of
-from constrained_ner.words import Span
+from constrained_ner.words import Span, trimmed
 
 _PREFIX = "Answer: "
 
@@ -288,7 +288,8 @@ class Predictor:
             return prediction(document.id, document.text, error=error)
         replies = tuple(turn.outcome for turn in turns if isinstance(turn.outcome, Reply))
         failed = [turn for turn in turns if isinstance(turn.outcome, CnerError)]
-        whole = all(turn.segment == (0, len(document.text)) for turn in failed)
+        all_of_it = trimmed(document.text, 0, len(document.text))
+        whole = all(trimmed(document.text, *turn.segment) == all_of_it for turn in failed)
         if failed and (not replies or (whole and len(self.formats) == 1)):
             return prediction(document.id, document.text, error=str(failed[0].outcome))
         agreed = self._agreed(document, turns) if len(self.formats) > 1 else []

@@ -89,7 +89,8 @@ class Run:
         self._lock = locked(path)
         try:
             check_unfinished(path, resume=resume or overwrite)
-            if resume and path.exists():
+            self._goes_on = resume and path.exists()
+            if self._goes_on:
                 self._chunk = self._keep(summary or Summary())
             else:
                 self._chunk = self._next_chunk()
@@ -115,7 +116,7 @@ class Run:
         try:
             if self._chunk:
                 yield from self._answer(predictor())
-            elif not self._kept:
+            elif not self._goes_on:
                 self.path.write_bytes(b"")  # there are no documents
             self._mark.unlink(missing_ok=True)
         except OSError as error:
@@ -128,14 +129,23 @@ class Run:
     def _answer(self, predictor: Answers) -> Iterator[Prediction]:
         self._leave_mark()
         drawn: deque[Chunk] = deque()
-        with self.path.open("r+b" if self._kept else "wb") as file:
+        with self.path.open("r+b" if self._goes_on else "wb") as file:
+            file.seek(self._kept)
+            # Records of a chunk that was not full: it is asked about again, as a whole.
+            replaced = file.read() if self._goes_on else b""
             file.truncate(self._kept)
             file.seek(self._kept)
-            for predictions in predictor.predict_chunks(self._chunks(drawn)):
-                for document, prediction in zip(drawn.popleft(), predictions, strict=True):
-                    file.write(line_of(prediction, self._fingerprint(document)).encode())
-                    file.flush()
-                    yield prediction
+            try:
+                for predictions in predictor.predict_chunks(self._chunks(drawn)):
+                    for document, prediction in zip(drawn.popleft(), predictions, strict=True):
+                        file.write(line_of(prediction, self._fingerprint(document)).encode())
+                        file.flush()
+                        yield prediction
+            except BaseException:
+                if file.tell() < self._kept + len(replaced):  # it had come further before
+                    file.seek(self._kept)
+                    file.write(replaced)
+                raise
             os.fsync(file.fileno())
 
     def _chunks(self, drawn: deque[Chunk]) -> Iterator[Chunk]:

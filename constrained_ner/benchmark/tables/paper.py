@@ -18,7 +18,7 @@ from constrained_ner.benchmark.blocks import (
     entry,
     number,
 )
-from constrained_ner.benchmark.grid import Variant, Way
+from constrained_ner.benchmark.grid import INDEX, Variant, Way
 from constrained_ner.benchmark.results import TrainingCosts
 from constrained_ner.benchmark.tables.fields import mean_of
 from constrained_ner.benchmark.tables.nesting import deltas
@@ -169,15 +169,16 @@ class TestedModel:
 
         Parameters
         ----------
-        formats: by default all that the model was asked in, but no other ways of a format; where
-            a data set has discontinuous entities, as in the paper, only those that may have them.
+        formats: by default all that the model was asked in, each in one way; where a data set has
+            discontinuous entities, as in the paper, only those that may have them.
         """
         group = self.group(configuration)
         if group is None:
             return []
         names = self.view.names if data is None else data
         broken = self.view.data_with("discontinuous") if formats is None else []
-        asked = formats or [v.format for v in self.view.variants_of(group) if not v.suffix]
+        ways = self._ways(group)
+        asked = formats or list(ways)
 
         def writable(format: str) -> list[str]:
             return [n for n in names if not (n in broken and format in CONTIGUOUS)]
@@ -187,7 +188,7 @@ class TestedModel:
             parts = [
                 self.view.draws(
                     replace(group, names=(name,)),
-                    Way(Variant.parse(format), self.level),
+                    Way(ways.get(format, Variant(format)), self.level),
                     writable(format),
                 )
                 for format in asked
@@ -196,6 +197,16 @@ class TestedModel:
             if parts and all(parts):
                 found.append([cell for (cells,) in parts for cell in cells])
         return found
+
+    def _ways(self, group: Group) -> dict[str, Variant]:
+        """How each format was asked for: plainly or, where it was not, with the words indexed."""
+        variants = self.view.variants_of(group)
+        return {
+            variant.format: variant
+            for suffix in (INDEX, "")
+            for variant in variants
+            if variant.suffix == suffix
+        }
 
     def scores(self, draws: Sequence[Cells]) -> list[Entry]:
         """Strict precision, recall and F1."""
