@@ -436,20 +436,28 @@ def test_a_full_server_says_so(extractor: Extractor) -> None:
         assert ask(client)[0] == 503
 
 
+class Panic(BaseException):
+    """As pyo3 has it for libraries in Rust."""
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError, OSError), (Panic, RuntimeError)])
 def test_an_error_leaves_the_worker_alive(
-    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException],
+    told: type[Exception],
+    extractor: Extractor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = Worker(4)
     predictor = extractor.predictor(["Disease"])
 
     def broken(*_: Any) -> Any:
-        raise OSError("no such device")
+        raise error("no such device")
 
     with worker.admit() as caller:
         with monkeypatch.context() as patch:
             patch.setattr(Predictor, "turns", broken)
             failed = caller.submit(predictor, Document("a", TEXT))
-            with pytest.raises(OSError, match="no such device"):
+            with pytest.raises(told, match="no such device"):
                 failed.result(60)
         assert caller.submit(predictor, Document("b", TEXT)).result(60).text == TEXT
     worker.close()

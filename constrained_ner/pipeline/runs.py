@@ -305,7 +305,9 @@ def check_unfinished(path: Path, *, resume: bool) -> None:
     InputError: the file holds one, and `resume` is not set.
     """
     if not resume and path.exists() and path.with_name(f".{path.name}.run").exists():
-        raise InputError("holds an unfinished run: --resume it, or remove it", path)
+        raise InputError(
+            "holds an unfinished run: --resume it, or begin anew with --overwrite", path
+        )
 
 
 def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:

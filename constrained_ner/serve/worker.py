@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from typing import Self
 
 from constrained_ner.documents import Document
-from constrained_ner.errors import CnerError
+from constrained_ner.errors import CnerError, reason_of
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.scheduling import Job, answer_in_turns
@@ -133,10 +133,12 @@ class Worker:
             try:
                 for job, prediction in answer_in_turns(self._jobs(first)):
                     self._settle(job, prediction)
-            except Exception as error:
-                # Whatever it was: the callers must be told, and the thread must go on.
+            except BaseException as error:
+                # Whatever it was: the callers must be told, and the thread must go on. A panic of a
+                # library in Rust is no `Exception`, and would end their threads, too.
+                told = error if isinstance(error, Exception) else RuntimeError(reason_of(error))
                 for job in list(self._taken):
-                    self._settle(job, error)
+                    self._settle(job, told)
 
     def _jobs(self, first: Job) -> Iterator[Job | None]:
         """The first job, then those that arrive meanwhile; None whenever there is none."""
