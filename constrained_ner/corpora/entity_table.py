@@ -72,7 +72,7 @@ def rows_of(document: Document) -> Iterator[EntityRow]:
 
 def _section(document: Document, entity: Entity) -> str | None:
     holding = (one.type for one in document.passages if one.start <= entity.start < one.end)
-    return document.sections.get(entity) or next(holding, None)
+    return document.sections.get(entity) or next(holding, "") or None
 
 
 def counting(documents: Iterable[Document], losses: ConversionLosses) -> Iterator[Document]:

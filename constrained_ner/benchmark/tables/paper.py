@@ -188,7 +188,7 @@ class TestedModel:
             parts = [
                 self.view.draws(
                     replace(group, names=(name,)),
-                    Way(ways.get(format, Variant(format)), self.level),
+                    Way(ways.get(format) or Variant.parse(format), self.level),
                     writable(format),
                 )
                 for format in asked
