@@ -185,6 +185,11 @@ def test_what_was_measured_on_another_sample_is_not_kept() -> None:
     one = measure(documents[:2], both.trained, ("multi_term",), Level.FAITHFUL, most=2)
     assert set(one.given_up) == {"multi_brat", "multi_term + multi_brat"}
     assert (set(one.trained.dev), one.trained.best_together(2)) == ({"multi_term"}, ())
+    # At another level nothing is given up.
+    syntax = measure(documents[:2], both.trained, ("multi_term",), Level.SYNTAX, most=2)
+    assert syntax.given_up == ()
+    assert syntax.trained.dev == both.trained.dev
+    assert set(both.trained.calibrations) < set(syntax.trained.calibrations)
     # On the same sample everything stays.
     again = measure(documents, both.trained, ("multi_brat",), Level.FAITHFUL, most=2)
     assert again.given_up == ()

@@ -222,35 +222,20 @@ def test_bioc_broken_document_does_not_lose_the_others(
         ('offset="25"', 'offset="-5"', "are not all 0 <= start < end"),
         ('<location offset="25" length="7"/>', "", "it has no offsets"),
         ('<infon key="type">Drug</infon>', "", "it has no label"),
-    ],
-)
-def test_bioc_bad_annotation(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
-) -> None:
-    path = tmp_path / "a.xml"
-    path.write_text(BIOC.replace(old, new))
-    (document,), errors = read(path)
-    assert (document.entities, errors) == ((LEFT, KNEE), [])
-    (warning,) = warnings(caplog)
-    assert warning.startswith(f"{path}:12: skipped")
-    assert reason in warning
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
         ('offset="25"', 'offset="x"', "a location's offset is 'x': expected an integer"),
         ('length="7"', "", "a location's length is None: expected an integer"),
     ],
 )
-def test_bioc_malformed_annotation(
+def test_bioc_bad_annotation(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
 ) -> None:
     """It costs neither its document nor the other annotations."""
     path = tmp_path / "a.xml"
     path.write_text(BIOC.replace(old, new))
     assert read(path) == ([Document("1", TEXT, (LEFT, KNEE), PASSAGES)], [])
-    assert warnings(caplog) == [f"{path}:12: skipped an annotation: {reason}"]
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"{path}:12: skipped")
+    assert reason in warning
 
 
 @pytest.mark.parametrize("broken", [5, {"locations": 5}, {"locations": [{"offset": 1}]}])

@@ -166,13 +166,15 @@ def measure(
         if set(names) not in [set(known) for known in counts]:
             told(", ".join(names))
             take(names, scores_of(names))
-    # Of several combinations the best is chosen, so that all have to be of the same sample.
+    # Of several combinations the best is chosen, so that all of a level have to be of one sample.
     sample = seed, len(documents), sum(len(one.gold) for one in documents)
     same = {(frozenset(c.formats), c.level) for c in calibrations}
     others = [c for c in before.calibrations if (frozenset(c.formats), c.level) not in same]
-    kept = [c for c in others if (c.seed, c.documents, c.entities) == sample]
+    kept = [
+        c for c in others if c.level != str(level) or (c.seed, c.documents, c.entities) == sample
+    ]
     given_up = [name for name in before.dev if name not in trained.dev]
-    given_up += [" + ".join(c.formats) for c in others if c not in kept and len(c.formats) > 1]
+    given_up += [" + ".join(c.formats) for c in others if c not in kept]
     return Measured(
         replace(trained, calibrations=(*kept, *calibrations)),
         counts,
