@@ -295,12 +295,13 @@ def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:
     assert "Formats together" in (report / "report.md").read_text()
 
 
-def test_a_card_that_somebody_has_written_is_left_alone(model: Path) -> None:
-    (model / "README.md").write_text("# My model\n")
+@pytest.mark.parametrize("own", [b"# My model\n", b"Mod\xe8le\n"])
+def test_a_card_that_somebody_has_written_is_left_alone(model: Path, own: bytes) -> None:
+    (model / "README.md").write_bytes(own)
     done = run(model, "--formats", "multi_tag,multi_tag")  # which is one
     assert done.exit_code == 0, done.output
     assert "left as it is" in done.output
-    assert (model / "README.md").read_text() == "# My model\n"
+    assert (model / "README.md").read_bytes() == own
 
 
 def test_what_is_wrong_is_said_first(model: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def has_edited_card(folder: Path) -> bool:
     path = folder / CARD
     if not path.exists():
         return False
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     return text != _signed(text.rpartition(_SIGNED)[0])
 
 
