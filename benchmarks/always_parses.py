@@ -169,7 +169,7 @@ def judge(task: Task, tokens: list[int], budget: int, vocabulary: Vocabulary) ->
     again = task.format.settle(settled.answer, task.text, task.labels, task.level)
     if again.answer != settled.answer:
         return f"settles to something else: {again.answer!r}"
-    if task.level is Level.FAITHFUL:
+    if task.level == Level.FAITHFUL:
         bad = [p for p in settled.problems if p.kind is not ProblemKind.DUPLICATE]
         if bad:
             return f"unfaithful: {bad[0].kind}: {bad[0].detail}"

@@ -94,7 +94,7 @@ def predictor_of(trial: Trial, record: bool = True) -> Predictor:
         level,
         batch_size=trial.batch_size,
         engine=engine,
-        record=record and level is not Level.FREE,
+        record=record and level != Level.FREE,
     )
 
 

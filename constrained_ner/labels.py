@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from constrained_ner.errors import LabelError
 
 
-def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """The labels as a tuple, if a model can be asked for them.
 
     Raises
@@ -18,6 +18,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(labels, str):
         raise LabelError(f"expected a list of labels, got the string {labels!r}")
+    labels = tuple(labels)
     if not labels:
         raise LabelError("no labels: expected at least one")
     for i, label in enumerate(labels):
@@ -33,7 +34,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
             raise LabelError(f"label {label!r} holds a lone surrogate") from None
         if label in labels[:i]:
             raise LabelError(f"label {label!r} is asked for twice")
-    return tuple(labels)
+    return labels
 
 
 def names_of(value: str) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ class ConstrainedNer(Pipe):
             self._task.check_precision(self._level, precision)
         self._loading = model, adapter, device, dtype
         together = len(self._task.formats) > 1 and not self._task.agreement.vote
-        if self._level is Level.FREE and (
+        if self._level == Level.FREE and (
             min_confidence or precision is not None or consistent or together
         ):
             raise InputError(

@@ -31,6 +31,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot be read: {error.strerror}", path) from None
     except ValueError as error:
         raise InputError(f"not TOML: {error}", path) from None
+    except RecursionError:
+        raise InputError("not TOML: nested too deeply", path) from None
 
 
 def structure(type: type[T], values: Mapping[str, Any], whole: str) -> T:
@@ -59,14 +61,16 @@ def _reason(type: type, values: Any, whole: str, error: ValidationError) -> str:
     """The first thing that is wrong: its key, its value, and what was expected."""
     first = error.errors()[0]
     keys: list[str] = []
+    place = ""
     for step in first["loc"]:
         # pydantic names the branches of a union like keys, and the key that is missing
         if isinstance(values, Mapping) and step in values:
             keys.append(str(step))
+            place += f".{step}" if place else str(step)
             values = values[step]
-        elif isinstance(values, list) and isinstance(step, int):
+        elif isinstance(values, list | tuple) and isinstance(step, int):
+            place += f"[{step}]"
             values = values[step]
-    place = ".".join(keys)
     if first["type"] == "missing":
         return f"{place or whole} has no {first['loc'][-1]!r}"
     if first["type"] == "unexpected_keyword_argument":

@@ -93,6 +93,7 @@ def on_boundaries(start: int, end: int, text: str, boundaries: str = "word") -> 
     )
 
 
+@lru_cache(maxsize=64)
 def tokens(text: str, words: str = "space") -> Sequence[Span]:
     """The words that multi_bio gives a tag each.
 

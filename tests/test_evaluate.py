@@ -283,6 +283,8 @@ def test_scores(data: DataSet) -> None:
 
 def test_labels_restrict_both_sides(data: DataSet) -> None:
     report = evaluate(data, ["Disease"], resamples=10, by=["nested"])
+    twice = evaluate(data, ["Disease", "Disease"], resamples=10, by=["nested", "label"])
+    assert [name for name, _ in twice.breakdowns["label"]] == ["Disease"]
     assert report.scores["strict"].counts == Counts(4, 2, 2, 2)
     assert evaluate(data, ["x"], resamples=10).scores["strict"].scores.f1 is None
 

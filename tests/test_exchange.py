@@ -124,6 +124,11 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     records, said = exchange.imported([first, spaced, free], expect=1)
     assert not any("error" in record for record in records)
     assert "answers.jsonl:3: another answer to" in said
+    # A try that failed is none.
+    failed = {"custom_id": second["id"], "error": {"message": "timeout"}}
+    records, said = exchange.imported([failed, first, second, failed])
+    assert not any("error" in record for record in records)
+    assert "another answer" not in said
     exchange.imported([], expect=1)
 
 

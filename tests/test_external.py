@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.base import Answer, Request
 from constrained_ner.engines.external import Written, checked, has_ended
 from constrained_ner.engines.models import LoadedModel
+from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import DecodingError
-from constrained_ner.formats import get_format
+from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.formats.grammar import Level
 
 
@@ -93,3 +95,54 @@ def test_an_answer_that_was_given_up_is_none() -> None:
     for reason in ("abort", "content_filter", "error", None):
         with pytest.raises(DecodingError, match="given up"):
             has_ended(reason)
+
+
+TEXT = "BCL6 binds lymphocytes, and BCL6 again in CD28 cells."
+ENTITIES = [
+    Entity("protein", ((0, 4),)),
+    Entity("protein", ((28, 32),)),
+    Entity("DNA", ((42, 46),)),
+]
+
+
+def answer_of(format: Format, level: Level) -> tuple[str, tuple[str, ...], Request]:
+    """The answer for all entities that it is asked for; what is asked for, and the question."""
+    (labels, *_) = format.questions(("protein", "DNA"))
+    document = Document("d", TEXT, tuple(e for e in ENTITIES if e.label in labels))
+    answer = format.encode(document, labels, level)
+    return answer, labels, Request([1], 500, format.grammar(TEXT, labels, level))
+
+
+@pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
+@pytest.mark.parametrize("name", FORMATS)
+def test_white_space_around_an_answer_does_no_harm(
+    vocabulary: Vocabulary, name: str, level: Level
+) -> None:
+    whole, _, request = answer_of(FORMATS[name], level)
+    for spaced in (f"{whole}\n", f" {whole} ", f"\n{whole}\n\n"):
+        tokens = tuple(vocabulary.tokenize(spaced))
+        for told in ((), tokens):
+            written = Written(spaced, True, told, tuple(-0.5 for _ in told))
+            answer = checked(request, written, vocabulary, by="x")
+            assert isinstance(answer, Answer)
+            assert answer.text == whole
+            assert answer.guaranteed
+
+
+@pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
+@pytest.mark.parametrize("name", ["multi_brat", "multi_span", "multi_term", "multi_triple"])
+def test_what_nobody_wrote_is_not_found(vocabulary: Vocabulary, name: str, level: Level) -> None:
+    """Wherever a limit cuts a list, its whole items are kept, and no other is made up."""
+    format = FORMATS[name]
+    whole, labels, request = answer_of(format, level)
+    most = 0
+    for cut in range(1, len(whole)):
+        answer = checked(request, Written(whole[:cut], ended=False), vocabulary, by="x")
+        assert isinstance(answer, Answer)
+        assert answer.forced
+        found = format.settle(answer.text, TEXT, labels, level).entities
+        if level == Level.FAITHFUL or name != "multi_brat":  # a surface may end anywhere there
+            assert set(found) <= set(ENTITIES)
+            assert len(found) >= most
+        most = max(most, len(found))
+    assert most >= 2

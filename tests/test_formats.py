@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 import constrained_ner
 from constrained_ner.documents import Document, Entity
-from constrained_ner.errors import AnswerError, InexpressibleError, LabelError, UnknownNameError
+from constrained_ner.errors import (
+    AnswerError,
+    GrammarError,
+    InexpressibleError,
+    LabelError,
+    UnknownNameError,
+)
 from constrained_ner.formats import FORMATS, Feature, Format, Options, ProblemKind, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import slug
@@ -381,8 +387,28 @@ def test_unknown_names() -> None:
         get_format("xml")
     with pytest.raises(UnknownNameError, match="word, character"):
         Options(boundaries="byte")
-    with pytest.raises(UnknownNameError, match="max_fragments"):
-        Options(max_fragments=9)
+    most: Any
+    for most in (0, 9, 2.5, True, "2"):
+        with pytest.raises(UnknownNameError, match=f"max_fragments is {most!r}: expected 1 to 8"):
+            Options(max_fragments=most)
+
+
+@every_format
+def test_a_level_may_be_given_by_its_name(name: str) -> None:
+    format, text = FORMATS[name], "knee pain"
+    given: Any
+    for given in ("syntax", "faithful"):
+        level = Level.parse(given)
+        by_name, by_level = (format.grammar(text, ["x"], one) for one in (given, level))
+        assert by_name.source == by_level.source
+        inside = Document("", text, (Entity("x", ((1, 4),)),))
+        assert format.expressible(inside, ["x"], given) == format.expressible(inside, ["x"], level)
+    given = "free"
+    with pytest.raises(GrammarError, match="the free level has no grammar"):
+        format.grammar(text, ["x"], given)
+    given = "strict"
+    with pytest.raises(UnknownNameError, match="unknown level 'strict'"):
+        format.grammar(text, ["x"], given)
 
 
 def test_paper_order() -> None:
@@ -452,6 +478,20 @@ def test_what_crosses_only_what_cannot_be_written_is_written() -> None:
     assert [entity for entity, _ in dropped] == [one]
     again, _ = format.expressible(Document("", "a, b c", (one, other)), ["x"])
     assert again == (one,)
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12)), max_size=12))
+def test_tags_hold_what_crosses_nothing_before_it(spans: list[tuple[int, int]]) -> None:
+    text = "abcdefghijkl"
+    entities = tuple({Entity("x", ((s, e),)) for s, e in spans if s < e})
+    document = Document("", text, entities)
+    expected: list[Entity] = []
+    for one in document.entities:
+        if not any(o.start < one.start < o.end < one.end for o in expected):
+            expected.append(one)
+    kept, dropped = get_format("multi_tag").expressible(document, ["x"])
+    assert list(kept) == expected
+    assert {entity for entity, _ in dropped} == {*entities} - {*expected}
 
 
 @pytest.mark.parametrize("name", ["single_tag", "multi_tag"])

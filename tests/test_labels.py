@@ -76,3 +76,5 @@ def test_label_sets_that_cannot_be_asked_for(label_set: list[str], message: str)
 
 def test_label_sets() -> None:
     assert check_labels(["x", "X", "x y"]) == ("x", "X", "x y")
+    assert check_labels(iter(["x", "y"])) == ("x", "y")
+    assert set(check_labels({"x", "y"})) == {"x", "y"}

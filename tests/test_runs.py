@@ -411,30 +411,27 @@ def test_a_killed_process_is_gone_on_with(tiny_folder: Path, tmp_path: Path) -> 
     settings = ["predict", str(data), "--input-format", "lines", "--labels", "Disease"]
     settings += ["--model", str(tiny_folder), "--max-new-tokens", "12", "--resume"]
 
-    def command(out: str) -> list[str]:
-        return [sys.executable, "-m", "constrained_ner", *settings, "-o", str(tmp_path / out)]
-
     assert cner(*settings, "-o", tmp_path / "whole.jsonl").exit_code == 0
     whole = (tmp_path / "whole.jsonl").read_bytes()
+    path, kills = tmp_path / "out.jsonl", 0
+    command = [sys.executable, "-m", "constrained_ner", *settings, "-o", str(path)]
     rng = random.Random(0)
-    for out in ("a.jsonl", "b.jsonl"):
-        path, kills = tmp_path / out, 0
-        while True:
-            process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL)
-            begun = path.stat().st_size if path.exists() else 0
-            enough = begun + rng.randrange(1, len(whole) // 3)
-            while process.poll() is None and kills < 3:
-                if path.exists() and path.stat().st_size > enough:
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
-                    break
-                time.sleep(0.005)
-            if process.wait() != -signal.SIGKILL:
+    while True:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        begun = path.stat().st_size if path.exists() else 0
+        enough = begun + rng.randrange(1, len(whole) // 3)
+        while process.poll() is None and kills < 3:
+            if path.exists() and path.stat().st_size > enough:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
                 break
-        assert process.returncode == 0
-        assert kills
-        assert path.read_bytes() == whole
-        assert sorted(p for p in os.listdir(tmp_path) if p.startswith(".")) == []
+            time.sleep(0.005)
+        if process.wait() != -signal.SIGKILL:
+            break
+    assert process.returncode == 0
+    assert kills
+    assert path.read_bytes() == whole
+    assert sorted(p for p in os.listdir(tmp_path) if p.startswith(".")) == []
 
 
 # ---- from Python and from the command line

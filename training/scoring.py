@@ -158,7 +158,7 @@ def dev_score(counts: Sequence[Counts], level: Level, seed: int) -> DevScore:
 
 def _budget_of(recipe: Recipe, level: Level) -> int | None:
     """The most tokens of an answer; None: as many as masked answers may need to end."""
-    return (recipe.evaluation.max_new_tokens or None) if level is Level.FREE else None
+    return (recipe.evaluation.max_new_tokens or None) if level == Level.FREE else None
 
 
 def _counted(

@@ -184,7 +184,7 @@ def _result_of(
     by = ("label", "nested", "discontinuous")
     report = evaluate(answered.paired, data.labels, by=by, **drawn)
     strictly = against_free = None
-    if answered.cell.level is Level.FREE:
+    if answered.cell.level == Level.FREE:
         strictly = evaluate(answered.read_anew(strict=True), data.labels, **drawn).scores["strict"]
     elif free is not None:
         against_free = compare(free.paired, answered.paired, data.labels, **drawn).differences
@@ -225,7 +225,7 @@ def _pooled(
         own = group(model, way)
         if not own:
             continue
-        free = group(model, way._replace(level=Level.FREE)) if way.level is not Level.FREE else []
+        free = group(model, way._replace(level=Level.FREE)) if way.level != Level.FREE else []
         term = way.variant.terms
         terms = group(model, way._replace(variant=term)) if term else []
         yield PooledResult(

@@ -360,7 +360,7 @@ class Grid:
             [(document.id, document.text) for document in data.documents],
             (data.labels, data.max_fragments),
             (self.batch_size, self.device, self.dtype),
-            self.max_new_tokens if cell.level is Level.FREE else None,
+            self.max_new_tokens if cell.level == Level.FREE else None,
         ]
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -479,9 +479,9 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
         [target_of(load_manifest(grid.source(cell.model)), data)],
         cell.level,
         grid.batch_size,
-        grid.max_new_tokens if cell.level is Level.FREE else None,
+        grid.max_new_tokens if cell.level == Level.FREE else None,
         index=cell.variant.suffix == INDEX,
-        record=cell.level is not Level.FREE,
+        record=cell.level != Level.FREE,
     )
     answers = folder / cell.answers
     answers.parent.mkdir(parents=True, exist_ok=True)

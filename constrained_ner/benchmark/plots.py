@@ -421,7 +421,7 @@ def risk_plot(view: View, group: Group, name: str) -> str | None:
 
 def confidence_plot(view: View, group: Group, name: str) -> str | None:
     """How often entities are right by their confidence, and the mass that masks let through."""
-    ways = [way for way in view.ways(group) if way.level is not Level.FREE]
+    ways = [way for way in view.ways(group) if way.level != Level.FREE]
     cells = {way: [cell for draw in view.draws(group, way) for cell in draw] for way in ways}
     levels = [level for level in view.masked if any(cells[w] for w in ways if w.level is level)]
     if not any(tenths(found) for found in cells.values()):

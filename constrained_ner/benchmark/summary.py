@@ -115,7 +115,7 @@ def _found(view: View, group: Group) -> str:
 def _changed(view: View, group: Group) -> str:
     level = view.levels[-1]
     differences = _differences(view, group, level)
-    if not differences or level is Level.FREE:
+    if not differences or level == Level.FREE:
         return ""
     mean = {variant: fmean(one.difference for one in known) for variant, known in differences}
     low, high = (end(mean, key=lambda variant: mean[variant]) for end in (min, max))
@@ -149,7 +149,7 @@ def _guaranteed(view: View, group: Group) -> str:
 
 def _slowdowns(view: View, group: Group, level: Level) -> dict[Variant, float]:
     """For each format its seconds as multiples of those of free answers."""
-    if level is Level.FREE:
+    if level == Level.FREE:
         return {}
     found = {}
     for variant in view.variants_of(group):

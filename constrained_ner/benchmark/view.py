@@ -82,7 +82,7 @@ class View:
 
     @property
     def masked(self) -> list[Level]:
-        return [level for level in self.levels if level is not Level.FREE]
+        return [level for level in self.levels if level != Level.FREE]
 
     def ways(self, group: Group) -> list[Way]:
         """The variants and levels that a group was to be asked in."""

@@ -27,7 +27,7 @@ from constrained_ner.pipeline.task import is_best
 
 # The options that one format alone knows.
 _OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
-MASKED_LEVELS = [level.value for level in Level if level is not Level.FREE]
+MASKED_LEVELS = [level.value for level in Level if level != Level.FREE]
 
 
 def options(*given: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

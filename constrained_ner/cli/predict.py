@@ -115,7 +115,7 @@ def predict(
         to_file = Output.of(output, output_format)
         to_file.check(asking.input, resume=resume, overwrite=overwrite)
     running = Running.of(**how)
-    recorded = confidence and asking.level is not Level.FREE and running.log_probabilities
+    recorded = confidence and asking.level != Level.FREE and running.log_probabilities
     if not recorded and confidence and given("confidence"):
         raise click.UsageError(
             "--confidence is of masked answers of engines that tell probabilities under the mask"

@@ -11,15 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llguidance import LLMatcher
+
 from constrained_ner.engines.base import Answer, Request, Step
 from constrained_ner.engines.completion import complete
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
+from constrained_ner.formats.grammar import Grammar
+from constrained_ner.words import shared_prefix
 
 _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
 # What servers call an answer that is whole, and one that their limit cut off.
 _ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 _LIMITS = ("length", "max_tokens")
+# What an item ends with, and what ends an answer behind a whole one; no more than a few tokens.
+_ITEM_ENDS = frozenset("\"`[])}\n")
+_CLOSERS = frozenset("\"'`])}\n ")
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -73,54 +81,114 @@ def checked(
     by: the engine, for messages.
     lenient: pass answers on that the grammar does not let through, as not guaranteed.
     """
+    # Chat interfaces put white space around answers, and no format has any there. In lists of lines
+    # some at the end would begin another item, and in a copy it would be text.
+    readings = [written]
+    if request.grammar is not None and written.text != written.text.strip():
+        readings.insert(0 if written.ended else 1, _bare(written, vocabulary))
+    found = [_replayed(request, reading, vocabulary, by) for reading in readings]
+    whole = (one for one in found if isinstance(one, Answer))
+    if (answer := next(whole, None)) is not None:
+        return answer
+    if lenient:
+        text, tokens, _, _ = _told(readings[0], vocabulary)
+        return Answer(text, tuple(tokens), written.ended, guaranteed=False)
+    return found[0]
+
+
+def _bare(written: Written, vocabulary: Vocabulary) -> Written:
+    """Without the white space around it."""
+    tokens = [token for token in written.tokens if token not in vocabulary.ends]
+    if _known(tokens, vocabulary):
+        while tokens and vocabulary.bytes_of(tokens[-1:]).isspace():
+            tokens.pop()
+    logs = written.log_probabilities[: len(tokens)]
+    return Written(written.text.strip(), written.ended, tuple(tokens), logs)
+
+
+def _known(tokens: Sequence[int], vocabulary: Vocabulary) -> bool:
+    return all(0 <= token < len(vocabulary.spelling.data) for token in tokens)
+
+
+def _told(
+    written: Written, vocabulary: Vocabulary, *, masked: bool = True
+) -> tuple[str, list[int], Sequence[float], bool]:
+    """Text, tokens and their log-probabilities; and whether the tokens write all of the text."""
     # JSON can hold half of a pair of surrogates, which is no character.
     text = written.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokens = [token for token in written.tokens if token not in vocabulary.ends]
-    logs: Sequence[float] = written.log_probabilities
-    known = all(0 <= token < len(vocabulary.spelling.data) for token in tokens)
-    told = vocabulary.text_of(tokens) if known else ""
-    exact = True
+    told = vocabulary.text_of(tokens) if _known(tokens, vocabulary) else ""
     if told and text.endswith(told) and (text == told or _CUT in text.removesuffix(told)):
-        text = told  # in front of it is what a prompt that ends inside a character leaves over
-    else:
-        # Not told, or of another tokenizer: ours, which write the same.
-        if request.grammar is not None and not written.ended:
-            text = text.rstrip(_CUT)
-        tokens, logs = vocabulary.tokenize(text), ()
-        exact = vocabulary.bytes_of(tokens) == text.encode()
+        # In front of it is what a prompt that ends inside a character leaves over.
+        return told, tokens, written.log_probabilities, True
+    # Not told, or of another tokenizer: ours, which write the same.
+    if masked and not written.ended:
+        text = text.rstrip(_CUT)
+    tokens = vocabulary.tokenize(text)
+    return text, tokens, (), vocabulary.bytes_of(tokens) == text.encode()
+
+
+def _replayed(
+    request: Request, written: Written, vocabulary: Vocabulary, by: str
+) -> Answer | CnerError:
+    """The answer, if the grammar lets it through."""
+    masked = request.grammar is not None
+    text, tokens, logs, exact = _told(written, vocabulary, masked=masked)
     if request.grammar is None:
         return Answer(text, tuple(tokens), written.ended)
     begun = request.sequence.matcher if request.sequence else vocabulary.matcher(request.grammar)
     matcher = begun.deep_copy()
     good = matcher.try_consume_tokens(tokens)
-    follows = exact and good == len(tokens)
-    if not follows and (bare := text.strip()) != text:
-        # Chat interfaces put white space around answers; no format's have any there.
-        return checked(request, Written(bare, written.ended), vocabulary, by=by, lenient=lenient)
-    early = follows and written.ended and not matcher.is_accepting()
-    if lenient and (early or not follows):
-        return Answer(text, tuple(tokens), written.ended, guaranteed=False)
     what = f"{request.name}: {by} did not apply the grammar: the answer"
     if not exact:
         return DecodingError(f"{what} has characters that the model's tokens cannot write")
-    if not follows:
+    if good < len(tokens):
         kept = vocabulary.text_of(tokens[:good])
         left = vocabulary.text_of(tokens)[len(kept) :][:30]
         return DecodingError(f"{what} leaves it after {kept[-30:]!r} with {left!r}")
-    if early:
+    if written.ended and not matcher.is_accepting():
         return DecodingError(f"{what} ends before it may, after {text[-30:]!r}")
-    try:
-        rest = complete(matcher, tokens, request.grammar, vocabulary)
-    except CnerError as error:
-        error.args = (f"{request.name}: {error}",)
-        return error
+    kept, rest = tokens, [vocabulary.ends[0]]
+    if not written.ended:
+        try:
+            kept, rest = _finished(begun, text, tokens, request.grammar, vocabulary)
+        except CnerError as error:
+            error.args = (f"{request.name}: {error}",)
+            return error
     return Answer(
-        vocabulary.text_of([*tokens, *rest]),
-        (*tokens, *rest),
+        vocabulary.text_of([*kept, *rest]),
+        (*kept, *rest),
         ended=True,
         forced=not written.ended,
-        steps=_steps(tokens, logs),
+        steps=_steps(tokens[: shared_prefix(kept, tokens)], logs),
     )
+
+
+def _finished(
+    begun: LLMatcher, text: str, tokens: list[int], grammar: Grammar, vocabulary: Vocabulary
+) -> tuple[list[int], list[int]]:
+    """An answer that was cut, as far as it is kept, and the tokens that end it.
+
+    An item that was cut is taken back, since to finish it would be to write what nobody wrote. So
+    the answer ends at the last place that quotes and brackets lead to an end from; where there is
+    none, as in copies of the text, all of it is kept.
+    """
+    for end in range(len(text), 0, -1):
+        if end < len(text) and text[end - 1] not in _ITEM_ENDS and text[end] != "\n":
+            continue
+        kept = tokens if end == len(text) else vocabulary.tokenize(text[:end])
+        state = begun.deep_copy()
+        if state.try_consume_tokens(kept) < len(kept):
+            continue
+        try:
+            rest = complete(state, kept, grammar, vocabulary, _FEW, thorough=False)
+        except CnerError:
+            continue
+        if _CLOSERS.issuperset(vocabulary.text_of(rest)):
+            return kept, rest
+    state = begun.deep_copy()
+    state.consume_tokens(tokens)
+    return tokens, complete(state, tokens, grammar, vocabulary)
 
 
 def _steps(tokens: Sequence[int], logs: Sequence[float]) -> tuple[Step, ...]:

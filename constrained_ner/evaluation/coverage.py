@@ -174,7 +174,7 @@ class Checker:
             coverage.lost[self._cause(entity, text)] += 1
 
     def _matcher(self, text: str, labels: tuple[str, ...]) -> Any:
-        if self.level is Level.FAITHFUL:
+        if self.level == Level.FAITHFUL:
             return self.vocabulary.matcher(self.format.grammar(text, labels, self.level))
         # At the syntax level the grammar is the same for every text.
         if labels not in self._syntax:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from constrained_ner.documents import Entity
@@ -79,13 +80,16 @@ def _chunks(text: str, entities: Sequence[Entity]) -> set[object]:
     with the first label. GNER has no rule for them, since its data are flat.
     """
     words = tokens(text)
+    starts, ends = [start for start, _ in words], [end for _, end in words]
     runs = [
-        ([i for i, (s, e) in enumerate(words) if s < entity.end and entity.start < e], entity.label)
+        (range(bisect_right(ends, entity.start), bisect_left(starts, entity.end)), entity.label)
         for entity in entities
     ]
     taken: set[int] = set()
     chunks: set[object] = set()
-    for run, label in sorted(runs, key=lambda tagged: (-len(tagged[0]), *tagged)):
+    for run, label in sorted(
+        runs, key=lambda tagged: (-len(tagged[0]), tagged[0].start, tagged[1])
+    ):
         if run and taken.isdisjoint(run):
             taken.update(run)
             surface = " ".join(text[slice(*words[i])] for i in run)

@@ -149,7 +149,7 @@ def evaluate(
     format: the format whose ceiling to compute; by default that of the predictions.
     resamples, seed: of the intervals.
     """
-    labels = tuple(labels) if labels else data.labels
+    labels = tuple(dict.fromkeys(labels)) if labels else data.labels
     pairs = data.pairs(labels)
 
     def score(metric: Metric) -> Score:

@@ -108,6 +108,11 @@ class Reader:
         return True
 
 
+def body_of(answer: str) -> str:
+    """What follows `Answer:` in an answer that nothing holds to its format."""
+    return answer.lstrip().removeprefix("Answer:").removeprefix(" ")
+
+
 def offset(digits: str) -> int:
     """An offset as written. Python reads no number of thousands of digits; none is in a text."""
     return int(digits) if len(digits) < 19 else sys.maxsize

@@ -139,7 +139,7 @@ class Format(ABC):
                 return "begins or ends with white space"
         if entity.discontinuous and Feature.DISCONTINUOUS not in self.expresses:
             return "discontinuous"
-        if level is Level.FAITHFUL:
+        if level == Level.FAITHFUL:
             if len(entity.fragments) > self.options.max_fragments:
                 return f"more than {self.options.max_fragments} fragments"
             for start, end in entity.fragments:
@@ -157,11 +157,11 @@ class Format(ABC):
         """
         kept: list[Entity] = []
         dropped: Dropped = []
-        of_text = self.text_obstacle(document.text) if level is Level.FAITHFUL else None
+        of_text = self.text_obstacle(document.text) if level == Level.FAITHFUL else None
         for entity in document.entities:
             if entity.label in labels:
                 cause = (of_text and of_text.cause) or self.obstacle(entity, document, level)
-                if cause is None and level is Level.FAITHFUL:
+                if cause is None and level == Level.FAITHFUL:
                     cause = self.excess(entity, kept, document, labels)
                 if cause:
                     dropped.append((entity, cause))
@@ -196,7 +196,7 @@ class Format(ABC):
 
     def _ordered(self, entities: tuple[Entity, ...], text: str, level: Level) -> tuple[Entity, ...]:
         # The faithful level has offsets in text order.
-        if self.options.order == "paper" and not (self.by_place and level is Level.FAITHFUL):
+        if self.options.order == "paper" and not (self.by_place and level == Level.FAITHFUL):
             return paper_order(entities, text)
         return entities
 
@@ -281,10 +281,10 @@ class Format(ABC):
         GrammarError: the text has nothing to point at, or is too long for this format: see
             `text_obstacle`.
         """
-        labels = self.check(labels)
-        if level is Level.FREE:
+        labels, level = self.check(labels), Level.parse(level)
+        if level == Level.FREE:
             raise GrammarError("the free level has no grammar")
-        if level is Level.SYNTAX:
+        if level == Level.SYNTAX:
             source = self.syntax(labels)
         else:
             if (obstacle := self.text_obstacle(text)) is not None:
@@ -302,7 +302,7 @@ class Format(ABC):
             markup=self.markup,
             maker=partial(self.grammar, text, labels, level),
         )
-        if level is Level.SYNTAX:
+        if level == Level.SYNTAX:
             return grammar
         return replace(grammar, repetition_guard=self.repetition_guard(grammar, text, labels))
 

@@ -15,7 +15,14 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity
 from constrained_ner.formats.alignment import Aligner, most_mentions
-from constrained_ner.formats.answers import Places, ProblemKind, Reader, offset, values
+from constrained_ner.formats.answers import (
+    Places,
+    ProblemKind,
+    Reader,
+    body_of,
+    offset,
+    values,
+)
 from constrained_ner.formats.base import (
     Feature,
     Format,
@@ -87,7 +94,7 @@ class MultiBrat(Format):
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
-        for line in filter(None, map(str.strip, answer.removeprefix("Answer:").splitlines())):
+        for line in filter(None, map(str.strip, body_of(answer).splitlines())):
             match = _LINE.fullmatch(line)
             if not match:
                 reader.problem(
@@ -116,7 +123,7 @@ class MultiBrat(Format):
             described = f"{label} {offsets} {surface!r}"
             if self.options.anchor == "surface":
                 fragments = aligner.nearest(
-                    surface, label, tuple(spans), masked=reader.level is Level.FAITHFUL
+                    surface, label, tuple(spans), masked=reader.level == Level.FAITHFUL
                 )
                 if fragments is not None:
                     reader.add(label, fragments, place)

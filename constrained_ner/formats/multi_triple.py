@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lark import Token, Tree
 
 from constrained_ner.documents import Entity
-from constrained_ner.formats.answers import ProblemKind, Reader, values
+from constrained_ner.formats.answers import ProblemKind, Reader, body_of, values
 from constrained_ner.formats.base import Feature
 from constrained_ner.formats.families.terms import (
     TERM_FEATURES,
@@ -59,8 +59,7 @@ class MultiTriple(SurfaceFormat):
 
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         items = []
-        body = answer.removeprefix("Answer:")
-        for line in filter(None, map(str.strip, body.splitlines())):
+        for line in filter(None, map(str.strip, body_of(answer).splitlines())):
             match = _LINE.fullmatch(line)
             if not match:
                 reader.problem(ProblemKind.UNPARSABLE, f"{line!r}: expected 'mention; is a; type'")

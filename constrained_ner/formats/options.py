@@ -45,6 +45,6 @@ class Options:
                 raise UnknownNameError(
                     f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(allowed)}"
                 )
-        if not 1 <= self.max_fragments <= MAX_FRAGMENTS:
-            expected = f"expected 1 to {MAX_FRAGMENTS}"
-            raise UnknownNameError(f"max_fragments is {self.max_fragments}: {expected}")
+        most: object = self.max_fragments  # records and callers may have anything there
+        if type(most) is not int or not 1 <= most <= MAX_FRAGMENTS:
+            raise UnknownNameError(f"max_fragments is {most!r}: expected 1 to {MAX_FRAGMENTS}")

@@ -163,7 +163,7 @@ class Predictor:
         self._check_formats()
         self._check_thresholds()
         if not self._chosen.capabilities.grammars:
-            if self.level is not Level.SYNTAX:
+            if self.level != Level.SYNTAX:
                 raise UnknownNameError(
                     f"the engine {self._chosen.name} knows the syntax level only: it takes no "
                     "grammar made from a text"
@@ -174,7 +174,7 @@ class Predictor:
                         f"the engine {self._chosen.name} takes JSON schemas, and {format.name} "
                         "has none"
                     )
-        elif self.level is not Level.FREE:
+        elif self.level != Level.FREE:
             self._check_spelling()
 
     def _check_formats(self) -> None:
@@ -249,7 +249,7 @@ class Predictor:
     @property
     def _has_confidences(self) -> bool:
         able = self._chosen.capabilities
-        masked = self.level is not Level.FREE and able.grammars and able.log_probabilities
+        masked = self.level != Level.FREE and able.grammars and able.log_probabilities
         return self.record and masked
 
     @cached_property
@@ -426,13 +426,13 @@ class Predictor:
         answers = [by_labels[labels].shown for labels in turns[: turns.index(reply.labels)]]
         chat = self._messages(format, text, about, answers)
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in chat)
-        if self.level is Level.FREE:
+        if self.level == Level.FREE:
             return prompt, None
         return prompt, format.grammar(text, reply.labels, self.level).source
 
     def _fits(self, format: Format, text: str) -> bool:
         """Whether the text has grammars, and the model room for questions with long answers."""
-        if self.level is Level.FAITHFUL and format.text_obstacle(text) is not None:
+        if self.level == Level.FAITHFUL and format.text_obstacle(text) is not None:
             return False
         if self.model.context is None:
             return True
@@ -464,7 +464,7 @@ class Predictor:
         if not self._chosen.capabilities.grammars:
             prompt += model.vocabulary.tokenize(_PREFIX)
             schema = format.schema(turn.labels)
-        elif self.level is not Level.FREE:
+        elif self.level != Level.FREE:
             grammar = self._grammar(turn)
         budget = self.max_new_tokens
         if budget is None:
@@ -497,7 +497,7 @@ class Predictor:
         except CnerError as error:
             error.args = (f"{turn.place}: {error}",)
             raise
-        if self.level is Level.FAITHFUL:
+        if self.level == Level.FAITHFUL:
             self._check_text(turn)
         return grammar
 
@@ -531,10 +531,10 @@ class Predictor:
         try:
             result = turn.format.settle(written, text, turn.labels, level)
             parses, entities, problems = True, result.entities, result.problems
-            settled = None if level is Level.FREE else result.answer
+            settled = None if level == Level.FREE else result.answer
             places = result.places
         except AnswerError as error:
-            if level is not Level.FREE and self._chosen.capabilities.grammars:
+            if level != Level.FREE and self._chosen.capabilities.grammars:
                 return DecodingError(f"{turn.place}: {error}")
             decoded = turn.format.decode(written, text, turn.labels, strict=False)
             parses, entities, problems = False, decoded.entities, decoded.problems

@@ -54,7 +54,7 @@ def of_data(view: View, group: Group, name: str) -> Table:
     for way in view.ways(group):
         draws = view.draws(group, way, [name])
         cells = [cell for cells in draws for cell in cells]
-        free = way.level is Level.FREE
+        free = way.level == Level.FREE
         changes = [cell.against_free and cell.against_free.f1 for cell in cells]
         rows.append(
             (

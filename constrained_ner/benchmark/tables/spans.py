@@ -101,7 +101,7 @@ def validity(view: View, group: Group) -> Table:
     rows = []
     for way in span_ways(view, group):
         draws = view.draws(group, way)
-        free = way.level is Level.FREE
+        free = way.level == Level.FREE
         rows.append(
             (
                 *way_entries(way),

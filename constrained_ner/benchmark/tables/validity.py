@@ -83,7 +83,7 @@ def confidence(view: View, group: Group) -> Table:
     """How often entities are right, by how sure the model was of them; all draws together."""
     rows: list[tuple[Entry, ...]] = []
     for way in view.ways(group):
-        if way.level is Level.FREE:
+        if way.level == Level.FREE:
             continue
         found = tenths([cell for draw in view.draws(group, way) for cell in draw])
         if not found:

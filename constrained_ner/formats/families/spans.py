@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from lark import Token, Tree
@@ -65,7 +66,8 @@ class SpanFormat(Format):
     def excess(
         self, entity: Entity, kept: Sequence[Entity], document: Document, labels: Sequence[str]
     ) -> str | None:
-        if sum(other.start == entity.start for other in kept) < MAX_SAME_START:
+        same = takewhile(lambda other: other.start == entity.start, reversed(kept))
+        if sum(1 for _ in same) < MAX_SAME_START:
             return None
         return f"more than {MAX_SAME_START} begin at one place"
 

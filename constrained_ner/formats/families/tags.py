@@ -19,11 +19,11 @@ from lark import Token, Tree
 
 from constrained_ner.documents import Document, Entity, text_order
 from constrained_ner.formats.alignment import Aligner
-from constrained_ner.formats.answers import Places, ProblemKind, Reader, span_of
+from constrained_ner.formats.answers import Places, ProblemKind, Reader, body_of, span_of
 from constrained_ner.formats.base import Format, TextObstacle, too_long
 from constrained_ner.formats.fillings import MAX_TAGGED_UNITS, tag_depth, tagged_text
 from constrained_ner.formats.grammar import Completions, Level
-from constrained_ner.words import Span, shared_prefix, units
+from constrained_ner.words import Span, shared_prefix, trimmed, units
 
 Marker = tuple[str, str]  # opening, closing
 
@@ -45,7 +45,7 @@ class MarkedText:
     may_close: list[bool]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # of a long text it takes ten megabytes
 def mark(text: str, markers: tuple[Marker, ...], boundaries: str) -> MarkedText:
     held = [m.span() for m in re.finditer(pattern_of(markers), text)]
     pieces: list[Span] = []
@@ -119,16 +119,19 @@ class TagFormat(Format):
         closes = {p[1] for p, ok in zip(marked.pieces, marked.may_close, strict=True) if ok}
         most = tag_depth(len(self.units(document.text)), len(labels))
         good: list[Entity] = []
-        for entity in kept:
-            depth = 1 + sum(e.start <= entity.start and entity.end <= e.end for e in good)
+        around: list[Entity] = []  # those that are open where an entity begins, the innermost last
+        for entity in text_order(kept):
+            while around and around[-1].end <= entity.start:
+                around.pop()
             if entity.start not in opens or entity.end not in closes:
                 dropped.append((entity, "its marker would run into a character of the text"))
-            elif any(_crosses(other, entity) for other in good):
+            elif around and around[-1].end < entity.end:
                 dropped.append((entity, "crosses another entity"))
-            elif level is Level.FAITHFUL and depth > most:
+            elif level == Level.FAITHFUL and len(around) >= most:
                 dropped.append((entity, f"nested more than {most} deep"))
             else:
                 good.append(entity)
+                around.append(entity)
         return tuple(good), dropped
 
     # ---- writing and reading
@@ -182,7 +185,7 @@ class TagFormat(Format):
     def salvage(self, answer: str, reader: Reader, labels: Sequence[str]) -> None:
         by_opening = {self.marker(label)[0]: label for label in labels}
         by_closing = {self.marker(label)[1]: label for label in labels}
-        body = answer.removeprefix("Answer:").removeprefix(" ")
+        body = body_of(answer)
         copied: list[str] = []
         length = at = 0
         stack: list[tuple[str, int]] = []
@@ -212,23 +215,29 @@ class TagFormat(Format):
         self.place("".join(copied), found, reader)
 
     def place(self, copied: str, found: list[Marked], reader: Reader) -> None:
-        """Spans in the copy become spans in the text; a copy that differs is aligned."""
+        """Spans in the copy become spans in the text; where it differs they are aligned."""
         found.sort(key=lambda item: (item.start, -item.end))
-        exact = copied == reader.text
         aligner = Aligner(reader.text, boundaries=self.options.boundaries)
-        if not exact:
+        alike = len(copied)
+        if copied != reader.text:
+            alike = shared_prefix(copied, reader.text)
             reader.problem(ProblemKind.COPY, describe_difference(copied, reader.text))
         for label, start, end, places in found:
-            surface = copied[start:end]
-            if exact:
-                # A free model may mark white space, too; it is no part of an entity.
-                start += len(surface) - len(surface.lstrip())
-                end -= len(surface) - len(surface.rstrip())
-                reader.add(label, [(start, end)], places)
-            elif len(fragments := aligner.leftmost(surface.strip(), label) or ()) == 1:
+            # A free model may mark white space, too; it is no part of an entity.
+            span = trimmed(copied, start, end)
+            if span is None:
+                reader.problem(ProblemKind.OFFSET, f"{label}: nothing but white space is marked")
+                continue
+            surface = copied[slice(*span)]
+            if span[1] <= alike:
+                aligner.take(label, (span,))
+                reader.add(label, [span], places)
+            elif len(fragments := aligner.leftmost(surface, label) or ()) == 1:
                 reader.add(label, fragments, places)
             else:
-                reader.problem(ProblemKind.NOT_IN_TEXT, f"{label} {surface!r}")
+                taken = not fragments and aligner.in_text(surface)
+                kind = ProblemKind.DUPLICATE if taken else ProblemKind.NOT_IN_TEXT
+                reader.problem(kind, f"{label} {surface!r}")
 
     # ---- grammars
 
@@ -300,8 +309,3 @@ class TagFormat(Format):
 def describe_difference(copied: str, text: str) -> str:
     at = shared_prefix(copied, text)
     return f"at offset {at}: {copied[at : at + 20]!r}, expected {text[at : at + 20]!r}"
-
-
-def _crosses(first: Entity, second: Entity) -> bool:
-    """Whether the second of two in text order begins in the first one and ends behind it."""
-    return first.start < second.start < first.end < second.end
