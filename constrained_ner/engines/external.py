@@ -25,7 +25,7 @@ _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
 _ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 _LIMITS = ("length", "max_tokens")
 # What an item ends with, and what ends an answer behind a whole one; no more than a few tokens.
-_ITEM_ENDS = frozenset("\"`[])}\n")
+_ITEM_ENDS = frozenset('"`[])}\n')
 _CLOSERS = frozenset("\"'`])}\n ")
 _FEW = 8
 
