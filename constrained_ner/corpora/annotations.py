@@ -17,6 +17,7 @@ from constrained_ner.errors import InputError
 from constrained_ner.words import trimmed
 
 LARGEST_OFFSET = 2**63
+STRIPPED = "mentions with white space at their edges, which was stripped"
 # What is counted, of corpora that keep annotations in files of their own.
 UNANNOTATED = "texts without a file of annotations, read as without entities"
 
@@ -226,9 +227,7 @@ def checked(
         fragments = stripped(in_order, text.text)
         surface = annotation.surface
         blank = surface is not None and surface != surface.strip()
-        repairs["mentions with white space at their edges, which was stripped"] += (
-            fragments != in_order or blank
-        )
+        repairs[STRIPPED] += fragments != in_order or blank
         found.append((Entity(annotation.label, fragments), annotation.confidence))
     entities = {entity for entity, _ in found}
     repairs["annotations that say the same as another one"] += len(found) - len(entities)

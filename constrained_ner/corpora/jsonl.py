@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from constrained_ner.corpora.annotations import Annotation, highest
+from constrained_ner.corpora.annotations import STRIPPED, Annotation, highest, stripped
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import JsonRecord, is_list, json_line, read_records
@@ -263,27 +263,37 @@ def _id(value: object, default: str | None) -> str:
     return str(value) if type(value) is int else _string(value, "the key 'id'")
 
 
-def document_from_json(obj: object, default_id: str | None = None) -> Document:
+def document_from_json(
+    obj: object, default_id: str | None = None, repairs: Counter[str] | None = None
+) -> Document:
     """The document that a parsed record describes.
 
     Parameters
     ----------
     default_id: the id of a record that has none.
+    repairs: of a record that people made: its entities are stripped of white space, which is
+        counted here, and those that cannot be are skipped, with a warning. By default they are
+        taken as they are.
 
     Raises
     ------
-    InputError: a key is missing or of a wrong type, an offset lies outside the text, or a surface
-        is not what stands at its offsets.
+    InputError: a key is missing or of a wrong type; without `repairs`, too, where an offset lies
+        outside the text, or a surface is not what stands at its offsets.
     """
     if not isinstance(obj, dict):
         raise InputError(f"the record is {obj!r:.80}: expected an object")
     id = _id(obj.get("id"), default_id)
     key = _entity_key(obj)
     values = _list(obj.get(key, []), f"the key {key!r}")
-    entities = [entity_from_json(value) for value in values]
+    text = _string(_there(obj, "text"), "the key 'text'")
+    if repairs is not None:
+        mended = list(_mended(values, text, id, repairs))
+        values, entities = [value for value, _ in mended], [entity for _, entity in mended]
+    else:
+        entities = [entity_from_json(value) for value in values]
     document = Document(
         id,
-        _string(_there(obj, "text"), "the key 'text'"),
+        text,
         tuple(entities),
         tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
         unread=(*_unread(obj, values), *_said_again(entities)),
@@ -295,22 +305,44 @@ def document_from_json(obj: object, default_id: str | None = None) -> Document:
             if (section := _section(value))
         },
     )
-    text = StandoffText(document.text)
-    for value, entity in zip(values, entities, strict=True):
-        _check_surface(value, entity, text)
+    if repairs is None:
+        standoff = StandoffText(document.text)
+        for value, entity in zip(values, entities, strict=True):
+            _check_surfaces(_surfaces(value), entity, standoff)
     return document
 
 
-def _check_surface(value: object, entity: Entity, text: StandoffText) -> None:
-    """See that the surface of an entity, where it is stated, stands at its offsets.
-
-    It does not where the offsets count bytes, or the last character in place of the end.
-    """
-    for key in _SURFACE_KEYS:
-        stated = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(stated, str) or not stated.strip():
+def _mended(
+    values: Iterable[object], text: str, id: str, repairs: Counter[str]
+) -> Iterator[tuple[object, Entity]]:
+    """The entities that can be, each with its value; a warning of each of the others."""
+    standoff = StandoffText(text)
+    for value in values:
+        try:
+            entity = entity_from_json(value)
+            _check_surfaces([*_surfaces(value), None], entity, standoff)
+        except InputError as error:
+            LOGGER.warning("document %r: skipped an annotation: %s", id, error.reason)
             continue
-        annotation = Annotation("", None, entity.label, entity.fragments, stated)
+        fragments = stripped(entity.fragments, text)
+        repairs[STRIPPED] += fragments != entity.fragments
+        yield value, Entity(entity.label, fragments)
+
+
+def _surfaces(value: object) -> list[str]:
+    """The surfaces that an entity states."""
+    stated = [value.get(key) for key in _SURFACE_KEYS] if isinstance(value, dict) else []
+    return [surface for surface in stated if isinstance(surface, str) and surface.strip()]
+
+
+def _check_surfaces(surfaces: Iterable[str | None], entity: Entity, text: StandoffText) -> None:
+    """See that each surface that is stated stands at the entity's offsets.
+
+    It does not where the offsets count bytes, or the last character in place of the end. None
+    stands for no surface: then only the offsets are looked at.
+    """
+    for surface in surfaces:
+        annotation = Annotation("", None, entity.label, entity.fragments, surface)
         if problem := annotation.problem(text):
             raise InputError(f"an entity {entity.label!r:.80}: {problem}")
 

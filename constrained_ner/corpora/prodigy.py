@@ -120,7 +120,7 @@ def _document(record: JsonRecord, counts: Counter[str]) -> Document:
     plain = {"text": value.get("text"), "spans": list(map(_without_own_keys, kept))}
     if "id" in value:
         plain["id"] = value["id"]
-    document = document_from_json(plain, f"{record.file.id}:{record.number}")
+    document = document_from_json(plain, f"{record.file.id}:{record.number}", counts)
     unread = (f"values of the key {key!r}" for key in value if key in _OTHER_INTERFACES)
     return replace(document, unread=(*document.unread, *unread), meta=_meta(value))
 

@@ -143,9 +143,9 @@ def _replayed(
     if not exact:
         return DecodingError(f"{what} has characters that the model's tokens cannot write")
     if good < len(tokens):
-        kept = vocabulary.text_of(tokens[:good])
-        left = vocabulary.text_of(tokens)[len(kept) :][:30]
-        return DecodingError(f"{what} leaves it after {kept[-30:]!r} with {left!r}")
+        fitting = vocabulary.text_of(tokens[:good])
+        left = vocabulary.text_of(tokens)[len(fitting) :][:30]
+        return DecodingError(f"{what} leaves it after {fitting[-30:]!r} with {left!r}")
     if written.ended and not matcher.is_accepting():
         return DecodingError(f"{what} ends before it may, after {text[-30:]!r}")
     kept, rest = tokens, [vocabulary.ends[0]]
