@@ -28,6 +28,7 @@ from constrained_ner.benchmark.grid import (
 )
 from constrained_ner.benchmark.tables.cost import costs
 from constrained_ner.benchmark.view import View
+from constrained_ner.cli.benchmark import check_folder
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, ModelError, UnknownNameError
@@ -159,6 +160,26 @@ def test_a_data_set_that_was_trained_on_is_asked_for_in_the_same_way() -> None:
     assert target_of(trained, DATA) == Target(LABELS, "ten", "As they are.", {"Gene": "no RNA"})
     assert target_of(trained, replace(DATA, name="x")) == Target(LABELS, "x")
     assert target_of(None, DATA) == Target(LABELS, "ten")
+
+
+def test_answers_to_other_guidelines_are_others(tmp_path: Path) -> None:
+    made = []
+    for guideline in ("Diseases only.", "Symptoms, too."):
+        folder = tmp_path / guideline[:3]
+        folder.mkdir()
+        Manifest("base", (), (Dataset(LABELS, "ten", guideline),)).save(folder)
+        grid = replace(grid_of("multi_term"), sources={MODEL: str(folder)})
+        assert grid.target(grid.cells()[0]).guideline == guideline
+        made.append(grid.fingerprint(grid.cells()[0]))
+    assert made[0] != made[1]
+
+
+def test_a_run_that_was_stopped_before_its_first_answer_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "out" / "model" / "data").mkdir(parents=True)
+    check_folder(tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(InputError, match="expected a new or an empty folder"):
+        check_folder(tmp_path / "out")
 
 
 # ---- the run ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from constrained_ner.adapters import DEFAULT_MODEL
-from constrained_ner.errors import ModelError
+from constrained_ner.errors import LabelError, ModelError
 from constrained_ner.pipeline.manifest import (
     FAR_BELOW,
     FILE,
@@ -152,6 +152,19 @@ def test_a_format_far_below_the_best_is_warned_of() -> None:
     )
 
 
+def test_a_data_set_that_is_named_has_its_guidelines() -> None:
+    assert task_for(TRAINED, ["Disease"], dataset="cdr").targets == (
+        Target(("Disease",), "cdr", *CDR),
+    )
+    assert task_for(TRAINED, ["Disease"], dataset="mine").targets == (Target(("Disease",), "mine"),)
+
+
+def test_all_labels_of_a_model_that_names_none() -> None:
+    for trained in (None, Manifest("base", ("multi_term",), ())):
+        with pytest.raises(LabelError, match="does not say which labels it knows"):
+            task_for(trained, "all")
+
+
 def test_words_are_indexed_where_training_did_it_mostly() -> None:
     for share, name, indexed in (
         (0.8, "multi_span", True),
@@ -172,6 +185,9 @@ def test_a_label_that_was_never_asked_for_is_warned_of() -> None:
     )
     # Whatever data set the prompt names.
     assert len(task_for(TRAINED, ["Dose"], dataset="genes").notes) == 1
+    assert task_for(TRAINED, ["GENE"], dataset="gene").notes == (
+        "the model was not trained on a data set 'gene', but on diseases, cdr, genes, cells",
+    )
     many = Dataset(tuple(f"type {i}" for i in range(90)), "many")
     (note,) = task_for(replace(TRAINED, datasets=(many,)), ["type 9a"]).notes
     assert note.endswith("type 9a (nearest: type 9) in training; it knows 90 labels")

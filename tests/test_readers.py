@@ -353,19 +353,31 @@ def test_bioc_json_offsets_are_whole_numbers(
 def test_bioc_json_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.json"
     shifted = json.loads(json.dumps(bioc_json()).replace('"offset": 9,', '"offset": 8,'))
-    path.write_text(json.dumps({"documents": [{"id": 7}, {"id": "8", "passages": 1}, shifted]}))
+    path.write_text(
+        json.dumps({"documents": [{"id": 1.5}, {"id": "8", "passages": 1}, None, shifted]})
+    )
     documents, errors = read(path, "bioc_json")
     assert [d.entities for d in documents] == [(LEFT, ASPIRIN)]
     assert [str(error) for error in errors] == [
-        f"{path}: document 1: a document's id is 7: expected a string",
+        f"{path}: document 1: a document's id is 1.5: expected a string",
         f"{path}: document 2: the passages is 1: expected a list of objects",
+        f"{path}: document 3: it is None: expected an object",
     ]
     (warning,) = warnings(caplog)
     assert f"{path}: document 1: skipped Finding: the surface 'right knee pain'" in warning
     for content in ('{"documents": [', '{"documents": 1}', "[" * 100_000):
         path.write_text(content)
-        with pytest.raises(InputError, match=r"a\.json: (not JSON|the documents is)|the documents"):
+        with pytest.raises(InputError, match=r"a\.json: (not JSON|the documents are)"):
             read(path, "bioc_json")
+    # JavaScript may cut a character in two.
+    good = bioc_json() | {"id": 7}
+    broken = json.loads(json.dumps(good))
+    broken["passages"][0]["text"] += "\ud83d"
+    path.write_text(json.dumps({"documents": [broken, good]}))
+    documents, errors = read(path, "bioc_json")
+    assert [d.id for d in documents] == ["7"]
+    (error,) = errors
+    assert "document 1: the passage at offset 0 has a lone surrogate" in str(error)
 
 
 # ---- GENIA

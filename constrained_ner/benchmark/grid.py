@@ -37,6 +37,7 @@ from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
+from constrained_ner.pipeline.runs import line_of
 from constrained_ner.pipeline.task import MOSTLY
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
@@ -351,6 +352,13 @@ class Grid:
     def _digests(self) -> dict[str, str]:
         return {model: digest_of(self.source(model)) for model in self.models}
 
+    @cached_property
+    def _manifests(self) -> dict[str, Manifest | None]:
+        return {model: load_manifest(self.source(model)) for model in self.models}
+
+    def target(self, cell: Cell) -> Target:
+        return target_of(self._manifests[cell.model], self.data_of(cell))
+
     def fingerprint(self, cell: Cell) -> str:
         """What the answers of a cell depend on, as 16 hexadecimal digits."""
         data = self.data_of(cell)
@@ -359,6 +367,7 @@ class Grid:
             self._digests[cell.model],  # a model may change under its name
             [(document.id, document.text) for document in data.documents],
             (data.labels, data.max_fragments),
+            self.target(cell).guideline_text,
             (self.batch_size, self.device, self.dtype),
             self.max_new_tokens if cell.level == Level.FREE else None,
         ]
@@ -476,7 +485,7 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
     predictor = Predictor(
         model,
         format,
-        [target_of(load_manifest(grid.source(cell.model)), data)],
+        [grid.target(cell)],
         cell.level,
         grid.batch_size,
         grid.max_new_tokens if cell.level == Level.FREE else None,
@@ -487,7 +496,7 @@ def _answer(grid: Grid, cell: Cell, folder: Path, progress: Progress, loaded: Lo
     answers.parent.mkdir(parents=True, exist_ok=True)
     with measured(grid.country) as energy, answers.open("w", encoding="utf-8") as file:
         for prediction in progress(predictor.predict(data.documents), str(cell)):
-            file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
+            file.write(line_of(prediction))
             file.flush()
     answered = AnsweredCell(
         cell,
@@ -510,11 +519,8 @@ def options_of(variant: Variant, data: CorpusSample) -> Options:
 
 
 def target_of(trained: Manifest | None, data: CorpusSample) -> Target:
-    """How a prompt asks for a corpus: as in training, if the model was trained on that corpus."""
-    for known in trained.datasets if trained else ():
-        if known.name == data.name:
-            return known.of(data.labels)
-    return Target(data.labels, data.name)
+    """How a prompt asks for a corpus: as in training, if the model was trained on it."""
+    return trained.target(data.labels, data.name) if trained else Target(data.labels, data.name)
 
 
 def peak_memory(model: Any) -> int:

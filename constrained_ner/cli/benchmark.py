@@ -20,6 +20,7 @@ from constrained_ner.cli.options import (
     OutputFolder,
     check_apart,
     device_options,
+    given,
     named_path,
     overruled,
 )
@@ -135,6 +136,8 @@ def benchmark(
         dtype,
         country,
     )
+    if given("max_new_tokens") and Level.FREE not in grid.levels:
+        raise click.UsageError("--max-new-tokens is for free answers, and --levels has none")
     check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     answer(grid, output, processes)
@@ -151,7 +154,10 @@ def check_folder(output: Path) -> None:
     ------
     InputError: it holds something else.
     """
-    if not any(any(output.glob(f"*/*/*{level}.jsonl")) for level in Level):  # see `Cell.answers`
+    # Folders alone are what a run leaves that was stopped before its first answer.
+    begun = output.is_dir() and all(path.is_dir() for path in output.rglob("*"))
+    answers = (path for level in Level for path in output.glob(f"*/*/*{level}.jsonl"))
+    if not begun and not any(answers):  # see `Cell.answers`
         check_new_folder(output)
 
 

@@ -12,6 +12,7 @@ from constrained_ner.cli.options import (
     MASKED_LEVELS,
     check_effect,
     format_options,
+    given,
     labels_option,
     to_options,
 )
@@ -60,6 +61,9 @@ def formats(
 ) -> None:
     """List the formats; or show the prompt, answers, schema and grammar of one."""
     if name is None:
+        ruled = [o for o in ("text", "labels", "level", "index", *options) if given(o)]
+        if ruled:
+            raise click.UsageError(f"--{ruled[0].replace('_', '-')} goes with the NAME of a format")
         click.echo(_table(FORMATS.values()))
         return
     format = get_format(name, to_options(options))

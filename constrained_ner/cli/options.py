@@ -19,14 +19,22 @@ from constrained_ner.corpora import INPUT_FORMATS, detect_format, read, readable
 from constrained_ner.corpora.files import File
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.formats import FORMATS, Format, Options
+from constrained_ner.formats import FORMATS, Feature, Format, Options
 from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels, names_of
 from constrained_ner.pipeline.task import is_best
 
-# The options that one format alone knows.
-_OF_ONE_FORMAT = {"words": "multi_bio", "anchor": "multi_brat"}
+# The options that not all formats know: whether one does, and which do.
+_KNOWN_BY: dict[str, tuple[Callable[[Format], bool], str]] = {
+    "words": (lambda one: one.name == "multi_bio", "multi_bio"),
+    "anchor": (lambda one: one.anchored, "multi_brat"),
+    "boundaries": (lambda one: one.name != "multi_bio", "all formats but multi_bio"),
+    "max_fragments": (
+        lambda one: Feature.DISCONTINUOUS in one.expresses,
+        "formats with discontinuous entities",
+    ),
+}
 MASKED_LEVELS = [level.value for level in Level if level != Level.FREE]
 
 
@@ -371,14 +379,13 @@ def check_effect(formats: Sequence[Format]) -> None:
 
     Raises
     ------
-    click.UsageError: it is another format's.
+    click.UsageError: it is for other formats.
     """
-    names = [format.name for format in formats]
-    for name, known in _OF_ONE_FORMAT.items():
-        if given(name) and known not in names:
-            raise click.UsageError(
-                f"--{name} is for {known}, and changes nothing in {', '.join(names)}"
-            )
+    names = ", ".join(format.name for format in formats)
+    for name, (known, which) in _KNOWN_BY.items():
+        if given(name) and not any(map(known, formats)):
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for {which}, and changes nothing in {names}")
 
 
 def to_options(options: dict[str, Any]) -> Options:

@@ -56,6 +56,8 @@ def page(
 
     What cannot be read, of either side, is reported at the end; the exit status is 1 then.
     """
+    if gold_format and not gold:
+        raise click.UsageError("--gold-format goes with --gold")
     for path in (input, gold):
         if path is not None and path.is_file():
             check_apart(path, output)
@@ -68,6 +70,7 @@ def page(
                 broken.append(record)
             yield record
 
-    documents = readable(read(gold, gold_format) if gold else (), broken)
+    beside = read(gold, gold_format, encoding=encoding) if gold else ()
+    documents = readable(beside, broken)
     write_page(beside_gold(records(), documents), output, title=title or input.stem)
     report_left_out(broken)

@@ -113,7 +113,8 @@ def _annotation(record: object, place: str) -> Annotation:
 
 
 def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
-    id = encodable(_string(record.get("id"), "a document's id"))
+    id = record.get("id")
+    id = encodable(str(id) if type(id) is int else _string(id, "a document's id"))
     place_of = place if "line" in record else f"{place}: document {id}"
     passages: list[tuple[str, list[Piece]]] = []
     holders = [record]
@@ -203,8 +204,12 @@ def read_json(file: File) -> Iterator[Document | InputError]:
     if isinstance(content, dict):  # PubTator's own service calls the list by its name
         documents = content.get("documents", content.get("PubTator3", [content]))
     with repairs_of(file.place) as repairs:
-        for number, record in enumerate(_items(documents, "the documents"), 1):
+        if not isinstance(documents, list):
+            raise InputError(f"the documents are {documents!r:.80}: expected a list", file.place)
+        for number, record in enumerate(documents, 1):
             try:
+                if not isinstance(record, dict):
+                    raise InputError(f"it is {record!r:.80}: expected an object")
                 yield _document(record, file.place, repairs)
             except InputError as error:
                 yield InputError(f"document {number}: {error.reason}", file.place)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from constrained_ner.corpora.annotations import Annotation, best_reading, checked
 from constrained_ner.corpora.conversion_losses import ConversionLosses
+from constrained_ner.corpora.files import encodable
 from constrained_ner.corpora.offsets import CHARACTERS, OffsetReading, StandoffText, readings_of
 from constrained_ner.documents import Document, Passage
 from constrained_ner.errors import InputError
@@ -90,9 +91,12 @@ def document_of(
 
     Raises
     ------
-    InputError: passages overlap, or are too far from one another.
+    InputError: passages overlap, are too far from one another, or have a lone surrogate.
     """
     pieces = [piece for _, parts in passages for piece in parts if piece[1]]
+    for offset, piece in pieces:
+        if encodable(piece) != piece:
+            raise InputError(f"the passage at offset {offset} has a lone surrogate")
     text = best_reading(annotations, _layouts(pieces), place, repairs)
     typed = []
     for type, parts in passages:

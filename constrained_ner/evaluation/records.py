@@ -11,6 +11,7 @@ from pathlib import Path
 
 from constrained_ner.corpora import INPUT_FORMATS, read
 from constrained_ner.corpora.files import File
+from constrained_ner.corpora.json_records import read_records
 from constrained_ner.corpora.jsonl import document_from_json
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
@@ -83,16 +84,14 @@ def read_predictions(
             else:
                 yield Record(document.id, document)
         return
-    with File.on_disk(path).open() as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if line.strip():
-                    yield _record(json.loads(line))
-            except CnerError as error:
-                reason = error.reason if isinstance(error, InputError) else str(error)
-                yield InputError(reason, path, number)
-            except (ValueError, RecursionError) as error:
-                yield InputError(f"not JSON: {error}", path, number)
+    for record in read_records(File.on_disk(path)):
+        if isinstance(record, InputError):
+            yield record
+            continue
+        try:
+            yield _record(record.value)
+        except CnerError as error:
+            yield record.error(error.reason if isinstance(error, InputError) else str(error))
 
 
 def _format_of_shards(folder: Path, given: str | None) -> str:

@@ -162,6 +162,11 @@ class Manifest:
             left = [label for label in left if label not in here]
         return tuple(found)
 
+    def target(self, labels: Sequence[str], name: str) -> Target:
+        """How to ask for labels of a data set: as in training, if the model was trained on it."""
+        known = (dataset for dataset in self.datasets if dataset.name == name)
+        return next(known, Target((), name)).of(labels)
+
     def save(self, folder: Path) -> None:
         write_json(asdict(self), folder / FILE)
 

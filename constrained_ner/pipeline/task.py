@@ -101,8 +101,8 @@ def task_for(
     format: a name, or several, in a list or with commas between them; `best3` stands for the three
         that the model does best with together. By default the one that it is best at, see
         `default_format`.
-    dataset: the data set that prompts name, for all labels. By default each label has one that the
-        model was trained on.
+    dataset: the data set that prompts name, for all labels, with its guidelines if the model was
+        trained on it. By default each label has one that the model was trained on.
     options: those of the format, see `formats.Options`; None stands for a default.
     combine: of `COMBINATIONS`: how the answers in several formats are put together.
 
@@ -120,12 +120,15 @@ def task_for(
     if format is not None and not isinstance(format, str):
         format = ",".join(format)
     names = _formats_of(trained, format or default_format(trained))
-    targets = trained.targets(labels) if trained and not dataset else ()
-    if not targets:
-        targets = (Target(labels, dataset or DEFAULT_DATASET),)
+    if trained is None:
+        targets: tuple[Target, ...] = (Target(labels, dataset or DEFAULT_DATASET),)
+    elif dataset:
+        targets = (trained.target(labels, dataset),)
+    else:
+        targets = trained.targets(labels)
     if trained and "max_fragments" in trained.options:
         given.setdefault("max_fragments", trained.options["max_fragments"])
-    notes = _notes(trained, names, labels) if trained else ()
+    notes = _notes(trained, names, labels, dataset) if trained else ()
     formats = tuple(get_format(name, Options(**given)) for name in names)
     if trained is None:
         return Task(formats, targets, agreement=Agreement(vote=combine == "vote"))
@@ -184,8 +187,10 @@ def _asked_for(trained: Manifest | None, labels: Sequence[str] | str | None) -> 
         if not labels:
             raise LabelError("expected labels: the model does not say which it knows")
     asked = check_labels(labels)
-    if EVERY not in asked or EVERY in every or trained is None:
+    if EVERY not in asked or EVERY in every:
         return asked
+    if trained is None or not every:
+        raise LabelError(f"{EVERY!r} says nothing: the model does not say which labels it knows")
     named = [label for label in asked if label != EVERY]
     folded = {label.casefold() for label in named}
     rest = dict.fromkeys((*trained.default_labels, *every))
@@ -199,9 +204,16 @@ def _check_options(given: Mapping[str, Any]) -> None:
         raise UnknownNameError(f"unknown option {unknown[0]!r}: there are {', '.join(names)}")
 
 
-def _notes(trained: Manifest, names: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+def _notes(
+    trained: Manifest, names: Sequence[str], labels: Sequence[str], dataset: str | None
+) -> tuple[str, ...]:
     """Why a model may not do well what it is asked for."""
     notes = []
+    datasets = [known.name for known in trained.datasets]
+    if dataset and datasets and dataset not in datasets:
+        notes.append(
+            f"the model was not trained on a data set {dataset!r}, but on {', '.join(datasets)}"
+        )
     for format in names:
         if trained.formats and format not in trained.formats:
             formats = ", ".join(trained.formats)
