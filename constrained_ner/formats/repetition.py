@@ -17,9 +17,8 @@ from typing import TypeVar
 from constrained_ner.formats.fillings import with_bound
 from constrained_ner.formats.grammar import Grammar, RepetitionGuard
 
-# An answer that has said so many things more often than its text does gets no further item. Of the
-# default model's answers on BC5CDR 7 % went on saying the same until their budgets ended, and held
-# 55 % of all tokens; closed after 2, 3 or 6 they find the same to 0.2 points of F1.
+# An answer that has said so many things more often than its text does gets no further item. Small
+# models go on saying the same until their budgets end, and would write most of their tokens so.
 REPEATS = 3
 
 Thing = TypeVar("Thing", bound=Hashable)

@@ -17,8 +17,7 @@ from itertools import accumulate
 from constrained_ner.documents import Entity
 from constrained_ner.words import Span, on_boundaries, units
 
-# Below it what a place has by the others' votes is more often wrong than right: F1 is flat from
-# 0.25 to 0.45 on dev abstracts of BC5CDR and NCBI-disease (benchmarks/results/consistency.json).
+# Below it what a place has by the others' votes is more often wrong than right.
 LEAST = 0.35
 _SYMBOL = 3  # letters at most, of a word such as `As` or `Ras`
 
