@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -53,7 +54,7 @@ from constrained_ner.words import on_boundaries, one_line
 from tests.support.adversaries import KINDS, Mind, Task, draw_task, minds
 from tests.support.models import small_vocabulary, tiny_llama
 
-from .machine import versions
+from .machine import machine, versions
 from .page import put
 
 PACKAGES = ("constrained_ner", "llguidance", "lark", "outlines", "torch", "transformers")
@@ -299,6 +300,8 @@ class Verified:
         rows = [self.row(*key) for key in sorted({key[:3] for key in self.counts})]
         written = {
             "decodes": self.counts.total(),
+            "day": date.today().isoformat(),
+            "machine": machine(),
             **{name: value for name, value in vars(self).items() if name != "counts"},
             "seconds": round(self.seconds),
             "counts": [

@@ -31,7 +31,7 @@ from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import Run
 from tests.support.models import tiny_llama
 
-from .machine import SAMPLES, machine, versions
+from .machine import SAMPLES, circumstances
 
 PACKAGES = ("constrained_ner", "llguidance", "sentencex", "torch", "transformers")
 BUDGET = 24  # tokens
@@ -121,8 +121,7 @@ def main() -> None:
     result = {
         "memory": curve(arguments.lines, arguments.points),
         "documents": [one("2 MB", " ".join(long)), one("5,000 words", " ".join(line))],
-        "machine": machine(),
-        "versions": versions(PACKAGES),
+        **circumstances(PACKAGES),
     }
     if arguments.output:
         write_json(result, arguments.output)

@@ -13,7 +13,6 @@ pass on, stay in the folder of the run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -39,11 +38,11 @@ from constrained_ner.benchmark.view import (
     untrue,
 )
 from constrained_ner.cli.benchmark import answer
-from constrained_ner.corpora.files import sha256_of
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.training.saving import card
 
+from .machine import weights_of
 from .page import put
 
 ROOT = Path(__file__).parent.parent
@@ -95,12 +94,6 @@ def main() -> None:
         CARD.write_text(card_of(results), encoding="utf-8")
         write_table(results)
     print(f"{len(results.cells)} cells; written to {arguments.results}", file=sys.stderr)
-
-
-def weights_of(model: str) -> str:
-    """A fingerprint of a folder's weights: a model may change under its name."""
-    files = sorted(Path(folder_of(model)).glob("*.safetensors"))
-    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
 def save(results: Results, folder: Path) -> None:

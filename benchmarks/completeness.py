@@ -28,7 +28,7 @@ from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 
-from .machine import versions
+from .machine import circumstances, versions
 
 PACKAGES = ("constrained_ner", "llguidance", "lark", "tokenizers")
 FILES = [
@@ -130,7 +130,7 @@ def main() -> None:
             so_far = {
                 "model": BASE_MODEL,
                 "limit": arguments.limit,
-                "versions": versions(PACKAGES),
+                **circumstances(PACKAGES),
                 "python": platform.python_version(),
                 "files": results,
             }

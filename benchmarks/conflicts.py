@@ -30,8 +30,7 @@ from constrained_ner.pipeline.conflicts import Conflicts, Mention
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.task import EVERY, task_for
 
-from .compare import weights_of
-from .machine import SAMPLES, versions
+from .machine import SAMPLES, versions, weights_of
 
 RESULTS = Path(__file__).parent / "results" / "conflicts.json"
 # Gold labels by what the model calls them. Others are not what it was trained for.

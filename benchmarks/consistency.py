@@ -27,7 +27,7 @@ from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.pipeline.consistency import consistent
 from constrained_ner.pipeline.prediction import Prediction
 
-from .machine import versions
+from .machine import circumstances
 from .samples import halves
 
 RESULTS = Path(__file__).parent / "results" / "consistency.json"
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--found", type=Path, action="append", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    results: dict[str, Any] = {"versions": versions(PACKAGES)}
+    results: dict[str, Any] = circumstances(PACKAGES)
     for gold, found in zip(given.gold, given.found, strict=True):
         results[corpus_name(gold)] = measure(gold, found)
     write_json(results, given.results)

@@ -52,7 +52,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.conversation import Conversation
 from constrained_ner.pipeline.prompts import Target
 
-from .machine import SAMPLES, machine, versions
+from .machine import SAMPLES, circumstances
 from .page import put
 
 FAR = 4096  # a budget whose end is never near
@@ -299,13 +299,12 @@ def main() -> None:
             print(f"batch {batch:2} {name:13} {told}; {per_call} tokens a call", file=sys.stderr)
     bare = model.steerable.model
     result = {
-        "model": arguments.model,
+        **circumstances(PACKAGES, arguments.model),
         "data": f"{arguments.data.resolve().parent.name}/{arguments.data.name}",
         "seed": arguments.seed,
         "device": str(bare.device),
         "dtype": str(bare.dtype),
-        "machine": f"{machine()}, torch on {torch.get_num_threads()} threads",
-        "versions": versions(PACKAGES),
+        "threads": torch.get_num_threads(),
         "rows": rows,
     }
     if arguments.output:

@@ -37,7 +37,7 @@ from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import task_for
 
-from .machine import versions
+from .machine import circumstances, versions
 
 WARM_UP = 8  # sentences
 VLLM_OPTIONS = {"max_model_len": 2048, "enforce_eager": True}
@@ -160,7 +160,7 @@ def main() -> None:
         for result in results:
             result["same"] = same(result, results)
         kept = [{k: v for k, v in result.items() if k != "answers"} for result in results]
-        write_json(kept, arguments.output)
+        write_json({**circumstances((), DEFAULT_MODEL), "trials": kept}, arguments.output)
 
 
 def trials(sentences: int, slow: int, *, with_vllm: bool) -> list[Trial]:

@@ -25,10 +25,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 
-from .machine import machine, versions
+from .machine import circumstances
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 OUT = "OUT"
@@ -115,8 +116,7 @@ def main() -> None:
     )
     found |= {
         "seed": arguments.seed,
-        "machine": machine(),
-        "versions": versions(PACKAGES),
+        **circumstances(PACKAGES, DEFAULT_MODEL),
     }
     path = arguments.output
     before = json.loads(path.read_bytes()) if path.exists() else {}

@@ -55,7 +55,7 @@ from constrained_ner.formats import FORMATS, Format, get_format
 from constrained_ner.formats.grammar import Grammar, Level
 from tests.support.models import small_vocabulary
 
-from .machine import machine, quantile, versions
+from .machine import circumstances, quantile
 
 LABELS = ("disease", "gene", "chemical", "cell_type", "finding")
 FAR = 100_000  # a budget whose end is never near
@@ -656,9 +656,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = perf_counter()
     threads = torch.get_num_threads()
     result: dict[str, Any] = {
-        "versions": versions(PACKAGES),
+        **circumstances(PACKAGES),
         "python": platform.python_version(),
-        "machine": machine(),
         "threads": options.threads,
         "seed": options.seed,
         "quick": options.quick,

@@ -28,7 +28,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.prompts import Target
 
-from .machine import SAMPLES, machine, versions
+from .machine import SAMPLES, circumstances
 
 LABELS = ("Chemical", "Disease")
 REFERENCE = "reference"
@@ -78,10 +78,8 @@ def main() -> None:
                 rows.append({**row, "other_than_reference": other})
                 print(rows[-1], file=sys.stderr)
     result: dict[str, Any] = {
-        "model": arguments.model,
+        **circumstances(PACKAGES, arguments.model),
         "documents": len(documents),
-        "machine": machine(),
-        "versions": versions(PACKAGES),
         "rows": rows,
     }
     if arguments.output:

@@ -29,7 +29,7 @@ from constrained_ner.benchmark.together import Asked
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines import DEFAULT_ENGINE
-from constrained_ner.engines.models import LoadedModel, device_name, load_model
+from constrained_ner.engines.models import LoadedModel, device_name, dtype_name, load_model
 from constrained_ner.evaluation import Counts, intervals, paired_test
 from constrained_ner.evaluation.resampling import Difference, corrected
 from constrained_ner.formats import get_format
@@ -39,7 +39,7 @@ from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.task import task_for
 
-from .machine import versions
+from .machine import circumstances
 
 RESULTS = Path(__file__).parent / "results" / "other_ways.json"
 LABELS = {"ncbi-disease": ("Disease",), "bc5cdr": ("Chemical", "Disease"), "bc2gm": ("GENE",)}
@@ -207,7 +207,8 @@ def main() -> None:
     results = {
         "documents": sum(map(len, data.values())),
         "device": device_name(model),
-        "versions": versions((*PACKAGES, "langextract")),
+        "dtype": dtype_name(model),
+        **circumstances((*PACKAGES, "langextract"), DEFAULT_MODEL),
         "ways": rows,
     }
     write_json(results, given.output)

@@ -49,8 +49,7 @@ from constrained_ner.training.run import run
 from constrained_ner.training.sampling import Sampling, draw
 from constrained_ner.training.scoring import load_rows
 
-from .compare import weights_of
-from .machine import versions
+from .machine import versions, weights_of
 from .train_speed import CORPORA
 
 FILE = "search.jsonl"

@@ -45,8 +45,7 @@ from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 
-from .compare import weights_of
-from .machine import versions
+from .machine import versions, weights_of
 
 RESULTS = Path(__file__).parent / "results" / "samples.json"
 LEVEL = Level.FAITHFUL

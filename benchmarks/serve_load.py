@@ -32,7 +32,7 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document
 from constrained_ner.serve.app import PACKAGES
 
-from .machine import SAMPLES, machine, quantile, versions
+from .machine import SAMPLES, circumstances, quantile
 from .page import put
 
 LABELS = ["Chemical", "Disease"]
@@ -190,13 +190,11 @@ def main() -> None:
         rows[-1]["peak_megabytes_so_far"] = peak(process)
         print(rows[-1], file=sys.stderr)
     result = {
-        "model": about["model"],
+        **circumstances((*PACKAGES, "uvicorn"), about["model"]),
         "format": about["format"],
         "options": arguments.options,
         "seconds_of_each": arguments.seconds,
         "rows": rows,
-        "versions": versions((*PACKAGES, "uvicorn")),
-        "machine": machine(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
     }
     if arguments.output:

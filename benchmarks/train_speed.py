@@ -39,7 +39,7 @@ from constrained_ner.training.loop import with_lora
 from constrained_ner.training.recipe import CorpusFiles, Lora, Optimisation, Recipe
 from constrained_ner.training.sampling import Sampling
 
-from .machine import versions
+from .machine import circumstances
 
 CORPORA = ("ncbi-disease", "bc5cdr", "bc2gm", "anatem", "genia")
 ROOT = Path(__file__).parent.parent
@@ -244,7 +244,7 @@ def main() -> None:
         "seed": recipe.seed,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else device_name(model),
         "peak_tflops": peak / 1e12,
-        "versions": versions(packages),
+        **circumstances(packages),
         "ways": found,
     }
     write_json(results, arguments.output)

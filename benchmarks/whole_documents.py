@@ -15,7 +15,7 @@ from typing import Any
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import PACKAGES
 
-from .machine import versions
+from .machine import circumstances
 
 
 def counts(path: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = {
         "runs": [counts(path) for path in arguments.records],
-        "versions": versions(PACKAGES),
+        **circumstances(PACKAGES),
     }
     if arguments.output:
         write_json(result, arguments.output)

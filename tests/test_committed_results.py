@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare, decode_speed, page, splitters
+from benchmarks.machine import weights_of
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import Results
@@ -98,7 +99,7 @@ def test_all_of_it_was_run(results: Results) -> None:
     assert {cell.level for cell in cells} >= {Level.FREE, Level.FAITHFUL}
     assert {cell.variant.format for cell in cells} == set(FORMATS)
     # They are those of the model that is shipped.
-    assert results.weights == compare.weights_of(DEFAULT_MODEL)
+    assert results.weights == weights_of(DEFAULT_MODEL)
     assert {document.data for document in results.documents} == {compare.OWN}
 
 
