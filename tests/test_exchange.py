@@ -124,6 +124,11 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     records, said = exchange.imported([first, spaced, free], expect=1)
     assert not any("error" in record for record in records)
     assert "answers.jsonl:3: another answer to" in said
+    # The suffix says what is made of the answers, as of those of `cner predict`.
+    table = exchange.folder / "out.csv"
+    path = exchange.folder / "answers.jsonl"
+    exchange.run("import", "--answers", str(path), "-o", str(table), expect=1)
+    assert table.read_text().startswith("document,start,end,label,surface")
     # A try that failed is none.
     failed = {"custom_id": second["id"], "error": {"message": "timeout"}}
     records, said = exchange.imported([failed, first, second, failed])

@@ -9,7 +9,7 @@ import click
 
 from constrained_ner.atomic import whole
 from constrained_ner.cli.asking import Asking, asking_options, without_confidences
-from constrained_ner.cli.messages import interruptible, report_left_out, say, warn
+from constrained_ner.cli.messages import interruptible, report_left_out, report_losses, say, warn
 from constrained_ner.cli.options import (
     OutputFile,
     check_apart,
@@ -17,6 +17,7 @@ from constrained_ner.cli.options import (
     overwrite_option,
     unmasked_option,
 )
+from constrained_ner.cli.output import Output
 from constrained_ner.cli.progress import Progress, progress
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import json_line, read_records
@@ -100,7 +101,7 @@ def export_requests(
     "each request; or what a batch of OpenAI's form gave.",
 )
 @unmasked_option
-@click.option("-o", "--output", type=OutputFile(), required=True, help="Write records here.")
+@click.option("-o", "--output", type=OutputFile(), required=True, help="Write here.")
 @overwrite_option
 def import_answers(
     answers: Path, unmasked: str, output: Path, overwrite: bool, **asked: Any
@@ -108,11 +109,13 @@ def import_answers(
     """Read answers to the requests that `cner export` wrote of INPUT, given the same options.
 
     What was cut is finished; what leaves its grammar is an error. The output is that of
-    `cner predict`.
+    `cner predict`, which its suffix tells.
     """
     asking = _asking(asked)
     _check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
+    to_file = Output.of(output, None)
+    to_file.check(asking.input, resume=False, overwrite=overwrite)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
 
@@ -132,7 +135,7 @@ def import_answers(
     settings = {**asking.settings(recorded=False), "engine": "import", "lenient": lenient}
     run = Run(
         asking.documents(),
-        output,
+        to_file.records,
         settings,
         resume=False,
         overwrite=overwrite,
@@ -143,6 +146,7 @@ def import_answers(
         for prediction in run.answer(predictor):
             summary.add(prediction)
             bar.add()
+    report_losses(to_file.finish(asking.documents()))
     for line in summary.lines():
         say(line)
     if foreign := found.keys() - used:
