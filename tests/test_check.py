@@ -14,7 +14,8 @@ from constrained_ner.corpora import read
 from constrained_ner.documents import Document, Entity
 from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
-from constrained_ner.evaluation.coverage import Checker, Coverage, ceiling
+from constrained_ner.evaluation.ceiling import ceiling
+from constrained_ner.evaluation.coverage import Checker, Coverage
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Grammar, Level

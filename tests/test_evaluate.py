@@ -23,7 +23,8 @@ from constrained_ner.engines.models import LoadedModel
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import InputError, LabelError
 from constrained_ner.evaluation import Counts, Scores
-from constrained_ner.evaluation.coverage import Checker, ceiling
+from constrained_ner.evaluation.ceiling import ceiling
+from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.evaluation.pairing import DataSet, load, pair, pool
 from constrained_ner.evaluation.records import Record, Setting, read_predictions
 from constrained_ner.evaluation.report import average_over, compare, evaluate

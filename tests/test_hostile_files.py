@@ -22,7 +22,7 @@ from constrained_ner.corpora import passages, read, write, xml
 from constrained_ner.corpora.spelling import spelled_alike
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import CnerError, InputError, ModelError
-from constrained_ner.evaluation.coverage import ceiling
+from constrained_ner.evaluation.ceiling import ceiling
 from constrained_ner.evaluation.records import Setting
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.view import in_one_line

@@ -17,9 +17,10 @@ from constrained_ner.engines.chat import Message, token_ids
 from constrained_ner.engines.completion import complete, shortest_answer
 from constrained_ner.engines.models import wrap
 from constrained_ner.engines.reference import generate
+from constrained_ner.engines.replay import replay
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import ModelError
-from constrained_ner.evaluation.coverage import Checker, replay
+from constrained_ner.evaluation.coverage import Checker
 from constrained_ner.formats import FORMATS
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.confidence import Confidence

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from constrained_ner.documents import Document
 from constrained_ner.engines.chat import Message
 from constrained_ner.engines.language_model import LanguageModel
+from constrained_ner.engines.replay import masks_of, replay
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, TrainingError
-from constrained_ner.evaluation.coverage import masks_of, replay
 from constrained_ner.formats import Format, get_format
 from constrained_ner.formats import Options as FormatOptions
 from constrained_ner.formats.grammar import Level

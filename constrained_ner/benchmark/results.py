@@ -17,7 +17,7 @@ from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.grid import AnsweredCell, Cell, Variant, Way
 from constrained_ner.documents import Entity
 from constrained_ner.errors import CnerError, InputError, reason_of
-from constrained_ner.evaluation.coverage import Ceiling
+from constrained_ner.evaluation.ceiling import Ceiling
 from constrained_ner.evaluation.report import (
     Rows,
     Score,

@@ -1,71 +1,27 @@
-"""What formats and masks hold of gold entities: the recall ceiling, and the replay of gold answers.
+"""The replay of gold answers: the completeness law on annotated documents.
 
-The replay checks the completeness law on annotated documents: every gold answer passes through the
-masks. Each document is encoded, its answer tokenised by the model's own tokenizer, and replayed
-through the masks token by token, the end token included. What a format cannot write is counted by
-cause, and so is what reading the answer back loses.
+Every gold answer passes through the masks. Each document is encoded, its answer tokenised by the
+model's own tokenizer, and replayed through the masks token by token, the end token included. What a
+format cannot write is counted by cause, and so is what reading the answer back loses.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from llguidance import LLExecutor
-from llguidance.numpy import fill_next_token_bitmask_par_with_draft_tokens
-from numpy.typing import NDArray
-
 from constrained_ner.documents import Document, Entity
+from constrained_ner.engines.replay import replay
 from constrained_ner.errors import CnerError, GrammarError
-from constrained_ner.evaluation.records import Setting
-from constrained_ner.formats import Format, get_format
+from constrained_ner.formats import Format
 from constrained_ner.formats.grammar import Level
-from constrained_ner.labels import names_of
 from constrained_ner.pipeline.budget import derived_budget
-from constrained_ner.pipeline.view import in_one_line, is_blank, view_of
-from constrained_ner.words import Span
+from constrained_ner.pipeline.view import in_one_line
 
 if TYPE_CHECKING:
     from constrained_ner.engines.vocabulary import Vocabulary
-
-
-def replay(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> int:
-    """How many of an answer's tokens the masks let through, one after the other.
-
-    Parameters
-    ----------
-    matcher: at the beginning of the answer.
-    tokens: token ids, the one that ends the answer included.
-    """
-    masks = masks_of(vocabulary, matcher, tokens)
-    ids = np.array(tokens)
-    words = masks[np.arange(len(tokens)), ids // 32]
-    refused = np.flatnonzero((words >> (ids % 32).astype(np.uint32)) & 1 == 0)
-    return int(refused[0]) if refused.size else len(tokens)
-
-
-def masks_of(vocabulary: Vocabulary, matcher: Any, tokens: Sequence[int]) -> NDArray[np.uint32]:
-    """The mask before each token, and one behind the last: [tokens + 1, vocabulary / 32].
-
-    Parameters
-    ----------
-    matcher, tokens: see `replay`. Behind a token that is refused the masks let nothing through.
-
-    Returns
-    -------
-    A bit a token, the lowest first, set where it is allowed.
-    """
-    masks = np.zeros(
-        (len(tokens) + 1, (vocabulary.ll_tokenizer.vocab_size + 31) // 32), dtype=np.int32
-    )
-    fill_next_token_bitmask_par_with_draft_tokens(_EXECUTOR, [(matcher, 0, list(tokens))], masks)
-    return masks.view(np.uint32)
-
-
-_EXECUTOR = LLExecutor(1)
 
 
 @dataclass
@@ -188,88 +144,3 @@ class Checker:
         if text.count(entity.surface(text)) > 1:
             return "repeated surface, another mention meant"
         return "read as another place"
-
-
-# ---- recall ceiling
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The highest recall that a format allows.
-
-    Attributes
-    ----------
-    entities: gold entities. `expressible`: those that the format can write at this level.
-    returned: those of them that reading the gold answer gives back.
-    dropped: the entities that cannot be written, by cause.
-    """
-
-    setting: Setting
-    entities: int
-    expressible: int
-    returned: int
-    dropped: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def ceiling(
-    documents: Sequence[Document],
-    labels: Sequence[str],
-    setting: Setting,
-    parts: Sequence[Mapping[str, Collection[Span]]] | None = None,
-) -> Ceiling:
-    """What the gold answers of a format, or of several together, can hold of the gold entities.
-
-    Parameters
-    ----------
-    parts: of each document, by format, the parts that were asked about one by one; a format that
-        has none was asked about the whole text, as all are by default.
-
-    Raises
-    ------
-    LabelError: a label cannot be asked for.
-    """
-    formats = [get_format(name, setting.options) for name in names_of(setting.format)]
-    entities = expressible = returned = 0
-    causes: Counter[str] = Counter()
-    for document, asked in zip(documents, parts or [{}] * len(documents), strict=True):
-        held: set[Entity] = set()
-        read: set[Entity] = set()
-        lacking: dict[Entity, str] = {}
-        for format in formats:
-            for span in asked.get(format.name) or [(0, len(document.text))]:
-                piece, entity_of = _piece(document, span)
-                for question in format.questions(labels) if piece.entities else ():
-                    kept, dropped = format.expressible(piece, question, setting.level)
-                    held.update(entity_of[entity] for entity in kept)
-                    for entity, cause in dropped:
-                        lacking.setdefault(entity_of[entity], cause)
-                    if kept:
-                        gold = replace(piece, entities=kept)
-                        answer = format.encode(gold, question, setting.level)
-                        decoded = format.decode(answer, piece.text, question, level=setting.level)
-                        read |= {entity_of[entity] for entity in {*kept} & {*decoded.entities}}
-        for entity in document.entities:
-            if entity.label in labels and entity not in held:
-                blank = is_blank(entity, document.text)
-                cause = "white space" if blank else "in no part of the text that was asked about"
-                lacking.setdefault(entity, cause)
-        entities += len(held | lacking.keys())
-        expressible += len(held)
-        returned += len(read)
-        causes.update(cause for entity, cause in lacking.items() if entity not in held)
-    return Ceiling(setting, entities, expressible, returned, dict(causes))
-
-
-def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entity]]:
-    """A part of a document as a model is shown it, and of its entities those of the document."""
-    view = view_of(document.text, span)
-    entity_of = {
-        view.in_line(entity): entity
-        for entity in document.entities
-        if span[0] <= entity.start and entity.end <= span[1]
-        if not is_blank(entity, document.text)
-    }
-    return Document(document.id, view.text, tuple(entity_of)), entity_of

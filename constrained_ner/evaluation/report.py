@@ -24,7 +24,7 @@ from constrained_ner.evaluation import (
     plain,
     strict,
 )
-from constrained_ner.evaluation.coverage import Ceiling, ceiling
+from constrained_ner.evaluation.ceiling import Ceiling, ceiling
 from constrained_ner.evaluation.pairing import DataSet
 from constrained_ner.evaluation.records import Record, Setting
 from constrained_ner.evaluation.resampling import Difference, Differences, Intervals
