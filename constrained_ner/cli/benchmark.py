@@ -120,7 +120,7 @@ def benchmark(
     broken = []
     for item in data:
         name, path = named_path(item)
-        check_apart(path, output)
+        check_apart(output, path)
         found, errors = load_sample(path, name, documents, seed)
         loaded.append(found)
         broken += errors

@@ -213,7 +213,7 @@ def _samples(
     samples = []
     broken: list[InputError] = []
     for name, path in paths:
-        check_apart(path, output)
+        check_apart(output, path)
         sample, errors = load_sample(path, name, documents, seed)
         if seen := sum(fingerprint(document) in known_documents for document in sample.documents):
             warn(

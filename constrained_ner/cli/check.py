@@ -80,8 +80,7 @@ def check(
     The exit status is 1 where an answer that the format can write is refused, and where a text
     has no grammar: mentions in it count as not expressible.
     """
-    if output is not None:
-        check_apart(data, output)
+    check_apart(output, data)
     names = list(FORMATS) if name == "all" else [name]
     check_effect([get_format(each) for each in names])
     documents, broken = read_all(data, input_format, limit, encoding)

@@ -75,7 +75,7 @@ def convert(
     What the format cannot hold is counted and named. A record that cannot be read is reported at
     the end; the exit status is 1 then.
     """
-    check_apart(input, output)
+    check_apart(output, input)
     check_replaceable(output, overwrite=overwrite)
     output_format = output_format or detect_output_format(output)
     check_output(output, output_format)

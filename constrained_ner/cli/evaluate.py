@@ -136,9 +136,7 @@ def evaluate(
         also = ()
     if against and also:
         raise click.UsageError("--against and --also exclude each other")
-    for path in (gold, pred, against, *(one for pair in also for one in pair)):
-        if output is not None and path is not None:
-            check_apart(path, output)
+    check_apart(output, gold, pred, against, *(one for pair in also for one in pair))
     read = partial(
         load, gold_format=gold_format, prediction_format=pred_format, ignore_extra=ignore_extra
     )

@@ -54,7 +54,7 @@ def export_requests(
     if (batch is None) != (served_model is None):
         raise click.UsageError("--batch and --served-model go together")
     asking = _asking(asked)
-    _check_apart(output, asking.input, asked["examples"])
+    check_apart(output, asking.input, asked["examples"])
     _check_turns(asking)
     from constrained_ner.engines.exchange import batch_line, imported, request_to_json
     from constrained_ner.engines.models import load_tokens
@@ -112,7 +112,7 @@ def import_answers(
     `cner predict`, which its suffix tells.
     """
     asking = _asking(asked)
-    _check_apart(output, asking.input, answers, asked["examples"])
+    check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
     to_file = Output.of(output, None)
     to_file.check(asking.input, resume=False, overwrite=overwrite)
@@ -161,11 +161,6 @@ def _asking(asked: dict[str, Any]) -> Asking:
     asking = Asking.of(**without_confidences(asked))
     asking.check(recorded=False)
     return asking
-
-
-def _check_apart(output: Path, *read: Path | None) -> None:
-    for path in filter(None, read):
-        check_apart(path, output)
 
 
 def _check_turns(asking: Asking) -> None:

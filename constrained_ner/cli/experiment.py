@@ -42,9 +42,7 @@ def experiment(recipe: Path, dry_run: bool, resamples: int, output: Path | None)
     if output is None:
         raise click.UsageError("expected -o DIR, or --dry-run")
     require_matplotlib()
-    for data in chosen.recipe.data:
-        for path in data.paths:
-            check_apart(path, output)
+    check_apart(output, *(path for data in chosen.recipe.data for path in data.paths))
     if not any((output / run.path.parts[0]).is_dir() for run in chosen.runs()):
         check_new_folder(output)  # else it is an experiment with these models
     output.mkdir(parents=True, exist_ok=True)

@@ -352,26 +352,34 @@ def overruled(name: str, *others: str) -> bool:
     return not given(name) and any(map(given, others))
 
 
-def check_apart(input: Path, output: Path) -> None:
-    """See that what is written neither replaces the input nor becomes part of it.
+def check_apart(output: Path | None, *inputs: Path | None) -> None:
+    """See that what is written neither replaces an input nor becomes part of it.
+
+    Parameters
+    ----------
+    output, inputs: None stands for one that there is not.
 
     Raises
     ------
-    InputError: the output is the input, or one of them lies in the other.
+    InputError: the output is an input, or one of them lies in the other.
     """
-    source, target = input.resolve(), output.resolve()
-    if target in source.parents:
-        raise InputError(
-            f"holds the input {str(input)!r}: expected another path for the output", output
-        )
-    if source == target:
-        raise InputError("is the input, too: expected another path for the output", output)
-    if source in target.parents:
-        raise InputError(
-            f"lies in the input folder {str(input)!r}, and would be read as input the next time: "
-            "expected a path outside of it",
-            output,
-        )
+    if output is None:
+        return
+    target = output.resolve()
+    for input in filter(None, inputs):
+        source = input.resolve()
+        if target in source.parents:
+            raise InputError(
+                f"holds the input {str(input)!r}: expected another path for the output", output
+            )
+        if source == target:
+            raise InputError("is the input, too: expected another path for the output", output)
+        if source in target.parents:
+            raise InputError(
+                f"lies in the input folder {str(input)!r}, and would be read as input the next "
+                "time: expected a path outside of it",
+                output,
+            )
 
 
 def check_effect(formats: Sequence[Format]) -> None:

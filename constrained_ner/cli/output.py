@@ -83,7 +83,7 @@ class Output:
         """
         # A page may lie in the folder of what it shows: it is not read.
         if input is not None and (self.kind != PAGE or input.is_file()):
-            check_apart(input, self.path)
+            check_apart(self.path, input)
         check_unfinished(self.records, resume=resume or overwrite)
         if not resume:
             other_way = "; --resume goes on with a run that is the same"

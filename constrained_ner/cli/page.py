@@ -58,9 +58,8 @@ def page(
     """
     if gold_format and not gold:
         raise click.UsageError("--gold-format goes with --gold")
-    for path in (input, gold):
-        if path is not None and path.is_file():
-            check_apart(path, output)
+    # A page may lie in the folder of what it shows: it is not read.
+    check_apart(output, *(path for path in (input, gold) if path and path.is_file()))
     broken: list[InputError] = []
 
     def records() -> Iterator[Record | InputError]:

@@ -93,8 +93,7 @@ def predict(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
-    if output is not None and (examples := given_options["examples"]):
-        check_apart(examples, output)
+    check_apart(output, given_options["examples"])
     if not confidence and given("confidence"):
         given_options = without_confidences(given_options)
     asking = Asking.of(**given_options)
@@ -129,8 +128,7 @@ def predict(
     summary = Summary()
     shards = None
     if output is not None and shard_size is not None:
-        if asking.input is not None:
-            check_apart(asking.input, output)
+        check_apart(output, asking.input)
         kind = output_format or RECORDS
         shards = Shards.of(output, kind, shard_size, settings, resume=resume, overwrite=overwrite)
     run = None

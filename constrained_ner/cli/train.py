@@ -107,9 +107,7 @@ def train(
             changed = replace(getattr(chosen, table), **{key: given[f"{table}_{key}"]})
             chosen = replace(chosen, **{table: changed})
 
-    for data in chosen.data:
-        for path in data.paths:
-            check_apart(path, output)
+    check_apart(output, *(path for data in chosen.data for path in data.paths))
 
     from constrained_ner.training.checkpoints import RUN
     from constrained_ner.training.run import prepare, run

@@ -26,7 +26,13 @@ from typing import Any, TextIO
 from constrained_ner.corpora.annotations import STRIPPED, Annotation, highest, stripped
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
-from constrained_ner.corpora.json_records import JsonRecord, is_list, json_line, read_records
+from constrained_ner.corpora.json_records import (
+    JsonRecord,
+    documents_of_records,
+    is_list,
+    json_line,
+    read_records,
+)
 from constrained_ner.corpora.offsets import StandoffText
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
@@ -368,17 +374,21 @@ def read(
     rejected = 0
     annotated = False
     lists: Counter[str] = Counter()
-    try:
+
+    def kept() -> Iterator[JsonRecord | InputError]:
+        nonlocal rejected, annotated
         for record in read_records(file):
-            if isinstance(record, InputError):
-                yield record
-            elif _is_rejected(record.value):
+            value = record.value if isinstance(record, JsonRecord) else None
+            if _is_rejected(value):
                 rejected += 1
-            else:
-                if isinstance(record.value, dict):
-                    annotated = annotated or bool(entity_keys(record.value))
-                    lists.update(_unknown_lists(record.value))
-                yield _document(record, names)
+                continue
+            if isinstance(value, dict):
+                annotated = annotated or bool(entity_keys(value))
+                lists.update(_unknown_lists(value))
+            yield record
+
+    try:
+        yield from documents_of_records(kept(), lambda record: _document(record, names))
     finally:  # also when the caller stops early
         if rejected:
             LOGGER.warning("%s: %d rejected or ignored records, left out", file.place, rejected)
@@ -392,12 +402,9 @@ def read(
             )
 
 
-def _document(record: JsonRecord, names: Mapping[str, str]) -> Document | InputError:
-    try:
-        value = _renamed(record.value, names)
-        return document_from_json(value, f"{record.file.id}:{record.number}")
-    except InputError as error:
-        return record.error(error.reason)
+def _document(record: JsonRecord, names: Mapping[str, str]) -> Document:
+    value = _renamed(record.value, names)
+    return document_from_json(value, f"{record.file.id}:{record.number}")
 
 
 def _is_rejected(value: object) -> bool:

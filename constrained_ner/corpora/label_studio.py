@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TextIO
 
 from constrained_ner.corpora.annotations import (
@@ -37,7 +38,12 @@ from constrained_ner.corpora.annotations import (
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File, encodable
-from constrained_ner.corpora.json_records import JsonRecord, is_list, read_records
+from constrained_ner.corpora.json_records import (
+    JsonRecord,
+    documents_of_records,
+    is_list,
+    read_records,
+)
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 
@@ -80,18 +86,8 @@ def read(file: File) -> Iterator[Document | InputError]:
     """
     repairs: Counter[str] = Counter()
     try:
-        for task in _tasks(read_records(file), repairs):
-            if isinstance(task, InputError):
-                yield task
-                continue
-            record, value = task
-            try:
-                document = _document(record, value, repairs)
-            except InputError as error:
-                yield record.error(error.reason)
-            else:
-                if document:
-                    yield document
+        tasks = documents_of_records(_tasks(read_records(file)), lambda t: _document(t, repairs))
+        yield from (document for document in tasks if document is not None)
     finally:  # also when the caller stops early
         for what in (_PREDICTED, _EMPTY):
             if count := repairs.pop(what, 0):
@@ -100,8 +96,8 @@ def read(file: File) -> Iterator[Document | InputError]:
 
 
 def _tasks(
-    records: Iterable[JsonRecord | InputError], repairs: Counter[str]
-) -> Iterator[tuple[JsonRecord, Record] | InputError]:
+    records: Iterable[JsonRecord | InputError],
+) -> Iterator[JsonRecord | InputError]:
     """Each task in the form of the JSON export; of JSON-MIN, the records of one task together."""
     minimal: dict[str, tuple[JsonRecord, Record, list[Record]]] = {}
     for record in records:
@@ -115,9 +111,9 @@ def _tasks(
             _, _, of_task = minimal.setdefault(id, (record, data, []))
             of_task.append(annotation)
         else:
-            yield record, record.value
+            yield record
     for name, (first, data, of_task) in minimal.items():
-        yield first, {"id": name, "data": data, "annotations": of_task}
+        yield replace(first, value={"id": name, "data": data, "annotations": of_task})
 
 
 def _from_minimal(record: Record) -> tuple[Record, Record]:
@@ -134,8 +130,9 @@ def _from_minimal(record: Record) -> tuple[Record, Record]:
     return data, {"result": regions, "updated_at": record.get("updated_at")}
 
 
-def _document(record: JsonRecord, task: Record, repairs: Counter[str]) -> Document | None:
+def _document(record: JsonRecord, repairs: Counter[str]) -> Document | None:
     """None where every annotator has skipped the task."""
+    task: Any = record.value
     data = task.get("data")
     if not isinstance(data, dict):
         raise InputError(f"the key 'data' is {data!r:.80}: expected an object")

@@ -22,6 +22,7 @@ from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import (
     JsonRecord,
+    documents_of_records,
     first_keys,
     is_list,
     json_line,
@@ -80,14 +81,24 @@ def read(file: File) -> Iterator[Document | InputError]:
     ------
     InputError: the file is missing, or is a list that is not JSON.
     """
-    seen: set[object] = set()
     counts: Counter[str] = Counter()
     try:
-        for record in read_records(file):
-            if isinstance(record, InputError):
-                yield record
-                continue
-            value = record.value if isinstance(record.value, dict) else {}
+        records = _not_rejected(read_records(file), counts)
+        yield from documents_of_records(records, lambda record: _document(record, counts))
+    finally:  # also when the caller stops early
+        for what, count in counts.items():
+            if count:
+                LOGGER.warning("%s: %d %s", file.place, count, what)
+
+
+def _not_rejected(
+    records: Iterable[JsonRecord | InputError], counts: Counter[str]
+) -> Iterator[JsonRecord | InputError]:
+    """Those that are gold, while what is to be said of them is counted."""
+    seen: set[object] = set()
+    for record in records:
+        value = record.value if isinstance(record, JsonRecord) else None
+        if isinstance(value, dict):
             if value.get("answer") in REJECTED:
                 counts["rejected or ignored records, left out"] += 1
                 continue
@@ -98,14 +109,7 @@ def read(file: File) -> Iterator[Document | InputError]:
             counts["records of yes or no to one span: they may lack entities"] += (
                 value.get("_view_id") == _YES_OR_NO
             )
-            try:
-                yield _document(record, counts)
-            except InputError as error:
-                yield record.error(error.reason)
-    finally:  # also when the caller stops early
-        for what, count in counts.items():
-            if count:
-                LOGGER.warning("%s: %d %s", file.place, count, what)
+        yield record
 
 
 def _document(record: JsonRecord, counts: Counter[str]) -> Document:
