@@ -27,7 +27,7 @@ Components of the same model share its weights. A saved pipeline names the model
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from constrained_ner.pipeline.predictor import Predictor
 
 ALIGNMENTS = ("strict", "contract", "expand")
-# The attribute of a span group that says which component made it.
-_MADE_BY = "cner"
 
 _EXTRACTORS: "WeakValueDictionary[tuple[object, ...], Extractor]" = WeakValueDictionary()
 
@@ -225,24 +223,23 @@ class ConstrainedNer(Pipe):
         if prediction.error is not None and doc.text.strip():
             raise InputError(prediction.error)
         sure = prediction.confidences
-        doc._.cner_entities = (
-            *doc._.cner_entities,
-            *(
-                {**r, "fragments": tuple(r["fragments"])}
-                for r in prediction.to_record()["entities"]
-            ),
-        )
         for (start, end), reason in prediction.left_out:
-            doc._.cner_left_out = (*doc._.cner_left_out, (start, end, reason))
             warnings.warn(f"{self.name}: {start}-{end} left out: {reason}", stacklevel=2)
         found: dict[Span, float] = {}
         for entity in prediction.entities:
             span = self._span(doc, entity)
             if span is not None:
                 found[span] = max(sure.get(entity, 0.0), found.get(span, 0.0))
-        attributes: dict[str, Any] = {_MADE_BY: self.name}
-        if sure:
-            attributes["scores"] = list(found.values())
+        own = {
+            "entities": [
+                {**one, "fragments": tuple(one["fragments"])}
+                for one in prediction.to_record()["entities"]
+            ],
+            "left_out": [(*span, reason) for span, reason in prediction.left_out],
+            "scores": [(*_key(span), score) for span, score in found.items() if sure],
+        }
+        doc._.cner_by_component = {**doc._.cner_by_component, self.name: own}
+        attributes = {"scores": list(found.values())} if sure else {}
         doc.spans[self.spans_key] = SpanGroup(
             doc, name=self.spans_key, attrs=attributes, spans=list(found)
         )
@@ -284,6 +281,10 @@ def _document(doc: Doc) -> Document | InputError:
 # ---- what documents and spans have --------------------------------------------------------------
 
 
+def _of_all_components(doc: Doc, what: str) -> tuple[Any, ...]:
+    return tuple(one for own in doc._.cner_by_component.values() for one in own[what])
+
+
 def _discontinuous(doc: Doc) -> list[dict[str, Any]]:
     return [record for record in doc._.cner_entities if len(record["fragments"]) > 1]
 
@@ -298,16 +299,19 @@ def _unaligned(doc: Doc) -> list[dict[str, Any]]:
 
 def _confidence(span: Span) -> float | None:
     """That of a span of ours; None of others, and where none was recorded."""
-    for group in span.doc.spans.values():
-        if _MADE_BY in group.attrs:
-            for other, score in zip(group, group.attrs.get("scores", ()), strict=False):
-                if other == span:
-                    return float(score)
-    return None
+    # Not from the group, which somebody may have taken spans out of.
+    scores = _of_all_components(span.doc, "scores")
+    return next((float(score) for *key, score in scores if tuple(key) == _key(span)), None)
 
 
-Doc.set_extension("cner_entities", default=(), force=True)
-Doc.set_extension("cner_left_out", default=(), force=True)
+def _key(span: Span) -> tuple[int, int, str]:
+    return span.start_char, span.end_char, span.label_
+
+
+# By the name of a component what it found, so that another pass replaces that.
+Doc.set_extension("cner_by_component", default={}, force=True)
+Doc.set_extension("cner_entities", getter=partial(_of_all_components, what="entities"), force=True)
+Doc.set_extension("cner_left_out", getter=partial(_of_all_components, what="left_out"), force=True)
 Doc.set_extension("cner_discontinuous", getter=_discontinuous, force=True)
 Doc.set_extension("cner_unaligned", getter=_unaligned, force=True)
 Span.set_extension("cner_confidence", getter=_confidence, force=True)

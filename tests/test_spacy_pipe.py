@@ -17,7 +17,7 @@ import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, DocBin, Span, SpanGroup
 from spacy.training import Example
 
 from constrained_ner.documents import Entity
@@ -138,6 +138,20 @@ def test_the_surest_are_the_documents_entities(component: ConstrainedNer) -> Non
     assert [r["surface"] for r in doc._.cner_discontinuous] == ["left pain"]
     assert [r["fragments"] for r in doc._.cner_unaligned] == [((0, 3),)]
     assert doc[0:1]._.cner_confidence is None
+
+
+def test_another_pass_replaces_what_the_first_one_found(component: ConstrainedNer) -> None:
+    doc = add(component, TEXT, {OUTER: 0.5, INNER: 0.9})
+    settings: dict[str, Any] = {"formats": (get_format("multi_term"),), "level": Level.FAITHFUL}
+    for sure in ({OUTER: 0.4}, {INNER: 0.6, OUTER: 0.4}):
+        component._add(doc, Prediction("1", TEXT, tuple(sure), confidences=sure, **settings))
+        assert len(doc._.cner_entities) == len(sure)
+    # Whoever takes a span out of the group changes no other's confidence.
+    gone, *rest = doc.spans["cner"]
+    doc.spans["cner"] = SpanGroup(doc, spans=rest, attrs=doc.spans["cner"].attrs)
+    (left,) = doc.spans["cner"]
+    assert {gone.label_, left.label_} == {"finding", "site"}
+    assert left._.cner_confidence == {"finding": 0.4, "site": 0.6}[left.label_]
 
 
 @pytest.mark.parametrize(
