@@ -149,7 +149,8 @@ class GrammarLogitsProcessor(OutlinesLogitsProcessor):
                     raise self._error(i, fault_of(self._sequences[i].matcher))
             self._masks.apply(active, active, logits)
             # Among scores that are all the same the first token would be taken.
-            for i, most in zip(active, logits[active].amax(-1).tolist(), strict=True):
+            rows = logits if len(active) == len(logits) else logits[active]  # that is a copy
+            for i, most in zip(active, rows.amax(-1).tolist(), strict=True):
                 if not most > -math.inf:
                     raise self._error(i, NOTHING_LEFT)
         if dead:
