@@ -30,7 +30,7 @@ from constrained_ner.pipeline.conflicts import Conflicts, Mention
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.task import EVERY, task_for
 
-from .machine import SAMPLES, versions, weights_of
+from .machine import SAMPLES, circumstances, weights_of
 
 RESULTS = Path(__file__).parent / "results" / "conflicts.json"
 # Gold labels by what the model calls them. Others are not what it was trained for.
@@ -141,9 +141,8 @@ def main(given: Sequence[str] | None = None) -> None:
         "results": results,
         "seed": arguments.seed,
         "dtype": arguments.dtype,
-        "weights": weights_of(extractor.model.name),
+        **circumstances(PACKAGES, extractor.model.name),
         "device": device_name(extractor.model),
-        "versions": versions(PACKAGES),
     }
     write_json(found, arguments.results)
     print(table(results))

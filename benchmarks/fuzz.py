@@ -29,7 +29,7 @@ from typing import Any
 
 from constrained_ner.atomic import write_json
 
-from .machine import machine, versions
+from .machine import circumstances
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 FORMATS_WRITTEN = ("label_studio", "prodigy", "doccano", "csv")  # of which the tests have no file
@@ -147,9 +147,8 @@ def main() -> None:
         "edges": int(coverage[-1]),
         "formats": sorted({name for name, *_ in files}),
         "faults": faults,
-        "machine": machine(),
         "python": platform.python_version(),
-        "versions": versions(("constrained_ner", "atheris")),
+        **circumstances(("constrained_ner", "atheris")),
     }
     write_json(found, arguments.output)
     print(json.dumps(found, indent=1))

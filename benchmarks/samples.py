@@ -45,7 +45,7 @@ from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
 
-from .machine import versions, weights_of
+from .machine import circumstances, weights_of
 
 RESULTS = Path(__file__).parent / "results" / "samples.json"
 LEVEL = Level.FAITHFUL
@@ -201,9 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "documents": len(documents),
         "entities": sum(len(one.gold) for one in documents),
         "temperature": given.temperature,
-        "weights": weights_of(given.model),
+        **circumstances(PACKAGES, given.model),
         "device": device_name(model),
-        "versions": versions(PACKAGES),
         "ways": rows,
     }
     write_json(result, given.results)

@@ -34,7 +34,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.pipeline.segments import sentences
 from constrained_ner.words import Span, trimmed
 
-from .machine import machine, versions
+from .machine import circumstances
 
 GENIA, SENTENCES = "genia/GENIAcorpus3.02.tgz", 16_692  # of train and dev; test follows
 ABSTRACTS = {
@@ -242,9 +242,8 @@ def main() -> None:
     for name, path in ABSTRACTS.items():
         texts[name] = list(abstracts(arguments.corpora / path))
     result: dict[str, Any] = {
-        "versions": versions(PACKAGES),
+        **circumstances(PACKAGES),
         "python": platform.python_version(),
-        "machine": f"{machine()}, one process",
         "splitters": list(SPLITTERS),
         "data": {
             name: {

@@ -298,7 +298,7 @@ def _unaligned(doc: Doc) -> list[dict[str, Any]]:
 
 
 def _confidence(span: Span) -> float | None:
-    """That of a span of ours; None of others, and where none was recorded."""
+    """That of the entity with its place and label; None where none was found or recorded."""
     # Not from the group, which somebody may have taken spans out of.
     scores = _of_all_components(span.doc, "scores")
     return next((float(score) for *key, score in scores if tuple(key) == _key(span)), None)

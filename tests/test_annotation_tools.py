@@ -240,10 +240,12 @@ def test_what_people_marked_is_mended(
 ) -> None:
     """White space at the edges is stripped, and a span that cannot be leaves the others alone."""
     spans = [(0, 4, "A"), (4, 10, "B"), (4, 5, "C"), (5, 99, "D"), (5, 9, 3)]
+    start, end = ("start_offset", "end_offset") if name == "doccano" else ("start", "end")
+    marked = [{start: s, end: e, "label": label} for s, e, label in spans]
+    marked += [{start: 0, end: 4}, {start: 0, end: 4, "label": "E", "text": "pain"}]
     if name == "doccano":
-        record: dict[str, Any] = {"id": 7, "text": "mild pain today", "label": spans}
+        record: dict[str, Any] = {"id": 7, "text": "mild pain today", "entities": marked}
     else:
-        marked = [{"start": s, "end": e, "label": label} for s, e, label in spans]
         record = {"text": "mild pain today", "tokens": [], "spans": marked, "id": 7}
     path = write_lines(tmp_path / "a.jsonl", record)
     assert detect_format(path) == name
@@ -253,7 +255,9 @@ def test_what_people_marked_is_mended(
     (document,) = documents
     assert document.entities == (Entity("A", ((0, 4),)), Entity("B", ((5, 9),)))
     told = "\n".join(caplog.messages)
-    assert told.count("document '7': skipped an annotation: ") == 3
+    assert told.count("document '7': skipped an annotation: ") == 5
+    assert "expected 'label', and its offsets" in told
+    assert "the surface 'pain' is not what 0 4 give" in told
     assert "the text at the offsets 4 5 is white space" in told
     assert "the offsets 5 99 lie outside the text" in told
     assert "label is 3: expected a string" in told

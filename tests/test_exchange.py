@@ -129,6 +129,10 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     path = exchange.folder / "answers.jsonl"
     exchange.run("import", "--answers", str(path), "-o", str(table), expect=1)
     assert table.read_text().startswith("document,start,end,label,surface")
+    again = cner("import", *exchange.asked, "--answers", str(path), "-o", str(table))
+    assert again.exit_code == 1
+    assert "is there already: --overwrite replaces it" in again.output
+    assert "--resume" not in again.output
     # A try that failed is none.
     failed = {"custom_id": second["id"], "error": {"message": "timeout"}}
     records, said = exchange.imported([failed, first, second, failed])

@@ -86,6 +86,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert load_manifest(tmp_path) is None
     TRAINED.save(tmp_path)
     assert load_manifest(tmp_path) == TRAINED
+    (tmp_path / FILE).write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="damaged"):
+        load_manifest(tmp_path)
     (tmp_path / FILE).write_text('{"datasets": 3}')
     with pytest.raises(ModelError, match=r"cner\.json: damaged"):
         load_manifest(tmp_path)

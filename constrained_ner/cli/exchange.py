@@ -115,7 +115,7 @@ def import_answers(
     check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
     to_file = Output.of(output, None)
-    to_file.check(asking.input, resume=False, overwrite=overwrite)
+    to_file.check(asking.input, resume=None, overwrite=overwrite)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
 

@@ -71,8 +71,12 @@ class Output:
         path = self.path if self.path.name else self.path.absolute()  # the working folder
         return path.with_name(f".{path.name}.records")
 
-    def check(self, input: Path | None, *, resume: bool, overwrite: bool) -> None:
+    def check(self, input: Path | None, *, resume: bool | None, overwrite: bool) -> None:
         """See what is wrong with it before a model is loaded.
+
+        Parameters
+        ----------
+        resume: None of a command that goes on with no run.
 
         Raises
         ------
@@ -84,15 +88,14 @@ class Output:
         # A page may lie in the folder of what it shows: it is not read.
         if input is not None and (self.kind != PAGE or input.is_file()):
             check_apart(self.path, input)
-        check_unfinished(self.records, resume=resume or overwrite)
+        check_unfinished(self.records, resume=bool(resume) or overwrite)
         if not resume:
-            other_way = "; --resume goes on with a run that is the same"
+            other_way = "" if resume is None else "; --resume goes on with a run that is the same"
             check_replaceable(self.path, overwrite=overwrite, else_=other_way)
         if self.records != self.path and self.records.exists() and not (resume or overwrite):
+            ways = "remove them" if resume is None else "--resume makes it, or remove them"
             raise InputError(
-                f"holds answers, of which {str(self.path)!r} was not made: --resume makes it, or "
-                "remove them",
-                self.records,
+                f"holds answers, of which {str(self.path)!r} was not made: {ways}", self.records
             )
         if self.kind in (RECORDS, PAGE):
             check_writable(self.path)

@@ -160,8 +160,8 @@ def read_answers(
         except InputError as error:
             broken.append(error)
         else:
-            if isinstance(answers.get(name), DecodingError):  # that was a try that failed
-                del answers[name]
-            if answers.setdefault(name, answer) is not answer and isinstance(answer, Written):
+            if not isinstance(answers.get(name), Written):  # a try that failed is none
+                answers[name] = answer
+            elif isinstance(answer, Written):
                 broken.append(record.error(f"another answer to {name}: the first one counts"))
     return answers, broken

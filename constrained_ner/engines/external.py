@@ -86,14 +86,16 @@ def checked(
     readings = [written]
     if request.grammar is not None and written.text != written.text.strip():
         readings.insert(0 if written.ended else 1, _bare(written, vocabulary))
-    found = [_replayed(request, reading, vocabulary, by) for reading in readings]
-    whole = (one for one in found if isinstance(one, Answer))
-    if (answer := next(whole, None)) is not None:
-        return answer
+    faults: list[CnerError] = []
+    for reading in readings:
+        found = _replayed(request, reading, vocabulary, by)
+        if isinstance(found, Answer):
+            return found
+        faults.append(found)
     if lenient:
         text, tokens, _, _ = _told(readings[0], vocabulary)
         return Answer(text, tuple(tokens), written.ended, guaranteed=False)
-    return found[0]
+    return faults[0]
 
 
 def _bare(written: Written, vocabulary: Vocabulary) -> Written:

@@ -187,5 +187,5 @@ def load_manifest(model: str | Path) -> Manifest | None:
         return None
     try:
         return structure(Manifest, json.loads(path.read_text(encoding="utf-8")), FILE)
-    except (OSError, ValueError, InputError) as error:
+    except (OSError, ValueError, RecursionError, InputError) as error:
         raise ModelError(f"{path}: damaged: {error}") from None

@@ -120,7 +120,7 @@ class TagFormat(Format):
         most = tag_depth(len(self.units(document.text)), len(labels))
         good: list[Entity] = []
         around: list[Entity] = []  # those that are open where an entity begins, the innermost last
-        for entity in text_order(kept):
+        for entity in kept:  # in text order, as all of a document's
             while around and around[-1].end <= entity.start:
                 around.pop()
             if entity.start not in opens or entity.end not in closes:
@@ -218,10 +218,9 @@ class TagFormat(Format):
         """Spans in the copy become spans in the text; where it differs they are aligned."""
         found.sort(key=lambda item: (item.start, -item.end))
         aligner = Aligner(reader.text, boundaries=self.options.boundaries)
-        alike = len(copied)
+        alike = shared_prefix(copied, reader.text)
         if copied != reader.text:
-            alike = shared_prefix(copied, reader.text)
-            reader.problem(ProblemKind.COPY, describe_difference(copied, reader.text))
+            reader.problem(ProblemKind.COPY, difference_at(alike, copied, reader.text))
         for label, start, end, places in found:
             # A free model may mark white space, too; it is no part of an entity.
             span = trimmed(copied, start, end)
@@ -306,6 +305,5 @@ class TagFormat(Format):
         return super().largest_growth(text, labels) + longest
 
 
-def describe_difference(copied: str, text: str) -> str:
-    at = shared_prefix(copied, text)
+def difference_at(at: int, copied: str, text: str) -> str:
     return f"at offset {at}: {copied[at : at + 20]!r}, expected {text[at : at + 20]!r}"
