@@ -42,9 +42,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 
 def answers(extractor: Extractor, documents: Sequence[Document], kept: Path) -> list[Any]:
     """The documents and what each answer found, with confidences; asked for where not kept."""
-    known = {}
-    if kept.exists():
-        known = {row["document"]["id"]: row for row in map(json.loads, whole_lines(kept))}
+    known = {row["document"]["id"]: row for row in map(json.loads, whole_lines(kept))}
     waiting = [document for document in documents if document.id not in known]
     with kept.open("a", encoding="utf-8") as file:
         predictions = extractor.stream(waiting, labels=[EVERY], segment="none", conflicts=None)
@@ -134,7 +132,8 @@ def main(given: Sequence[str] | None = None) -> None:
         documents = [d for d in read(path) if isinstance(d, Document) and d.text.strip()]
         Random(arguments.seed).shuffle(documents)
         documents = documents[: arguments.documents]
-        kept = arguments.output / f"{name}.{weights_of(extractor.model.name)}.jsonl"
+        made_by = f"{weights_of(extractor.model.name)}.{arguments.dtype}"
+        kept = arguments.output / f"{name}.{made_by}.jsonl"
         rows = answers(extractor, documents, kept)
         results += [{"data": name, **measure(rows, NAMES[name], one)} for one in (some, every)]
     found = {

@@ -12,7 +12,6 @@ benchmarks/results/consistency.json.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from constrained_ner.documents import Document
 from constrained_ner.evaluation import Counts, paired_test
 from constrained_ner.pipeline.consistency import consistent
 from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.runs import predictions_in
 
 from .machine import circumstances
 from .samples import halves
@@ -44,8 +44,7 @@ def after_the_vote(prediction: Prediction) -> Mapping[Any, float]:
 def measure(gold: Path, found: Path) -> dict[str, Any]:
     """What the vote changes, printed, too."""
     documents = {one.id: one for one in read(gold) if isinstance(one, Document)}
-    with found.open(encoding="utf-8") as file:
-        predictions = [Prediction.from_json(json.loads(line)) for line in file]
+    predictions = list(predictions_in(found))
     labels = frozenset(label for p in predictions for r in p.replies for label in r.labels)
     asked = [Asked(documents[p.id], labels, {}) for p in predictions]
     ways: dict[str, Sequence[Confidences]] = {

@@ -77,7 +77,7 @@ def sentences_of(path: Path, number: int) -> list[Document]:
     return random.Random(0).sample(documents, number + WARM_UP)
 
 
-def predictor_of(trial: Trial, record: bool = True) -> Predictor:
+def predictor_of(trial: Trial) -> Predictor:
     manifest = load_manifest(DEFAULT_MODEL)
     task = task_for(manifest, ("Chemical", "Disease"), None, "bc5cdr", {}, "agreement")
     engine: Any = trial.engine
@@ -94,7 +94,7 @@ def predictor_of(trial: Trial, record: bool = True) -> Predictor:
         level,
         batch_size=trial.batch_size,
         engine=engine,
-        record=record and level != Level.FREE,
+        record=level != Level.FREE,
     )
 
 
@@ -121,8 +121,7 @@ def _by_workers(trial: Trial, documents: list[Document]) -> Measured:
     def failed(document: Any, reason: str) -> Prediction:
         raise RuntimeError(reason)
 
-    workers = Workers(partial(predictor_of, trial), failed, trial.workers)
-    # Every worker has its model when it is counted.
+    workers = Workers(partial(predictor_of, trial), failed, trial.workers).start(trial.workers)
     warm = [documents[:WARM_UP]] * trial.workers
     list(workers.predict_chunks(warm))
     chunks = [documents[i : i + 16] for i in range(WARM_UP, len(documents), 16)]

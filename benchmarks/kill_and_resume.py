@@ -38,16 +38,12 @@ OUT = "OUT"
 def run(command: Sequence[str], folder: Path, seconds: float | None = None) -> int:
     """The exit status of a command; -SIGKILL where it was killed after so many seconds."""
     given = [word.replace(OUT, str(folder)) for word in command]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "constrained_ner", *given],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-m", "constrained_ner", *given]
+    null = subprocess.DEVNULL
     try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        return process.wait()
+        return subprocess.run(command, stdout=null, stderr=null, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:  # it was killed then
+        return -signal.SIGKILL
 
 
 def files_of(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:

@@ -14,7 +14,6 @@ kept in the output folder; the figures go to benchmarks/results/samples.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +41,8 @@ from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import Agreement, Ballot
 from constrained_ner.pipeline.manifest import Manifest
-from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
+from constrained_ner.pipeline.runs import line_of, predictions_in
 
 from .machine import circumstances, weights_of
 
@@ -74,7 +73,8 @@ def drawn(
     model: LoadedModel, trained: Manifest, data: CorpusSample, number: int, given: Any
 ) -> list[Confidences]:
     """What the drawn answers of a number have about each document; kept in the output folder."""
-    made_by = f"{weights_of(given.model)}.{len(data.documents)}.{given.seed}"
+    made_by = f"{weights_of(given.model)}.{given.dtype}.{given.batch_size}"
+    made_by += f".{len(data.documents)}.{given.seed}"
     name = f"{data.name}.{given.format}.{given.temperature:g}.{number}.{made_by}.jsonl"
     path = given.output / name
     if not path.exists():
@@ -88,11 +88,9 @@ def drawn(
             temperature=given.temperature,
             seed=number,
         )
-        lines = [json.dumps(p.to_json()) for p in predictor.predict(data.documents)]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        path.write_text("".join(map(line_of, predictor.predict(data.documents))), encoding="utf-8")
         print(f"{path.name}: {predictor.costs.seconds:.0f} s", file=sys.stderr)
-    with path.open(encoding="utf-8") as file:
-        return [Prediction.from_json(json.loads(line)).confidences for line in file]
+    return [prediction.confidences for prediction in predictions_in(path)]
 
 
 def halves(documents: Sequence[Asked], scores: Sequence[Confidences]) -> list[Counts]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.tokens import Doc
+from spacy.vocab import Vocab
 
 from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, detect_format, read, write
 from constrained_ner.documents import Document, Entity
@@ -153,7 +153,7 @@ def test_spacy_agrees_with_what_prodigy_is_given(
     record = json.loads(path.read_text(encoding="utf-8"))
     tokens = record["tokens"]
     words, spaces = [t["text"] for t in tokens], [t["ws"] for t in tokens]
-    doc = Doc(spacy.blank("en").vocab, words=words, spaces=spaces)
+    doc = Doc(Vocab(), words=words, spaces=spaces)
     assert doc.text == item.text
     assert [(t.idx, t.idx + len(t), t.i) for t in doc] == [
         (t["start"], t["end"], t["id"]) for t in tokens

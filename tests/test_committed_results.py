@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, decode_speed, page, splitters
+from benchmarks import compare, decode_speed, page, splitters, study
 from benchmarks.machine import weights_of
 from constrained_ner.adapters import DEFAULT_MODEL
 from constrained_ner.benchmark.report import write_report
@@ -49,13 +49,14 @@ def test_the_tables_of_the_page(emptied: Path, results: Results) -> None:
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 
-def test_the_report_is_that_of_the_results(tmp_path: Path, results: Results) -> None:
+@pytest.mark.parametrize("folder", [compare.RESULTS, study.RESULTS])
+def test_the_report_is_that_of_the_results(folder: Path, tmp_path: Path) -> None:
     def read(path: Path) -> str:
         # Plots are drawn by a package that may draw otherwise some day.
         return re.sub(r"<svg.*?</svg>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
-    for path in write_report(results, tmp_path):
-        assert read(path) == read(compare.RESULTS / path.name)
+    for path in write_report(compare.load(folder), tmp_path):
+        assert read(path) == read(folder / path.name)
 
 
 @browser
@@ -83,10 +84,11 @@ def test_the_tables_of_the_report_fit(width: int, tmp_path: Path) -> None:
     assert found["head"] == ("none" if width == 1280 else '"strict F1, free"')
 
 
-def test_results_are_read_and_written_alike(tmp_path: Path, results: Results) -> None:
-    compare.save(results, tmp_path)
+@pytest.mark.parametrize("folder", [compare.RESULTS, study.RESULTS])
+def test_results_are_read_and_written_alike(folder: Path, tmp_path: Path) -> None:
+    compare.save(compare.load(folder), tmp_path)
     for path in tmp_path.rglob("*.json"):
-        assert path.read_bytes() == (compare.RESULTS / path.relative_to(tmp_path)).read_bytes()
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
 
 
 def test_all_of_it_was_run(results: Results) -> None:

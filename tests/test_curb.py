@@ -123,7 +123,7 @@ def test_both_decoders_close_at_the_same_place(name: str) -> None:
     least = len(shortest_answer(vocabulary.matcher(grammar), grammar, vocabulary))
     ahead = partial(GUARDED[name].propose_draft, text=TEXT)
     # Some budgets end before the answer is closed, some there, some after it.
-    budgets = [least, least + 7, *range(least + 30, least + 90, 6), 1000]
+    budgets = [least, least + 7, *range(least + 30, least + 90, 15), 1000]
     requests = [
         Request(
             vocabulary.tokenize("Asthma?"),

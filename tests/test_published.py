@@ -102,6 +102,7 @@ WARNINGS = {
 class Corpus(NamedTuple):
     """What was read from a path, and what was logged meanwhile."""
 
+    name: str
     path: Path
     documents: list[Document]
     errors: list[InputError]
@@ -121,38 +122,17 @@ def corpus(request: pytest.FixtureRequest, published: Path) -> Corpus:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        return Corpus(path, *read(path), handler.buffer)
+        return Corpus(request.param, path, *read(path), handler.buffer)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
 
 
-@pytest.mark.parametrize(
-    (
-        "corpus",
-        "input_format",
-        "documents",
-        "count",
-        "inside",
-        "discontinuous",
-        "again",
-        "kinds",
-    ),
-    FILES,
-    ids=[row[0] for row in FILES],
-    indirect=["corpus"],
-)
-def test_counts(
-    request: pytest.FixtureRequest,
-    corpus: Corpus,
-    input_format: str,
-    documents: int,
-    count: int,
-    inside: int,
-    discontinuous: int,
-    again: int,
-    kinds: int,
-) -> None:
+# The name of a file is the only parameter: with others pytest would not order tests by the corpus.
+@pytest.mark.parametrize("corpus", [name for name, *_ in FILES], indirect=True)
+def test_counts(corpus: Corpus) -> None:
+    expected = {name: rest for name, *rest in FILES}[corpus.name]
+    input_format, documents, count, inside, discontinuous, again, kinds = expected
     assert detect_format(corpus.path) == input_format
     found = corpus.documents
     entities = [entity for document in found for entity in document.entities]
@@ -163,9 +143,9 @@ def test_counts(
     assert sum(entity.discontinuous for entity in entities) == discontinuous
     assert len({entity.label for entity in entities}) == kinds
     warnings = [r.getMessage() for r in corpus.logged if r.levelno >= logging.WARNING]
-    expected = WARNINGS.get(request.node.callspec.id, [])
-    assert len(warnings) == len(expected)
-    assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
+    faults = WARNINGS.get(corpus.name, [])
+    assert len(warnings) == len(faults)
+    assert all(part in warning for part, warning in zip(faults, warnings, strict=True))
     said = f"{again} annotations that say the same as another one"
     assert (said in corpus.messages) if again else ("say the same" not in corpus.messages)
 
@@ -267,8 +247,10 @@ def test_bc5cdr_by_three_routes(
 
 # ---- read, written and read again
 
+# Of columns the test splits: others are read and written in the same way.
 ROUND_TRIPS = [
-    *((name, "jsonl") for name, *_ in FILES if name.endswith((".tar", ".tsv", ".tgz", "BioC.xml"))),
+    *((name, "jsonl") for name, *_ in FILES if name.endswith((".tar", ".tgz", "TestSet.BioC.xml"))),
+    ("anatem/iob_tsv/test.tsv", "jsonl"),
     ("pgxcorpus/PGxCorpus.tar", "brat"),
     ("pgxcorpus/PGxCorpus.tar", "bioc_xml"),
     ("pgxcorpus/PGxCorpus.tar", "bioc_json"),
@@ -284,19 +266,28 @@ ROUND_TRIPS = [
     ("anatem/original/anatem-1.0.2-standoff.tar.gz", "bioc_xml"),
     ("bc2gm/original/test", "brat"),
     ("genia/GENIAcorpus3.02.tgz", "bioc_json"),
-    *((name, "conll") for name, format, *_ in FILES if format == "conll"),
+    *((n, "conll") for n, format, *_ in FILES if format == "conll" and "test" in n.split("/")[-1]),
+    ("ncbi_disease/conll/train.tsv", "conll"),
+    ("ncbi_disease/conll4col/dev.txt", "conll"),
+    ("anatem/original/anatem-1.0.2-conll.tar.gz", "conll"),
     ("genia/nested_iob2/genia.dev.iob2", "nested_iob"),
     ("genia/nested_iob2/genia.test.iob2", "nested_iob"),
 ]
 
 
-@pytest.mark.parametrize(("corpus", "output_format"), ROUND_TRIPS, indirect=["corpus"])
-def test_round_trip(corpus: Corpus, tmp_path: Path, output_format: str) -> None:
+@pytest.mark.parametrize("corpus", dict.fromkeys(name for name, _ in ROUND_TRIPS), indirect=True)
+def test_round_trip(corpus: Corpus, tmp_path: Path) -> None:
     """Everything comes back but what is counted: nothing, or fragments."""
+    for name, output_format in ROUND_TRIPS:
+        if name == corpus.name:
+            comes_back(corpus, output_format, tmp_path)
+
+
+def comes_back(corpus: Corpus, output_format: str, folder: Path) -> None:
     documents = corpus.documents
     columns = output_format in ("conll", "nested_iob")
     options = {"words": "space"} if columns else {}
-    path = tmp_path / f"corpus{OUTPUT_FORMATS[output_format].suffixes[0]}"
+    path = folder / f"{output_format}{OUTPUT_FORMATS[output_format].suffixes[0]}"
     losses = write(documents, path, output_format, **options)
     # a file of layers of which none is used is one of two columns
     again, errors = read(path, output_format)

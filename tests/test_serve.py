@@ -55,7 +55,8 @@ def ask(client: TestClient, **body: Any) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(name: str, client: TestClient) -> None:
-    for level in Level:
+    # All levels of a format with turns and of one without.
+    for level in Level if name in ("conv_term", "multi_term") else (Level.FAITHFUL,):
         code, found = ask(
             client, format=name, level=level, labels=["Disease", "Anatomy"], details=True
         )
@@ -216,11 +217,11 @@ def test_the_examples_of_the_contract_can_be_run(scored_folder: Path) -> None:
 
 
 def test_a_batch_is_what_its_documents_are_alone(client: TestClient) -> None:
-    texts = [f"{n}. {TEXT}" for n in range(12)]
+    texts = [f"{n}. {TEXT}" for n in range(5)]  # more than the model has rows
     settings = {"labels": ["Disease"], "format": "multi_tag"}
     body = {"documents": [{"text": text} for text in texts], **settings}
     results = client.post("/predict/batch", json=body).json()["results"]
-    assert [result["id"] for result in results] == [str(n) for n in range(1, 13)]
+    assert [result["id"] for result in results] == [str(n) for n in range(1, 6)]
     for text, result in list(zip(texts, results, strict=True))[::4]:
         alone = client.post("/predict", json={"text": text, **settings}).json()
         assert {**result, "id": "text"} == alone
@@ -370,7 +371,7 @@ def test_its_own_contract(mode: GenerationMode, extractor: Extractor) -> None:
                 continue  # nothing about them can be wrong
 
             @settings(
-                max_examples=30,
+                max_examples=12,
                 deadline=None,
                 database=None,
                 derandomize=True,

@@ -93,8 +93,7 @@ def test_probabilities_without_their_tokens_are_none(tiny_model: LoadedModel) ->
         assert not connected(server).log_probabilities
 
 
-@pytest.mark.parametrize("cuts", [1, 3, 10, 40])
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize(("cuts", "tells"), [(1, True), (3, False), (10, True), (40, False)])
 def test_what_is_cut_is_closed(tiny_model: LoadedModel, cuts: int, tells: bool) -> None:
     with serving(Loopback(tiny_model, tells=tells)) as server:
         connection = connected(server)

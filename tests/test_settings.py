@@ -177,7 +177,8 @@ def test_what_an_output_or_an_input_excludes_is_not_taken_from_the_file(
         ('[evaluate]\nagainst = "DATA"', "evaluate DATA DATA --also DATA DATA", "exclude each"),
         (
             '[benchmark]\nenergy = "FRA"',
-            "benchmark --data DATA --model no --processes 2 -o OUT",
+            "benchmark --data DATA --model no --processes 2 --formats multi_term --levels free "
+            "-o OUT",
             "--energy",
         ),
         (

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span, SpanGroup
 from spacy.training import Example
+from spacy.vocab import Vocab
 
 from constrained_ner.documents import Entity
 from constrained_ner.engines.models import LoadedModel
@@ -227,7 +228,7 @@ def test_without_a_mask_there_are_no_confidences(tiny_folder: Path) -> None:
 )
 def test_surest(drawn: dict[tuple[int, int, str], float]) -> None:
     """No two overlap, and whatever was left out overlaps one that is no less sure."""
-    doc = Doc(spacy.blank("en").vocab, words=["w"] * 10)
+    doc = Doc(Vocab(), words=["w"] * 10)
     scores = {Span(doc, start, end, label): p for (start, end, label), p in drawn.items()}
     chosen = surest(scores)
     tokens = [token.i for span in chosen for token in span]

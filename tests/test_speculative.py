@@ -79,7 +79,7 @@ def test_the_answers_are_those_of_token_by_token_decoding(name: str) -> None:
     model, rng = tiny(name), random.Random(1)
     assert unsupported_reason(model) == ""
     calls = Costs()
-    for _ in range(8 if name == "llama" else 4):
+    for _ in range(5 if name == "llama" else 2):
         requests = drawn(rng, model, rng.randint(1, 8))
         expected = [answered(model, request) for request in requests]
         engine = SpeculativeEngine(model, rng.randint(1, 5), costs=calls)
@@ -135,10 +135,10 @@ def test_so_are_answers_that_run_into_their_budgets() -> None:
     forced = 0
     for name in FORMATS:
         requests = []
-        for key in range(3):
+        for key in range(2):
             task = draw_task(rng, name)
             prompt = model.vocabulary.tokenize(f"Find these in: {task.text}\n{task.labels[0]}")
-            budget = len(model.vocabulary.tokenize(task.grammar.empty)) + rng.randint(30, 120)
+            budget = len(model.vocabulary.tokenize(task.grammar.empty)) + rng.randint(30, 80)
             ahead = partial(task.format.propose_draft, text=task.text)
             requests.append(
                 Request(prompt, budget, task.grammar, kind=name, propose_draft=ahead, key=key)
@@ -156,12 +156,19 @@ def test_so_are_answers_that_run_into_their_budgets() -> None:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("level", [Level.FAITHFUL, Level.SYNTAX, Level.FREE])
+@pytest.mark.parametrize(
+    ("level", "names"),
+    [
+        (Level.FAITHFUL, ("multi_tag", "multi_span", "conv_term")),
+        (Level.SYNTAX, ("multi_tag",)),
+        (Level.FREE, ("multi_span",)),
+    ],
+)
 def test_a_real_model_writes_the_same(
-    smollm2: LoadedModel, samples: list[Document], level: Level
+    smollm2: LoadedModel, samples: list[Document], level: Level, names: Sequence[str]
 ) -> None:
     short = sorted(samples, key=lambda document: len(document.text))[:2]
-    for name in ("multi_tag", "multi_span", "conv_term"):
+    for name in names:
         answers = []
         for engine in ("speculative", "reference"):
             predictor = Predictor(
@@ -284,7 +291,7 @@ def test_prompts_that_begin_alike_in_many_ways() -> None:
     def some(most: int) -> list[int]:
         return [rng.randrange(5, 300) for _ in range(rng.randint(1, most))]
 
-    for _ in range(25):
+    for _ in range(10):
         stems = [some(40)]
         for _ in range(4):
             stem = rng.choice(stems)
@@ -332,21 +339,21 @@ def test_rows_that_end_while_others_begin() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 9])
-def test_few_tokens_in_float32_have_the_logits_of_the_model(name: str, width: int) -> None:
+def test_few_tokens_in_float32_have_the_logits_of_the_model(name: str) -> None:
     model: Any = tiny(name).steerable.model
     model.float()
     for weight_name, weight in model.named_parameters():
         if weight_name.endswith("bias"):  # which begins as zeros
             torch.nn.init.normal_(weight, std=0.3)
     forwards = [module.forward for module in model.modules()]
-    tokens = list(range(7, 27 + width))
-    blocks = RaggedKVCache(model, 1)
-    blocks.call([tokens[:20]], [0])
-    found = blocks.call([tokens[20:]], [width])
-    with torch.no_grad():
-        expected = model(torch.tensor([tokens])).logits[0, 20:]
-    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+    for width in (1, 2, 3, 4, 5, 8, 9):
+        tokens = list(range(7, 27 + width))
+        blocks = RaggedKVCache(model, 1)
+        blocks.call([tokens[:20]], [0])
+        found = blocks.call([tokens[20:]], [width])
+        with torch.no_grad():
+            expected = model(torch.tensor([tokens])).logits[0, 20:]
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
     assert [module.forward for module in model.modules()] == forwards
 
 
@@ -433,7 +440,7 @@ def test_what_fails_for_one_row_stays_with_it(
     expected = ask(SpeculativeEngine(model, 3, record=record), requests())
     whole = getattr(ConstrainedSequence, step)
     failed = 0
-    for at in (0, 1, 5, 11):
+    for at in (0, 5):
         for bad, name in enumerate(names):
             calls = 0
 
@@ -512,7 +519,7 @@ def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
 
 def test_threads_that_share_a_model_take_turns() -> None:
     model, rng = tiny("llama"), random.Random(7)
-    batches = [drawn(rng, model, 6) for _ in range(4)]
+    batches = [drawn(rng, model, 3) for _ in range(4)]
     expected = [ask(SpeculativeEngine(model, 3), batch) for batch in batches]
     own = model.steerable.model.config._attn_implementation
     with ThreadPoolExecutor(4) as pool:

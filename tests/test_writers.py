@@ -101,7 +101,7 @@ def corpora(draw: st.DrawFn) -> list[Document]:
 
 
 @pytest.mark.parametrize("name", READABLE)
-@examples(60)
+@examples(40)
 @given(
     items=corpora(),
     words=st.sampled_from(["fine", "space"]),
@@ -149,7 +149,7 @@ def comparable(items: Sequence[Document], name: str) -> list[tuple[object, ...]]
 
 
 @pytest.mark.parametrize("name", READABLE)
-@examples(40)
+@examples(25)
 @given(st.data())
 def test_a_document_that_the_format_can_hold_is_kept(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject

@@ -5,7 +5,7 @@ formats are best together, and what its confidences are worth.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import Options
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
+from constrained_ner.pipeline.manifest import FILE as MANIFEST
 from constrained_ner.pipeline.manifest import DevScore, Manifest, load_manifest
 from constrained_ner.training.saving import CARD, card, has_edited_card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
@@ -214,19 +215,20 @@ def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float
     return best
 
 
-def save(model: str, trained: Manifest) -> Iterator[str]:
+def save(model: str, trained: Manifest) -> list[str]:
     """Tell a model of it; its card, too, unless somebody has written into that.
 
-    Yields
-    ------
+    Returns
+    -------
     What was written, and what was not.
     """
     folder = Path(folder_of(model))
     readme, ours = folder / CARD, not has_edited_card(folder)
     trained.save(folder)
-    yield f"written: {folder / 'cner.json'}"
+    said = [f"written: {folder / MANIFEST}"]
     if readme.exists() and ours:
         readme.write_text(card(trained, load_results(folder / FILE)), encoding="utf-8")
-        yield f"written: {readme}"
+        said.append(f"written: {readme}")
     elif readme.exists():
-        yield f"left as it is, since it is not the card that `cner train` wrote: {readme}"
+        said.append(f"left as it is, since it is not the card that `cner train` wrote: {readme}")
+    return said

@@ -311,6 +311,7 @@ def combine(runs: Sequence[Results]) -> Results:
         cells=tuple(cell for run in runs for cell in run.cells),
         missing=tuple(cell for run in runs for cell in run.missing),
         pooled=tuple(pooled for run in runs for pooled in run.pooled),
+        together=tuple(one for run in runs for one in run.together),
         documents=tuple(document for run in runs for document in run.documents),
         seen={model: known for run in runs for model, known in run.seen.items()},
         runs={model: trained for run in runs for model, trained in run.runs.items()},

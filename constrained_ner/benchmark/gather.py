@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,11 +13,11 @@ from typing import Any
 
 from constrained_ner.adapters import folder_of
 from constrained_ner.benchmark.grid import (
-    AnsweredCell,
     Cell,
     CorpusSample,
     Grid,
     Way,
+    answered_cell,
     done,
     options_of,
     predictions_of,
@@ -138,7 +137,7 @@ class _Answered:
         self.data = grid.data_of(cell)
         self.cell = cell
         self.format = get_format(cell.variant.format, options_of(cell.variant, self.data))
-        self.summary = AnsweredCell.from_json(json.loads((folder / cell.summary).read_bytes()))
+        self.summary = answered_cell(folder, cell)
         self.predictions = predictions_of(folder, cell)
         self.replies = [reply for one in self.predictions for reply in one.replies]
         records = map(record_of, self.predictions)
@@ -222,18 +221,19 @@ def _pooled(
         return [strict(*each) for a in group for each in a.paired.pairs(a.data.labels)]
 
     for model, way in dict.fromkeys((cell.model, cell.way) for cell in answered):
-        own = group(model, way)
-        if not own:
+        cells = group(model, way)
+        if not cells:
             continue
+        own = counts(cells)
         free = group(model, way._replace(level=Level.FREE)) if way.level != Level.FREE else []
         term = way.variant.terms
         terms = group(model, way._replace(variant=term)) if term else []
         yield PooledResult(
             model,
             way,
-            resampling.score(counts(own)),
-            resampling.differences(counts(free), counts(own)) if free else None,
-            resampling.differences(counts(terms), counts(own)) if terms else None,
+            resampling.score(own),
+            resampling.differences(counts(free), own) if free else None,
+            resampling.differences(counts(terms), own) if terms else None,
         )
 
 

@@ -37,7 +37,7 @@ from constrained_ner.labels import check_labels
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
-from constrained_ner.pipeline.runs import line_of
+from constrained_ner.pipeline.runs import line_of, predictions_in
 from constrained_ner.pipeline.task import MOSTLY
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
@@ -394,8 +394,22 @@ def done(folder: Path, cell: Cell) -> bool:
 
 def predictions_of(folder: Path, cell: Cell) -> list[Prediction]:
     """The answers of a cell, document by document."""
-    with (folder / cell.answers).open(encoding="utf-8") as file:
-        return [Prediction.from_json(json.loads(line)) for line in file]
+    return list(predictions_in(folder / cell.answers))
+
+
+def answered_cell(folder: Path, cell: Cell) -> AnsweredCell:
+    """What a cell that is done took.
+
+    Raises
+    ------
+    InputError: the file is damaged, or of another version.
+    """
+    path = folder / cell.summary
+    try:
+        return AnsweredCell.from_json(json.loads(path.read_bytes()))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        reason = "not what a benchmark writes of its answers: without this file they are made anew"
+        raise InputError(reason, path) from None
 
 
 def check_same(grid: Grid, folder: Path) -> None:
@@ -403,13 +417,11 @@ def check_same(grid: Grid, folder: Path) -> None:
     for cell in grid.cells():
         if not done(folder, cell):
             continue
-        path = folder / cell.summary
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value.get("fingerprint") != grid.fingerprint(cell):
+        if answered_cell(folder, cell).fingerprint != grid.fingerprint(cell):
             raise InputError(
                 "of answers about other documents, or made with other options: expected the "
                 "command of that benchmark, or another folder",
-                path,
+                folder / cell.summary,
             )
 
 
@@ -527,7 +539,8 @@ def peak_memory(model: Any) -> int:
     """The most memory in bytes so far: of the process, or on a GPU of the model."""
     import torch
 
-    if model.steerable.model.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
+    device = model.steerable.model.device
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

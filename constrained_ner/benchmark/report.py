@@ -6,7 +6,8 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ def report_sections(view: View) -> Iterator[Section]:
     yield Section("about", "What was run", tuple(_about(view)))
 
 
-def _of_group(view: View, group: Group, make: Any) -> list[Block]:
+def _of_group(
+    view: View, group: Group, make: Callable[[View, Group], Iterable[Block]]
+) -> list[Block]:
     """The blocks of a model; folded below its name if there are several models."""
     blocks = list(make(view, group))
     if not blocks or len(view.groups) == 1:
@@ -117,19 +120,13 @@ def _of_group(view: View, group: Group, make: Any) -> list[Block]:
     return [Fold(group.title, tuple(blocks))]
 
 
-def _name(view: View, kind: str, group: Group) -> str:
-    """An id for a plot, different from those of all others."""
-    return f"{kind}{view.groups.index(group)}"
-
-
 def _glance(view: View, group: Group) -> Iterator[Block]:
     """The first screen: to be looked at more than read."""
     if not view.ways(group):
         return
-    if len(view.groups) > 1 or group.model:
-        yield Words(f"Model: {group.title}.")
+    yield Words(f"Model: {group.title}.")
     yield glance(view, group)
-    drawn = (
+    plots = (
         _plot(
             accuracy_plot,
             view,
@@ -154,15 +151,14 @@ def _glance(view: View, group: Group) -> Iterator[Block]:
             "Strict F1 against seconds a document; lines lead from level to level of a format.",
         ),
     )
-    if plots := tuple(plot for one in drawn for plot in one):
-        yield Plots(plots)
+    if drawn := tuple(chain.from_iterable(plots)):
+        yield Plots(drawn)
 
 
 def _summary(view: View) -> Iterator[Block]:
     yield setting(view)
     for group in view.groups:
-        if len(view.groups) > 1 or group.model:
-            yield Words(f"Model: {group.title}.")
+        yield Words(f"Model: {group.title}.")
         if not view.ways(group):
             yield Words("No answers.")
             continue
@@ -180,7 +176,8 @@ def _plot(
     caption: str,
 ) -> Iterator[Plot]:
     """A plot with its caption, where there is anything to draw."""
-    if svg := draw(view, group, _name(view, name, group)):
+    # Its id is another one than those of all others.
+    if svg := draw(view, group, f"{name}{view.groups.index(group)}"):
         yield Plot(caption, svg)
 
 
@@ -246,7 +243,7 @@ def _together(view: View, group: Group) -> Iterator[Block]:
 
 def _labels(view: View, group: Group) -> Iterator[Block]:
     drift = labels.drift(view, group)
-    name = paper.anatem(view)
+    name = paper.named(view, "AnatEM")
     found = labels.labels_given(view, group, Variant("multi_triple"), name) if name else None
     if found:
         yield found
@@ -266,14 +263,16 @@ def _health(view: View, group: Group) -> Iterator[Block]:
 
 
 def _confidence(view: View, group: Group) -> Iterator[Block]:
-    svg = confidence_plot(view, group, _name(view, "confidence", group))
-    if svg:
-        yield Plot(
-            "How often entities are right by their confidence, formats and data sets together; and "
-            "the share of the model's probability that masks let through. Confidence is not "
-            "calibrated; on the dotted line it would be.",
-            svg,
-        )
+    for plot in _plot(
+        confidence_plot,
+        view,
+        group,
+        "confidence",
+        "How often entities are right by their confidence, formats and data sets together; and "
+        "the share of the model's probability that masks let through. Confidence is not "
+        "calibrated; on the dotted line it would be.",
+    ):
+        yield plot
         yield validity.confidence(view, group)
 
 

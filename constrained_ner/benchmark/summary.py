@@ -293,8 +293,6 @@ def _best_of(view: View, group: Group, level: Level) -> str:
 
 
 def _spans(view: View, group: Group) -> list[Item]:
-    if not view.levels:
-        return []
     level = view.levels[-1]
     parts = []
     for way in span_ways(view, group):

@@ -10,6 +10,7 @@ from constrained_ner.documents import Document, Entity
 from constrained_ner.evaluation import Counts, strict
 from constrained_ner.evaluation.reliability import Judged
 from constrained_ner.formats import Format
+from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import Agreement, Ballot
 from constrained_ner.pipeline.manifest import Manifest
 from constrained_ner.pipeline.prediction import Prediction
@@ -23,12 +24,14 @@ class Asked:
 
     Attributes
     ----------
-    labels: those that it was asked for. `found`: by format; without those that failed.
+    labels: those that it was asked for. `found`: by format; without those that failed. `level`: of
+        all these answers.
     """
 
     document: Document
     labels: frozenset[str]
     found: Mapping[str, Confidences]
+    level: Level = Level.FAITHFUL
 
     @property
     def gold(self) -> frozenset[Entity]:
@@ -38,7 +41,7 @@ class Asked:
         """What several formats have together, with its scores."""
         text = self.document.text
         ballots = [
-            Ballot(format, self.labels, (0, len(text)), self.found[format.name])
+            Ballot(format, self.labels, (0, len(text)), self.found[format.name], self.level)
             for format in formats
             if format.name in self.found
         ]
@@ -64,5 +67,6 @@ def documents_of(data: CorpusSample, by_format: Mapping[str, Sequence[Prediction
     for i, document in enumerate(data.documents):
         here = {name: each[i] for name, each in by_format.items()}
         answered = {name: p.confidences for name, p in here.items() if p.error is None}
-        found.append(Asked(document, frozenset(data.labels), answered))
+        (level,) = {prediction.level for prediction in here.values()}
+        found.append(Asked(document, frozenset(data.labels), answered, level))
     return found

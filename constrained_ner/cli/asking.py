@@ -32,7 +32,7 @@ from constrained_ner.cli.options import (
     table_input,
     table_options,
 )
-from constrained_ner.corpora import read
+from constrained_ner.corpora import COLUMN_FORMATS, detect_format, read
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.jsonl import document_to_json
 from constrained_ner.documents import Document
@@ -129,6 +129,12 @@ asking_options = options(
         help="What to do where the answers of several questions contradict each other: take the "
         "surer one, or keep them side by side.",
     ),
+    format_options,
+    input_options,
+    table_options,
+)
+# Of what has confidences; what `Asking.of` takes beside the others.
+confidence_options = options(
     click.option(
         "--min-confidence",
         type=Number(0, 1),
@@ -149,14 +155,11 @@ asking_options = options(
         "mean: what is found in most of them is found in all. Where nothing else is asked for, "
         "what is less probable than 0.35, or than the threshold without this option, is left out.",
     ),
-    format_options,
-    input_options,
-    table_options,
 )
 
 
 def without_confidences(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a command that has no confidences: what needs them only where it is given.
+    """The options where no confidences are recorded: what needs them only where it is given.
 
     Settings of variables and files are for other commands, too.
     """
@@ -171,7 +174,8 @@ class Asking:
     Attributes
     ----------
     model, adapter: their names. `manifest`: what the model says of itself.
-    documents: a function that reads them, from the beginning each time.
+    documents: a function that reads them, from the beginning each time. `from_columns`: whether
+        they come from columns, which say what the tokens are.
     examples: that are shown to the model. `budget`: of each answer; None derives it.
     settling: whether answers that contradict each other are settled.
     """
@@ -181,6 +185,7 @@ class Asking:
     manifest: Manifest | None
     input: Path | None
     documents: Callable[[], Iterable[Document | InputError]]
+    from_columns: bool
     task: Task
     level: Level
     index: bool
@@ -211,9 +216,9 @@ class Asking:
         examples: Path | None,
         segment: str,
         conflicts: str,
-        min_confidence: float | None,
-        precision: float | None,
-        consistent: bool,
+        min_confidence: float | None = None,
+        precision: float | None = None,
+        consistent: bool = False,
         input_format: str | None,
         encoding: str | None,
         limit: int | None,
@@ -221,7 +226,7 @@ class Asking:
         id_column: str | None,
         **options: Any,
     ) -> Asking:
-        """What the options of `asking_options` say, of which some exclude each other.
+        """What these options say, of which some exclude each other.
 
         Raises
         ------
@@ -273,6 +278,11 @@ class Asking:
         # A pipe in the file system can be read once, and is asked for more often.
         held = list(islice(reading(), limit)) if input and not piped and is_pipe(input) else None
 
+        if input_format is None and input and not piped and held is None:
+            from_columns = detect_format(input, encoding) in COLUMN_FORMATS
+        else:
+            from_columns = input_format in COLUMN_FORMATS
+
         def documents() -> Iterable[Document | InputError]:
             return whole or (islice(reading(), limit) if held is None else held)
 
@@ -284,6 +294,7 @@ class Asking:
             manifest,
             None if piped else input,
             documents,
+            from_columns,
             task,
             chosen,
             task.index if index is None else index,

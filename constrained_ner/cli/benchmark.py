@@ -28,6 +28,10 @@ from constrained_ner.cli.progress import Progress
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 
+resamples_option = click.option(
+    "--resamples", type=click.IntRange(1), default=10_000, show_default=True, help="Of intervals."
+)
+
 
 @click.command()
 @click.option(
@@ -81,9 +85,7 @@ from constrained_ner.labels import names_of
     metavar="COUNTRY",
     help="Measure energy, and emissions by the mix of this country, such as FRA (extra `energy`).",
 )
-@click.option(
-    "--resamples", type=click.IntRange(1), default=10_000, show_default=True, help="Of intervals."
-)
+@resamples_option
 @click.option(
     "-o",
     "--output",

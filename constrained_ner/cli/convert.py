@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,8 +18,10 @@ from constrained_ner.cli.options import (
     table_input,
     table_options,
 )
+from constrained_ner.cli.output import column_options
 from constrained_ner.cli.progress import progress
 from constrained_ner.corpora import (
+    COLUMN_FORMATS,
     OUTPUT_FORMATS,
     check_output,
     detect_output_format,
@@ -30,7 +31,6 @@ from constrained_ner.corpora import (
 )
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import counted
-from constrained_ner.pipeline.segments import sentences
 
 
 @click.command()
@@ -83,13 +83,9 @@ def convert(
         input, input_format, encoding, text_column=text_column, id_column=id_column
     )
     input_format = input_format or recognised(input, encoding)
-    columns = input_format in ("conll", "nested_iob")
-    options: dict[str, Any] = {}
-    if "sentences" in OUTPUT_FORMATS[output_format].options and not columns:
-        options["sentences"] = sentences
-    if "words" in OUTPUT_FORMATS[output_format].options:
-        options["words"] = words or ("space" if columns else "fine")
-    elif given("words"):
+    columns = input_format in COLUMN_FORMATS
+    options = column_options(output_format, columns, words)
+    if given("words") and not options:
         raise click.UsageError(f"--words is for columns, and {output_format} has none")
     if given("label") and not columns:
         raise click.UsageError(f"--label is for columns, and {input_format} has none")

@@ -314,7 +314,8 @@ def _terminal(sections: Sequence[Section]) -> str:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     written = StringIO()
-    console = Console(file=written, width=max(100, width))
+    # Of text alone, also where the environment forces colours.
+    console = Console(file=written, width=max(100, width), color_system=None)
     for section in sections:
         console.print(Text(section.title))
         table = Table()

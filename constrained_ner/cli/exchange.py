@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.atomic import whole
-from constrained_ner.cli.asking import Asking, asking_options, without_confidences
+from constrained_ner.cli.asking import Asking, asking_options
 from constrained_ner.cli.messages import interruptible, report_left_out, report_losses, say, warn
 from constrained_ner.cli.options import (
     OutputFile,
@@ -114,7 +114,7 @@ def import_answers(
     asking = _asking(asked)
     check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
-    to_file = Output.of(output, None)
+    to_file = Output.of(output, None, from_columns=asking.from_columns)
     to_file.check(asking.input, resume=None, overwrite=overwrite)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens
@@ -158,7 +158,7 @@ def import_answers(
 
 
 def _asking(asked: dict[str, Any]) -> Asking:
-    asking = Asking.of(**without_confidences(asked))
+    asking = Asking.of(**asked)
     asking.check(recorded=False)
     return asking
 

@@ -8,7 +8,7 @@ import click
 
 from constrained_ner.atomic import check_new_folder
 from constrained_ner.benchmark.plots import require_matplotlib
-from constrained_ner.cli.benchmark import write_results
+from constrained_ner.cli.benchmark import resamples_option, write_results
 from constrained_ner.cli.messages import interruptible
 from constrained_ner.cli.options import OutputFolder, check_apart
 from constrained_ner.cli.progress import progress
@@ -17,9 +17,7 @@ from constrained_ner.cli.progress import progress
 @click.command()
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and do none of it.")
-@click.option(
-    "--resamples", type=click.IntRange(1), default=10_000, show_default=True, help="Of intervals."
-)
+@resamples_option
 @click.option(
     "-o",
     "--output",

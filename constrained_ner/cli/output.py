@@ -23,8 +23,7 @@ from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation.records import record_of
 from constrained_ner.pages import write_page
-from constrained_ner.pipeline.prediction import Prediction
-from constrained_ner.pipeline.runs import RECORDS, check_unfinished
+from constrained_ner.pipeline.runs import GO_ON, RECORDS, check_unfinished, predictions_in
 from constrained_ner.pipeline.segments import sentences
 
 PAGE = "html"
@@ -39,13 +38,15 @@ class Output:
     Attributes
     ----------
     kind: one of `KINDS`.
+    from_columns: whether the documents come from columns; see `column_options`.
     """
 
     path: Path
     kind: str
+    from_columns: bool = False
 
     @classmethod
-    def of(cls, path: Path, kind: str | None) -> Output:
+    def of(cls, path: Path, kind: str | None, *, from_columns: bool) -> Output:
         """With the kind that its suffix asks for, where none is given.
 
         Raises
@@ -53,7 +54,7 @@ class Output:
         InputError: no kind has the suffix.
         """
         if kind is not None:
-            return cls(path, kind)
+            return cls(path, kind, from_columns)
         if path.suffix.lower() in _PAGE_SUFFIXES:
             return cls(path, PAGE)
         try:
@@ -61,7 +62,7 @@ class Output:
         except InputError as error:
             reason = f"{error.reason}; {PAGE}: {' '.join(_PAGE_SUFFIXES)}"
             raise InputError(reason, path) from None
-        return cls(path, RECORDS if found == "jsonl" else found)
+        return cls(path, RECORDS if found == "jsonl" else found, from_columns)
 
     @property
     def records(self) -> Path:
@@ -88,14 +89,17 @@ class Output:
         # A page may lie in the folder of what it shows: it is not read.
         if input is not None and (self.kind != PAGE or input.is_file()):
             check_apart(self.path, input)
-        check_unfinished(self.records, resume=bool(resume) or overwrite)
+        if resume is None:
+            unfinished, finished, unmade = "--overwrite begins anew", "", "remove them"
+        else:
+            unfinished, finished = GO_ON, "; --resume goes on with a run that is the same"
+            unmade = "--resume makes it, or remove them"
+        check_unfinished(self.records, unfinished, resume=bool(resume) or overwrite)
         if not resume:
-            other_way = "" if resume is None else "; --resume goes on with a run that is the same"
-            check_replaceable(self.path, overwrite=overwrite, else_=other_way)
+            check_replaceable(self.path, overwrite=overwrite, else_=finished)
         if self.records != self.path and self.records.exists() and not (resume or overwrite):
-            ways = "remove them" if resume is None else "--resume makes it, or remove them"
             raise InputError(
-                f"holds answers, of which {str(self.path)!r} was not made: {ways}", self.records
+                f"holds answers, of which {str(self.path)!r} was not made: {unmade}", self.records
             )
         if self.kind in (RECORDS, PAGE):
             check_writable(self.path)
@@ -124,23 +128,41 @@ class Output:
             return losses
         if self.kind == PAGE:
             beside = chain(documents, repeat(None))  # in the order of the records
-            shown = (record_of(Prediction.from_json(record)) for record in _read(self.records))
+            shown = map(record_of, predictions_in(self.records))
             gold = (
                 (record, one if isinstance(one, Document) and one.id == record.id else None)
                 for record, one in zip(shown, beside, strict=False)
             )
             write_page(gold, self.path, title=self.path.stem)
         else:
-            cut = "sentences" in OUTPUT_FORMATS[self.kind].options
-            options = {"sentences": sentences} if cut else {}
             answered = (
                 document_from_json(record)
                 for record in _read(self.records)
                 if "error" not in record
             )
-            losses = write(answered, self.path, self.kind, **options)
+            losses = write(
+                answered, self.path, self.kind, **column_options(self.kind, self.from_columns)
+            )
         self.records.unlink()
         return losses
+
+
+def column_options(
+    output_format: str, from_columns: bool, words: str | None = None
+) -> dict[str, Any]:
+    """How `write` cuts texts into tokens and sentences; nothing for what is no columns.
+
+    Parameters
+    ----------
+    from_columns: whether the texts come from columns: their tokens are the runs of non-space, and
+        each is one block, as it was read.
+    words: kind of tokens; by default these, or else `fine` ones.
+    """
+    if "words" not in OUTPUT_FORMATS[output_format].options:
+        return {}
+    if from_columns:
+        return {"words": words or "space"}
+    return {"words": words or "fine", "sentences": sentences}
 
 
 def _holds_something(path: Path) -> bool:

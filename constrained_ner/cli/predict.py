@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from constrained_ner.cli import reading
-from constrained_ner.cli.asking import Asking, asking_options, without_confidences
+from constrained_ner.cli.asking import (
+    Asking,
+    asking_options,
+    confidence_options,
+    without_confidences,
+)
 from constrained_ner.cli.messages import (
     detail,
     interruptible,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @asking_options
+@confidence_options
 @engine_options
 @click.option(
     "--confidence/--no-confidence",
@@ -93,11 +99,12 @@ def predict(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     how = {name: given_options.pop(name) for name in ENGINE_OPTIONS}
-    check_apart(output, given_options["examples"])
+    filed = output is not None and str(output) != "-"
+    if filed:
+        check_apart(output, given_options["examples"])
     if not confidence and given("confidence"):
         given_options = without_confidences(given_options)
     asking = Asking.of(**given_options)
-    filed = output is not None and str(output) != "-"
     if not filed:
         other = given("output_format") and output_format != RECORDS
         if other or any(map(given, ("shard_size", "resume", "overwrite"))):
@@ -111,7 +118,7 @@ def predict(
         raise click.UsageError(f"--engine {RAY} needs an --output that is a file")
     to_file = None
     if output is not None and filed and shard_size is None:
-        to_file = Output.of(output, output_format)
+        to_file = Output.of(output, output_format, from_columns=asking.from_columns)
         to_file.check(asking.input, resume=resume, overwrite=overwrite)
     running = Running.of(**how)
     recorded = confidence and asking.level != Level.FREE and running.log_probabilities
@@ -130,7 +137,15 @@ def predict(
     if output is not None and shard_size is not None:
         check_apart(output, asking.input)
         kind = output_format or RECORDS
-        shards = Shards.of(output, kind, shard_size, settings, resume=resume, overwrite=overwrite)
+        shards = Shards.of(
+            output,
+            kind,
+            shard_size,
+            settings,
+            resume=resume,
+            overwrite=overwrite,
+            from_columns=asking.from_columns,
+        )
     run = None
     if to_file is not None:
         run = Run(

@@ -45,7 +45,6 @@ class Progress:
         self._began = self._said = monotonic()
 
     def __enter__(self) -> Progress:
-        self._began = self._said = monotonic()
         if sys.stderr.isatty() and not self._silent:
             self._bar = self._on_terminal()
             self._bar.start()

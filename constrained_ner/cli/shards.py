@@ -33,6 +33,7 @@ from constrained_ner.pipeline.runs import (
     Answers,
     Run,
     fingerprint_of,
+    kind_of_shards,
     locked,
     settings_text,
     unlock,
@@ -58,6 +59,7 @@ class Shards:
     settings: Mapping[str, Any]
     resume: bool
     overwrite: bool
+    from_columns: bool
     _lock: FileLock
     _finished: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -71,13 +73,14 @@ class Shards:
         *,
         resume: bool,
         overwrite: bool,
+        from_columns: bool,
     ) -> Shards:
         """A folder that can be written; it is made.
 
         Parameters
         ----------
         kind: one of `KINDS`, of each file. `size`: how many documents each is of.
-        settings, resume, overwrite: see `Run`.
+        settings, resume, overwrite: see `Run`. `from_columns`: see `Output`.
 
         Raises
         ------
@@ -99,7 +102,8 @@ class Shards:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", folder) from None
-        shards = cls(folder, kind, size, settings, resume, overwrite, locked(folder / "shards"))
+        lock = locked(folder / "shards")
+        shards = cls(folder, kind, size, settings, resume, overwrite, from_columns, lock)
         try:
             shards._check()
         except BaseException:
@@ -126,10 +130,10 @@ class Shards:
                 "them anew",
                 self.folder,
             )
+        if kind_of_shards(self.folder) not in KINDS:
+            raise InputError("does not say what shards these are", self._journal, 1)
         if self.resume:
             self._read_journal()
-        else:
-            self._kind_before()
 
     @property
     def _journal(self) -> Path:
@@ -138,21 +142,6 @@ class Shards:
     @property
     def _head(self) -> dict[str, Any]:
         return {"kind": self.kind, "shard size": self.size}
-
-    def _kind_before(self) -> str:
-        """What the shards are that are there.
-
-        Raises
-        ------
-        InputError: the journal does not say it.
-        """
-        try:
-            kind = json.loads(whole_lines(self._journal)[0])["kind"]
-            if kind in KINDS:
-                return str(kind)
-        except (ValueError, TypeError, KeyError):
-            pass
-        raise InputError("does not say what shards these are", self._journal, 1)
 
     @property
     def finished_documents(self) -> int:
@@ -178,7 +167,7 @@ class Shards:
     def _begin(self) -> None:
         """Take the folder for these shards, in place of those that are there."""
         if whole_lines(self._journal):
-            name = r"part-\d{5,}" + re.escape(_suffix(self._kind_before()))
+            name = r"part-\d{5,}" + re.escape(_suffix(kind_of_shards(self.folder)))
             # With what a run leaves beside a file that is not finished.
             ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part))*")
             for path in list(self.folder.iterdir()):
@@ -248,7 +237,8 @@ class Shards:
             journal.write(json_line(record))
 
     def _output(self, number: int) -> Output:
-        return Output(self.folder / f"part-{number:05}{_suffix(self.kind)}", self.kind)
+        path = self.folder / f"part-{number:05}{_suffix(self.kind)}"
+        return Output(path, self.kind, self.from_columns)
 
     def _fingerprint(self, documents: Iterable[Document | InputError]) -> str:
         settings = settings_text(self.settings)

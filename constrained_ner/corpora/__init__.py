@@ -40,12 +40,13 @@ from constrained_ner.corpora import (
     text_table,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
-from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, opened
+from constrained_ner.corpora.files import BOM, LOGGER, WHERE, File, FileSet, opened
 from constrained_ner.corpora.hf_datasets import to_dataset
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
 
 __all__ = [
+    "COLUMN_FORMATS",
     "INPUT_FORMATS",
     "OUTPUT_FORMATS",
     "ConversionLosses",
@@ -128,6 +129,8 @@ INPUT_FORMATS: dict[str, FileFormat | FileSetFormat] = {
     "text": FileFormat(lambda file: file.suffix == ".txt", text.read),
     "lines": FileFormat(lambda file: False, text.read_lines, accepts=lambda file: True),
 }
+# A text of these is its tokens, joined by one space.
+COLUMN_FORMATS = ("conll", "nested_iob")
 
 
 def file_format(file: File) -> str | None:
@@ -158,7 +161,8 @@ def _detect(file_set: FileSet) -> str:
         return "table"
     if not examples:
         raise InputError(
-            f"format not recognised: name one with --input-format: {names}", file_set.path
+            f"format not recognised: name one with --input-format, {WHERE}: {names}",
+            file_set.path,
         )
     if len(examples) > 1:
         several = ", ".join(f"{name} ({file})" for name, file in examples.items())

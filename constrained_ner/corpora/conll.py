@@ -429,8 +429,8 @@ class _Rows:
             if tokens_of is None:
                 losses.drop("mentions that begin or end inside a token", document, entity)
             else:
-                allowed = " ".join(one_line(entity.label).split()) or "_"
-                label = labels.name(entity.label, allowed.replace("\t", " "), document)
+                allowed = " ".join(entity.label.split()) or "_"
+                label = labels.name(entity.label, allowed, document)
                 self.mentions.append((*tokens_of, label, entity))
         losses.passages(document)
         begins = [start for start, _ in sentences(document.text)] if sentences else []

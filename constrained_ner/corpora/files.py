@@ -31,6 +31,8 @@ LINE_LIMIT = 64 * 2**20  # bytes
 MEMBER_LIMIT = 256 * 2**20  # bytes, uncompressed, of a file in an archive or one read whole
 ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Where the options of readers are that a message advises: not each command that reads has them.
+WHERE = "here or in `cner convert`"
 MANY = 0.5  # a share of bytes beyond ASCII that texts in Latin letters do not have
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 
@@ -106,7 +108,7 @@ def decode(
 def _hint(data: bytes, bad: int) -> str:
     """What the byte would be in the encoding that the text is likely to have, for the message."""
     if data.startswith(_UTF_16):
-        return " (a byte order mark: --encoding utf-16)"
+        return f" (a byte order mark: --encoding utf-16, {WHERE})"
     around = data[max(0, bad - HEAD) : bad + HEAD]
     likely: str | None = "cp1252"  # of letters with accents here and there
     if sum(byte >= 0x80 for byte in around) > MANY * len(around):
@@ -116,7 +118,7 @@ def _hint(data: bytes, bad: int) -> str:
         read = data[bad : bad + 8].decode(likely or "", errors="ignore")
     except LookupError:
         return ""
-    return f" ({read[0]!r} in {likely}: --encoding {likely})" if read else ""
+    return f" ({read[0]!r} in {likely}: --encoding {likely}, {WHERE})" if read else ""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,8 @@ class File:
                 number += 1
                 if number == 1 and data.startswith(_UTF_16):
                     raise InputError(
-                        "not UTF-8: it begins with a UTF-16 byte order mark (--encoding utf-16)",
+                        "not UTF-8: it begins with a UTF-16 byte order mark (--encoding utf-16, "
+                        f"{WHERE})",
                         self.place,
                     )
                 if len(data) > LINE_LIMIT:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,11 @@ def _documents(
             yield InputError(f"row {number}: {error.reason}", place)
 
 
-def _check_columns(columns: Iterable[str], place: Path) -> None:
+def _check_columns(columns: Sequence[str], place: Path) -> None:
     known = set(columns)
     if not known & {"text", "passages"} and not (_TOKENS in known and known & set(_TAGS)):
         raise InputError(
-            f"the columns are {', '.join(known)}: expected text, or tokens and ner_tags, or "
+            f"the columns are {', '.join(columns)}: expected text, or tokens and ner_tags, or "
             "BigBIO's passages and entities",
             place,
         )

@@ -367,8 +367,10 @@ def read(
 
     Raises
     ------
-    InputError: the file is missing, or is a list that is not JSON.
+    InputError: the file is missing, or is a list that is not JSON; or both keys are the same.
     """
+    if text_column is not None and text_column == id_column:
+        raise InputError(f"the key {text_column!r} cannot be text and id", file.place)
     named = {text_column: "text", id_column: "id"}
     names = {theirs: ours for theirs, ours in named.items() if theirs is not None}
     rejected = 0

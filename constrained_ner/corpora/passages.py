@@ -115,7 +115,7 @@ def title_and_abstract(title: str, abstract: str) -> tuple[str, tuple[Passage, .
     passages = [Passage("title", 0, len(title))] if title else []
     if abstract:
         passages.append(Passage("abstract", start, start + len(abstract)))
-    return lay_out([(0, title), (start, abstract)]).text, tuple(passages)
+    return f"{title}{GAP}{abstract}" if abstract else title, tuple(passages)
 
 
 # ---- writing ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constrained_ner.corpora import conll, parquet
-from constrained_ner.corpora.files import BOM, LINE_LIMIT, LOGGER, File, decode
+from constrained_ner.corpora.files import BOM, LINE_LIMIT, LOGGER, WHERE, File, decode
 from constrained_ner.corpora.json_records import json_value
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
@@ -205,7 +205,7 @@ def _choose(
         raise InputError(
             f"has no column with a name for texts, such as 'text' or 'note': its first row is "
             f"{_list(header)}; name the column with --text-column, or read a text a line with "
-            "--input-format lines",
+            f"--input-format lines, {WHERE}",
             file.place,
         )
     if text == id:
@@ -232,7 +232,7 @@ def _chosen(
     if len(found) > 1:
         raise InputError(
             f"has several columns that may be the {what}, {_list(found)}: name one of them with "
-            f"--{what}-column; its columns are {_list(header)}",
+            f"--{what}-column, {WHERE}; its columns are {_list(header)}",
             file.place,
         )
     return found[0] if found else None

@@ -7,6 +7,7 @@ declared nowhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -161,16 +162,9 @@ def refuse_entities(file: File) -> None:
 # ---- writing ------------------------------------------------------------------------------------
 
 
+_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
 def without_forbidden(text: str) -> str:
     """The text with U+FFFD in place of what is no Char of XML 1.0 (section 2.2)."""
-    return "".join(character if _in_xml(character) else "\ufffd" for character in text)
-
-
-def _in_xml(character: str) -> bool:
-    code = ord(character)
-    return (
-        code in (0x9, 0xA, 0xD)
-        or 0x20 <= code <= 0xD7FF
-        or 0xE000 <= code <= 0xFFFD
-        or code >= 0x10000
-    )
+    return _FORBIDDEN.sub("\ufffd", text)

@@ -8,8 +8,11 @@ known, and one that the grammar does not let through is refused, or marked as no
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from llguidance import LLMatcher
 
@@ -24,10 +27,7 @@ _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
 # What servers call an answer that is whole, and one that their limit cut off.
 _ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 _LIMITS = ("length", "max_tokens")
-# What an item ends with, and what ends an answer behind a whole one; no more than a few tokens.
-_ITEM_ENDS = frozenset('"`[])}\n')
-_CLOSERS = frozenset("\"'`])}\n ")
-_FEW = 8
+_FEW = 8  # tokens that the end of an answer may have beyond those of an empty one
 
 
 @dataclass(frozen=True)
@@ -172,27 +172,53 @@ def _finished(
     """An answer that was cut, as far as it is kept, and the tokens that end it.
 
     An item that was cut is taken back, since to finish it would be to write what nobody wrote. So
-    the answer ends at the last place that quotes and brackets lead to an end from; where there is
-    none, as in copies of the text, all of it is kept.
+    the answer ends at the last place of `Grammar.whole_items` behind which the end of an empty
+    answer follows. Where there is none, it has hardly begun.
     """
-    for end in range(len(text), 0, -1):
-        if end < len(text) and text[end - 1] not in _ITEM_ENDS and text[end] != "\n":
-            continue
-        kept = tokens if end == len(text) else vocabulary.tokenize(text[:end])
+    most = len(vocabulary.tokenize(grammar.empty)) + _FEW
+    written = list(accumulate(len(vocabulary.bytes_of([token])) for token in tokens))
+    places = [match.start() for match in re.finditer(grammar.whole_items, text)]
+    for end in reversed(places):
+        kept = _first(end, text, tokens, written, vocabulary)
         state = begun.deep_copy()
         if state.try_consume_tokens(kept) < len(kept):
             continue
         try:
-            rest = complete(state, kept, grammar, vocabulary, _FEW, thorough=False)
+            rest = complete(state, kept, grammar, vocabulary, most, thorough=False)
         except CnerError:
             continue
-        if _CLOSERS.issuperset(vocabulary.text_of(rest)):
+        closing = vocabulary.text_of([*kept, *rest]).removeprefix(text[:end])
+        if grammar.empty.endswith(closing):
             return kept, rest
     state = begun.deep_copy()
     state.consume_tokens(tokens)
     return tokens, complete(state, tokens, grammar, vocabulary)
 
 
+def _first(
+    end: int, text: str, tokens: list[int], written: Sequence[int], vocabulary: Vocabulary
+) -> list[int]:
+    """The tokens of an answer up to a place: its own, and for the rest of one that goes on ours.
+
+    Parameters
+    ----------
+    written: how many bytes there are behind each token.
+    """
+    wanted = vocabulary.prefix(tokens) + len(text[:end].encode())
+    size = bisect_right(written, wanted)
+    missing = wanted - (written[size - 1] if size else 0)
+    if not missing:
+        return tokens[:size]
+    try:
+        rest = text[:end].encode()[-missing:].decode()
+    except UnicodeDecodeError:  # a token ends inside a character
+        return vocabulary.tokenize(text[:end])
+    tail = vocabulary.continuation(text[:end].removesuffix(rest), rest)
+    return [*tokens[:size], *tail] if tail else vocabulary.tokenize(text[:end])
+
+
 def _steps(tokens: Sequence[int], logs: Sequence[float]) -> tuple[Step, ...]:
-    """Steps of the tokens whose probability is known under the mask only."""
+    """Steps of tokens whose probability is known under the mask only; none where one is not."""
+    if len(logs) < len(tokens):
+        return ()
     return tuple(Step(token, None, log, None) for token, log in zip(tokens, logs, strict=False))

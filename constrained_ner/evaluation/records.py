@@ -18,7 +18,7 @@ from constrained_ner.errors import CnerError, InputError
 from constrained_ner.formats import Options
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.prediction import Health, Prediction
-from constrained_ner.pipeline.runs import RECORDS, SHARDS
+from constrained_ner.pipeline.runs import RECORDS, SHARDS, kind_of_shards
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,8 @@ def _format_of_shards(folder: Path, given: str | None) -> str:
     ------
     InputError: it is not, or has no reader.
     """
-    try:
-        kind = json.loads((folder / SHARDS).read_bytes().splitlines()[0])["kind"]
-    except (ValueError, TypeError, LookupError):
-        raise InputError("does not say what shards these are", folder / SHARDS, 1) from None
-    name = "jsonl" if kind == RECORDS else str(kind)
+    kind = kind_of_shards(folder)
+    name = "jsonl" if kind == RECORDS else kind
     if name not in INPUT_FORMATS:
         raise InputError(f"holds shards of {name}, which are not read: expected records", folder)
     if given not in (None, name):

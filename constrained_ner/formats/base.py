@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from lark import Token, Tree
@@ -74,7 +74,7 @@ class Format(ABC):
     anchored: an answer has offsets and surfaces, and `Options.anchor` says which of them decide.
     term_counterpart: of a format with offsets, the one with surfaces that asks in the same way.
     conversational: it asks for one label a turn, and shows the answers to the turns before.
-    markup: see `Grammar.markup`.
+    markup, whole_items: see `Grammar`. The latter is here that of lists in JSON.
     """
 
     name: ClassVar[str]
@@ -84,6 +84,7 @@ class Format(ABC):
     term_counterpart: ClassVar[str | None] = None
     conversational: ClassVar[bool] = False
     markup: ClassVar[bytes] = b"<@#\\"
+    whole_items: ClassVar[str] = r"(?<=[\[\]}\"])"
 
     def __init__(self, options: Options | None = None):
         self.options = options or Options()
@@ -300,7 +301,7 @@ class Format(ABC):
             largest_growth=self.largest_growth(text, labels),
             markers=self.markers(labels),
             markup=self.markup,
-            maker=partial(self.grammar, text, labels, level),
+            whole_items=self.whole_items,
         )
         if level == Level.SYNTAX:
             return grammar

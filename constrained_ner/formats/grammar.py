@@ -79,8 +79,8 @@ class Grammar:
     repetition_guard: what ends an answer that says the same again and again.
     markup: bytes with which markup or an escape may begin. On the way to an end, tokens that begin
         with one of them are tried last.
-    maker: makes the same grammar. If there is one, it is pickled in place of the grammar, whose
-        completions and guard are functions and cannot be.
+    whole_items: a pattern of the places in an answer before which no item is unfinished, if the end
+        of an empty answer may follow there.
     """
 
     format: str
@@ -92,12 +92,7 @@ class Grammar:
     markers: Sequence[tuple[str, str]] = ()
     repetition_guard: RepetitionGuard | None = field(default=None, compare=False)
     markup: bytes = b""
-    maker: Callable[[], Grammar | None] | None = field(default=None, compare=False, repr=False)
-
-    def __reduce__(self) -> Any:
-        if self.maker is None:
-            return super().__reduce__()
-        return self.maker, ()
+    whole_items: str = r"\Z"
 
 
 class Structure:

@@ -30,6 +30,7 @@ MAX_LAYERS = 60
 class MultiBio(Format):
     name = "multi_bio"
     by_place = True
+    whole_items = r"(?=\n| [BO])"  # a mention may go on with the next word
     expresses = frozenset(
         {Feature.NESTED, Feature.SAME_SPAN, Feature.CROSSING, Feature.OFFSETS, Feature.ALL_LABELS}
     )

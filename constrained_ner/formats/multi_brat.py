@@ -66,6 +66,7 @@ class MultiBrat(Format):
     anchored = True
     term_counterpart = "multi_term"
     expresses = frozenset(Feature)
+    whole_items = r"(?=\n)"
 
     def instruction(self, labels: Sequence[str]) -> str:
         return (

@@ -31,6 +31,7 @@ class MultiTriple(SurfaceFormat):
     item = re.compile(r"\n(?P<surface>[^\n]+); is a; (?P<label>[^;\n]+)(?=\n)")
     item_end = b"\n"
     closing = ""
+    whole_items = r"(?=\n)"
 
     def said(self, match: re.Match[str]) -> tuple[str | None, str]:
         return match["label"], match["surface"]

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 from constrained_ner.formats.fillings import with_bound
@@ -84,13 +83,6 @@ def bounding_guard(
         most = bound(answer)
         if most is None:
             return None
-        maker = grammar.maker and partial(_tightened, grammar.maker, answer)
-        return replace(grammar, source=with_bound(grammar.source, most), maker=maker)
+        return replace(grammar, source=with_bound(grammar.source, most))
 
     return RepetitionGuard(item_end, tightened)
-
-
-def _tightened(maker: Callable[[], Grammar | None], answer: str) -> Grammar | None:
-    """The tightened grammar again, in another process."""
-    wide = maker()
-    return wide.repetition_guard.tightened(answer) if wide and wide.repetition_guard else None

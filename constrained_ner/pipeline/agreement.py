@@ -40,12 +40,14 @@ class Ballot:
     ----------
     labels: those that were asked for. `segment`: the part.
     confidences: of each entity of its answers, from 0 to 1; with offsets into the whole text.
+    level: that of the answers, which says what the format could write.
     """
 
     format: Format
     labels: frozenset[str]
     segment: Span
     confidences: Mapping[Entity, float]
+    level: Level = Level.FAITHFUL
 
     def concerns(self, entity: Entity) -> bool:
         """Whether it was asked for such an entity at this place."""
@@ -60,7 +62,7 @@ class Ballot:
         view: of the segment, as it was shown.
         """
         shown = Document("", view.text, (view.in_line(entity),))
-        kept, _ = self.format.expressible(shown, sorted(self.labels), Level.FAITHFUL)
+        kept, _ = self.format.expressible(shown, sorted(self.labels), self.level)
         return bool(kept)
 
 

@@ -27,9 +27,9 @@ def consistent(
 ) -> dict[Entity, float]:
     """The probabilities after the vote, of the entities that there were and of new ones.
 
-    Places inside another entity, or across its border, have no vote, those included that longer
-    words have by a vote, and discontinuous entities stay as they are. A place that only another
-    label has goes to the more probable one.
+    Where words were passed over inside another entity, or across its border, they have no vote,
+    longer words included that are there by a vote; discontinuous entities stay as they are. A place
+    that only another label has goes to the more probable one.
 
     Parameters
     ----------
@@ -119,6 +119,8 @@ class _Places:
 
     def of(self, surface: str, *, any_case: bool) -> Iterator[Span]:
         """The places of a surface between word boundaries, however its spaces are written."""
+        if not surface:  # of white space, as an answer without a mask may have it
+            return
         flags = re.IGNORECASE if any_case else 0
         words = r"\s+".join(map(re.escape, surface.split()))
         pattern = re.compile(words, flags)

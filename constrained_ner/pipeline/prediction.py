@@ -58,7 +58,8 @@ class EntityRecord(TypedDict):
 class AnswerRecord(TypedDict):
     """An answer of the model about a segment of the text: without one, about all of it.
 
-    Offsets in the answer, and in its problems, count from the start of the segment. The server adds
+    Offsets in the answer, and in its problems, are those of the segment as the model was shown it,
+    with its white space as single spaces. The server adds
     the prompt and the grammar where it is asked for details.
     """
 
@@ -152,7 +153,7 @@ class Reply:
     settled: what the format writes for the entities that were read; None for free answers.
     entities: those that were read from the answer, with offsets into the document.
     problems: what was wrong with the answer, and what settling dropped. Offsets in them, and in the
-        answer, count from the start of the segment.
+        answer, are those of the segment as it was shown, with white space as single spaces.
     parses: whether the answer, as it was written, follows its format exactly.
     ended, forced, tokens: see `Answer`.
     allowed_mass: the share of the model's probability that the masks allowed: the mean and the

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import groupby, product
+from itertools import chain, groupby, product
 from statistics import fmean
 
 from constrained_ner.documents import Document, Entity, text_order
@@ -42,7 +42,7 @@ from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.scheduling import answer
 from constrained_ner.pipeline.segments import SEGMENTS, segments
 from constrained_ner.pipeline.view import View, view_of
-from constrained_ner.words import Span, trimmed
+from constrained_ner.words import Span
 
 _PREFIX = "Answer: "
 
@@ -288,9 +288,7 @@ class Predictor:
             return prediction(document.id, document.text, error=error)
         replies = tuple(turn.outcome for turn in turns if isinstance(turn.outcome, Reply))
         failed = [turn for turn in turns if isinstance(turn.outcome, CnerError)]
-        all_of_it = trimmed(document.text, 0, len(document.text))
-        whole = all(trimmed(document.text, *turn.segment) == all_of_it for turn in failed)
-        if failed and (not replies or (whole and len(self.formats) == 1)):
+        if not replies:
             return prediction(document.id, document.text, error=str(failed[0].outcome))
         agreed = self._agreed(document, turns) if len(self.formats) > 1 else []
         verdicts = self._verdicts(replies, agreed)
@@ -338,7 +336,9 @@ class Predictor:
     def _reason(self, failed: Turn) -> str:
         """Why a turn has no reply, for the record, which says of which part of which document."""
         format = f"{failed.format.name}: " if len(self.formats) > 1 else ""
-        return format + str(failed.outcome).removeprefix(f"{failed.place}: ")
+        one_of_several = set(failed.labels) != set(failed.target.labels)
+        labels = f"{', '.join(failed.labels)}: " if one_of_several else ""
+        return format + labels + str(failed.outcome).removeprefix(f"{failed.place}: ")
 
     def _verdicts(
         self, replies: Sequence[Reply], agreed: Sequence[tuple[int, Agreed]]
@@ -374,7 +374,7 @@ class Predictor:
             for (format, segment), same in groupby(about, key=lambda t: (t.format, t.segment)):
                 replies = [turn.outcome for turn in same if isinstance(turn.outcome, Reply)]
                 if replies:
-                    ballots.append(_ballot(format, segment, replies))
+                    ballots.append(_ballot(format, segment, replies, self.level))
             agreed = self.agreement.settled(ballots, document.text)
             found += [(number, one) for one in agreed]
         return found
@@ -437,15 +437,21 @@ class Predictor:
         if self.model.context is None:
             return True
         for target in self.targets:
-            # Of several conversations, which differ in their labels only, the longest.
-            labels = max(format.conversations(target.labels), key=_letters)
-            turns = format.turns(labels)
-            chat = self._messages(format, text, target.of(labels), [""] * (len(turns) - 1))
-            longest = max(turns, key=_letters)
+            conversations = format.conversations(target.labels)
+            turns = [format.turns(labels) for labels in conversations]
+            # Labels and guidelines are what conversations differ in: of several, the longest.
+            chat = max(
+                (
+                    self._messages(format, text, target.of(labels), [""] * (len(asked) - 1))
+                    for labels, asked in zip(conversations, turns, strict=True)
+                ),
+                key=lambda messages: sum(len(message["content"]) for message in messages),
+            )
+            longest = max(chain.from_iterable(turns), key=lambda labels: sum(map(len, labels)))
             answer = derived_budget(format, text, longest, self.model.vocabulary)
             # What a user allows is no more than a bound.
             answer = min(answer, self.max_new_tokens or answer)
-            if len(self.model.encode(chat)) + len(turns) * answer > self.model.context:
+            if len(self.model.encode(chat)) + len(turns[0]) * answer > self.model.context:
                 return False
         return True
 
@@ -568,14 +574,14 @@ def _is_sure(reply: Reply) -> bool:
     return len(reply.confidences) == len(reply.entities)
 
 
-def _ballot(format: Format, segment: Span, replies: Sequence[Reply]) -> Ballot:
+def _ballot(format: Format, segment: Span, replies: Sequence[Reply], level: Level) -> Ballot:
     """What a format has about a segment; entities without a confidence count as sure."""
     confidences: dict[Entity, float] = {}
     for reply in replies:
         known = reply.confidences or (1.0,) * len(reply.entities)
         confidences |= zip(reply.entities, known, strict=True)
     labels = frozenset(label for reply in replies for label in reply.labels)
-    return Ballot(format, labels, segment, confidences)
+    return Ballot(format, labels, segment, confidences, level)
 
 
 def _respelled(generated: str) -> str:
@@ -584,7 +590,3 @@ def _respelled(generated: str) -> str:
         return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
     except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
         return _PREFIX + generated
-
-
-def _letters(labels: Sequence[str]) -> int:
-    return sum(map(len, labels))

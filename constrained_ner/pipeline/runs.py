@@ -24,9 +24,10 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from constrained_ner.atomic import check_writable, whole
-from constrained_ner.corpora.json_records import json_line
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.json_records import json_line, read_records
 from constrained_ner.documents import Document
-from constrained_ner.errors import InputError
+from constrained_ner.errors import CnerError, InputError
 from constrained_ner.pipeline.prediction import Prediction, Summary
 
 CHUNK = 64  # documents
@@ -34,6 +35,7 @@ CHUNK_SIZE = 16_000  # characters: a chunk has no further document once it has s
 FINGERPRINT = "fingerprint"  # the key of a record
 RECORDS = "records"  # what the files of a run are, if they are nothing else
 SHARDS = ".shards.jsonl"  # in a folder of outputs: which of them are finished
+GO_ON = "--resume it, or begin anew with --overwrite"
 Chunk = Sequence[Document | InputError]
 
 
@@ -107,7 +109,7 @@ class Run:
 
         Yields
         ------
-        Each new prediction once its record is written.
+        Each new prediction once its record is written, or waits to replace those of its chunk.
 
         Raises
         ------
@@ -130,22 +132,23 @@ class Run:
         self._leave_mark()
         drawn: deque[Chunk] = deque()
         with self.path.open("r+b" if self._goes_on else "wb") as file:
+            # A chunk that was not full is asked about again, as a whole. Its records stay until
+            # there are as many new ones, however the run may end.
+            replaced = file.seek(0, os.SEEK_END) - self._kept
             file.seek(self._kept)
-            # Records of a chunk that was not full: it is asked about again, as a whole.
-            replaced = file.read() if self._goes_on else b""
-            file.truncate(self._kept)
-            file.seek(self._kept)
-            try:
-                for predictions in predictor.predict_chunks(self._chunks(drawn)):
-                    for document, prediction in zip(drawn.popleft(), predictions, strict=True):
-                        file.write(line_of(prediction, self._fingerprint(document)).encode())
+            waiting = b""
+            for predictions in predictor.predict_chunks(self._chunks(drawn)):
+                for document, prediction in zip(drawn.popleft(), predictions, strict=True):
+                    waiting += line_of(prediction, self._fingerprint(document)).encode()
+                    if len(waiting) >= replaced:
+                        file.write(waiting)
+                        file.truncate()
                         file.flush()
-                        yield prediction
-            except BaseException:
-                if file.tell() < self._kept + len(replaced):  # it had come further before
-                    file.seek(self._kept)
-                    file.write(replaced)
-                raise
+                        waiting, replaced = b"", 0
+                    yield prediction
+            file.write(waiting)
+            file.truncate()
+            file.flush()
             os.fsync(file.fileno())
 
     def _chunks(self, drawn: deque[Chunk]) -> Iterator[Chunk]:
@@ -297,17 +300,19 @@ def unlock(lock: FileLock) -> None:
     lock.release()
 
 
-def check_unfinished(path: Path, *, resume: bool) -> None:
+def check_unfinished(path: Path, ways: str = GO_ON, *, resume: bool) -> None:
     """See that no unfinished run is overwritten.
+
+    Parameters
+    ----------
+    ways: what can be done, for the message.
 
     Raises
     ------
     InputError: the file holds one, and `resume` is not set.
     """
     if not resume and path.exists() and path.with_name(f".{path.name}.run").exists():
-        raise InputError(
-            "holds an unfinished run: --resume it, or begin anew with --overwrite", path
-        )
+        raise InputError(f"holds an unfinished run: {ways}", path)
 
 
 def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
@@ -316,6 +321,38 @@ def line_of(prediction: Prediction, fingerprint: str | None = None) -> str:
     if fingerprint is not None:
         record[FINGERPRINT] = fingerprint
     return json_line(record)
+
+
+def predictions_in(path: Path) -> Iterator[Prediction]:
+    """The predictions of a file of records.
+
+    Raises
+    ------
+    InputError: the file is missing, or a line is not one; with its number.
+    """
+    for record in read_records(File.on_disk(path)):
+        if isinstance(record, InputError):
+            raise record
+        if not isinstance(record.value, dict):
+            raise record.error("expected an object")
+        try:
+            yield Prediction.from_json(record.value)
+        except CnerError as error:
+            raise record.error(str(error)) from None
+
+
+def kind_of_shards(folder: Path) -> str:
+    """What the files in a folder of shards are: `RECORDS`, or the name of an output format.
+
+    Raises
+    ------
+    InputError: the folder does not say it.
+    """
+    journal = folder / SHARDS
+    try:
+        return str(json.loads(journal.read_bytes().splitlines()[0])["kind"])
+    except (ValueError, TypeError, LookupError):
+        raise InputError("does not say what shards these are", journal, 1) from None
 
 
 def _begins(half: bytes, document: Document | InputError) -> bool:

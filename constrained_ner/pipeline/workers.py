@@ -77,8 +77,8 @@ class Workers:
     _ready: list[Any] = field(default_factory=list)
     _starting: dict[Any, Any] = field(default_factory=dict)  # by the task that makes them ready
 
-    def start(self) -> Workers:
-        """Start them, and wait until the first of them has its model.
+    def start(self, wait_for: int = 1) -> Workers:
+        """Start them, and wait until so many of them have their models.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Workers:
         for _ in range(self.number):
             worker = remote.remote(self.make)
             self._starting[worker.prepare.remote()] = worker
-        while not self._ready:
+        while len(self._ready) < wait_for and self._starting:
             self._greet(self._first_done({}))
         return self
 

@@ -29,7 +29,7 @@ def examples(count: int) -> settings:
 
 settings.register_profile(
     "constrained_ner",
-    max_examples=400 if EXPLORE else 40,
+    max_examples=400 if EXPLORE else 25,
     deadline=None,
     derandomize=not EXPLORE,
     database=None,

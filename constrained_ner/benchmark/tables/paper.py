@@ -322,10 +322,15 @@ def _as_trained(tested: TestedModel) -> list[str]:
     return [AS_IT_IS] if tested.group(AS_IT_IS) else ["all"]
 
 
+def named(view: View, data: str) -> str | None:
+    """What a data set of the paper is called in the results; None if it is not there."""
+    return next((name for name in view.names if name.lower() in DATA[data]), None)
+
+
 def table_5(view: View) -> Table:
     rows = []
     for (name,), values in rows_of(TABLE_5).items():
-        own = next((n for n in view.names if n.lower() in DATA[name]), None)
+        own = named(view, name)
         row = [Entry(name), *(paper_entry(value) for value in values)]
         for tested in tested_models(view):
             for configuration, formats in _of_table_5(tested):
@@ -356,13 +361,8 @@ def _of_table_5(tested: TestedModel) -> list[tuple[str, list[str] | None]]:
     return [("7best", None), ("conv_term", ["conv_term"])]
 
 
-def anatem(view: View) -> str | None:
-    """The name of AnatEM in the results; None if it is not there."""
-    return next((name for name in view.names if name.lower() in DATA["AnatEM"]), None)
-
-
 def table_6(view: View) -> Table:
-    name = anatem(view)
+    name = named(view, "AnatEM")
     paper = rows_of(TABLE_6)
     rows = []
     for training in dict.fromkeys(

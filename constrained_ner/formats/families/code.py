@@ -45,6 +45,7 @@ _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILIN
 class CodeFormat(JsonFormat):
     with_type: ClassVar[bool]  # whether an item says its label
     noun: ClassVar[str]  # of the closing comment: `type` or `types`
+    whole_items = r"(?<=[)\n])"
     item = re.compile(
         re.escape(_ITEM).replace(
             re.escape("{item}"),

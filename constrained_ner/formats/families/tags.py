@@ -96,6 +96,9 @@ class _End(NamedTuple):
 
 
 class TagFormat(Format):
+    # What stands between the markers is no item, wherever it was cut.
+    whole_items = r"(?=[<@#\\])|(?<=[>#])|\Z"
+
     @abstractmethod
     def marker(self, label: str) -> Marker:
         """What stands before and after an entity."""
