@@ -1,30 +1,114 @@
-"""The paper's study on two cores: the results that are committed.
+"""The paper's study on two cores: the results that are committed, and what mixing formats costs.
 
     cner experiment benchmarks/experiment_cpu.toml -o runs/night
-    python -m benchmarks.study runs/night
+    python -m benchmarks.study benchmarks/experiment_cpu.toml runs/night
 
-Results and report go to benchmarks/results/study; docs/study.md says what they mean.
+Each format is trained by itself, and with others in place of a part of its examples. Results and
+report go to benchmarks/results/study, the comparison of the configurations into docs/study.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from constrained_ner.atomic import write_json
+from constrained_ner.benchmark.blocks import EMPTY, number, signed
+from constrained_ner.benchmark.experiment import Experiment, Run, load_experiment
+from constrained_ner.benchmark.grid import predictions_of
 from constrained_ner.benchmark.report import write_report
 from constrained_ner.benchmark.results import load_results
+from constrained_ner.benchmark.tables.fields import tested
+from constrained_ner.evaluation import Counts, Difference, paired_test, strict
+from constrained_ner.evaluation.pairing import pair
+from constrained_ner.evaluation.records import record_of
+from constrained_ner.evaluation.resampling import corrected
+from constrained_ner.formats import FORMATS
+from constrained_ner.training.sampling import CONFIGURATIONS
 
 from .compare import load, save
+from .page import put
 
 RESULTS = Path(__file__).parent / "results" / "study"
+MIXING = RESULTS / "mixing.json"
+PAGE = Path(__file__).parent.parent / "docs" / "study.md"
+
+
+def counts_of(run: Run, folder: Path, format: str, level: str) -> list[Counts]:
+    """What each test document adds to the strict scores of a run in one format."""
+    place = folder / run.path
+    cells = run.grid(place / "model")
+    found = []
+    for cell in cells.cells():
+        if (cell.variant.format, str(cell.level)) == (format, level):
+            data = cells.data_of(cell)
+            records = map(record_of, predictions_of(place / "answers", cell))
+            pairs = pair(data.name, data.documents, records).pairs(data.labels)
+            found += [strict(*each) for each in pairs]
+    return found
+
+
+def mixing(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
+    """F1 of each format by configuration, and what the larger ones are against the smallest."""
+    rows: list[dict[str, Any]] = []
+    differences: list[Difference] = []
+    for format in FORMATS:
+        names = [name for name in experiment.configurations if format in CONFIGURATIONS[name]]
+        names.sort(key=lambda name: len(CONFIGURATIONS[name]))
+        for level in map(str, experiment.levels if len(names) > 1 else ()):
+            by_name = {
+                name: [
+                    counts
+                    for run in experiment.runs()
+                    if run.configuration == name
+                    for counts in counts_of(run, folder, format, level)
+                ]
+                for name in names
+            }
+            tests = [paired_test(by_name[names[0]], by_name[name]) for name in names[1:]]
+            differences += [one.f1 for one in tests if one is not None]
+            scores = {n: sum(counts, Counts()).scores.f1 for n, counts in by_name.items()}
+            rows.append({"format": format, "level": level, "f1": scores})
+    ordered = iter(corrected(differences))
+    for row in rows:
+        row["differences"] = {name: asdict(next(ordered)) for name in [*row["f1"]][1:]}
+    return rows
+
+
+def write_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """F1 by format, level and configuration; of the largest one the difference, too."""
+    shown = []
+    for row in rows:
+        alone, *_, largest = row["f1"]
+        own = len(CONFIGURATIONS[alone]) == 1
+        cells = [row["f1"].get(name) for name in ("term_ner", "7best", "all")]
+        found = Difference(**row["differences"][largest])
+        shown.append(
+            [
+                row["format"],
+                row["level"],
+                number(row["f1"][alone]) if own else EMPTY.text,
+                *(EMPTY.text if value is None else number(value) for value in cells),
+                f"{signed(found.difference)} {tested(found)}",
+            ]
+        )
+    heads = ["format", "level", "by itself", "term_ner", "7best", "all", "all against the first"]
+    put("mixing", heads, shown, PAGE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", type=Path)
     parser.add_argument("folder", type=Path, help="what `cner experiment` wrote")
     given = parser.parse_args()
     save(load_results(given.folder), RESULTS)
     write_report(load(RESULTS), RESULTS)
+    write_json(mixing(load_experiment(given.recipe), given.folder), MIXING)
+    write_table(json.loads(MIXING.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -27,11 +27,13 @@ _PARTS = {
     "Corpora": ("docs/corpora", "docs/catalogue", "constrained_ner/samples/README"),
     "Models and scores": (
         "docs/findings",
+        "docs/study",
         "docs/training",
         "docs/evaluation",
         "docs/benchmark",
         "docs/measurements",
         "benchmarks/results/compare/report",
+        "benchmarks/results/study/report",
     ),
     "How it works": ("docs/one_sentence", "docs/budget", "grammars/README", "docs/glossary"),
     "Project": ("CONTRIBUTING", "CHANGELOG"),

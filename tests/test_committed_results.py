@@ -49,6 +49,16 @@ def test_the_tables_of_the_page(emptied: Path, results: Results) -> None:
     assert emptied.read_text(encoding="utf-8") == before.read_text(encoding="utf-8")
 
 
+def test_the_table_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, copy = study.PAGE.read_bytes(), tmp_path / "study.md"
+    copy.write_bytes(before)
+    monkeypatch.setattr(study, "PAGE", copy)
+    page.put("mixing", ["nothing"], [], copy)
+    assert copy.read_bytes() != before
+    study.write_table(json.loads(study.MIXING.read_bytes()))
+    assert copy.read_bytes() == before
+
+
 @pytest.mark.parametrize("folder", [compare.RESULTS, study.RESULTS])
 def test_the_report_is_that_of_the_results(folder: Path, tmp_path: Path) -> None:
     def read(path: Path) -> str:

@@ -86,7 +86,8 @@ def _document(record: JsonRecord, repairs: Counter[str]) -> Document:
     for key in ENTITY_KEYS:
         if isinstance(plain.get(key), list):
             plain[key] = _of_first_user(plain[key], repairs)
-    document = document_from_json(plain, f"{record.file.id}:{record.number}", repairs)
+    id = f"{record.file.id}:{record.number}"
+    document = document_from_json(plain, id, repairs, record.place)
     own = {k: v for k, v in value.items() if k not in known and k not in _NOT_READ}
     unread = (f"values of the key {key!r}" for key in _NOT_READ if value.get(key))
     return replace(

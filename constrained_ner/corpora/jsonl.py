@@ -270,7 +270,10 @@ def _id(value: object, default: str | None) -> str:
 
 
 def document_from_json(
-    obj: object, default_id: str | None = None, repairs: Counter[str] | None = None
+    obj: object,
+    default_id: str | None = None,
+    repairs: Counter[str] | None = None,
+    place: str = "",
 ) -> Document:
     """The document that a parsed record describes.
 
@@ -280,6 +283,7 @@ def document_from_json(
     repairs: of a record that people made: its entities are stripped of white space, which is
         counted here, and those that cannot be are skipped, with a warning. By default they are
         taken as they are.
+    place: of the record, for these warnings.
 
     Raises
     ------
@@ -293,7 +297,7 @@ def document_from_json(
     values = _list(obj.get(key, []), f"the key {key!r}")
     text = _string(_there(obj, "text"), "the key 'text'")
     if repairs is not None:
-        mended = list(_mended(values, text, id, repairs))
+        mended = list(_mended(values, text, place or f"document {id!r}", repairs))
         values, entities = [value for value, _ in mended], [entity for _, entity in mended]
     else:
         entities = [entity_from_json(value) for value in values]
@@ -319,7 +323,7 @@ def document_from_json(
 
 
 def _mended(
-    values: Iterable[object], text: str, id: str, repairs: Counter[str]
+    values: Iterable[object], text: str, place: str, repairs: Counter[str]
 ) -> Iterator[tuple[object, Entity]]:
     """The entities that can be, each with its value; a warning of each of the others."""
     standoff = StandoffText(text)
@@ -328,7 +332,7 @@ def _mended(
             entity = entity_from_json(value)
             _check_surfaces([*_surfaces(value), None], entity, standoff)
         except InputError as error:
-            LOGGER.warning("document %r: skipped an annotation: %s", id, error.reason)
+            LOGGER.warning("%s: skipped an annotation: %s", place, error.reason)
             continue
         fragments = stripped(entity.fragments, text)
         repairs[STRIPPED] += fragments != entity.fragments

@@ -124,7 +124,8 @@ def _document(record: JsonRecord, counts: Counter[str]) -> Document:
     plain = {"text": value.get("text"), "spans": list(map(_without_own_keys, kept))}
     if "id" in value:
         plain["id"] = value["id"]
-    document = document_from_json(plain, f"{record.file.id}:{record.number}", counts)
+    id = f"{record.file.id}:{record.number}"
+    document = document_from_json(plain, id, counts, record.place)
     unread = (f"values of the key {key!r}" for key in value if key in _OTHER_INTERFACES)
     return replace(document, unread=(*document.unread, *unread), meta=_meta(value))
 

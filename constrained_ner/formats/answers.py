@@ -57,18 +57,15 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A masked answer after settling: what `encode` writes for its entities.
+class Settled(Decoded):
+    """A masked answer after settling.
 
     Attributes
     ----------
-    places: in the answer as it was, see `Decoded`.
+    answer: what `encode` writes for its entities; `places` are those in the answer as it was.
     """
 
-    answer: str
-    entities: tuple[Entity, ...]
-    problems: tuple[Problem, ...] = ()
-    places: Mapping[Entity, Places] = field(default_factory=dict, compare=False)
+    answer: str = ""
 
 
 class Reader:

@@ -270,7 +270,7 @@ class Format(ABC):
             for entity, cause in dropped
         )
         written = self.write(text, self._ordered(kept, text, level), labels)
-        return Settled(written, kept, problems, decoded.places)
+        return Settled(kept, problems, decoded.places, written)
 
     # ---- grammars
 

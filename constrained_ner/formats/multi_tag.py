@@ -98,7 +98,7 @@ def _balanced(labels: tuple[str, ...]) -> str:
         # its length, and lark minutes for some that are long.
         "TEXT": r"TEXT: /[^<>\\]+|[<\\]/",
     }
-    return load_structure(format.name).fill({**format.label_fillings(labels), **fillings})
+    return load_structure(format.name).fill(fillings)
 
 
 def escaped(tags: Iterable[str]) -> list[str]:
