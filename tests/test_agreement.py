@@ -54,6 +54,15 @@ def ballot(
     return Ballot(get_format(format), frozenset(labels), segment, confidences)
 
 
+def test_silence_counts_where_the_level_lets_a_format_write_it() -> None:
+    """Words are whole at the faithful level only."""
+    inside = Entity("Disease", ((3, 7),))  # of a word
+    for level, score in ((Level.FAITHFUL, 0.8), (Level.SYNTAX, 0.4)):
+        one, other = ballot("multi_tag", ("Disease", inside.fragments, 0.8)), ballot("multi_term")
+        found = settled(replace(one, level=level), replace(other, level=level))
+        assert found == {inside: pytest.approx(score)}
+
+
 def entity(fragments: tuple[tuple[int, int], ...], label: str = "Disease") -> Entity:
     return Entity(label, fragments)
 
@@ -265,6 +274,26 @@ def test_formats_that_fail_are_said_and_the_others_go_on(
     assert all("multi_tag" not in votes for votes in prediction.by_format.values())
     (alone,) = predictor(tiny_model, "multi_tag").predict(samples[:1])
     assert alone.error == "broken"
+
+
+@pytest.mark.parametrize("segment", ["none", "sentence"])
+def test_a_label_that_fails_costs_no_other_its_answer(
+    segment: str, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Callable[..., object] = Predictor.read
+
+    def broken(self: Predictor, turn: Turn, answer: object) -> object:
+        return DecodingError("broken") if turn.labels == ("Gene",) else read(self, turn, answer)
+
+    monkeypatch.setattr(Predictor, "read", broken)
+    for name in ("single_term", "conv_term"):
+        predictor = Predictor(
+            tiny_model, get_format(name), [Target(("Disease", "Gene"))], segment=segment
+        )
+        (prediction,) = predictor.predict([Document("d", "No knee pain here.")])
+        assert prediction.error is None
+        assert [reply.labels for reply in prediction.replies] == [("Disease",)]
+        assert prediction.left_out == (((0, 18), "Gene: broken"),)
 
 
 def test_what_cannot_be_put_together(tiny_model: LoadedModel) -> None:

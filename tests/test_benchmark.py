@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,10 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     again = results_of(grid, tmp_path)
     for before, after in zip(whole["cells"], again["cells"], strict=True):
         assert before["scores"] == after["scores"]
+    # A file that is damaged is named.
+    (tmp_path / cell.summary).write_text("{}")
+    with pytest.raises(InputError, match=rf"{re.escape(str(cell.summary))}: not what a benchmark"):
+        run(grid, tmp_path, silent)
 
 
 def test_cells_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:

@@ -138,6 +138,17 @@ def test_predict_freely_and_at_the_syntax_level(data: Path, tiny_folder: Path) -
     assert result.exit_code == 2
 
 
+def test_examples_may_lie_anywhere_where_no_file_is_written(
+    data: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    result = cner(
+        *("predict", "-t", "knee pain", "--labels", "finding", "--model", tiny_folder),
+        *("--max-new-tokens", "40", "-o", "-", "--examples", data.name),
+    )
+    assert result.exit_code == 0, result.output
+
+
 def test_predict_goes_on_after_a_broken_line(tiny_folder: Path, tmp_path: Path) -> None:
     data, out = tmp_path / "notes.jsonl", tmp_path / "out.jsonl"
     data.write_text('{"id": "a", "text": "knee pain"}\n{"id": "b", \n{"id": "c", "text": "pain"}\n')

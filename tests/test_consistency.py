@@ -45,6 +45,13 @@ def test_places_of_the_same_words_vote() -> None:
     assert found == dict.fromkeys((first, second, third, fourth), pytest.approx(1.5 / 4))
 
 
+def test_white_space_stands_nowhere_else() -> None:
+    """An answer without a mask may mark it."""
+    blank, fever = Entity("D", ((5, 6),)), entity("Fever")
+    assert voted({blank: 1.0})[blank] == 1.0
+    assert voted({blank: 1.0, fever: 0.9})[fever] == pytest.approx(0.9 / 4)
+
+
 def test_names_are_the_same_as_they_are_written_only() -> None:
     assert voted({entity("ALL"): 0.8}) == {entity("ALL"): 0.8}
     assert voted({entity("all"): 0.8}) == dict.fromkeys(

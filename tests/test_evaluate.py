@@ -661,6 +661,14 @@ def test_what_is_read_is_not_replaced(gold: Path, plain_pred: Path) -> None:
     assert gold.read_bytes() == before
 
 
+def test_a_table_has_no_colours(
+    gold: Path, plain_pred: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cner(gold, plain_pred, "-o", tmp_path / "out.txt").exit_code == 0
+    assert "\x1b" not in (tmp_path / "out.txt").read_text()
+
+
 def test_labels_do_not_control_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     label = "\x1b]0;x\x07\x92"

@@ -22,6 +22,7 @@ from constrained_ner.engines.models import LoadedModel, wrap
 from constrained_ner.errors import InputError, LabelError, UnknownNameError
 from constrained_ner.formats import FORMATS, Feature, Options, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.budget import derived_budget
 from constrained_ner.pipeline.calibration import Calibration, Threshold
 from constrained_ner.pipeline.conflicts import Conflicts
 from constrained_ner.pipeline.conversation import Conversation
@@ -40,7 +41,7 @@ def test_every_format_and_level(
     name: str, level: Level, tiny_model: LoadedModel, samples: list[Document]
 ) -> None:
     documents = samples[:2]
-    budget = 500 if "code" in name else 160
+    budget = 60 if level is Level.FREE else 500 if "code" in name else 160
     predictor = Predictor(
         tiny_model, FORMATS[name], [Target(LABELS)], level, batch_size=1, max_new_tokens=budget
     )
@@ -456,6 +457,17 @@ def test_room_is_for_the_question_that_takes_most(samples: list[Document]) -> No
         )
         found[labels[0]] = {turn.segment for turn in predictor.turns(samples[0])}
     assert found["Disease"] == found[long]
+    # What a label means is a part of its question.
+    model, parts = wrap("tiny", *tiny_llama(context=1000)), []
+    for guidelines in ({}, {"Disease": "word " * 60}):
+        target = Target(("Disease", long), guidelines=guidelines)
+        predictor = Predictor(model, get_format("single_term"), [target], segment="sentence")
+        turns = predictor.turns(samples[0])
+        parts.append(len({turn.segment for turn in turns}))
+        for turn in turns:
+            derived = derived_budget(turn.format, turn.text, turn.labels, model.vocabulary)
+            assert predictor.request(turn).budget == derived
+    assert parts[1] > parts[0]
 
 
 def test_what_else_words_were_called_is_as_probable_as_on_dev(tiny_model: LoadedModel) -> None:

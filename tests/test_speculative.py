@@ -159,7 +159,7 @@ def test_so_are_answers_that_run_into_their_budgets() -> None:
 @pytest.mark.parametrize(
     ("level", "names"),
     [
-        (Level.FAITHFUL, ("multi_tag", "multi_span", "conv_term")),
+        (Level.FAITHFUL, ("multi_tag", "conv_term")),
         (Level.SYNTAX, ("multi_tag",)),
         (Level.FREE, ("multi_span",)),
     ],
@@ -167,7 +167,8 @@ def test_so_are_answers_that_run_into_their_budgets() -> None:
 def test_a_real_model_writes_the_same(
     smollm2: LoadedModel, samples: list[Document], level: Level, names: Sequence[str]
 ) -> None:
-    short = sorted(samples, key=lambda document: len(document.text))[:2]
+    most = 2 if level is Level.FAITHFUL else 1
+    short = sorted(samples, key=lambda document: len(document.text))[:most]
     for name in names:
         answers = []
         for engine in ("speculative", "reference"):

@@ -67,6 +67,6 @@ def documents_of(data: CorpusSample, by_format: Mapping[str, Sequence[Prediction
     for i, document in enumerate(data.documents):
         here = {name: each[i] for name, each in by_format.items()}
         answered = {name: p.confidences for name, p in here.items() if p.error is None}
-        (level,) = {prediction.level for prediction in here.values()}
+        level = next((prediction.level for prediction in here.values()), Level.FAITHFUL)
         found.append(Asked(document, frozenset(data.labels), answered, level))
     return found
