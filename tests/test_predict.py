@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -399,18 +400,22 @@ def test_a_schema_is_made_into_masks_once(
     tiny_model: LoadedModel, samples: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    make = backends.get_json_schema_logits_processor
+    make = backends.get_regex_logits_processor
 
     def counted(*given: Any) -> Any:
         made.append(given)
         return make(*given)
 
-    monkeypatch.setattr(backends, "get_json_schema_logits_processor", counted)
+    monkeypatch.setattr(backends, "get_regex_logits_processor", counted)
     options: dict[str, Any] = {"level": Level.SYNTAX, "engine": "outlines_core", "batch_size": 1}
     predictor = Predictor(tiny_model, FORMATS["multi_term"], [Target(LABELS)], **options)
     found = list(predictor.predict([samples[0], samples[1], samples[0]]))
-    assert len(made) == 1
+    ((_, _, regex),) = made
     assert found[0].replies == found[2].replies
+    # The space behind `Answer:` is a part of the token that a model begins the list with.
+    for answer in ("[]", '[{"text": "a", "type": "Disease"}]'):
+        assert re.fullmatch(regex, answer)
+        assert re.fullmatch(regex, f" {answer}")
 
 
 def test_an_answer_without_probabilities_costs_the_others_nothing(tiny_model: LoadedModel) -> None:

@@ -239,13 +239,16 @@ class SchemaEngine(ReferenceEngine):
         return one.schema == other.schema
 
     def _processor(self, batch: Sequence[Request]) -> Any:
-        from outlines.backends import get_json_schema_logits_processor
+        from outlines.backends import get_regex_logits_processor
+        from outlines_core.json_schema import build_regex_from_schema
 
         schema = json.dumps(batch[0].schema)
         try:
             if schema not in self._processors:
-                self._processors[schema] = get_json_schema_logits_processor(
-                    self.backend, self.model.steerable, schema
+                # With the space before it, which is a part of the token that models begin it with.
+                regex = f" ?{build_regex_from_schema(schema)}"
+                self._processors[schema] = get_regex_logits_processor(
+                    self.backend, self.model.steerable, regex
                 )
         except ImportError as error:
             raise UnknownNameError(

@@ -468,7 +468,7 @@ class Predictor:
         prompt = model.encode(chat)
         grammar = schema = None
         if not self._chosen.capabilities.grammars:
-            prompt += model.vocabulary.tokenize(_PREFIX)
+            prompt += model.vocabulary.tokenize(_PREFIX.rstrip())
             schema = format.schema(turn.labels)
         elif self.level != Level.FREE:
             grammar = self._grammar(turn)
