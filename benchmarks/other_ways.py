@@ -167,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpora", type=Path, default=Path("corpora"))
     parser.add_argument("--documents", type=int, default=100, help="of each corpus")
-    parser.add_argument("--slow", type=int, default=20, help="the same for langextract")
+    parser.add_argument("--slow", type=int, default=20, help="the same for langextract; 0: none")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     data = {name: sample(given.corpora / name / "test.jsonl", given.documents) for name in LABELS}
@@ -190,6 +190,8 @@ def main() -> None:
     first: dict[str, list[Counts]] = {}
     tested: dict[str, Difference] = {}
     for name, (ask, number) in ways.items():
+        if not number:
+            continue
         counts: dict[str, list[Counts]] = {}
         unread = 0
         for corpus, documents in data.items():
@@ -216,17 +218,20 @@ def main() -> None:
         }
         rows.append(row)
         print(json.dumps(row), file=sys.stderr, flush=True)
-    # The first way is what the others are compared with; p-values are corrected for their number.
-    differences = dict(zip(tested, corrected(list(tested.values())), strict=True))
-    for row in rows:
-        row["difference"] = asdict(differences[row["way"]]) if row["way"] in differences else None
-    results = {
-        "device": device_name(model),
-        "dtype": dtype_name(model),
-        **circumstances((*PACKAGES, "langextract"), DEFAULT_MODEL),
-        "ways": rows,
-    }
-    write_json(results, given.output)
+        # The first way is what the others are compared with; p-values are corrected for their
+        # number.
+        differences = dict(zip(tested, corrected(list(tested.values())), strict=True))
+        compared = [
+            {**one, "difference": asdict(differences[one["way"]]) if one["way"] in tested else None}
+            for one in rows
+        ]
+        results = {
+            "device": device_name(model),
+            "dtype": dtype_name(model),
+            **circumstances((*PACKAGES, "langextract"), DEFAULT_MODEL),
+            "ways": compared,
+        }
+        write_json(results, given.output)
 
 
 if __name__ == "__main__":
