@@ -317,7 +317,7 @@ def test_lines(tmp_path: Path) -> None:
     assert texts(documents) == [("notes:1", "Aspirin helped. "), ("notes:5", "Iron\u2028low")]
     assert [str(error) for error in errors] == [
         f"{path}:4: not UTF-8: byte 0xff at byte offset {3 + 18 + 2 + 3 + 1} "
-        "('ÿ' in cp1252: --encoding cp1252, here or in `cner convert`)"
+        "('ÿ' in cp1252: --encoding cp1252, in `cner convert`, say)"
     ]
 
 
@@ -995,9 +995,9 @@ def test_brat_folder_and_archives_agree(
     ]
     assert [str(error) for error in errors] == [
         f"{path}/d.txt:1: not UTF-8: byte 0xe9 at byte offset 3 "
-        "('é' in cp1252: --encoding cp1252, here or in `cner convert`)",
+        "('é' in cp1252: --encoding cp1252, in `cner convert`, say)",
         f"{path}/e.ann:1: not UTF-8: byte 0xff at byte offset 11 "
-        "('ÿ' in cp1252: --encoding cp1252, here or in `cner convert`)",
+        "('ÿ' in cp1252: --encoding cp1252, in `cner convert`, say)",
         f"{path}/f.txt: empty text",
         f"{path}/g.ann: there is no .txt file beside it",
     ]

@@ -402,7 +402,7 @@ def test_values_of_parquet_become_json(tmp_path: Path) -> None:
             "id,text,Note\n1,a,b\n",
             {},
             "several columns that may be the text, 'text', 'Note': name one of them with "
-            "--text-column, here or in `cner convert`; its columns are 'id', 'text', 'Note'",
+            "--text-column, in `cner convert`, say; its columns are 'id', 'text', 'Note'",
         ),
         ("id,doc_id,text\n1,2,a\n", {}, "several columns that may be the id, 'id', 'doc_id'"),
         ("id,text\n", {"text_column": "x"}, "has no column 'x': expected one of 'id', 'text'"),

@@ -92,8 +92,10 @@ class Output:
         if resume is None:
             unfinished, finished, unmade = "--overwrite begins anew", "", "remove them"
         else:
-            unfinished, finished = GO_ON, "; --resume goes on with a run that is the same"
-            unmade = "--resume makes it, or remove them"
+            unfinished, unmade = GO_ON, "--resume makes it, or remove them"
+            # The records of what was made of them are gone.
+            grows = self.kind == RECORDS
+            finished = "; --resume goes on with a run that is the same" if grows else ""
         check_unfinished(self.records, unfinished, resume=bool(resume) or overwrite)
         if not resume:
             check_replaceable(self.path, overwrite=overwrite, else_=finished)
@@ -107,8 +109,8 @@ class Output:
             check_output(self.path, self.kind)
         if resume and _holds_something(self.path) and not self.records.exists():
             raise InputError(
-                "is finished, and its records are gone: expected a run to resume; without --resume "
-                "it is made anew",
+                "is finished, and its records are gone: expected a run to resume; --overwrite "
+                "makes it anew",
                 self.path,
             )
 

@@ -166,7 +166,8 @@ def _detect(file_set: FileSet) -> str:
         )
     if len(examples) > 1:
         several = ", ".join(f"{name} ({file})" for name, file in examples.items())
-        raise InputError(f"holds files of several formats, {several}: name one", file_set.path)
+        reason = f"holds files of several formats, {several}: name one with --input-format, {WHERE}"
+        raise InputError(reason, file_set.path)
     (found,) = examples
     if found == "text":
         _warn_of_unknown_annotations(file_set)

@@ -32,7 +32,7 @@ MEMBER_LIMIT = 256 * 2**20  # bytes, uncompressed, of a file in an archive or on
 ARCHIVE_LIMIT = 2**30  # bytes of the members of a tar, which are held in memory
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Where the options of readers are that a message advises: not each command that reads has them.
-WHERE = "here or in `cner convert`"
+WHERE = "in `cner convert`, say"
 MANY = 0.5  # a share of bytes beyond ASCII that texts in Latin letters do not have
 HEAD = 2**16  # bytes of a file that are looked at to recognise its format
 

@@ -165,8 +165,8 @@ class Predictor:
         if not self._chosen.capabilities.grammars:
             if self.level != Level.SYNTAX:
                 raise UnknownNameError(
-                    f"the engine {self._chosen.name} knows the syntax level only: it takes no "
-                    "grammar made from a text"
+                    f"the engine {self._chosen.name} knows the syntax level only (--level syntax): "
+                    "it takes no grammar made from a text"
                 )
             for format in self.formats:
                 if format.schema(format.questions(self.targets[0].labels)[0]) is None:
