@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +19,13 @@ from typing import Any
 
 from constrained_ner.atomic import write_json
 from constrained_ner.benchmark.blocks import EMPTY, number, signed
-from constrained_ner.benchmark.experiment import Experiment, Run, load_experiment
-from constrained_ner.benchmark.grid import predictions_of
-from constrained_ner.benchmark.report import write_report
+from constrained_ner.benchmark.experiment import Experiment, load_experiment
+from constrained_ner.benchmark.gather import Answered
+from constrained_ner.benchmark.report import HTML, write_report
 from constrained_ner.benchmark.results import load_results
 from constrained_ner.benchmark.tables.fields import tested
-from constrained_ner.evaluation import Counts, Difference, paired_test, strict
-from constrained_ner.evaluation.pairing import pair
-from constrained_ner.evaluation.records import record_of
+from constrained_ner.evaluation import Counts, Difference, paired_test
 from constrained_ner.evaluation.resampling import corrected
-from constrained_ner.formats import FORMATS
 from constrained_ner.training.sampling import CONFIGURATIONS
 
 from .compare import load, save
@@ -38,40 +36,25 @@ MIXING = RESULTS / "mixing.json"
 PAGE = Path(__file__).parent.parent / "docs" / "study.md"
 
 
-def counts_of(run: Run, folder: Path, format: str, level: str) -> list[Counts]:
-    """What each test document adds to the strict scores of a run in one format."""
-    place = folder / run.path
-    cells = run.grid(place / "model")
-    found = []
-    for cell in cells.cells():
-        if (cell.variant.format, str(cell.level)) == (format, level):
-            data = cells.data_of(cell)
-            records = map(record_of, predictions_of(place / "answers", cell))
-            pairs = pair(data.name, data.documents, records).pairs(data.labels)
-            found += [strict(*each) for each in pairs]
-    return found
-
-
 def mixing(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
     """F1 of each format by configuration, and what the larger ones are against the smallest."""
+    counts: dict[tuple[str, str], dict[str, list[Counts]]] = defaultdict(lambda: defaultdict(list))
+    for run in sorted(experiment.runs(), key=lambda run: len(CONFIGURATIONS[run.configuration])):
+        place = folder / run.path
+        cells = run.grid(place / "model")
+        for cell in cells.cells():
+            of_way = counts[cell.variant.format, str(cell.level)]
+            of_way[run.configuration] += Answered(cell, cells, place / "answers").counts
     rows: list[dict[str, Any]] = []
     differences: list[Difference] = []
-    for format in FORMATS:
-        names = [name for name in experiment.configurations if format in CONFIGURATIONS[name]]
-        names.sort(key=lambda name: len(CONFIGURATIONS[name]))
-        for level in map(str, experiment.levels if len(names) > 1 else ()):
-            by_name = {
-                name: [
-                    counts
-                    for run in experiment.runs()
-                    if run.configuration == name
-                    for counts in counts_of(run, folder, format, level)
-                ]
-                for name in names
-            }
-            tests = [paired_test(by_name[names[0]], by_name[name]) for name in names[1:]]
-            differences += [one.f1 for one in tests if one is not None]
-            scores = {n: sum(counts, Counts()).scores.f1 for n, counts in by_name.items()}
+    for (format, level), by_name in sorted(counts.items(), key=lambda item: item[0][0]):
+        first, *others = by_name
+        for name in others:
+            tests = paired_test(by_name[first], by_name[name])
+            assert tests is not None, "there are documents"
+            differences.append(tests.f1)
+        scores = {name: sum(some, Counts()).scores.f1 for name, some in by_name.items()}
+        if others:
             rows.append({"format": format, "level": level, "f1": scores})
     ordered = iter(corrected(differences))
     for row in rows:
@@ -107,6 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     save(load_results(given.folder), RESULTS)
     write_report(load(RESULTS), RESULTS)
+    (RESULTS / HTML).unlink()  # the page says the same, in a megabyte
     write_json(mixing(load_experiment(given.recipe), given.folder), MIXING)
     write_table(json.loads(MIXING.read_bytes()))
 

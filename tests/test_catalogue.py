@@ -627,6 +627,7 @@ def test_downloads_are_those_of_the_manifest(published: Path) -> None:
     ("name", "path", "texts", "mentions", "origins"),
     [
         ("anatem", "anatem/iob_tsv", None, None, "train.tsv devel.tsv test.tsv"),
+        ("anatem", "anatem/original/anatem-1.0.2-conll.tar.gz", None, None, "original-data/conll"),
         (
             "anatem",
             "anatem/original/anatem-1.0.2-standoff.tar.gz",
@@ -635,9 +636,18 @@ def test_downloads_are_those_of_the_manifest(published: Path) -> None:
             "original-data/standoff",
         ),
         ("bc2gm", "bc2gm", None, None, "conll"),
+        ("bc2gm", "bc2gm/original", None, (15203, 3061, 6331), "train test"),
         ("bc5cdr", "bc5cdr", None, None, "iob_tsv"),
+        ("bc5cdr", "bc5cdr/pubtator", (500, 500, 500), (9385, 9591, 9809), "CDR_"),
         ("bc5cdr", "bc5cdr/bioc_xml", (500, 500, 500), (9559, 9758, 9924), "CDR_"),
         ("genia", "genia", None, (46164, 4371, 5511), "GENIAcorpus3.02.tgz"),
+        (
+            "genia",
+            "genia/GENIAcorpus3.02.tgz",
+            None,
+            (46164, 4371, 5511),
+            "GENIA_term_3.02/GENIAcorpus3.02.xml",
+        ),
         ("ncbi", "ncbi_disease", None, None, "conll/train.tsv iob_tsv"),
         (
             "ncbi",
@@ -647,6 +657,7 @@ def test_downloads_are_those_of_the_manifest(published: Path) -> None:
             "standoff",
         ),
         ("pgx", "pgxcorpus", None, (4656, 1098, 1007), "PGxCorpus.tar"),
+        ("pgx", "pgxcorpus/PGxCorpus.tar", None, (4656, 1098, 1007), "PGxCorpus.tar"),
     ],
 )
 def test_published(

@@ -144,7 +144,7 @@ def test_examples_may_lie_anywhere_where_no_file_is_written(
     monkeypatch.chdir(data.parent)
     result = cner(
         *("predict", "-t", "knee pain", "--labels", "finding", "--model", tiny_folder),
-        *("--max-new-tokens", "40", "-o", "-", "--examples", data.name),
+        *("--max-new-tokens", "40", "-o", "-", "--examples", "."),
     )
     assert result.exit_code == 0, result.output
 

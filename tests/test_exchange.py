@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from constrained_ner.engines.models import LoadedModel
+from constrained_ner.formats import FORMATS
 from tests.support.commands import cner
 from tests.support.loopback import Loopback
 
@@ -64,10 +65,7 @@ def exchange(tmp_path: Path, tiny_model: LoadedModel, tiny_folder: Path) -> Exch
     return Exchange(tmp_path, tiny_model, tiny_folder)
 
 
-# One of each kind; conv_term asks in turns, which are refused.
-@pytest.mark.parametrize(
-    "format", ["multi_bio", "multi_brat", "multi_code", "multi_tag", "multi_term", "single_span"]
-)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "conv_term"])
 def test_there_and_back(exchange: Exchange, format: str) -> None:
     options = "--format", format
     requests = exchange.exported(*options)

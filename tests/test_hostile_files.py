@@ -441,7 +441,7 @@ def test_a_page_of_what_comes_from_a_pipe(tiny_folder: Path, tmp_path: Path) -> 
 
 def test_a_page_has_every_record(tmp_path: Path) -> None:
     """Also where the input has become shorter since it was answered."""
-    output = Output(tmp_path / "page.html", "html")
+    output = Output(tmp_path / "page.html", "html", lambda: False)
     record = {"format": "multi_term", "level": "faithful", "options": {}, "entities": []}
     lines = [{"id": str(i), "text": f"pain {i}", **record, "answers": []} for i in (1, 2)]
     output.records.write_text("".join(json.dumps(line) + "\n" for line in lines))

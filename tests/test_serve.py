@@ -55,8 +55,7 @@ def ask(client: TestClient, **body: Any) -> tuple[int, Any]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format(name: str, client: TestClient) -> None:
-    # All levels of a format with turns and of one without.
-    for level in Level if name in ("conv_term", "multi_term") else (Level.FAITHFUL,):
+    for level in Level:
         code, found = ask(
             client, format=name, level=level, labels=["Disease", "Anatomy"], details=True
         )

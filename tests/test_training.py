@@ -989,8 +989,7 @@ def test_what_is_said_names_no_folder(tmp_path: Path, models: dict[str, LoadedMo
 # ---- learning -----------------------------------------------------------------------------------
 
 
-# With turns, layers, code, and one label; of all others `test_tokens_and_mask` says what is learnt.
-@pytest.mark.parametrize("name", ["conv_term", "multi_bio", "multi_code", "single_tag"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_ten_documents_are_learnt_by_heart(name: str, tmp_path: Path) -> None:
     base = save_model(model_of("smollm2", width=64), tmp_path / "base")
     recipe = Recipe(

@@ -74,7 +74,7 @@ def gather(
     resamples: of the intervals and tests.
     """
     resampling = Resampling(resamples, grid.seed)
-    answered = {cell: _Answered(cell, grid, folder) for cell in grid.cells() if done(folder, cell)}
+    answered = {cell: Answered(cell, grid, folder) for cell in grid.cells() if done(folder, cell)}
     return Results(
         grid.models,
         tuple(map(_summary_of, grid.data)),
@@ -130,7 +130,7 @@ def _seen(grid: Grid) -> Iterator[tuple[str, dict[str, int]]]:
             )
 
 
-class _Answered:
+class Answered:
     """A cell that is done: what it took, its answers, and the gold documents beside them."""
 
     def __init__(self, cell: Cell, grid: Grid, folder: Path):
@@ -142,6 +142,11 @@ class _Answered:
         self.replies = [reply for one in self.predictions for reply in one.replies]
         records = map(record_of, self.predictions)
         self.paired = pair(self.data.name, self.data.documents, records)
+
+    @property
+    def counts(self) -> list[Counts]:
+        """What each document adds to the strict scores."""
+        return [strict(*each) for each in self.paired.pairs(self.data.labels)]
 
     def read_anew(self, labels: Sequence[str] | None = None, *, strict: bool) -> DataSet:
         """The answers read in another way.
@@ -171,7 +176,7 @@ class _Answered:
 
 
 def _result_of(
-    answered: _Answered, free: _Answered | None, grid: Grid, resampling: Resampling
+    answered: Answered, free: Answered | None, grid: Grid, resampling: Resampling
 ) -> CellResult:
     """What is said of one cell: accuracy, health and costs.
 
@@ -205,20 +210,20 @@ def _result_of(
 
 
 def _pooled(
-    grid: Grid, answered: dict[Cell, _Answered], resampling: Resampling
+    grid: Grid, answered: dict[Cell, Answered], resampling: Resampling
 ) -> Iterator[PooledResult]:
     """Strict scores of each model and way over all corpora, each with labels of its own.
 
     Where a corpus is missing there are none, for they could not be compared.
     """
 
-    def group(model: str, way: Way) -> list[_Answered]:
+    def group(model: str, way: Way) -> list[Answered]:
         cells = (Cell(model, data.name, *way) for data in grid.data)
         found = [answered[cell] for cell in cells if cell in answered]
         return found if len(found) == len(grid.data) else []
 
-    def counts(group: Sequence[_Answered]) -> list[Counts]:
-        return [strict(*each) for a in group for each in a.paired.pairs(a.data.labels)]
+    def counts(group: Sequence[Answered]) -> list[Counts]:
+        return [one for answers in group for one in answers.counts]
 
     for model, way in dict.fromkeys((cell.model, cell.way) for cell in answered):
         cells = group(model, way)
@@ -250,7 +255,7 @@ def _allowed_mass(replies: Iterable[Reply]) -> AllowedMass | None:
     return AllowedMass(fmean(mean for mean, _ in known), fmean(least for _, least in known))
 
 
-def _confidence(answered: _Answered) -> tuple[ConfidenceTenth, ...]:
+def _confidence(answered: Answered) -> tuple[ConfidenceTenth, ...]:
     """Empty where no confidence was recorded."""
     tenths = [ConfidenceTenth(0, 0, 0.0)] * 10
     for document, prediction in zip(answered.data.documents, answered.predictions, strict=True):
@@ -289,7 +294,7 @@ def _shifts(data: DataSet) -> Shifts:
     return Shifts(exact, unrelated, dict(sorted(starts.items())), dict(sorted(ends.items())))
 
 
-def _labels_given(answered: _Answered, grid: Grid) -> tuple[GivenLabel, ...]:
+def _labels_given(answered: Answered, grid: Grid) -> tuple[GivenLabel, ...]:
     """The labels that spans of gold entities were given, as far as they were found.
 
     Labels of other corpora are read, too, though nobody asked for them: what models drift to.
@@ -308,7 +313,7 @@ def _labels_given(answered: _Answered, grid: Grid) -> tuple[GivenLabel, ...]:
 
 
 def _together(
-    grid: Grid, answered: dict[Cell, _Answered], resampling: Resampling
+    grid: Grid, answered: dict[Cell, Answered], resampling: Resampling
 ) -> Iterator[TogetherResult]:
     """What a model knows from dev of its formats and of several together, held against new text.
 
@@ -343,7 +348,7 @@ def _put_together(
     known: Calibration,
     trained: Manifest,
     grid: Grid,
-    here: Mapping[str, Sequence[_Answered]],
+    here: Mapping[str, Sequence[Answered]],
     documents: Sequence[Asked],
     resampling: Resampling,
 ) -> Iterator[TogetherResult]:
@@ -392,7 +397,7 @@ def _put_together(
 
 
 def _shown(
-    grid: Grid, answered: dict[Cell, _Answered], most: int, texts: Collection[str] | None
+    grid: Grid, answered: dict[Cell, Answered], most: int, texts: Collection[str] | None
 ) -> Iterator[ShownDocument]:
     for model, data in product(grid.models, grid.data):
         if texts is not None and data.name not in texts:

@@ -174,8 +174,8 @@ class Asking:
     Attributes
     ----------
     model, adapter: their names. `manifest`: what the model says of itself.
-    documents: a function that reads them, from the beginning each time. `from_columns`: whether
-        they come from columns, which say what the tokens are.
+    documents: a function that reads them, from the beginning each time. `from_columns`: one that
+        looks whether they come from columns, which say what the tokens are.
     examples: that are shown to the model. `budget`: of each answer; None derives it.
     settling: whether answers that contradict each other are settled.
     """
@@ -185,7 +185,7 @@ class Asking:
     manifest: Manifest | None
     input: Path | None
     documents: Callable[[], Iterable[Document | InputError]]
-    from_columns: bool
+    from_columns: Callable[[], bool]
     task: Task
     level: Level
     index: bool
@@ -278,10 +278,10 @@ class Asking:
         # A pipe in the file system can be read once, and is asked for more often.
         held = list(islice(reading(), limit)) if input and not piped and is_pipe(input) else None
 
-        if input_format is None and input and not piped and held is None:
-            from_columns = detect_format(input, encoding) in COLUMN_FORMATS
-        else:
-            from_columns = input_format in COLUMN_FORMATS
+        def from_columns() -> bool:
+            if input_format is None and input and not piped and held is None:
+                return detect_format(input, encoding) in COLUMN_FORMATS
+            return input_format in COLUMN_FORMATS
 
         def documents() -> Iterable[Document | InputError]:
             return whole or (islice(reading(), limit) if held is None else held)

@@ -114,7 +114,7 @@ def import_answers(
     asking = _asking(asked)
     check_apart(output, asking.input, answers, asked["examples"])
     _check_turns(asking)
-    to_file = Output.of(output, None, from_columns=asking.from_columns)
+    to_file = Output.of(output, None, asking.from_columns)
     to_file.check(asking.input, resume=None, overwrite=overwrite)
     from constrained_ner.engines.exchange import imported, read_answers
     from constrained_ner.engines.models import load_tokens

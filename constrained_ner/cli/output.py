@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -38,15 +38,15 @@ class Output:
     Attributes
     ----------
     kind: one of `KINDS`.
-    from_columns: whether the documents come from columns; see `column_options`.
+    from_columns: looks whether the documents come from columns; see `column_options`.
     """
 
     path: Path
     kind: str
-    from_columns: bool = False
+    from_columns: Callable[[], bool]
 
     @classmethod
-    def of(cls, path: Path, kind: str | None, *, from_columns: bool) -> Output:
+    def of(cls, path: Path, kind: str | None, from_columns: Callable[[], bool]) -> Output:
         """With the kind that its suffix asks for, where none is given.
 
         Raises
@@ -56,7 +56,7 @@ class Output:
         if kind is not None:
             return cls(path, kind, from_columns)
         if path.suffix.lower() in _PAGE_SUFFIXES:
-            return cls(path, PAGE)
+            return cls(path, PAGE, from_columns)
         try:
             found = detect_output_format(path)
         except InputError as error:
@@ -142,9 +142,8 @@ class Output:
                 for record in _read(self.records)
                 if "error" not in record
             )
-            losses = write(
-                answered, self.path, self.kind, **column_options(self.kind, self.from_columns)
-            )
+            columns = "words" in OUTPUT_FORMATS[self.kind].options and self.from_columns()
+            losses = write(answered, self.path, self.kind, **column_options(self.kind, columns))
         self.records.unlink()
         return losses
 

@@ -118,7 +118,7 @@ def predict(
         raise click.UsageError(f"--engine {RAY} needs an --output that is a file")
     to_file = None
     if output is not None and filed and shard_size is None:
-        to_file = Output.of(output, output_format, from_columns=asking.from_columns)
+        to_file = Output.of(output, output_format, asking.from_columns)
         to_file.check(asking.input, resume=resume, overwrite=overwrite)
     running = Running.of(**how)
     recorded = confidence and asking.level != Level.FREE and running.log_probabilities

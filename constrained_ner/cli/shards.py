@@ -59,7 +59,7 @@ class Shards:
     settings: Mapping[str, Any]
     resume: bool
     overwrite: bool
-    from_columns: bool
+    from_columns: Callable[[], bool]
     _lock: FileLock
     _finished: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ class Shards:
         *,
         resume: bool,
         overwrite: bool,
-        from_columns: bool,
+        from_columns: Callable[[], bool],
     ) -> Shards:
         """A folder that can be written; it is made.
 

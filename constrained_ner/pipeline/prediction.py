@@ -59,8 +59,8 @@ class AnswerRecord(TypedDict):
     """An answer of the model about a segment of the text: without one, about all of it.
 
     Offsets in the answer, and in its problems, are those of the segment as the model was shown it,
-    with its white space as single spaces. The server adds
-    the prompt and the grammar where it is asked for details.
+    with its white space as single spaces. The server adds the prompt and the grammar where it is
+    asked for details.
     """
 
     format: Annotated[

@@ -44,7 +44,7 @@ from constrained_ner.pipeline.segments import SEGMENTS, segments
 from constrained_ner.pipeline.view import View, view_of
 from constrained_ner.words import Span
 
-_PREFIX = "Answer: "
+_PREFIX = "Answer:"
 
 
 @dataclass(eq=False)
@@ -468,7 +468,7 @@ class Predictor:
         prompt = model.encode(chat)
         grammar = schema = None
         if not self._chosen.capabilities.grammars:
-            prompt += model.vocabulary.tokenize(_PREFIX.rstrip())
+            prompt += model.vocabulary.tokenize(_PREFIX)
             schema = format.schema(turn.labels)
         elif self.level != Level.FREE:
             grammar = self._grammar(turn)
@@ -587,6 +587,6 @@ def _ballot(format: Format, segment: Span, replies: Sequence[Reply], level: Leve
 def _respelled(generated: str) -> str:
     """The JSON of an engine that chooses its own white space, respelled as formats write it."""
     try:
-        return _PREFIX + json.dumps(json.loads(generated), ensure_ascii=False)
+        return f"{_PREFIX} {json.dumps(json.loads(generated), ensure_ascii=False)}"
     except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
-        return _PREFIX + generated
+        return f"{_PREFIX} {generated.strip()}"
