@@ -2,8 +2,9 @@
 
     python -m benchmarks.decode_speed -o benchmarks/results/decode_speed.json
 
-The same prompts and the same answers through five ways of decoding, one after another within each
-round, so that what else the machine does falls on all of them:
+It goes on with what the file holds. The same prompts and the same answers through five ways of
+decoding, one after another within each round, so that what else the machine does falls on all of
+them:
 
 - *plain*: free generation by transformers, a token a call. All ratios are to this one.
 - *reference*: the same under masks, outlines' generator with our processor.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import io
+import json
 import pstats
 import random
 import statistics
@@ -286,31 +288,44 @@ def main() -> None:
     random.Random(arguments.seed).shuffle(documents)
     if arguments.profile:
         print(profile(model, documents, 8))
-    plain(model, 1, Costs())(
-        tasks_of(model, "multi_term", documents[:1])
-    )  # what is loaded at first
-    rows = []
-    for batch in map(int, arguments.batches.split(",")):
-        for name in arguments.formats.split(","):
-            rows.append(measure(model, name, documents, batch, arguments.documents))
-            ways = rows[-1]["ways"]
-            told = ", ".join(f"{way} {ways[way]['times_plain']}" for way in WAYS if way != "plain")
-            per_call = ways["fast"]["tokens_per_row_and_call"]
-            print(f"batch {batch:2} {name:13} {told}; {per_call} tokens a call", file=sys.stderr)
     bare = model.steerable.model
     result = {
         **circumstances(PACKAGES, arguments.model),
         "data": f"{arguments.data.resolve().parent.name}/{arguments.data.name}",
+        "documents": arguments.documents,
         "seed": arguments.seed,
         "device": str(bare.device),
         "dtype": str(bare.dtype),
         "threads": torch.get_num_threads(),
-        "rows": rows,
     }
-    if arguments.output:
-        write_json(result, arguments.output)
+    rows = measured(arguments.output, result)
+    # What is loaded at first is no part of the first cell.
+    plain(model, 1, Costs())(tasks_of(model, "multi_term", documents[:1]))
+    for batch in map(int, arguments.batches.split(",")):
+        for name in arguments.formats.split(","):
+            if any((row["format"], row["batch"]) == (name, batch) for row in rows):
+                continue
+            rows.append(measure(model, name, documents, batch, arguments.documents))
+            if arguments.output:
+                write_json({**result, "rows": rows}, arguments.output)
+            ways = rows[-1]["ways"]
+            told = ", ".join(f"{way} {ways[way]['times_plain']}" for way in WAYS if way != "plain")
+            per_call = ways["fast"]["tokens_per_row_and_call"]
+            print(f"batch {batch:2} {name:13} {told}; {per_call} tokens a call", file=sys.stderr)
     if arguments.page:
         write_table(rows)
+
+
+def measured(path: Path | None, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a file holds already, if it is of the same machine, model, versions and documents."""
+    if path is None or not path.exists():
+        return []
+    before = json.loads(path.read_bytes())
+    other = [key for key in result if key != "day" and before.get(key) != result[key]]
+    if other:
+        raise SystemExit(f"{path} was measured otherwise ({', '.join(other)}): name another file")
+    rows: list[dict[str, Any]] = before["rows"]
+    return rows
 
 
 def write_table(rows: Sequence[dict[str, Any]]) -> None:

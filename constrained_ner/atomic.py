@@ -11,6 +11,8 @@ from pathlib import Path
 
 from constrained_ner.errors import InputError
 
+LOCK = ".run.lock"  # in a folder that a process writes to: see `locks.held`
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -118,7 +120,9 @@ def check_new_folder(folder: Path) -> None:
     InputError: it exists and is not empty, or is a file.
     """
     _check_named(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())
+    ):
         raise InputError("exists: expected a new or an empty folder", folder)
 
 

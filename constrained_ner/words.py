@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 Span = tuple[int, int]
 
@@ -32,11 +32,17 @@ def trimmed(text: str, start: int, end: int) -> Span | None:
 
 
 def shared_prefix(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many characters or tokens two sequences begin with alike."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return i
-    return min(len(one), len(other))
+    """How many characters or tokens two sequences of one type begin with alike."""
+    least, most = 0, min(len(one), len(other))
+    if one[:most] == other[:most]:
+        return most
+    while least < most:  # by halves: they are compared faster together than one by one
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 def is_word_character(character: str) -> bool:
@@ -73,6 +79,12 @@ def cut_units(text: str, cuts: Container[int]) -> Iterator[Span]:
     """The units of a text between words, cut further at some offsets."""
     for start, end in units(text):
         yield from pairwise([start, *(at for at in range(start + 1, end) if at in cuts), end])
+
+
+def tokens_cut_at(text: str, spans: Iterable[Span]) -> list[Span]:
+    """The `fine` tokens of a text, cut further so that each of the spans begins and ends one."""
+    cuts = {offset for span in spans for offset in span}
+    return [(s, e) for s, e in cut_units(text, cuts) if not text[s:e].isspace()]
 
 
 @lru_cache(maxsize=64)
@@ -115,3 +127,15 @@ def covering(tokens: Sequence[Span], start: int, end: int) -> tuple[int, int] | 
     if first < last and tokens[first][0] == start and tokens[last - 1][1] == end:
         return first, last
     return None
+
+
+def joined(words: Iterable[str]) -> tuple[str, list[Span]]:
+    """A text of words, one space between them, and where each of them stands."""
+    kept = list(words)
+    starts = accumulate((len(word) + 1 for word in kept), initial=0)
+    return " ".join(kept), [(at, at + len(word)) for at, word in zip(starts, kept, strict=False)]
+
+
+def mention_tags(label: str, size: int) -> list[str]:
+    """The tags of a mention of so many words: `B-LABEL`, then `I-LABEL`."""
+    return [f"B-{label}"] + [f"I-{label}"] * (size - 1)

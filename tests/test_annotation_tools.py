@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 
 from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, detect_format, read, write
+from constrained_ner.corpora.files import File
+from constrained_ner.corpora.json_records import first_keys
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from tests.support.strategies import documents, examples
@@ -81,6 +84,29 @@ def test_prodigy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert first.confidences == {ASPIRIN: 0.5}
     assert first.meta == {"source": "letter 7", "date": "2020-01-01"}
     assert (first.unread, errors, caplog.messages) == ((), [], [])
+
+
+def test_long_records_are_known_by_their_own_keys(tmp_path: Path) -> None:
+    """However far behind they stand, and whatever their values have."""
+    long = Document("d", "aspirin " * 20_000, (Entity("DRUG", ((0, 7),)),))
+    long = replace(long, confidences={long.entities[0]: 0.5})
+    for kind in ("prodigy", "doccano"):
+        path = tmp_path / f"{kind}.jsonl"
+        write([long], path, kind)
+        assert detect_format(path) == kind
+    (back,), _ = read_all(tmp_path / "prodigy.jsonl")
+    assert (back.entities, back.confidences, back.meta) == (long.entities, long.confidences, {})
+    bigbio = {
+        "document_id": "9",
+        "passages": [{"type": "title", "text": [long.text], "offsets": [[0, len(long.text)]]}],
+        "entities": [],
+    }
+    for name, text in (("a.jsonl", json.dumps(bigbio)), ("a.json", json.dumps([bigbio]))):
+        (tmp_path / name).write_text(text)
+        file = File.on_disk(tmp_path / name)
+        assert {"document_id", "passages"} <= first_keys(file)
+        assert "text" not in first_keys(file)  # it is deeper
+    assert detect_format(tmp_path / "a.jsonl") == "bigbio"
 
 
 def test_what_was_rejected_in_prodigy_is_no_gold(

@@ -37,6 +37,7 @@ from constrained_ner.evaluation.pairing import load
 from constrained_ner.evaluation.report import evaluate
 from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.locks import held
 from constrained_ner.pipeline.manifest import Dataset, Manifest
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.view import in_one_line
@@ -184,6 +185,12 @@ def test_a_run_that_was_stopped_before_its_first_answer_goes_on(tmp_path: Path) 
 
 
 # ---- the run ------------------------------------------------------------------------------------
+
+
+def test_two_processes_do_not_answer_one_grid(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(InputError, match="another run is writing it"):
+        run(Grid(("nowhere",), ()), tmp_path, silent)
+    run(Grid(("nowhere",), ()), tmp_path, silent)
 
 
 def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_ner.benchmark.calibrate import _highest, measure
+from constrained_ner.benchmark.grid import CorpusSample
 from constrained_ner.benchmark.results import load_results
-from constrained_ner.benchmark.together import Asked
+from constrained_ner.benchmark.together import Asked, documents_of
 from constrained_ner.corpora.fingerprints import fingerprint, save_fingerprints
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, strict
 from constrained_ner.evaluation.reliability import Judged, calibrate
+from constrained_ner.formats import FORMATS, get_format
 from constrained_ner.formats.grammar import Level
+from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import (
     ENOUGH,
     Calibration,
@@ -31,6 +35,7 @@ from constrained_ner.pipeline.calibration import (
     least_for,
 )
 from constrained_ner.pipeline.manifest import Dataset, Manifest, load_manifest
+from constrained_ner.pipeline.prediction import Prediction, Reply, warn_of_failures
 from constrained_ner.training.saving import card
 from constrained_ner.training.scoring import dev_score
 from tests.support.commands import cner
@@ -266,6 +271,105 @@ def test_a_model_is_told_what_was_measured(model: Path, tmp_path: Path) -> None:
     other = run(model, "--documents", "8")
     assert other.exit_code == 1
     assert "another folder" in other.output
+
+
+def test_what_several_formats_are_worth_holds_with_their_weights_only() -> None:
+    """What they have together is scored by how good each is."""
+    document = Document("d", TEXT, tuple(WORDS[:20]))
+    found = {
+        "multi_tag": dict.fromkeys(WORDS[:15], 0.9),
+        "multi_term": dict.fromkeys(WORDS[5:25], 0.8),
+    }
+    documents = [Asked(replace(document, id=str(i)), frozenset(["Disease"]), found) for i in "abc"]
+    trained = Manifest("m", tuple(found), (Dataset(("Disease",), "d"),))
+    of_syntax = [replace(one, level=Level.SYNTAX) for one in documents]
+    syntax = measure(of_syntax, trained, tuple(found), Level.SYNTAX, most=2).trained
+    several = {c.formats for c in syntax.calibrations if len(c.formats) == 2}
+    assert len(several) == 1
+    # Now each format is as good as on two documents, of which the other format has one alone.
+    fewer = [replace(documents[0], found={**found, "multi_tag": {WORDS[0]: 0.9}}), documents[1]]
+    after = measure(fewer, syntax, tuple(found), Level.FAITHFUL, most=2)
+    assert after.trained.weights(tuple(found)) != syntax.weights(tuple(found))
+    kept = [c.formats for c in after.trained.calibrations if c.level == Level.SYNTAX]
+    assert sorted(kept) == [("multi_tag",), ("multi_term",)]
+    assert [" + ".join(names) for names in several] == [n for n in after.given_up if "+" in n]
+
+
+def test_results_that_are_nowhere_else_stay_in_a_card(model: Path) -> None:
+    """Those of the default model are in its card, and in no file beside it."""
+    told = load_manifest(model)
+    assert told is not None
+    results = {("ten", "multi_tag", "faithful"): Counts(9, 5, 7, 5)}
+    (model / "README.md").write_text(card(told, results), encoding="utf-8")
+    before = (model / "README.md").read_bytes()
+    done = run(model, "--formats", "multi_tag")
+    assert done.exit_code == 0, done.output
+    assert "left as it is, since it has results that are not in scores.jsonl" in done.output
+    assert (model / "README.md").read_bytes() == before
+
+
+def test_a_label_without_an_answer_has_no_vote() -> None:
+    """As it has none in `cner predict`, where one turn of a conversation failed."""
+    gene, disease = Entity("Gene", ((0, 4),)), Entity("Disease", ((8, 11),))
+    document = Document("d", "BCL6 in flu", (gene, disease))
+    labels = ("Gene", "Disease")
+    sample = CorpusSample("d", (document,), labels, 1)
+
+    def prediction(format: str, *replies: tuple[tuple[str, ...], Sequence[Entity]]) -> Prediction:
+        found = [entity for _, entities in replies for entity in entities]
+        made = tuple(
+            Reply(
+                format,
+                asked,
+                (0, 11),
+                "",
+                None,
+                tuple(entities),
+                (),
+                True,
+                True,
+                False,
+                1,
+                None,
+                (0.8,) * len(entities),
+            )
+            for asked, entities in replies
+        )
+        return Prediction(
+            "d",
+            document.text,
+            tuple(found),
+            made,
+            confidences=dict.fromkeys(found, 0.8),
+            formats=(get_format(format),),
+            level=Level.FAITHFUL,
+        )
+
+    by_format = {
+        "multi_term": [prediction("multi_term", (labels, [gene, disease]))],
+        "conv_term": [prediction("conv_term", (("Gene",), [gene]))],  # the other turn failed
+    }
+    (asked,) = documents_of(sample, by_format)
+    scores = asked.together([FORMATS[name] for name in by_format], Agreement())
+    assert scores == pytest.approx({gene: 0.8, disease: 0.8})
+
+
+def test_documents_that_could_not_be_answered_are_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kind: Any = {"formats": (FORMATS["multi_tag"],), "level": Level.FAITHFUL}
+    said = [
+        Prediction("d", "", error="document 'd': too long", **kind),
+        Prediction("e", "", **kind),
+    ]
+    warn_of_failures(said, "ten, multi_tag")
+    assert caplog.messages == [
+        "ten, multi_tag: 1 document could not be answered, and counts as if nothing was found; "
+        "the first: document 'd': too long"
+    ]
+    caplog.clear()
+    warn_of_failures(said[1:], "ten, multi_tag")
+    assert caplog.messages == []
 
 
 def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:

@@ -183,6 +183,20 @@ def test_bad_arguments_are_named(
     assert "Traceback" not in result.output
 
 
+def test_an_engine_that_cannot_do_it_is_refused_before_a_model_is_loaded(
+    data: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("constrained_ner.engines.models.load_model", load)
+    asked = "predict", data, "--labels", "a", "--model", tiny_folder, "--engine", "xgrammar"
+    assert "syntax level only" in cner(*asked).output
+    both = "--level", "syntax", "--format", "multi_term,multi_tag", "--combine", "vote"
+    done = cner(*asked, *both)
+    assert "takes JSON schemas, and multi_tag has none" in done.output
+
+
 def test_a_path_may_hold_an_equals_sign(tmp_path: Path) -> None:
     path = tmp_path / "fold=1" / "test.jsonl"
     assert named_path(f"genia={path}") == ("genia", path)

@@ -755,6 +755,7 @@ def test_comments_before_sentences(
         "7 7 7 8 8",
         "PMID-1 PMID-1 PMID-1 PMID-2 PMID-2",
         "12\t1 12\t2 12\t3 12\t1 12\t2",
+        "10\t12 13\t19 20\t27 10\t19 20\t27",
     ],
 )
 def test_columns_of_ids_are_not_the_words(

@@ -102,6 +102,35 @@ def test_what_was_cut_is_finished(exchange: Exchange, limit: int) -> None:
         assert all(answer["parses"] for answer in record["answers"])
 
 
+def test_what_cannot_end_within_its_budget_is_not_asked(exchange: Exchange) -> None:
+    budget = "--format", "multi_tag", "--max-new-tokens", "3"
+    path = exchange.folder / "requests.jsonl"
+    said = exchange.run("export", "-o", str(path), *budget, expect=1)
+    assert "a budget of 3 tokens is smaller than the shortest multi_tag answer" in said
+    assert path.read_text() == ""
+    # Room is left to end an answer that is cut.
+    requests = exchange.exported("--max-new-tokens", "60")
+    assert all(0 < request["max_tokens"] < 60 for request in requests)
+    for record in exchange.imported(exchange.answered(requests, 12), "--max-new-tokens", "60")[0]:
+        assert all(answer["tokens"] <= 60 for answer in record["answers"])
+
+
+def test_answers_go_wherever_predictions_go(exchange: Exchange) -> None:
+    answers = exchange.folder / "answers.jsonl"
+    notes = exchange.folder / "notes"
+    notes.mkdir()
+    texts = notes / "texts.jsonl"
+    texts.write_bytes(Path(exchange.asked[0]).read_bytes())
+    exchange.asked[0] = str(notes)
+    exchange.imported(exchange.answered(exchange.exported()))
+    page, brat = notes / "page.html", exchange.folder / "standoff"
+    brat.mkdir()  # an empty folder is as good as none
+    for output in (page, brat):
+        exchange.run("import", "--answers", str(answers), "-o", str(output))
+    assert "<html" in page.read_text()
+    assert len(list(brat.glob("*.ann"))) == 3
+
+
 def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     first, second = exchange.answered(exchange.exported())
     free = {**second, "text": "Here are the entities: CD28"}
@@ -118,7 +147,10 @@ def test_bad_answers_cost_their_documents(exchange: Exchange) -> None:
     # Answers to other questions are none.
     records, said = exchange.imported([first, second], "--format", "multi_tag", expect=1)
     assert "2 of 2 answers belong to no question" in said
+    assert "tokens/s" not in said  # nothing was decoded here
     assert all("there is no answer to it" in record["error"] for record in records)
+    records, _ = exchange.imported([first, second], "--format", "single_tag", expect=1)
+    assert all(record["error"].endswith("(and 1 more of its questions)") for record in records)
     # Of two answers to one question the first counts; white space around one does no harm.
     spaced = {**second, "text": f" {second['text']}\n"}
     records, said = exchange.imported([first, spaced, free], expect=1)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from constrained_ner.benchmark.experiment import (
     _training_of,
+    combine,
     load_experiment,
     plan,
     run_experiment,
@@ -148,11 +149,20 @@ def test_a_corpus_has_one_name_in_training_and_test(tmp_path: Path) -> None:
 
 
 def test_a_training_takes_as_long_as_its_parts(tmp_path: Path) -> None:
-    """Lines of the log say how long a part has taken so far; one that went on begins anew."""
-    so_far = [1.0, 2.5, 4.0, 0.5, 2.0]
-    lines = [{"loss": 1.0}, *({"train_runtime": seconds} for seconds in so_far)]
+    """Lines of the log say how long it has taken so far, parts before a stop included."""
+    lines = [{"loss": 1.0}, *({"minutes": minutes} for minutes in (0.5, 1.5, 2.5))]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert _training_of(tmp_path).seconds == 4.0 + 2.0
+    assert _training_of(tmp_path).seconds == 150.0
+    (tmp_path / "log.jsonl").write_text("")
+    assert _training_of(tmp_path).seconds is None
+
+
+def test_other_ways_to_ask_stay_in_the_results_of_all_runs(recipe: Any, tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, recipe.model, configurations=["multi_span"], draws=1)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[examples]\n", "[examples]\nindex = 1.0\n"), "utf-8")
+    runs = list(run_experiment(load_experiment(path), tmp_path / "out", silent, resamples=20))
+    assert [str(variant) for variant in combine(runs).variants] == ["multi_span+index"]
 
 
 def test_labels_are_those_of_the_training_files(tmp_path: Path) -> None:

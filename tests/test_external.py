@@ -146,7 +146,10 @@ def test_what_nobody_wrote_is_not_found(vocabulary: Vocabulary, name: str, level
     for cut in (1, *range(max(2, same - 3), len(whole))):
         # Tokens that the tokenizer would not choose are as good as its own.
         apart = [t for one in whole[:cut] for t in vocabulary.tokenize(one)]
-        for tokens in ((), apart) if cut % 3 == 0 else (apart,):
+        own = vocabulary.tokenize(whole[:cut])
+        # Items end inside some of these.
+        odd = [*vocabulary.tokenize(whole[:1]), *vocabulary.tokenize(whole[1:cut])]
+        for tokens in (apart, ((), own, odd)[cut % 3]):
             written = Written(whole[:cut], False, tuple(tokens), tuple(-0.5 for _ in tokens))
             answer = checked(request, written, vocabulary, by="x")
             assert isinstance(answer, Answer)

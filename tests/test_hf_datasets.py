@@ -69,6 +69,36 @@ def test_tokens_and_tags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     )
 
 
+def test_tags_of_a_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without entities beside them they are all that there is."""
+    rows = [
+        {"text": "left  knee, pain.", "tokens": ["left", "knee", ",", "pain", "."], "s": "a"},
+        {"text": "Left knee", "tokens": ["left", "", "knee"], "s": "b"},
+    ]
+    tags = [["B-SITE", "I-SITE", "O", "O", "O"], ["B-SITE", "O", "I-SITE"]]
+    rows = [{**row, "ner_tags": each} for row, each in zip(rows, tags, strict=True)]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
+    with caplog.at_level(logging.INFO):
+        found, errors = read_all(tmp_path / "set")
+    assert errors == []
+    assert found == [
+        Document("1", "left  knee, pain.", (Entity("SITE", ((0, 10),)),)),
+        Document("2", "left knee", (Entity("SITE", ((0, 9),)),)),
+    ]
+    assert [document.meta for document in found] == [{"s": "a"}, {"s": "b"}]
+    said = caplog.text
+    assert "1 texts in which their tokens do not stand: the tokens are read" in said
+    assert "1 empty tokens, passed over" in said
+
+
+def test_words_of_the_user_are_no_tags(tmp_path: Path) -> None:
+    row = {"text": "No pain.", "tokens": ["No", "pain", "."], "tags": ["B", "ward 3", "O"]}
+    Dataset.from_list([row]).save_to_disk(str(tmp_path / "set"))
+    (found,), _ = read_all(tmp_path / "set")
+    assert (found.text, found.entities) == ("No pain.", ())
+    assert found.meta == {"tokens": row["tokens"], "tags": row["tags"]}
+
+
 @pytest.mark.parametrize("many", [List, Sequence])
 def test_texts_and_entities(tmp_path: Path, many: Any) -> None:
     """As lists of objects, or as objects of lists, which `Sequence` makes of them."""

@@ -34,6 +34,29 @@ def test_quiet_and_verbose(tiny_folder: Path) -> None:
     assert len({done.stdout for done in (quiet, plain, verbose, by_name)}) == 1
 
 
+def test_a_file_name_that_is_no_text_ends_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    """Not where it is printed, either: the documents behind it are answered."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "z.txt").write_text("Knee pain.")
+    try:
+        Path(os.fsdecode(bytes(notes) + b"/caf\xe9.txt")).write_bytes(b"caf\xe9")
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 only")
+    asked = [str(part) for part in (*TEXT[:1], notes, *TEXT[3:], "--model", tiny_folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "constrained_ner", *asked],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "caf\\udce9.txt" in done.stdout
+    assert "2 documents" in done.stderr
+
+
 def test_warnings_are_never_quiet(scored_folder: Path) -> None:
     done = cner(*TEXT, "--model", scored_folder, "--format", "multi_term", "-q")
     assert "warning: answers in multi_term are not to be trusted" in done.stderr
@@ -49,7 +72,9 @@ def test_how_far_a_command_is(
     shown.add(0, 250.0)
     shown._began -= 60
     assert shown.status == "0 of 4 documents, 25%, 1:00, 3:00 left"
-    shown.add(4, 750.0)
+    shown.add(3, 750.0)
+    assert shown.status == "3 of 4 documents, 99%, 1:00, 0:01 left"
+    shown.add(1)
     assert shown.status == "4 of 4 documents, 100%, 1:00, 0:00 left"
     unknown = Progress("documents")
     unknown.add(3)
@@ -84,7 +109,7 @@ def test_one_long_document_shows_how_far_it_is(
     done = cner("predict", "-t", text, *TEXT[3:], "--model", tiny_folder)
     parts = [line for line in done.stderr.splitlines() if line.startswith("0 of 1 documents")]
     assert len(parts) == 5, done.stderr
-    assert [line.split(", ")[1] for line in parts] == ["20%", "40%", "60%", "80%", "100%"]
+    assert [line.split(", ")[1] for line in parts] == ["20%", "40%", "60%", "80%", "99%"]
 
 
 def test_nothing_is_replaced_unless_asked(tiny_folder: Path, tmp_path: Path) -> None:

@@ -160,6 +160,8 @@ def test_a_conversation_shows_the_answers_before(
 
     monkeypatch.setattr(Conversation, "messages", spy)
     predictor = Predictor(tiny_model, FORMATS["conv_term"], [Target(LABELS)], max_new_tokens=30)
+    predictor.check_room()
+    seen.clear()
     (prediction,) = predictor.predict(samples[:1])
     first, second = seen
     assert [m["role"] for m in first] == ["user"]
@@ -208,6 +210,31 @@ def test_answers_shrink_to_what_the_context_holds(samples: list[Document]) -> No
     for prediction in predictor.predict(samples[:4]):
         assert prediction.error is None
         assert prediction.replies[0].parses
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_question_that_leaves_no_room_is_named_before_any_text(name: str) -> None:
+    """It would make texts be cut into words, and blame them."""
+    small = wrap("small", *tiny_llama(context=700))
+    long = "very " * 400 + "long label"
+    targets = [Target(("Disease",)), Target((long,))]
+    options: dict[str, Any] = {"segment": "window", "max_new_tokens": 200}
+    predictor = Predictor(small, FORMATS[name], targets, **options)
+    with pytest.raises(InputError, match=rf"^{name}: the question about .*room for 700: ") as found:
+        predictor.check_room()
+    assert len(str(found.value)) < 300
+    # The other label is asked for as if it was alone.
+    text = Document("d", "knee pain and fever")
+    alone = Predictor(small, FORMATS[name], targets[:1], **options)
+    alone.check_room()
+    (expected,), (prediction,) = alone.predict([text]), predictor.predict([text])
+    assert [r.answer for r in prediction.replies] == [r.answer for r in expected.replies]
+    assert len(prediction.replies) == 1
+    ((_, why),) = prediction.left_out
+    assert why == str(found.value)
+    guided = Target(LABELS, guidelines={LABELS[1]: "word " * 400})
+    with pytest.raises(InputError, match=r"takes \d+ tokens without a text"):
+        Predictor(small, FORMATS[name], [guided]).check_room()
 
 
 def test_bad_arguments(tiny_model: LoadedModel) -> None:

@@ -65,6 +65,18 @@ def test_pubtator(tmp_path: Path, line_end: str, start: str, between: str) -> No
     ]
 
 
+@pytest.mark.parametrize("start", ["", "-1", "+3", "3.5", "(3)"])
+def test_a_broken_row_of_pubtator_is_no_relation(
+    start: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.pubtator"
+    path.write_text(f"{PUBTATOR}1\t{start}\t3\tab\tDrug\n")
+    with caplog.at_level(logging.INFO):
+        read(path)
+    assert f"{path}:6: skipped" in caplog.messages[0]
+    assert f"{path}: 1 relation rows, passed over" in caplog.messages
+
+
 def test_pubtator_counts_what_it_passes_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,13 +333,15 @@ def bioc_json() -> dict[str, object]:
     return {"id": "1", "infons": {}, "passages": [title, abstract]}
 
 
-@pytest.mark.parametrize("shape", ["collection", "list", "document", "service"])
+@pytest.mark.parametrize("shape", ["collection", "list", "collections", "document", "service"])
 def test_bioc_json(tmp_path: Path, shape: str) -> None:
     path = tmp_path / "a.json"
     record = bioc_json()
     content = {
         "collection": {"source": "x", "documents": [record]},
         "list": [record],
+        # As PubMed Central's service has it.
+        "collections": [{"bioctype": "BioCCollection", "infons": {}, "documents": [record]}],
         "document": record,
         "service": {"PubTator3": [record]},
     }[shape]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
@@ -21,6 +23,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from constrained_ner import Extractor, __version__
 from constrained_ner.documents import Document
@@ -31,6 +35,7 @@ from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.runs import line_of
 from constrained_ner.pipeline.scheduling import Job, answer_in_turns
 from constrained_ner.serve.app import Limits, create_app
+from constrained_ner.serve.guard import Guard
 from constrained_ner.serve.worker import BusyError, StoppingError, Worker
 
 LIMITS = Limits(characters=300, labels=4, waiting=8, documents=40, batch_characters=1000)
@@ -99,6 +104,8 @@ def test_the_answer_is_the_record_that_predict_writes(
         ({"level": "strict"}, 422, "faithful"),
         ({"segment": "line"}, 422, "unknown segment 'line'"),
         ({"max_fragments": 9}, 422, "less than or equal to 8"),
+        ({"max_fragments": 2, "format": "multi_tag"}, 422, "multi_tag has no discontinuous"),
+        ({"combine": "vote", "format": "multi_tag"}, 422, "there is multi_tag alone"),
         ({"min_confidence": 1.5}, 422, "less than or equal to 1"),
         ({"min_confidence": 0.5, "level": "free"}, 422, "min_confidence needs confidences"),
         ({"temperature": 1}, 422, "Extra inputs"),
@@ -434,6 +441,40 @@ def test_a_full_server_says_so(extractor: Extractor) -> None:
         for path in ("/ready", "/health"):
             assert client.get(path).status_code == 503
         assert ask(client)[0] == 503
+
+
+def test_bodies_that_are_on_their_way_are_counted(extractor: Extractor) -> None:
+    """Each may be large, and take as long as its sender likes."""
+    most, statuses, held = 2, [], []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        held.append(guard._inside)
+        if len(held) < 4:
+            await post()  # another one comes while this one is here
+        await JSONResponse({})(scope, receive, send)
+
+    async def post() -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+        scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers}
+        await guard({**scope, "app": server}, no_message, send)
+
+    async def no_message() -> Message:
+        return {"type": "http.disconnect"}
+
+    server = FastAPI()
+    server.state.worker = Worker(most)
+    guard = Guard(app, {"/predict": 100}, {})
+    try:
+        asyncio.run(post())
+        assert (held, statuses) == ([1, 2], [429, 200, 200])
+        asyncio.run(post())
+        assert held == [1, 2, 1, 2]
+    finally:
+        server.state.worker.close()
 
 
 class Panic(BaseException):

@@ -99,6 +99,10 @@ def test_a_line_comes_before_a_variable_and_that_before_the_file(
     assert asked("--labels", "B", CNER_MODEL=str(tiny_folder)) == ("multi_term", ["B"])
 
 
+# An engine that tells no probabilities.
+OUTLINES = ["--engine", "outlines_core", "--level", "syntax", "--format", "multi_term"]
+
+
 def test_a_recipe_comes_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "cner.toml").write_text(
         'model = "elsewhere"\nlabels = ["A"]\n[train]\nbatch-size = 32\nlevel = "syntax"\n'
@@ -133,6 +137,8 @@ def test_commands_take_what_they_know_of_a_shared_key(tmp_path: Path) -> None:
         ("consistent = true", ["--free"]),
         ("min-confidence = 0.5", ["--no-confidence"]),
         ("precision = 0.5", ["--no-confidence"]),
+        ("min-confidence = 0.5", OUTLINES),
+        ("consistent = true", OUTLINES),
         ("precision = 0.5", ["--format", "multi_term,multi_tag", "--combine", "vote"]),
         ("precision = 0.5", ["--min-confidence", "0.2"]),
         ("shard-size = 3", []),

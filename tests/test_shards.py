@@ -12,7 +12,8 @@ from click.testing import Result
 from constrained_ner.cli.running import Running
 from constrained_ner.corpora import read
 from constrained_ner.documents import Document
-from constrained_ner.pipeline.runs import CHUNK, locked
+from constrained_ner.locks import locked
+from constrained_ner.pipeline.runs import CHUNK
 from tests.support.commands import cner
 
 DOCUMENTS = 2 * CHUNK + 7

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from constrained_ner.documents import Document
-from constrained_ner.engines import drafts
+from constrained_ner.engines import drafts, kv_cache
 from constrained_ner.engines.base import Answer, Engine, Request
 from constrained_ner.engines.completion import shortest_answer
 from constrained_ner.engines.costs import Costs
@@ -508,6 +508,42 @@ def test_a_model_that_gives_nothing_a_chance_gets_no_answer(
         assert isinstance(answer, DecodingError)
         assert "one: " in str(answer)
         assert "no token a probability above zero" in str(answer)
+
+
+def test_what_is_no_number_stays_with_its_answer() -> None:
+    """In the cache, too: a mask does not hide it."""
+    model = tiny("llama")
+    grammar = FORMATS["multi_term"].grammar("knee pain", ("x",), Level.FAITHFUL)
+    bad = model.vocabulary.size - 1
+
+    def requests(*prompts: list[int]) -> list[Request]:
+        return [Request(p, 90, grammar, "one", key=i) for i, p in enumerate(prompts)]
+
+    prompts = [[5, 6], [7, 8] * 20, [9, 10] * 3]
+    expected = ask(SpeculativeEngine(model, 2), requests(*prompts))
+    embeddings: Any = model.steerable.model.get_input_embeddings()
+    before = embeddings.weight.data[bad].clone()
+    embeddings.weight.data[bad] = torch.nan
+    try:
+        # It takes a row at first, and the others come into that row one after another.
+        broken = [5, 6, *[bad] * 30]
+        found = ask(SpeculativeEngine(model, 2), requests(*prompts, broken))
+    finally:
+        embeddings.weight.data[bad] = before
+    assert isinstance(found.pop(3), DecodingError)
+    assert found == expected
+
+
+def test_a_long_prompt_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rng = tiny("llama"), random.Random(3)
+    blocks = [rng.choices(range(300), k=size) for size in (40, 3, 17, 16)]
+    whole = RaggedKVCache(model.steerable.model, 4)
+    expected = whole.call(blocks, [2, 1, 3, 1])
+    monkeypatch.setattr(kv_cache, "_WIDEST", 16)
+    parts = RaggedKVCache(model.steerable.model, 4)
+    found = parts.call(blocks, [2, 1, 3, 1])
+    assert parts.contents == whole.contents == blocks
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_threads_that_share_a_model_take_turns() -> None:

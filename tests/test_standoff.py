@@ -336,6 +336,32 @@ def test_marks_between_fragments(
 # ---- surfaces over several lines
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\t", " \n\n  "])
+def test_brat_divides_what_goes_over_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line_end: str
+) -> None:
+    """It refuses a surface with a line break or a TAB, and has a fragment for each part."""
+    text = f"No left knee{line_end}pain today"
+    end = 12 + len(line_end)
+    rows = f"T1\tX 3 12;{end} {end + 4}\tleft knee pain\nT2\tX 3 7;{end} {end + 4}\tleft pain\n"
+    write_pair(tmp_path, "a", text, rows)
+    with caplog.at_level(logging.INFO):
+        (document,), _ = read(tmp_path)
+    apart = Entity("X", ((3, 7), (end, end + 4)))
+    assert set(document.entities) == {Entity("X", ((3, end + 4),)), apart}
+    assert "1 mentions over several lines, read in one piece" in caplog.text
+    losses = write([document], tmp_path / "out")
+    assert losses.lines() == []
+    rows = (tmp_path / "out" / "a.ann").read_text()
+    assert {row.partition("\t")[2] for row in rows.splitlines()} == {
+        f"X 3 12;{end} {end + 4}\tleft knee pain",
+        f"X 3 7;{end} {end + 4}\tleft pain",
+    }
+    divided = Document("b", text, (Entity("X", ((3, 12), (end, end + 4))),))
+    losses = write([divided], tmp_path / "other")
+    assert "1 discontinuous mentions that are read in one piece" in "".join(losses.lines())
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_surfaces_over_several_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line_end: str

@@ -54,6 +54,20 @@ ROWS = [
 ]
 
 
+def test_a_value_of_a_laboratory_is_no_tag(tmp_path: Path) -> None:
+    """Some are called as tags are: `S-Crea`, creatinine in the serum."""
+    for rows in ("1\tKnee pain\t80\n", "1\tKnee pain\t80\n2\tNo pain\t-\n"):
+        path = tmp_path / "labs.tsv"
+        path.write_text("id\ttext\tS-Crea\n" + rows)
+        assert detect_format(path) == "table"
+        first = next(iter(read(path)))
+        assert isinstance(first, Document)
+        assert first == Document("1", "Knee pain")
+        assert first.meta == {"S-Crea": "80"}
+    path.write_text("text\tB-x\nof\tO\nit\tO\n")
+    assert detect_format(path) == "conll"
+
+
 # ---- entities out
 
 

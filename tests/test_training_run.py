@@ -22,20 +22,23 @@ import pytest
 import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
 from peft.utils import save_and_load
 from safetensors.torch import load_file, save_file
 from torch.torch_version import TorchVersion
-from transformers import TrainerCallback, pipeline
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, pipeline
 
 from constrained_ner.adapters import BASE_MODEL
+from constrained_ner.atomic import LOCK
 from constrained_ner.cli import main
 from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
 from constrained_ner.corpora.fingerprints import fingerprint, load_fingerprints
 from constrained_ner.engines import models as models_module
 from constrained_ner.engines.models import LoadedModel, load_model, sources
-from constrained_ner.errors import TrainingError
+from constrained_ner.errors import InputError, TrainingError
 from constrained_ner.evaluation import Counts
 from constrained_ner.formats import FORMATS
+from constrained_ner.locks import held
 from constrained_ner.pipeline.manifest import load_manifest
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.training import clock as clock_module
@@ -175,6 +178,44 @@ def test_what_is_cut_off_is_passed_over(
     found, _, again = train(recipe, tmp_path)
     assert losses(again) == losses(log) == losses(log_of(tmp_path))
     assert same(weights(found), weights(model))
+
+
+@pytest.mark.parametrize("epochs", [0.5, 1.5])
+def test_a_run_of_half_an_epoch_is_over_when_it_is_over(
+    epochs: float, recipe: Recipe, tmp_path: Path
+) -> None:
+    half = replace(recipe, training=replace(recipe.training, epochs=epochs))
+    model, _, log = train(half, tmp_path)
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    again, _, after = train(half, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+    assert scores(after) == scores(log)
+    assert same(weights(again), weights(model))
+
+
+def test_two_processes_do_not_write_one_run(recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with held(folder):
+        for begin in (run, prepare):
+            with pytest.raises(InputError, match="another run is writing it"):
+                begin(recipe, folder, silent)
+    assert not folder.exists()
+    # What a process that was killed has left locks nothing out.
+    folder.mkdir()
+    (folder / LOCK).touch()
+    result = CliRunner().invoke(main, command(recipe, folder, "--epochs", "1"))
+    assert result.exit_code == 0, result.output
+    assert not (folder / LOCK).exists()
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(recipe, tmp_path, callbacks=[StopAt(4, "save")])
+    before = max(entry["minutes"] for entry in log_of(tmp_path))
+    train(recipe, tmp_path)
+    minutes = [entry["minutes"] for entry in log_of(tmp_path) if "minutes" in entry]
+    assert minutes == sorted(minutes)
+    assert 0 < before < minutes[-1]
 
 
 def test_checkpoints_that_are_kept(recipe: Recipe, tmp_path: Path) -> None:
@@ -458,6 +499,26 @@ def test_a_disk_that_is_too_small_to_begin_with(recipe: Recipe, tmp_path: Path) 
         train(greedy, tmp_path)
 
 
+def test_layers_are_compiled_wherever_a_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **_: seen.append(type(self).__name__)
+    )
+    tiny = GPT2Config(vocab_size=9, n_positions=8, n_embd=4, n_layer=3, n_head=1)
+    loop_module._compile_layers(GPT2LMHeadModel(tiny))
+    assert seen == ["GPT2Block"] * 3
+    seen.clear()
+    adapted = get_peft_model(
+        GPT2LMHeadModel(tiny), LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)
+    )
+    loop_module._compile_layers(adapted)
+    assert seen == ["GPT2Block"] * 3
+    other: Any = torch.nn.Linear(2, 2)
+    other.config = GPT2Config(n_layer=3)
+    with pytest.raises(TrainingError, match=r"training\.compile: a gpt2 has no list of 3 layers"):
+        loop_module._compile_layers(other)
+
+
 def test_targets_that_are_not_there(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"lora\.targets: .*nowhere"):
         train(replace(recipe, lora=Lora(targets=("nowhere",))), tmp_path)
@@ -467,6 +528,8 @@ def test_the_command_says_what_is_wrong(recipe: Recipe, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["train", "-o", str(tmp_path)])
     assert "expected either a RECIPE or --train DATA" in result.output
     data, output = str(recipe.data[0].train), str(tmp_path / "run")
+    result = CliRunner().invoke(main, ["train", data, "-o", output])
+    assert "expected a recipe: documents to train on go with --train" in result.output
     words = ["train", "--train", data, "--labels", "Protein", "--model", recipe.model, "-o", output]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1

@@ -46,6 +46,18 @@ def failed(document: Document | InputError, reason: str) -> Prediction:
     return Prediction(id, "", formats=(FORMAT,), level=Level.FAITHFUL, error=reason)
 
 
+def test_a_cluster_that_is_gone_is_no_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells of it is an error of the system, too."""
+
+    def gone(*_: Any) -> Any:
+        raise ConnectionError("Client is shutting down.")
+
+    workers = Workers(no_predictor, failed, 1)
+    monkeypatch.setattr(Workers, "_predict_chunks", gone)
+    with pytest.raises(ModelError, match=r"the cluster is gone: .*shutting down"):
+        list(workers.predict_chunks([]))
+
+
 class Reader:
     """Stands in for a predictor where what matters is what happens to its process."""
 

@@ -251,6 +251,12 @@ def test_names_that_would_be_written_alike_stay_apart(tmp_path: Path) -> None:
     assert [entity.label for entity in back[0].entities] == ["cell_type", "cell_type~2"]
 
 
+def test_files_whose_names_differ_in_case_only_stay_apart(tmp_path: Path) -> None:
+    """Some systems take them for one."""
+    _, back = written([Document("Note", "a"), Document("note", "b")], tmp_path, "brat")
+    assert sorted((item.id, item.text) for item in back) == [("Note", "a"), ("note~2", "b")]
+
+
 # ---- files
 
 

@@ -79,6 +79,7 @@ class _Trainer(Trainer):
         model: LoadedModel,
         dev: Sequence[Question],
         clock: Clock | None,
+        spent: float,
         text: Sequence[int],
         **rest: Any,
     ):
@@ -97,7 +98,7 @@ class _Trainer(Trainer):
         self.data_collator = (
             collate_packed if packs else partial(collate, pad=pad, share=self.shares)
         )
-        self.clock = clock
+        self.clock, self.spent, self.began = clock, spent, perf_counter()
         self.own_attention: Callable[[], None] = lambda: None  # see `answers_only`
         if recipe.training.compile:
             _compile_layers(self.model)
@@ -195,8 +196,9 @@ class _Trainer(Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def log(self, logs: dict[str, float], *given: Any, **rest: Any) -> None:
-        spent = {"minutes": self.clock.so_far} if self.clock is not None else {}
-        super().log({**logs, **spent}, *given, **rest)
+        so_far = self.spent + (perf_counter() - self.began) / 60
+        minutes = so_far if self.clock is None else self.clock.so_far
+        super().log({**logs, "minutes": minutes}, *given, **rest)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # weights that are tied to others are saved once
@@ -264,12 +266,10 @@ class _Log(TrainerCallback):
 
     def __init__(self, path: Path):
         self.path = path
-        self.over = False  # whether there is nothing left to do
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.over = state.global_step >= state.max_steps
         # what a stopped run logged after its last checkpoint is about to be logged again
-        if state.is_world_process_zero and not self.over:
+        if state.is_world_process_zero:
             with self.path.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(entry) + "\n" for entry in state.log_history)
 
@@ -278,7 +278,7 @@ class _Log(TrainerCallback):
         control.should_log = control.should_log or control.should_save
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if not logs or self.over:
+        if not logs:
             return
         if state.is_world_process_zero:
             with self.path.open("a", encoding="utf-8") as file:
@@ -337,6 +337,7 @@ def train(
         model,
         drawn.dev,
         clock,
+        spent,
         text,
         args=arguments,
         train_dataset=items,
@@ -353,6 +354,8 @@ def train(
     with writing(folder), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         over = clock is not None and clock.share >= 1
+        # With half an epoch left over, transformers would take one more step.
+        over = over or before.global_step >= before.max_steps
         if last and (over or _in_vain(before.log_history, recipe.training.patience)):
             trainer.finish(last)
         else:
@@ -424,9 +427,21 @@ def _check_rows(model: LoadedModel, text: Sequence[int]) -> None:
 
 
 def _compile_layers(model: Any) -> None:
-    """Compile the decoder layers one by one: they are alike, so that it takes the time of one."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    for layer in getattr(causal, causal.base_model_prefix).layers:
+    """Compile the decoder layers one by one: they are alike, so that it takes the time of one.
+
+    Raises
+    ------
+    TrainingError: the model keeps them otherwise than as a list of modules.
+    """
+    size = getattr(model.config, "num_hidden_layers", None)
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == size)
+    layers = next(lists, None)
+    if layers is None:
+        raise TrainingError(
+            f"training.compile: a {model.config.model_type} has no list of {size} layers: expected "
+            "false"
+        )
+    for layer in layers:
         layer.compile(dynamic=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from constrained_ner.adapters import folder_of
 from constrained_ner.corpora.fingerprints import Fingerprint, fingerprint, load_fingerprints
 from constrained_ner.engines.models import device_name, load_model
+from constrained_ner.locks import held
 from constrained_ner.pipeline.manifest import load_manifest
 
 from .bar import Bar
@@ -62,14 +64,16 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
 
     Raises
     ------
-    InputError, TrainingError: see `draw_examples`; the folder holds another run.
+    InputError, TrainingError: see `draw_examples`; the folder holds another run, or another process
+        is writing it.
     """
     check_report(recipe.report)
-    model = with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
-    drawn = draw_examples(
-        recipe, model, lambda items: progress(items, "examples"), folder / EXAMPLES
-    )
-    keep_examples(recipe, drawn, folder)
+    with held(folder):
+        model = with_lora(recipe, load_model(recipe.model, device="cpu", dtype="float32"))
+        drawn = draw_examples(
+            recipe, model, lambda items: progress(items, "examples"), folder / EXAMPLES
+        )
+        keep_examples(recipe, drawn, folder)
     return Outcome(recipe, folder, drawn, {}, {})
 
 
@@ -78,11 +82,16 @@ def run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
 
     Raises
     ------
-    InputError, TrainingError: see `train` and `save`.
+    InputError, TrainingError: see `train` and `save`; or another process is writing the folder.
 
     Of several processes the main one tests, writes and reports, once all have done training; the
     others have an outcome that says nothing.
     """
+    with held(folder) if is_main() else nullcontext():
+        return _run(recipe, folder, progress)
+
+
+def _run(recipe: Recipe, folder: Path, progress: Progress) -> Outcome:
     model, drawn, log = train(
         recipe,
         folder,

@@ -36,6 +36,7 @@ from .scoring import Results
 LOGGER = logging.getLogger(__name__)
 
 CARD = "README.md"
+RESULTS = "model-index:"  # the line of a card above its results
 _SIGNED = "\n<!-- written by cner, "
 PACKAGES = ("constrained_ner", "torch", "transformers", "peft", "outlines", "llguidance")
 
@@ -267,7 +268,7 @@ def _length(trained: Manifest) -> str:
 def _model_index(results: Results) -> list[str]:
     if not results:
         return []
-    lines = ["model-index:", "- name: constrained_ner", "  results:"]
+    lines = [RESULTS, "- name: constrained_ner", "  results:"]
     for (dataset, format, level), counts in results.items():
         lines += [
             "  - task: {type: token-classification, name: named entity recognition}",

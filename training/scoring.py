@@ -17,7 +17,7 @@ from constrained_ner.evaluation import Counts, intervals, strict
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.manifest import DevScore
-from constrained_ner.pipeline.prediction import Prediction
+from constrained_ner.pipeline.prediction import Prediction, warn_of_failures
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.scheduling import answer
 from constrained_ner.pipeline.task import MOSTLY
@@ -63,7 +63,8 @@ def score(model: LoadedModel, questions: Sequence[Question], recipe: Recipe) -> 
 
     # A batch takes as long as its longest answer; formats may be mixed in it.
     ordered = sorted(questions, key=length)
-    predictions = answer((predictor(question), question.document) for question in ordered)
+    predictions = list(answer((predictor(question), question.document) for question in ordered))
+    warn_of_failures(predictions, "questions of dev")
     counts: dict[str, Counts] = {}
     for question, prediction in zip(ordered, predictions, strict=True):
         found = _counted([question.document], [prediction], question.target.labels)
@@ -102,7 +103,8 @@ def test(
                     index=format.by_place and recipe.examples.index >= MOSTLY,
                 )
                 what = f"documents of {corpus.name}, {name}, {level}"
-                predictions = progress(predictor.predict(documents), what)
+                predictions = list(progress(predictor.predict(documents), what))
+                warn_of_failures(predictions, what)
                 results[cell] = _counted(documents, predictions, corpus.labels)
                 file.write(json.dumps([*cell, asdict(results[cell])]) + "\n")
                 file.flush()

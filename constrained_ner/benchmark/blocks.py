@@ -169,7 +169,7 @@ def percent(part: float, whole: float) -> str:
     share = 100 * part / whole
     if part and share < 0.05:
         return "<0.1 %"
-    if part < whole and share > 99.95:
+    if part < whole and share >= 99.95:
         return ">99.9 %"
     return f"{share:.1f} %" if 0 < part < whole else f"{share:.0f} %"
 

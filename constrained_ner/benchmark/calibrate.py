@@ -23,7 +23,8 @@ from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import Calibration
 from constrained_ner.pipeline.manifest import FILE as MANIFEST
 from constrained_ner.pipeline.manifest import DevScore, Manifest, load_manifest
-from constrained_ner.training.saving import CARD, card, has_edited_card
+from constrained_ner.pipeline.prediction import warn_of_failures
+from constrained_ner.training.saving import CARD, RESULTS, card, has_edited_card
 from constrained_ner.training.scoring import FILE, dev_score, load_results
 
 
@@ -80,6 +81,8 @@ def asked(grid: Grid, folder: Path) -> list[Asked]:
             variant.format: predictions_of(folder, Cell(model, data.name, variant, level))
             for variant in grid.variants
         }
+        for name, predictions in by_format.items():
+            warn_of_failures(predictions, f"{data.name}, {name}")
         found += documents_of(data, by_format)
     return found
 
@@ -172,7 +175,11 @@ def measure(
     same = {(frozenset(c.formats), c.level) for c in calibrations}
     others = [c for c in before.calibrations if (frozenset(c.formats), c.level) not in same]
     kept = [
-        c for c in others if c.level != str(level) or (c.seed, c.documents, c.entities) == sample
+        c
+        for c in others
+        if (c.level != str(level) or (c.seed, c.documents, c.entities) == sample)
+        # What several have together is worth what it was only with the weights that they had.
+        and (len(c.formats) == 1 or before.weights(c.formats) == trained.weights(c.formats))
     ]
     given_up = [name for name in before.dev if name not in trained.dev]
     given_up += [" + ".join(c.formats) for c in others if c not in kept]
@@ -226,7 +233,9 @@ def save(model: str, trained: Manifest) -> list[str]:
     readme, ours = folder / CARD, not has_edited_card(folder)
     trained.save(folder)
     said = [f"written: {folder / MANIFEST}"]
-    if readme.exists() and ours:
+    if readme.exists() and ours and not (folder / FILE).exists() and RESULTS in readme.read_text():
+        said.append(f"left as it is, since it has results that are not in {FILE}: {readme}")
+    elif readme.exists() and ours:
         readme.write_text(card(trained, load_results(folder / FILE)), encoding="utf-8")
         said.append(f"written: {readme}")
     elif readme.exists():

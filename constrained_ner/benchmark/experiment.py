@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -304,7 +303,7 @@ def combine(runs: Sequence[Results]) -> Results:
     return Results(
         models=tuple(model for run in runs for model in run.models),
         data=tuple(data.values()),
-        variants=tuple(variant for variant in grid.ALL if variant in variants),
+        variants=tuple(variant for variant in (*grid.ALL, *grid.SPANS) if variant in variants),
         levels=tuple(level for level in Level if level in levels),
         seed=None,
         resamples=max((run.resamples for run in runs), default=0),
@@ -323,7 +322,6 @@ def _training_of(folder: Path) -> TrainingCosts:
     from constrained_ner.training.reporting import energy_of
 
     log = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    # So far, of each part of a run that was stopped: the last of each counts.
-    so_far = [s for line in log if (s := json.loads(line).get("train_runtime"))]
-    seconds = sum(s for s, later in pairwise([*so_far, 0.0]) if later < s)
+    minutes = max((json.loads(line).get("minutes", 0.0) for line in log), default=0.0)
+    seconds = round(60 * minutes, 1)
     return TrainingCosts(**{"seconds": seconds or None, **energy_of(folder)})

@@ -361,8 +361,12 @@ def _put_together(
     weights = trained.weights(names)
     for how in ("agreement", "vote")[: 1 + (len(names) > 2)]:
         agreement = Agreement(weights, vote=how == "vote")
-        formats = [here[name][0].format for name in names]
-        raw = [one.together(formats, agreement) for one in documents]
+        formats = (  # a data set may have options of its own
+            [here[name][i].format for name in names]
+            for i, data in enumerate(grid.data)
+            for _ in data.documents
+        )
+        raw = [one.together(f, agreement) for one, f in zip(documents, formats, strict=True)]
         worth = known.probability if how == "agreement" else float
         found = [{e: worth(c) for e, c in scores.items()} for scores in raw]
         least = known.best.least if how == "agreement" else 0.0

@@ -34,6 +34,7 @@ from constrained_ner.formats import FORMATS, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.formats.options import MAX_FRAGMENTS
 from constrained_ner.labels import check_labels
+from constrained_ner.locks import held
 from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
@@ -436,12 +437,18 @@ def run(grid: Grid, folder: Path, progress: Progress, processes: int = 1) -> Non
 
     Raises
     ------
-    InputError: a cell that is done has answers about other documents, or made with other options.
+    InputError: a cell that is done has answers about other documents, or made with other options;
+        or another process is answering them.
     ModelError: a model cannot be loaded.
     MissingExtraError, UnknownNameError: energy cannot be measured, see `check_country`.
     """
     if grid.country:
         check_country(grid.country)
+    with held(folder):
+        _run(grid, folder, progress, processes)
+
+
+def _run(grid: Grid, folder: Path, progress: Progress, processes: int) -> None:
     check_same(grid, folder)
     waiting = [cell for cell in grid.cells() if not done(folder, cell)]
     if processes > 1 and len(waiting) > 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import log
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,6 +22,7 @@ from constrained_ner.benchmark.tables.cost import per_document
 from constrained_ner.benchmark.tables.fields import mean_of, pooled_interval, verdict
 from constrained_ner.benchmark.tables.spans import shifts_of, span_ways
 from constrained_ner.benchmark.tables.together import results_of
+from constrained_ner.benchmark.tables.validity import kept_mass
 from constrained_ner.benchmark.view import (
     Group,
     View,
@@ -438,13 +440,9 @@ def confidence_plot(view: View, group: Group, name: str) -> str | None:
             plain = {"color": colour, "marker": marker, "markersize": 4.5}
             left.plot(*zip(*some, strict=True), label=level, linewidth=1.0, **plain)
             offset = (i - (len(levels) - 1) / 2) * 0.26
-            masses = [
-                [cell.allowed_mass for cell in cells.get(Way(variant, level), ())]
-                for variant in variants
-            ]
-            means = [mean_of([mass.mean for mass in known if mass]) for known in masses]
-            least = [mean_of([mass.least for mass in known if mass]) for known in masses]
-            for kept, filled in ((means, colour), (least, "white")):
+            masses = [view.draws(group, Way(variant, level)) for variant in variants]
+            for of, filled in ((attrgetter("mean"), colour), (attrgetter("least"), "white")):
+                kept = (mean_of([kept_mass(cells, of) for cells in draws]) for draws in masses)
                 shown = [(x, y + offset) for y, x in enumerate(kept) if x is not None]
                 if shown:
                     right.plot(

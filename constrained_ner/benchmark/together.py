@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from constrained_ner.benchmark.grid import CorpusSample, Variant
 from constrained_ner.documents import Document, Entity
@@ -26,12 +26,14 @@ class Asked:
     ----------
     labels: those that it was asked for. `found`: by format; without those that failed. `level`: of
         all these answers.
+    answered: by format, the labels that answers came back about; by default all of them.
     """
 
     document: Document
     labels: frozenset[str]
     found: Mapping[str, Confidences]
     level: Level = Level.FAITHFUL
+    answered: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def gold(self) -> frozenset[Entity]:
@@ -41,7 +43,13 @@ class Asked:
         """What several formats have together, with its scores."""
         text = self.document.text
         ballots = [
-            Ballot(format, self.labels, (0, len(text)), self.found[format.name], self.level)
+            Ballot(
+                format,
+                self.answered.get(format.name, self.labels),
+                (0, len(text)),
+                self.found[format.name],
+                self.level,
+            )
             for format in formats
             if format.name in self.found
         ]
@@ -66,7 +74,18 @@ def documents_of(data: CorpusSample, by_format: Mapping[str, Sequence[Prediction
     found = []
     for i, document in enumerate(data.documents):
         here = {name: each[i] for name, each in by_format.items()}
-        answered = {name: p.confidences for name, p in here.items() if p.error is None}
+        whole = {name: p for name, p in here.items() if p.error is None}
         level = next((prediction.level for prediction in here.values()), Level.FAITHFUL)
-        found.append(Asked(document, frozenset(data.labels), answered, level))
+        found.append(
+            Asked(
+                document,
+                frozenset(data.labels),
+                {name: prediction.confidences for name, prediction in whole.items()},
+                level,
+                {
+                    name: frozenset(label for reply in p.replies for label in reply.labels)
+                    for name, p in whole.items()
+                },
+            )
+        )
     return found

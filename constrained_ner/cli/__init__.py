@@ -57,7 +57,8 @@ def _write_utf_8() -> None:
     if sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")  # a terminal shows what it can
     else:
-        sys.stdout.reconfigure(encoding="utf-8")
+        # The name of a file may be no text: half of a character is escaped, as on a terminal.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

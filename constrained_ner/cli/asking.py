@@ -307,6 +307,10 @@ class Asking:
             consistent,
         )
 
+    def without_confidences(self) -> Asking:
+        """The same where no confidences are recorded; see the function."""
+        return replace(self, **without_confidences(vars(self)))
+
     def check(self, *, recorded: bool) -> None:
         """See that what is asked for can be had.
 
@@ -363,10 +367,15 @@ class Asking:
         }
 
     def predictor(self, model: LanguageModel, *, recorded: bool, **rest: Any) -> Predictor:
-        """What makes requests to a model and reads its answers; see there for `rest`."""
+        """What makes requests to a model and reads its answers; see there for `rest`.
+
+        Raises
+        ------
+        InputError: the model has no room for a question.
+        """
         from constrained_ner.pipeline.predictor import Predictor
 
-        return Predictor(
+        made = Predictor(
             model,
             self.task.formats,
             self.task.targets,
@@ -384,6 +393,8 @@ class Asking:
             consistent=self.consistent,
             **rest,
         )
+        made.check_room()
+        return made
 
 
 def _manifest(model: str, labels: tuple[str, ...] | None) -> Manifest | None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from constrained_ner.adapters import DEFAULT_MODEL
-from constrained_ner.atomic import check_new_folder
+from constrained_ner.atomic import LOCK, check_new_folder
 from constrained_ner.benchmark.gather import gather
 from constrained_ner.benchmark.grid import Grid, done, load_sample, run, variants_of
 from constrained_ner.benchmark.plots import require_matplotlib
@@ -157,7 +157,7 @@ def check_folder(output: Path) -> None:
     InputError: it holds something else.
     """
     # Folders alone are what a run leaves that was stopped before its first answer.
-    begun = output.is_dir() and all(path.is_dir() for path in output.rglob("*"))
+    begun = output.is_dir() and all(p.is_dir() or p.name == LOCK for p in output.rglob("*"))
     answers = (path for level in Level for path in output.glob(f"*/*/*{level}.jsonl"))
     if not begun and not any(answers):  # see `Cell.answers`
         check_new_folder(output)

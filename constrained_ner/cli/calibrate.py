@@ -159,7 +159,7 @@ def calibrate(
     answer(grid, output, processes)
     found = measure(
         asked(grid, output),
-        trained,
+        said_by(model),  # another calibration may have been done meanwhile
         names,
         Level.parse(level),
         most=best,

@@ -58,6 +58,7 @@ def export_requests(
     _check_turns(asking)
     from constrained_ner.engines.exchange import batch_line, imported, request_to_json
     from constrained_ner.engines.models import load_tokens
+    from constrained_ner.engines.sequence import begin
 
     model = load_tokens(asking.model, asking.adapter)
     predictor = asking.predictor(model, recorded=False, engine=imported({}, set()))
@@ -74,6 +75,7 @@ def export_requests(
             for turn in turns:
                 try:
                     request = predictor.request(turn)
+                    request.sequence = begin(request, model.vocabulary)
                 except CnerError as error:
                     left_out.append(error)
                     continue
@@ -101,7 +103,7 @@ def export_requests(
     "each request; or what a batch of OpenAI's form gave.",
 )
 @unmasked_option
-@click.option("-o", "--output", type=OutputFile(), required=True, help="Write here.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Write here.")
 @overwrite_option
 def import_answers(
     answers: Path, unmasked: str, output: Path, overwrite: bool, **asked: Any
@@ -112,7 +114,7 @@ def import_answers(
     `cner predict`, which its suffix tells.
     """
     asking = _asking(asked)
-    check_apart(output, asking.input, answers, asked["examples"])
+    check_apart(output, answers, asked["examples"])
     _check_turns(asking)
     to_file = Output.of(output, None, asking.from_columns)
     to_file.check(asking.input, resume=None, overwrite=overwrite)
@@ -147,7 +149,7 @@ def import_answers(
             summary.add(prediction)
             bar.add()
     report_losses(to_file.finish(asking.documents()))
-    for line in summary.lines():
+    for line in summary.lines(decoded=False):
         say(line)
     if foreign := found.keys() - used:
         warn(

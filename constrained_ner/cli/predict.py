@@ -126,7 +126,10 @@ def predict(
         raise click.UsageError(
             "--confidence is of masked answers of engines that tell probabilities under the mask"
         )
+    if not recorded:
+        asking = asking.without_confidences()
     asking.check(recorded=recorded)
+    running.check(asking)
     detail(
         f"format: {asking.task.format}, {asking.level}; engine: {running.engine}; "
         f"segments: {asking.segment}"

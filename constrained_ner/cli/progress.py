@@ -91,7 +91,8 @@ class Progress:
     def _share(self) -> float | None:
         """How much of the work is done, from 0 to 1; None where its size is not known."""
         if self._work:
-            return min(1.0, self._worked / self._work)
+            open = self._items is not None and self._done < self._items
+            return min(0.99 if open else 1.0, self._worked / self._work)
         return None if self._items is None else self._done / max(1, self._items)
 
     @property

@@ -20,7 +20,14 @@ from constrained_ner.cli.options import (
     unmasked_option,
 )
 from constrained_ner.documents import Document
-from constrained_ner.engines import DEFAULT_ENGINE, ENGINES, SCHEMA_ENGINES, SERVER, VLLM
+from constrained_ner.engines import (
+    DEFAULT_ENGINE,
+    ENGINES,
+    SCHEMA_ENGINES,
+    SERVER,
+    VLLM,
+    check_without_grammars,
+)
 from constrained_ner.errors import InputError
 from constrained_ner.pipeline.prediction import Prediction
 
@@ -245,6 +252,19 @@ class Running:
         if self.connection is not None:
             return self.connection.log_probabilities
         return self.engine not in SCHEMA_ENGINES
+
+    def check(self, asking: Asking) -> None:
+        """See that it can be asked in this way, before a model is loaded.
+
+        Raises
+        ------
+        UnknownNameError: it takes no grammars, and the level or a format needs them.
+        """
+        server = self.connection
+        without = self.engine in SCHEMA_ENGINES if server is None else server.way is None
+        if without:
+            task = asking.task
+            check_without_grammars(self.engine, task.formats, task.targets[0].labels, asking.level)
 
     def settings(self) -> dict[str, Any]:
         """What answers depend on of it; not on how many workers there are."""

@@ -26,6 +26,7 @@ from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, check_outp
 from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
+from constrained_ner.locks import locked, unlock
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.runs import (
     RECORDS,
@@ -34,9 +35,7 @@ from constrained_ner.pipeline.runs import (
     Run,
     fingerprint_of,
     kind_of_shards,
-    locked,
     settings_text,
-    unlock,
 )
 
 KINDS = (

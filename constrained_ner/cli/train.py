@@ -13,6 +13,7 @@ from constrained_ner.atomic import check_new_folder
 from constrained_ner.cli.messages import interruptible, report_left_out
 from constrained_ner.cli.options import Number, OutputFolder, check_apart, labels_option, options
 from constrained_ner.cli.progress import progress
+from constrained_ner.errors import InputError
 from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 
@@ -87,7 +88,13 @@ def train(
 
     files = {name: given.pop(name) for name in ("dev", "test", "labels") if name in given}
     if recipe is not None:
-        chosen = load_recipe(recipe)
+        try:
+            chosen = load_recipe(recipe)
+        except InputError as error:
+            if not error.reason.startswith(("not TOML", "cannot be read")):
+                raise
+            hint = f"{error.reason}; expected a recipe: documents to train on go with --train"
+            raise InputError(hint, recipe) from None
         if files:
             raise click.UsageError("--dev, --test and --labels go with --train")
     else:

@@ -18,7 +18,10 @@ from constrained_ner.corpora.annotations import Annotation, repairs_of, well_for
 from constrained_ner.corpora.files import File, encodable
 from constrained_ner.corpora.json_records import (
     JsonRecord,
+    beginning,
     documents_of_records,
+    expect_list,
+    expect_string,
     first_keys,
     read_records,
 )
@@ -35,7 +38,8 @@ def recognises(file: File) -> bool:
     if file.suffix not in (".json", ".jsonl", ".ndjson"):
         return False
     keys = first_keys(file)  # our own records have passages, too, but beside a text
-    return {"passages", "entities"} <= keys and "text" not in keys and '"offsets"' in file.head
+    known = {"passages", "entities"} <= keys and "text" not in keys
+    return known and '"offsets"' in beginning(file)
 
 
 def read(file: File) -> Iterator[Document | InputError]:
@@ -79,9 +83,7 @@ def _pieces(item: object, what: str) -> list[Piece]:
 
 def _list(record: object, key: str) -> list[Any]:
     found = record.get(key, []) if isinstance(record, dict) else None
-    if not isinstance(found, list):
-        raise InputError(f"the key {key!r} is {found!r:.80}: expected a list")
-    return found
+    return expect_list(found, f"the key {key!r}")
 
 
 def _size(record: Record, key: str) -> int:
@@ -111,7 +113,5 @@ def document_of_record(record: Any, place: str, repairs: Counter[str]) -> Docume
         yield Annotation(place, None, label, fragments, surface)
 
     annotations = well_formed(_list(record, "entities"), annotations_of, lambda _: place)
-    id = record.get("document_id") or record.get("id")
-    if not isinstance(id, str):
-        raise InputError(f"the key 'document_id' is {id!r:.80}: expected a string")
+    id = expect_string(record.get("document_id") or record.get("id"), "the key 'document_id'")
     return document_of(encodable(id), passages, annotations, place, repairs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
@@ -23,8 +24,14 @@ from constrained_ner.corpora.annotations import (
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File, encodable
+from constrained_ner.corpora.json_records import (
+    expect_list,
+    expect_object,
+    expect_objects,
+    expect_string,
+)
 from constrained_ner.corpora.passages import Piece, cover, document_of
-from constrained_ner.corpora.xml import Node, subtrees, without_forbidden
+from constrained_ner.corpora.xml import Node, subtrees
 from constrained_ner.documents import Document, Entity, Passage
 from constrained_ner.errors import InputError
 
@@ -43,12 +50,6 @@ def recognises_json(file: File) -> bool:
 # ---- from the parsed record to the document -----------------------------------------------------
 
 
-def _items(value: object, what: str) -> list[Record]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InputError(f"{what} is {value!r:.80}: expected a list of objects")
-    return value
-
-
 def _integer(value: object, what: str) -> int:
     """An integer of JSON, or digits, which XML has instead; 1.5 and true are refused."""
     if type(value) is int:
@@ -57,12 +58,6 @@ def _integer(value: object, what: str) -> int:
         return int(value if isinstance(value, str) else "")
     except ValueError:
         raise InputError(f"{what} is {value!r:.80}: expected an integer") from None
-
-
-def _string(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{what} is {value!r:.80}: expected a string")
-    return value
 
 
 def _infon(record: Record, key: str) -> object:
@@ -87,17 +82,13 @@ def _other_infons(record: object) -> int:
 
 def _annotations(holder: Record) -> list[Any]:
     """What a document, a passage or a sentence has as its annotations, well-formed or not."""
-    found = holder.get("annotations") or []
-    if not isinstance(found, list):
-        raise InputError(f"the annotations are {found!r:.80}: expected a list")
-    return found
+    return expect_list(holder.get("annotations") or [], "the key 'annotations'")
 
 
-def _annotation(record: object, place: str) -> Annotation:
-    if not isinstance(record, dict):
-        raise InputError(f"it is {record!r:.80}: expected an object")
+def _annotation(value: object, place: str) -> Annotation:
+    record = expect_object(value, "it")
     fragments = []
-    for location in _items(record.get("locations", []), "an annotation's locations"):
+    for location in expect_objects(record.get("locations", []), "an annotation's locations"):
         start = _integer(location.get("offset"), "a location's offset")
         fragments.append((start, start + _integer(location.get("length"), "a location's length")))
     surface = record.get("text")
@@ -114,12 +105,12 @@ def _annotation(record: object, place: str) -> Annotation:
 
 def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
     id = record.get("id")
-    id = encodable(str(id) if type(id) is int else _string(id, "a document's id"))
+    id = encodable(str(id) if type(id) is int else expect_string(id, "a document's id"))
     place_of = place if "line" in record else f"{place}: document {id}"
     passages: list[tuple[str, list[Piece]]] = []
     holders = [record]
-    for passage in _items(record.get("passages", []), "the passages"):
-        sentences = _items(passage.get("sentences") or [], "the sentences")
+    for passage in expect_objects(record.get("passages", []), "the passages"):
+        sentences = expect_objects(passage.get("sentences") or [], "the sentences")
         holders += [passage, *sentences]
         # a passage has its text itself or in its sentences
         pieces = [
@@ -137,13 +128,13 @@ def _document(record: Record, place: str, repairs: Counter[str]) -> Document:
     others = sum(map(_other_infons, [*holders, *marked]))
     others -= sum(annotation.confidence is not None for annotation in annotations)
     repairs["infons other than the type, passed over"] += others
-    relations = (_items(h.get("relations") or [], "the relations") for h in holders)
+    relations = (expect_objects(h.get("relations") or [], "the relations") for h in holders)
     repairs["relations, passed over"] += sum(map(len, relations))
     return document_of(id, passages, annotations, place_of, repairs)
 
 
 def _text(part: Record) -> str:
-    return _string(part.get("text") or "", "a passage's text")
+    return expect_string(part.get("text") or "", "a passage's text")
 
 
 # ---- XML ----------------------------------------------------------------------------------------
@@ -200,19 +191,26 @@ def read_json(file: File) -> Iterator[Document | InputError]:
         content = json.loads(file.text())
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {error}", file.place) from None
+    with repairs_of(file.place) as repairs:
+        for number, record in enumerate(_documents(content, file.place), 1):
+            try:
+                yield _document(expect_object(record, "it"), file.place, repairs)
+            except InputError as error:
+                yield InputError(f"document {number}: {error.reason}", file.place)
+
+
+def _documents(content: Any, place: object) -> Iterator[Any]:
+    """The documents of a collection, or of a list of documents and collections."""
     documents = content
     if isinstance(content, dict):  # PubTator's own service calls the list by its name
         documents = content.get("documents", content.get("PubTator3", [content]))
-    with repairs_of(file.place) as repairs:
-        if not isinstance(documents, list):
-            raise InputError(f"the documents are {documents!r:.80}: expected a list", file.place)
-        for number, record in enumerate(documents, 1):
-            try:
-                if not isinstance(record, dict):
-                    raise InputError(f"it is {record!r:.80}: expected an object")
-                yield _document(record, file.place, repairs)
-            except InputError as error:
-                yield InputError(f"document {number}: {error.reason}", file.place)
+    if not isinstance(documents, list):
+        raise InputError(f"the documents are {documents!r:.80}: expected a list", str(place))
+    for one in documents:
+        if isinstance(one, dict) and isinstance(one.get("documents"), list):
+            yield from one["documents"]  # as PubMed Central's service gives them
+        else:
+            yield one
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -286,12 +284,6 @@ def write_json(documents: Iterable[Document], file: TextIO, losses: ConversionLo
 def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLosses) -> None:
     """One collection. Characters that XML cannot hold are written as U+FFFD."""
 
-    def clean(text: str, document: Document) -> str:
-        kept = without_forbidden(text)
-        if kept != text:
-            losses.add("texts, labels or ids with characters that XML cannot hold", document)
-        return kept
-
     def element(tag: str, text: str) -> str:
         # a bare carriage return would be read back as a line feed
         return f"<{tag}>{escape(text, {chr(13): '&#13;'})}</{tag}>"
@@ -306,13 +298,14 @@ def write_xml(documents: Iterable[Document], file: TextIO, losses: ConversionLos
     file.write('<!DOCTYPE collection SYSTEM "BioC.dtd">\n')
     file.write(f"<collection><source>{SOURCE}</source><date></date><key></key>\n")
     for document in documents:
-        entities = [Entity(clean(e.label, document), e.fragments) for e in document.entities]
+        clean = partial(losses.for_xml, what="texts, labels or ids", document=document)
+        entities = [Entity(clean(e.label), e.fragments) for e in document.entities]
         sure = map(document.confidences.get, document.entities)
         cleaned = Document(
-            clean(document.id, document),
-            clean(document.text, document),
+            clean(document.id),
+            clean(document.text),
             tuple(entities),
-            tuple(Passage(clean(p.type, document), p.start, p.end) for p in document.passages),
+            tuple(Passage(clean(p.type), p.start, p.end) for p in document.passages),
             confidences=highest(zip(entities, sure, strict=True)),
         )
         (record,) = _records([cleaned], losses)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from constrained_ner.corpora.annotations import (
@@ -22,6 +24,7 @@ from constrained_ner.corpora.annotations import (
     Fragments,
     annotated,
     documents_of,
+    highest,
     probability,
 )
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
@@ -29,7 +32,7 @@ from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, encodable,
 from constrained_ner.corpora.text import text_and_mark
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.words import one_line
+from constrained_ner.words import LINE_BREAKS, Span, trimmed
 
 _T_ROW = re.compile(r"(T[^\t]*)\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t(.*)", re.DOTALL)
 # A note of ours on an annotation, which other notes are not taken for.
@@ -40,6 +43,8 @@ _ROW_START = re.compile(r"[TREAMN#*]\S*\t")
 # What no file name may hold, and what a reader would take for something else.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^\.+|%")
 _NAME_LIMIT = 200  # bytes of a file name
+_SPACE = re.compile(r"\s+")
+_BREAK = re.compile(f"[{LINE_BREAKS}\t]")
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -192,7 +197,41 @@ def _document(id: str, pair: dict[str, File], repairs: Counter[str]) -> Document
     text, marked = text_and_mark(pair[".txt"])
     repairs[UNANNOTATED] += ".ann" not in pair
     rows = list(t_rows(pair[".ann"], repairs)) if ".ann" in pair else []
-    return annotated(Document(id, text), rows, repairs, marked)
+    return _undivided(annotated(Document(id, text), rows, repairs, marked), repairs)
+
+
+def _undivided(document: Document, repairs: Counter[str]) -> Document:
+    """With the mentions in one piece that brat divides, since no surface may go over a line."""
+    text = document.text
+    whole = {e: replace(e, fragments=_joined(e.fragments, text)) for e in document.entities}
+    repairs["mentions over several lines, read in one piece"] += sum(
+        joined != entity for entity, joined in whole.items()
+    )
+    confidences = ((whole[entity], sure) for entity, sure in document.confidences.items())
+    return replace(document, entities=tuple({*whole.values()}), confidences=highest(confidences))
+
+
+def _joined(fragments: Fragments, text: str) -> Fragments:
+    """Fragments with those put together between which there is a line break or a TAB, and space."""
+    found = [*fragments[:1]]
+    for start, end in fragments[1:]:
+        between = text[found[-1][1] : start]
+        if between.isspace() and _BREAK.search(between):
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def _divided(fragments: Fragments, text: str) -> Fragments:
+    """Fragments that go over no line break and no TAB, as brat has them."""
+    found: list[Span] = []
+    for start, end in fragments:
+        breaks = (run.span() for run in _SPACE.finditer(text, start, end) if _BREAK.search(run[0]))
+        cuts = [start, *chain.from_iterable(breaks), end]
+        pieces = (trimmed(text, *piece) for piece in zip(cuts[::2], cuts[1::2], strict=True))
+        found += filter(None, pieces)
+    return tuple(found) or fragments
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -212,7 +251,7 @@ def placed(
     documents: Iterable[Document], folder: Path, losses: ConversionLosses
 ) -> Iterator[tuple[Document, Path]]:
     """The documents that have a text, and where the files of each go, without a suffix."""
-    ids = Names("ids", losses)
+    ids = Names("ids", losses, of_files=True)
     for document in documents:
         if not document.text.strip():
             losses.add("texts without a word, left out", document)
@@ -239,10 +278,14 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
         with open(path.with_name(path.name + ".ann"), "w", encoding="utf-8", newline="\n") as file:
             for number, entity in enumerate(document.entities, 1):
                 label = labels.name(entity.label, "_".join(entity.label.split()) or "_", document)
+                if _joined(entity.fragments, text) != entity.fragments:
+                    kind = "discontinuous mentions that are read in one piece, over several lines"
+                    losses.add(kind, document)
+                fragments = _divided(entity.fragments, text)
                 offsets = ";".join(
-                    f"{start + len(mark)} {end + len(mark)}" for start, end in entity.fragments
+                    f"{start + len(mark)} {end + len(mark)}" for start, end in fragments
                 )
-                surface = one_line(entity.surface(text)).replace("\t", " ")
+                surface = " ".join(text[start:end] for start, end in fragments)
                 file.write(f"T{number}\t{label} {offsets}\t{surface}\n")
                 if entity in document.confidences:
                     note = f"confidence {document.confidences[entity]}"

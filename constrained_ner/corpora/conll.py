@@ -4,9 +4,9 @@
 speech, chunks) are passed over. Tags are IOB1, IOB2, IOBES, BIOES or BILOU. `nested_iob`: every
 column after the token is a layer of tags, the innermost first.
 
-In some files columns that number or name the token, its sentence or its document stand before the
-tokens; they are passed over. Tags without a label, a plain `B`, `I` and `O`, need
-to be told what they are tags of: the option `label`.
+In some files columns that number or name the token, its sentence or its document, or say its
+offsets, stand before the tokens; they are passed over. Tags without a label, a plain `B`, `I` and
+`O`, need to be told what they are tags of: the option `label`.
 
 Columns are separated by TABs, in a line without TAB by spaces. Each sentence is a document
 `NAME:N` (N from 1) whose text is its tokens joined by one space. Behind a line `-DOCSTART- (ID)`,
@@ -29,7 +29,7 @@ from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
-from constrained_ner.words import Span, covering, one_line, tokens
+from constrained_ner.words import Span, covering, joined, mention_tags, one_line, tokens
 
 TAG = re.compile(r"O|[BIESLU](-.+)?")
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -38,6 +38,7 @@ _NAMED_START = re.compile(rf"{DOCUMENT_START}[ \t]+\((.*)\)[ \t]*", re.DOTALL)
 COMMENT = "#"
 SUFFIXES = (".tsv", ".conll", ".iob", ".iob2", ".iobes", ".bio", ".bioes", ".nested")
 SAMPLE_LINES = 200
+FEWEST_OFFSETS = 3  # steps upwards: of fewer nothing can be said
 NESTED = ".nested"
 # The labels of CoNLL-2000: a column of these is no layer of mentions, but in files of that suffix.
 CHUNKS = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"}
@@ -114,9 +115,13 @@ def _begin_with_chunks(columns: Sequence[Iterable[str]]) -> bool:
 
 
 def _are_ids(column: Iterable[str]) -> bool:
-    """Whether most follow one another as ids of tokens, sentences or documents do."""
-    pairs = list(pairwise(column))
-    return 2 * sum(_may_follow(*pair) for pair in pairs) > len(pairs)
+    """Whether most follow one another as ids of tokens, sentences or documents do, or offsets."""
+    values = list(column)
+    pairs = list(pairwise(values))
+    if 2 * sum(_may_follow(*pair) for pair in pairs) > len(pairs):
+        return True
+    numbers = len(pairs) >= FEWEST_OFFSETS and all(map(_NUMBER.fullmatch, values))
+    return numbers and 3 * sum(int(a) < int(b) for a, b in pairs) >= 2 * len(pairs)
 
 
 def _may_follow(before: str, after: str) -> bool:
@@ -247,12 +252,7 @@ class _Block:
         """The document; the line of each tag that continues nothing is added to `orphans`."""
         if self.error:
             return self.error
-        text, spans = "", []
-        for row in self.rows:
-            text += " " if text else ""
-            token = row[self.columns.token]
-            spans.append((len(text), len(text) + len(token)))
-            text += token
+        text, spans = joined(row[self.columns.token] for row in self.rows)
         entities = [
             Entity(label, ((spans[first][0], spans[last][1]),))
             for tags in zip(*map(self._tags, self.rows), strict=True)
@@ -441,7 +441,7 @@ class _Rows:
     def tags(self, mentions: Iterable[tuple[int, int, str, Entity]]) -> list[str]:
         tags = ["O"] * len(self.words)
         for first, last, label, _ in mentions:
-            tags[first:last] = [f"B-{label}"] + [f"I-{label}"] * (last - first - 1)
+            tags[first:last] = mention_tags(label, last - first)
         return tags
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from constrained_ner.corpora.json_records import json_value
+from constrained_ner.corpora.xml import without_forbidden
 from constrained_ner.documents import Document, Entity
 from constrained_ner.words import one_line
 
@@ -98,15 +99,28 @@ class ConversionLosses:
             self.add(f"{what} with line breaks or TABs, written as spaces", document)
         return written
 
+    def for_xml(self, text: str, what: str, document: Document) -> str:
+        """`text` as XML can hold it: offsets hold."""
+        written = without_forbidden(text)
+        if written != text:
+            self.add(f"{what} with characters that XML cannot hold", document)
+        return written
+
 
 class Names:
     """Labels or ids as a format can write them, each a name of its own.
 
     Where two would be written alike, the later one gets `~2`, `~3` and so on.
+
+    Parameters
+    ----------
+    of_files: they become names of files, of which some systems take two for one that differ in
+        case only.
     """
 
-    def __init__(self, what: str, losses: ConversionLosses):
+    def __init__(self, what: str, losses: ConversionLosses, *, of_files: bool = False):
         self.what, self.losses = what, losses
+        self._key: Callable[[str], str] = str.casefold if of_files else str
         self.written: dict[str, str] = {}
         self.used: Counter[str] = Counter()
 
@@ -118,11 +132,11 @@ class Names:
 
     def fresh(self, original: str, allowed: str, document: Document) -> str:
         """A name not used yet, also where `original` comes again."""
-        name = allowed
-        while name in self.used:
-            self.used[allowed] += 1
-            name = f"{allowed}~{self.used[allowed]}"
-        self.used[name] += 1
+        name, first = allowed, self._key(allowed)
+        while self._key(name) in self.used:
+            self.used[first] += 1
+            name = f"{allowed}~{self.used[first]}"
+        self.used[self._key(name)] += 1
         if name != original:
             detail = f"{original!r} is written {name!r}"
             self.losses.add(f"{self.what} written otherwise", document, detail)

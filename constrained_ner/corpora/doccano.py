@@ -22,7 +22,9 @@ from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import (
     JsonRecord,
+    beginning,
     documents_of_records,
+    expect_object,
     first_keys,
     is_list,
     json_line,
@@ -51,9 +53,9 @@ _OWN = ("id", "text", "meta", *ENTITY_KEYS, *_NOT_READ)
 def recognises(file: File) -> bool:
     if file.suffix not in (".jsonl", ".ndjson") and not is_list(file):
         return False
-    keys = first_keys(file)
-    triples = not keys.isdisjoint(("label", "labels")) and _TRIPLES.search(file.head)
-    entities = not keys.isdisjoint(ENTITY_KEYS) and _ENTITIES.search(file.head)
+    keys, start = first_keys(file), beginning(file)
+    triples = not keys.isdisjoint(("label", "labels")) and _TRIPLES.search(start)
+    entities = not keys.isdisjoint(ENTITY_KEYS) and _ENTITIES.search(start)
     return "text" in keys and bool("annotation_approver" in keys or triples or entities)
 
 
@@ -76,9 +78,7 @@ def read(file: File) -> Iterator[Document | InputError]:
 
 
 def _document(record: JsonRecord, repairs: Counter[str]) -> Document:
-    value = record.value
-    if not isinstance(value, dict):
-        raise InputError(f"the record is {value!r:.80}: expected an object")
+    value = expect_object(record.value, "the record")
     known = {"id", "text", *entity_keys(value)}
     # a string, or a list of strings, is a category of the whole text
     known.update(k for k in ENTITY_KEYS if k in value and not isinstance(value[k], str | list))

@@ -5,7 +5,8 @@ By its columns a row is
 
 - a `text`, with `entities` (or `spans`, `labels` ...) as JSON lines have them;
 - BigBIO's schema: `passages`, `entities`;
-- `tokens` with `ner_tags` (or `tags`, `labels`, `ner`): a text of its tokens, joined by one space.
+- `tokens` with `ner_tags` (or `tags`, `labels`, `ner`): a text of its tokens, joined by one space,
+  or the `text` in which they stand. Beside `entities` they are a view of these.
 
 Numbers of a `ClassLabel` are its names. The other columns are the document's `meta`.
 
@@ -29,10 +30,10 @@ from constrained_ner.corpora.conll import TAG, mentions_of
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import FileSet, encodable
 from constrained_ner.corpora.json_records import json_value
-from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json
+from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json, entity_keys
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, reason_of, require
-from constrained_ner.words import covering, cut_units
+from constrained_ner.words import Span, covering, joined, mention_tags, tokens_cut_at
 
 Row = dict[str, Any]
 
@@ -126,19 +127,20 @@ def _named(value: Any, feature: Any) -> Any:
 
 def _document(row: Row, id: str, place: str, repairs: Counter[str]) -> Document:
     present = {key: _items(value, key) for key, value in row.items() if value is not None}
-    if isinstance(row.get("text"), str):
-        # The tokens are a view of what `text` and `entities` say, and so are columns of tags.
-        if _TOKENS in present:
-            view = {_TOKENS, *(key for key in _TAGS if _is_tags(present.get(key)))}
-            present = {key: value for key, value in present.items() if key not in view}
-        return document_from_json(present | _meta(present), id)
-    if "passages" in row:
+    text = row.get("text")
+    tags = [key for key in _TAGS if _are_tags(present.get(key), present.get(_TOKENS))]
+    if isinstance(text, str):
+        plain = {key: value for key, value in present.items() if key not in (_TOKENS, *tags)}
+        # Tags are a view of the entities, if there are any such.
+        if not tags or entity_keys(plain):
+            return document_from_json((plain if tags else present) | _meta(present), id)
+    elif "passages" in row:
         return bigbio.document_of_record(present, place, repairs)
-    key = next((key for key in _TAGS if key in present), "ner_tags")
-    text, entities = _tagged(present.get(_TOKENS), present.get(key), repairs)
-    other = {name: value for name, value in present.items() if name not in (_TOKENS, key)}
-    plain = document_from_json({**other, "text": text, "entities": []}, id)
-    return Document(plain.id, text, tuple(entities), unread=plain.unread, meta=plain.meta)
+    key = next((key for key in (*tags, *_TAGS) if key in present), "ner_tags")
+    text, entities = _tagged(present.get(_TOKENS), present.get(key), text, repairs)
+    other = {name: value for name, value in present.items() if name not in (_TOKENS, *tags, key)}
+    made = document_from_json({**other, "text": text, "entities": []} | _meta(present), id)
+    return Document(made.id, text, tuple(entities), unread=made.unread, meta=made.meta)
 
 
 def _items(value: Any, key: str) -> Any:
@@ -149,8 +151,11 @@ def _items(value: Any, key: str) -> Any:
     return [dict(zip(value, item, strict=True)) for item in zip(*value.values(), strict=False)]
 
 
-def _is_tags(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(tag, str | int) for tag in value)
+def _are_tags(value: object, tokens: object) -> bool:
+    """Whether a column has a tag for each of the tokens, and not other words of the user's."""
+    if not isinstance(value, list) or not isinstance(tokens, list) or len(value) != len(tokens):
+        return False
+    return all(isinstance(tag, str) and TAG.fullmatch(tag) for tag in value)
 
 
 def _meta(row: Row) -> Row:
@@ -162,8 +167,15 @@ def _meta(row: Row) -> Row:
     return {"meta": found} if isinstance(found, dict) else {}
 
 
-def _tagged(tokens: object, tags: object, repairs: Counter[str]) -> tuple[str, list[Entity]]:
-    """The text of tokens, and the entities that their tags say."""
+def _tagged(
+    tokens: object, tags: object, text: str | None, repairs: Counter[str]
+) -> tuple[str, list[Entity]]:
+    """The text of tokens, and the entities that their tags say.
+
+    Parameters
+    ----------
+    text: that of the row, where the tokens may stand; else they are joined.
+    """
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise InputError(f"the tokens are {tokens!r:.80}: expected a list of strings")
     if not isinstance(tags, list) or len(tags) != len(tokens):
@@ -174,18 +186,34 @@ def _tagged(tokens: object, tags: object, repairs: Counter[str]) -> tuple[str, l
                 f"unknown tag {tag!r:.80}: expected O, or B-, I-, E-, S-, L- or U- and a label, or "
                 "numbers of a ClassLabel with such names"
             )
-    starts, text = [], ""
-    for token in tokens:
-        text += " " if text else ""
-        starts.append(len(text))
-        text += token
+    some = [(token, tag) for token, tag in zip(tokens, tags, strict=True) if token]
+    repairs["empty tokens, passed over"] += len(tokens) - len(some)
+    words, tags = [token for token, _ in some], [tag for _, tag in some]
+    spans = None if text is None else _places(words, text)
+    repairs["texts in which their tokens do not stand: the tokens are read"] += (
+        text is not None and spans is None
+    )
+    if text is None or spans is None:
+        text, spans = joined(words)
     mentions, orphans = mentions_of((tag[0], tag[2:]) for tag in tags)
     repairs["tags that continue nothing, read as beginnings"] += len(orphans)
     entities = [
-        Entity(label, ((starts[first], starts[last] + len(tokens[last])),))
-        for label, first, last in mentions
+        Entity(label, ((spans[first][0], spans[last][1]),)) for label, first, last in mentions
     ]
     return text, entities
+
+
+def _places(words: Sequence[str], text: str) -> list[Span] | None:
+    """Where words stand in a text, one after the other; None where one does not."""
+    found: list[Span] = []
+    at = 0
+    for word in words:
+        start = text.find(word, at)
+        if start < 0:
+            return None
+        at = start + len(word)
+        found.append((start, at))
+    return found
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -250,15 +278,14 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
 
 def _row(document: Document) -> Row:
     flat = _flat(document)
-    cuts = {offset for entity in flat for offset in (entity.start, entity.end)}
     text = document.text
-    tokens = [(s, e) for s, e in cut_units(text, cuts) if not text[s:e].isspace()]
+    tokens = tokens_cut_at(text, ((entity.start, entity.end) for entity in flat))
     tags = ["O"] * len(tokens)
     for entity in flat:
         span = covering(tokens, entity.start, entity.end)
         if span is not None:  # else it begins or ends with white space
             first, last = span
-            tags[first:last] = [f"B-{entity.label}"] + [f"I-{entity.label}"] * (last - first - 1)
+            tags[first:last] = mention_tags(entity.label, last - first)
     return {
         "id": encodable(document.id),
         "text": text,

@@ -34,10 +34,10 @@ from constrained_ner.corpora.annotations import Annotation, checked, documents_o
 from constrained_ner.corpora.conversion_losses import ConversionLosses
 from constrained_ner.corpora.files import LOGGER, File, FileSet, encodable, members_of
 from constrained_ner.corpora.offsets import StandoffText
-from constrained_ner.corpora.xml import refuse_entities, without_forbidden
+from constrained_ner.corpora.xml import refuse_entities
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, reason_of, require
-from constrained_ner.words import Span, cut_units, trimmed
+from constrained_ner.words import Span, tokens_cut_at, trimmed
 
 TYPES, PROJECT = "TypeSystem.xml", "exportedproject.json"
 # In a project's archive, what a user has done; and what is there before anybody has done anything.
@@ -251,29 +251,19 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
 def _cas(document: Document, types: Any, losses: ConversionLosses) -> Any:
     from cassis import Cas
 
-    def clean(text: str) -> str:
-        kept = without_forbidden(text)
-        if kept != text:
-            losses.add("texts or labels with characters that XML cannot hold", document)
-        return kept
-
+    clean = partial(losses.for_xml, what="texts or labels", document=document)
     entities = losses.contiguous(document)
     text = clean(document.text)
     cas = Cas(typesystem=types)
     cas.sofa_string, cas.sofa_mime = text, "text/plain"
     spans: list[tuple[str, Span, dict[str, str]]] = [
         *((SENTENCE, span, {}) for span in _sentences(text, entities)),
-        *((TOKEN, span, {}) for span in _tokens(text, entities)),
+        *((TOKEN, span, {}) for span in tokens_cut_at(text, ((e.start, e.end) for e in entities))),
         *((NAMED_ENTITY, (e.start, e.end), {"value": clean(e.label)}) for e in entities),
     ]
     for layer, (begin, end), features in spans:
         cas.add(types.get_type(layer)(begin=begin, end=end, **features))
     return cas
-
-
-def _tokens(text: str, entities: Iterable[Entity]) -> Iterator[Span]:
-    cuts = {offset for entity in entities for offset in (entity.start, entity.end)}
-    return ((s, e) for s, e in cut_units(text, cuts) if not text[s:e].isspace())
 
 
 def _sentences(text: str, entities: Iterable[Entity]) -> Iterator[Span]:

@@ -51,17 +51,43 @@ def is_list(file: File) -> bool:
     return file.suffix == ".json" and file.head.lstrip().startswith("[")
 
 
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?|[\[\]{}]', re.DOTALL)
+
+
 def first_keys(file: File) -> set[str]:
-    """The keys of the first record; of one that cannot be parsed all that look like keys.
+    """The keys of the first record; of one that cannot be parsed those that its beginning has.
 
     Only a record's own keys say of which format it is: what lies deeper may be a user's.
     """
-    head = file.head.lstrip(" \t\r\n[\ufeff")
+    start = beginning(file).lstrip(" \t\r\n[\ufeff")
     try:
-        value, _ = json.JSONDecoder(parse_int=str).raw_decode(head)
+        value, _ = json.JSONDecoder(parse_int=str).raw_decode(start)
     except (ValueError, RecursionError):
-        return set(re.findall(r'"(\w+)"\s*:', file.head))
-    return set(value) if isinstance(value, dict) else set()
+        pass
+    else:
+        return set(value) if isinstance(value, dict) else set()
+    found, depth = set(), 0
+    for match in _STRING_OR_BRACKET.finditer(start):
+        if match[0] in "[{":
+            depth += 1
+        elif match[0] in "]}":
+            depth -= 1
+            if not depth:
+                break
+        elif depth == 1 and match[1]:
+            found.add(match[0].removesuffix(match[1])[1:-1])
+    return found
+
+
+def beginning(file: File) -> str:
+    """The beginning of a file: of one with a record a line at least the first record."""
+    if is_list(file):
+        return file.head
+    try:
+        lines = (line for _, line in file.lines() if isinstance(line, str) and line.strip())
+        return max(next(lines, ""), file.head, key=len)
+    except InputError:
+        return file.head
 
 
 def documents_of_records(
@@ -76,6 +102,37 @@ def documents_of_records(
             yield make(record)
         except InputError as error:
             yield record.error(error.reason)
+
+
+# ---- values of a wrong type ----------------------------------------------------------------------
+# Each of these gives the value back, or raises an `InputError` that says what it is.
+
+
+def expect_string(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {value!r:.80}: expected a string")
+    return value
+
+
+def expect_list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{what} is {value!r:.80}: expected a list")
+    return value
+
+
+def expect_object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{what} is {value!r:.80}: expected an object")
+    return value
+
+
+def expect_objects(value: object, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InputError(f"{what} is {value!r:.80}: expected a list of objects")
+    return value
+
+
+# ---- reading and writing -------------------------------------------------------------------------
 
 
 def json_line(record: dict[str, Any]) -> str:

@@ -29,6 +29,9 @@ from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import (
     JsonRecord,
     documents_of_records,
+    expect_list,
+    expect_object,
+    expect_string,
     is_list,
     json_line,
     read_records,
@@ -96,22 +99,15 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
 
 def _string(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{what} is {value!r:.80}: expected a string")
+    string = expect_string(value, what)
     try:
-        value.encode()
+        string.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{what} has the lone surrogate {value[error.start]!r} at offset {error.start}: "
+            f"{what} has the lone surrogate {string[error.start]!r} at offset {error.start}: "
             "expected a string that can be encoded as UTF-8"
         ) from None
-    return value
-
-
-def _list(value: object, what: str) -> list[object]:
-    if not isinstance(value, list):
-        raise InputError(f"{what} is {value!r:.80}: expected a list")
-    return value
+    return string
 
 
 def _fragment(value: object) -> tuple[int, int]:
@@ -140,7 +136,9 @@ def entity_from_json(value: object) -> Entity:
     for start, end in _OFFSET_KEYS:
         if "fragments" not in value and start in value and end in value:
             return Entity(label, (_fragment([value[start], value[end]]),))
-    fragments = _list(value.get("fragments"), f"the key 'fragments' of an entity {label!r:.80}")
+    fragments = expect_list(
+        value.get("fragments"), f"the key 'fragments' of an entity {label!r:.80}"
+    )
     return Entity(label, tuple(_fragment(fragment) for fragment in fragments))
 
 
@@ -227,12 +225,11 @@ def _said_again(entities: Sequence[Entity]) -> Iterator[str]:
 
 
 def _passage(value: object) -> Passage:
-    if not isinstance(value, dict):
-        raise InputError(f"a passage is {value!r:.80}: expected an object")
-    start, end = value.get("start"), value.get("end")
+    found = expect_object(value, "a passage")
+    start, end = found.get("start"), found.get("end")
     if type(start) is not int or type(end) is not int:
         raise InputError(f"a passage is {value!r:.80}: expected integers 'start' and 'end'")
-    return Passage(_string(value.get("type"), "a passage's type"), start, end)
+    return Passage(_string(found.get("type"), "a passage's type"), start, end)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
@@ -290,11 +287,10 @@ def document_from_json(
     InputError: a key is missing or of a wrong type; without `repairs`, too, where an offset lies
         outside the text, or a surface is not what stands at its offsets.
     """
-    if not isinstance(obj, dict):
-        raise InputError(f"the record is {obj!r:.80}: expected an object")
+    obj = expect_object(obj, "the record")
     id = _id(obj.get("id"), default_id)
     key = _entity_key(obj)
-    values = _list(obj.get(key, []), f"the key {key!r}")
+    values = expect_list(obj.get(key, []), f"the key {key!r}")
     text = _string(_there(obj, "text"), "the key 'text'")
     if repairs is not None:
         mended = list(_mended(values, text, place or f"document {id!r}", repairs))
@@ -305,7 +301,9 @@ def document_from_json(
         id,
         text,
         tuple(entities),
-        tuple(_passage(value) for value in _list(obj.get("passages", []), "the key 'passages'")),
+        tuple(
+            _passage(value) for value in expect_list(obj.get("passages", []), "the key 'passages'")
+        ),
         unread=(*_unread(obj, values), *_said_again(entities)),
         confidences=highest(zip(entities, map(_confidence, values), strict=True)),
         meta=with_inner_meta({key: obj[key] for key in _unknown_keys(obj)}),

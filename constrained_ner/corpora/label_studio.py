@@ -41,6 +41,8 @@ from constrained_ner.corpora.files import LOGGER, File, encodable
 from constrained_ner.corpora.json_records import (
     JsonRecord,
     documents_of_records,
+    expect_object,
+    expect_objects,
     is_list,
     read_records,
 )
@@ -133,13 +135,11 @@ def _from_minimal(record: Record) -> tuple[Record, Record]:
 def _document(record: JsonRecord, repairs: Counter[str]) -> Document | None:
     """None where every annotator has skipped the task."""
     task: Any = record.value
-    data = task.get("data")
-    if not isinstance(data, dict):
-        raise InputError(f"the key 'data' is {data!r:.80}: expected an object")
+    data = expect_object(task.get("data"), "the key 'data'")
     answer = _answer(task, repairs)
     if answer is None:
         return None
-    regions = _dicts(answer.get("result") or [], "the key 'result'")
+    regions = expect_objects(answer.get("result") or [], "the key 'result'")
     text_key = _text_key(data, regions)
     id = data.get(_ID, task.get("id"))
     plain = Document(
@@ -163,7 +163,7 @@ def _document(record: JsonRecord, repairs: Counter[str]) -> Document | None:
 def _answer(task: Record, repairs: Counter[str]) -> Record | None:
     """The annotation or prediction that is taken; None where the task was skipped."""
     key = "annotations" if "annotations" in task else "completions"
-    annotations = _dicts(task.get(key) or [], f"the key {key!r}")
+    annotations = expect_objects(task.get(key) or [], f"the key {key!r}")
     kept = [a for a in annotations if not a.get("was_cancelled")]
     if annotations and not kept:
         repairs["tasks that every annotator skipped, left out"] += 1
@@ -171,7 +171,7 @@ def _answer(task: Record, repairs: Counter[str]) -> Record | None:
     if kept:
         repairs["annotations of a task besides the one that is taken, left out"] += len(kept) - 1
         return max(kept, key=_standing)
-    predictions = _dicts(task.get("predictions") or [], "the key 'predictions'")
+    predictions = expect_objects(task.get("predictions") or [], "the key 'predictions'")
     if predictions:
         repairs[_PREDICTED] += 1
         return predictions[-1]
@@ -182,12 +182,6 @@ def _answer(task: Record, repairs: Counter[str]) -> Record | None:
 def _standing(annotation: Record) -> tuple[bool, str]:
     """Of several annotations the one with the highest is taken."""
     return bool(annotation.get("ground_truth")), str(annotation.get("updated_at") or "")
-
-
-def _dicts(value: object, what: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InputError(f"{what} is {value!r:.80}: expected a list of objects")
-    return value
 
 
 def _texts(data: Record) -> list[str]:
@@ -208,9 +202,7 @@ def _text_key(data: Record, regions: Iterable[Record]) -> str:
 
 def _annotations(region: Record, text: str, place: str) -> Iterator[Annotation]:
     """One for each label of a region; one without a label where there is none."""
-    value = region.get("value")
-    if not isinstance(value, dict):
-        raise InputError(f"the value of a region is {value!r:.80}: expected an object")
+    value = expect_object(region.get("value"), "the value of a region")
     surface = value.get("text")
     if not isinstance(surface, str) or not surface.strip():
         surface = None

@@ -23,6 +23,8 @@ from constrained_ner.corpora.files import LOGGER, File
 from constrained_ner.corpora.json_records import (
     JsonRecord,
     documents_of_records,
+    expect_list,
+    expect_object,
     first_keys,
     is_list,
     json_line,
@@ -113,12 +115,8 @@ def _not_rejected(
 
 
 def _document(record: JsonRecord, counts: Counter[str]) -> Document:
-    value = record.value
-    if not isinstance(value, dict):
-        raise InputError(f"the record is {value!r:.80}: expected an object")
-    spans = value.get("spans") or []
-    if not isinstance(spans, list):
-        raise InputError(f"the key 'spans' is {spans!r:.80}: expected a list")
+    value = expect_object(record.value, "the record")
+    spans = expect_list(value.get("spans") or [], "the key 'spans'")
     kept = [s for s in spans if not (isinstance(s, dict) and s.get("answer") in REJECTED)]
     counts["rejected or ignored spans, left out"] += len(spans) - len(kept)
     plain = {"text": value.get("text"), "spans": list(map(_without_own_keys, kept))}
@@ -161,8 +159,8 @@ def write(documents: Iterable[Document], file: TextIO, losses: ConversionLosses)
         record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,
-            "tokens": tokens,
             "spans": _spans(document, entities, tokens),
+            "tokens": tokens,
         }
         if document.meta:
             record["meta"] = dict(document.meta)

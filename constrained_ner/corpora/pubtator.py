@@ -74,7 +74,7 @@ class _Record:
             self.annotations.append(
                 Annotation(self.file.place, number, columns[4], ((start, end),), columns[3])
             )
-        elif len(columns) >= 4 and not columns[1][:1].isdigit():
+        elif len(columns) >= 4 and columns[1][:1].isalpha():
             self.relations += 1
         else:
             self._warn(number, line, _EXPECTED)

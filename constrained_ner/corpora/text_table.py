@@ -76,10 +76,17 @@ def recognises(file: File) -> bool:
 
 def _is_token(file: File, header: Sequence[str]) -> bool:
     """Whether the first line is a token and its tag, or the title of columns of them."""
-    if conll.TAG.fullmatch(header[-1]):
+    # A value of a laboratory may be called as a tag is, `S-Crea`: then it is no tag below.
+    if conll.TAG.fullmatch(header[-1]) and all(map(conll.TAG.fullmatch, _last_cells(file))):
         return True
     apart = any(blank in file.head for blank in ("\n\n", "\n\r\n"))  # a table has no blank lines
     return apart and conll.recognises_nested(file)
+
+
+def _last_cells(file: File) -> list[str]:
+    """The last cells of some rows below the first one."""
+    rows = [conll.split_columns(line) for line in file.head_lines[: conll.SAMPLE_LINES]]
+    return [row[-1] for row in rows if row[-1]][1:]
 
 
 def _plain(name: str) -> str:

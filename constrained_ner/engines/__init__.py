@@ -8,14 +8,17 @@ grammar, and what they write is held to it afterwards (`external`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from constrained_ner.errors import UnknownNameError
+from constrained_ner.formats.grammar import Level
 
 if TYPE_CHECKING:
     from constrained_ner.engines.base import Chosen, Engine
     from constrained_ner.engines.language_model import LanguageModel
+    from constrained_ner.formats import Format
 
 DEFAULT_ENGINE = "speculative"
 REFERENCE = "reference"
@@ -49,3 +52,24 @@ def choose_engine(name: str, model: LanguageModel) -> Chosen:
     speculative = name == DEFAULT_ENGINE and not reason
     chosen: type[Engine] = SpeculativeEngine if speculative else ReferenceEngine
     return Chosen(chosen, chosen.capabilities, name, reason)
+
+
+def check_without_grammars(
+    name: str, formats: Sequence[Format], labels: Sequence[str], level: Level
+) -> None:
+    """See that an engine that takes JSON schemas, and no grammars, can be asked in this way.
+
+    Raises
+    ------
+    UnknownNameError: it cannot; the message says what it knows.
+    """
+    if level != Level.SYNTAX:
+        raise UnknownNameError(
+            f"the engine {name} knows the syntax level only (--level syntax): it takes no grammar "
+            "made from a text"
+        )
+    for format in formats:
+        if format.schema(format.questions(labels)[0]) is None:
+            raise UnknownNameError(
+                f"the engine {name} takes JSON schemas, and {format.name} has none"
+            )

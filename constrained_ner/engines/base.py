@@ -109,8 +109,9 @@ class Capabilities:
 
     Attributes
     ----------
-    grammars: it masks by a grammar of each request, and answers end by it within any budget that
-        holds the shortest one; else by a JSON schema.
+    grammars: it masks by a grammar of each request, else by a JSON schema. Answers end by it within
+        any budget that holds the shortest one; those of other engines that are cut, and ended here,
+        may go some tokens beyond it.
     log_probabilities: it records `Step`s.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from constrained_ner.corpora.json_records import JsonRecord
 from constrained_ner.engines.base import Answered, Capabilities, Chosen, Engine, Request, Requests
-from constrained_ner.engines.external import Written, checked, has_ended
+from constrained_ner.engines.external import Written, checked, has_ended, limit_of
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.errors import DecodingError, InputError
 
@@ -28,7 +28,7 @@ def id_of(request: Request) -> str:
 
 
 def request_to_json(request: Request, model: LanguageModel) -> dict[str, Any]:
-    """A request with all that a system needs to answer it."""
+    """A request that has begun, with all that a system needs to answer it."""
     grammar = request.grammar
     return {
         "id": id_of(request),
@@ -36,7 +36,7 @@ def request_to_json(request: Request, model: LanguageModel) -> dict[str, Any]:
         "prompt": model.tokenizer.decode(request.prompt),
         "tokens": request.prompt,
         "grammar": model.vocabulary.source_of(grammar) if grammar else None,
-        "max_tokens": request.budget,
+        "max_tokens": limit_of(request),
     }
 
 

@@ -2,8 +2,8 @@
 
 vLLM, a server or a batch file takes a grammar and gives an answer back. None of them closes an
 answer that its limit cut off, and some let grammars pass by without a word. So each answer is
-replayed under the grammar here: one that was cut is finished by the shortest way to an end that is
-known, and one that the grammar does not let through is refused, or marked as not guaranteed.
+replayed under the grammar here: one that was cut is ended behind its last whole item, and one that
+the grammar does not let through is refused, or marked as not guaranteed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from constrained_ner.engines.completion import complete
 from constrained_ner.engines.vocabulary import Vocabulary
 from constrained_ner.errors import CnerError, DecodingError
 from constrained_ner.formats.grammar import Grammar
-from constrained_ner.words import shared_prefix
 
 _CUT = "\N{REPLACEMENT CHARACTER}"  # where a limit cut a character in two
 # What servers call an answer that is whole, and one that their limit cut off.
@@ -150,10 +149,10 @@ def _replayed(
         return DecodingError(f"{what} leaves it after {fitting[-30:]!r} with {left!r}")
     if written.ended and not matcher.is_accepting():
         return DecodingError(f"{what} ends before it may, after {text[-30:]!r}")
-    kept, rest = tokens, [vocabulary.ends[0]]
+    kept, told, rest = tokens, len(tokens), [vocabulary.ends[0]]
     if not written.ended:
         try:
-            kept, rest = _finished(begun, text, tokens, request.grammar, vocabulary)
+            kept, told, rest = _finished(begun, text, tokens, request.grammar, vocabulary)
         except CnerError as error:
             error.args = (f"{request.name}: {error}",)
             return error
@@ -162,14 +161,16 @@ def _replayed(
         (*kept, *rest),
         ended=True,
         forced=not written.ended,
-        steps=_steps(tokens[: shared_prefix(kept, tokens)], logs),
+        steps=_steps(tokens[:told], logs),
     )
 
 
 def _finished(
     begun: LLMatcher, text: str, tokens: list[int], grammar: Grammar, vocabulary: Vocabulary
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[int], int, list[int]]:
     """An answer that was cut, as far as it is kept, and the tokens that end it.
+
+    Between them: of how many of the former the model's own tokens have the probabilities.
 
     An item that was cut is taken back, since to finish it would be to write what nobody wrote. So
     the answer ends at the last place of `Grammar.whole_items` behind which the end of an empty
@@ -179,7 +180,7 @@ def _finished(
     written = list(accumulate(len(vocabulary.bytes_of([token])) for token in tokens))
     places = [match.start() for match in re.finditer(grammar.whole_items, text)]
     for end in reversed(places):
-        kept = _first(end, text, tokens, written, vocabulary)
+        kept, told = _first(end, text, tokens, written, vocabulary)
         state = begun.deep_copy()
         if state.try_consume_tokens(kept) < len(kept):
             continue
@@ -189,32 +190,38 @@ def _finished(
             continue
         closing = vocabulary.text_of([*kept, *rest]).removeprefix(text[:end])
         if grammar.empty.endswith(closing):
-            return kept, rest
+            return kept, told, rest
     state = begun.deep_copy()
     state.consume_tokens(tokens)
-    return tokens, complete(state, tokens, grammar, vocabulary)
+    return tokens, len(tokens), complete(state, tokens, grammar, vocabulary)
 
 
 def _first(
     end: int, text: str, tokens: list[int], written: Sequence[int], vocabulary: Vocabulary
-) -> list[int]:
+) -> tuple[list[int], int]:
     """The tokens of an answer up to a place: its own, and for the rest of one that goes on ours.
 
     Parameters
     ----------
     written: how many bytes there are behind each token.
+
+    Returns
+    -------
+    With of how many the model's own tokens have the probabilities: what is kept of one that goes on
+    is as likely as it is, or more.
     """
     wanted = vocabulary.prefix(tokens) + len(text[:end].encode())
     size = bisect_right(written, wanted)
     missing = wanted - (written[size - 1] if size else 0)
     if not missing:
-        return tokens[:size]
+        return tokens[:size], size
     try:
         rest = text[:end].encode()[-missing:].decode()
     except UnicodeDecodeError:  # a token ends inside a character
-        return vocabulary.tokenize(text[:end])
-    tail = vocabulary.continuation(text[:end].removesuffix(rest), rest)
-    return [*tokens[:size], *tail] if tail else vocabulary.tokenize(text[:end])
+        return vocabulary.tokenize(text[:end]), 0
+    # Masks are by bytes: how they are spelt does not matter.
+    tail = vocabulary.continuation(text[:end].removesuffix(rest), rest) or vocabulary.tokenize(rest)
+    return [*tokens[:size], *tail], size + 1
 
 
 def _steps(tokens: Sequence[int], logs: Sequence[float]) -> tuple[Step, ...]:

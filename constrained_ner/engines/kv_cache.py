@@ -25,6 +25,7 @@ from constrained_ner.words import shared_prefix
 
 _ATTENTION = "constrained_ner_ragged"
 _SPARE = 256  # places
+_WIDEST = 512  # tokens of a block; more than any draft has
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class _CallLayout:
     starts: of each row's block, in positions, [rows].
     first, last: the rows taken part, from first to before last.
     keys: how many places of the cache are in use.
-    masks: which keys each place of a block may see, by the window, None for no window: additive,
-        [rows, 1, widest, keys].
+    masks: which keys each place of a block may see, by the window, None for no window, and the
+        heads that share keys: additive, [rows, 1, groups x widest, keys].
     """
 
     rows: torch.Tensor
@@ -51,22 +52,22 @@ class _CallLayout:
     first: int
     last: int
     keys: int
-    masks: dict[int | None, torch.Tensor]
+    masks: dict[tuple[int | None, int], torch.Tensor]
 
     def mask(self, window: int | None, groups: int, dtype: torch.dtype) -> torch.Tensor:
         """Additive, [rows, 1, groups x widest, keys]."""
-        if window not in self.masks:
+        if (window, groups) not in self.masks:
             width = self.padded.shape[1]
             device = self.padded.device
             queries = self.starts[:, None] + torch.arange(width, device=device)  # [rows, widest]
-            behind = queries[:, :, None] - torch.arange(self.keys, device=device)
-            seen = behind >= 0
+            keys = torch.arange(self.keys, device=device)
+            hidden = keys > queries[:, :, None]
             if window is not None:
-                seen &= behind < window
-            mask = torch.zeros(seen.shape, dtype=dtype, device=device)
-            mask.masked_fill_(~seen, torch.finfo(dtype).min)
-            self.masks[window] = mask.repeat(1, groups, 1)[:, None]
-        return self.masks[window]
+                hidden |= keys <= queries[:, :, None] - window
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=device)
+            mask.masked_fill_(hidden, torch.finfo(dtype).min)
+            self.masks[window, groups] = mask.repeat(1, groups, 1)[:, None]
+        return self.masks[window, groups]
 
 
 class _Layer:
@@ -104,6 +105,10 @@ class _Layer:
     def swap(self, one: int, other: int, length: int) -> None:
         for states in self.states or ():
             states[[one, other], :, :length] = states[[other, one], :, :length]
+
+    def clear(self, row: int, length: int) -> None:
+        for states in self.states or ():
+            states[row, :, length:] = 0
 
     def grow(self, places: int) -> None:
         if self.states is not None:
@@ -207,6 +212,15 @@ class RaggedKVCache:
         """Cut a row back to its first tokens."""
         del self.contents[row][length:]
 
+    def clear(self, row: int, length: int = 0) -> None:
+        """The same, and leave nothing of the others, of which some may be no numbers.
+
+        What is no number is none behind a mask, either: the row could never be used again.
+        """
+        self.forget(row, length)
+        for layer in self._layers:
+            layer.clear(row, length)
+
     def copy(self, source: int, length: int, target: int) -> None:
         """Have the first tokens of one row, and no more, in another."""
         if source != target:
@@ -241,6 +255,22 @@ class RaggedKVCache:
         -------
         What may come after these tokens: logits, [all that are wanted, vocabulary].
         """
+        # Attention takes memory of the longest block times all keys in each of the rows: of a long
+        # prompt all but its end comes before, by itself.
+        ends = []
+        for row, (block, last) in enumerate(zip(blocks, wanted, strict=True), first):
+            rest = list(block)
+            while len(rest) > max(_WIDEST, last):
+                size = min(_WIDEST, len(rest) - max(1, last))
+                self._call([rest[:size]], [0], row)
+                rest = rest[size:]
+            ends.append(rest)
+        return self._call(ends, wanted, first)
+
+    def _call(
+        self, blocks: Sequence[Sequence[int]], wanted: Sequence[int], first: int
+    ) -> torch.Tensor:
+        """See `call`."""
         device = self.model.device
         starts = [len(self.contents[first + i]) for i in range(len(blocks))]
         widths = [len(block) for block in blocks]
@@ -291,7 +321,7 @@ class RaggedKVCache:
                 layout=layout,
                 **{self._argument: self._cache},
             )
-        self.windows |= {window for window in layout.masks if window is not None}
+        self.windows |= {window for window, _ in layout.masks if window is not None}
         for i, block in enumerate(blocks):
             self.contents[first + i] += block
         logits: torch.Tensor = found.logits[0]

@@ -386,7 +386,9 @@ class SpeculativeEngine(Engine):
                 else:
                     self._accept(sequence, chosen[places], steps[places])
             # What of the draft did not hold is forgotten; the newest token is yet to be read.
-            self._cache.forget(i, len(sequence.request.prompt) + len(sequence.tokens) - 1)
+            known = len(sequence.request.prompt) + len(sequence.tokens) - 1
+            forget = self._cache.clear if NONE in chosen[places] else self._cache.forget
+            forget(i, known)
 
     def _mask(
         self, sequences: Sequence[_ActiveSequence], starts: Sequence[int], logits: torch.Tensor
@@ -492,6 +494,8 @@ class SpeculativeEngine(Engine):
             if self._active[i].done:
                 last = len(self._active) - 1
                 self._cache.swap(i, last)
+                if self._active[i].error is not None:
+                    self._cache.clear(last)
                 finished.append(self._active[i])
                 self._active[i] = self._active[last]
                 self._active.pop()

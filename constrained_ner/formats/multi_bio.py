@@ -21,7 +21,7 @@ from constrained_ner.formats.grammar import (
 )
 from constrained_ner.formats.repetition import bounding_guard
 from constrained_ner.labels import slug, unslug
-from constrained_ner.words import covering, tokens
+from constrained_ner.words import covering, mention_tags, tokens
 
 # An answer has as many layers as entities share one word; in the corpora at most five do.
 MAX_LAYERS = 60
@@ -78,8 +78,7 @@ class MultiBio(Format):
             layer = next(free, None)
             if layer is None:
                 layers.append(layer := ["O"] * len(words))
-            name = slug(entity.label)
-            layer[first:last] = [f"B-{name}"] + [f"I-{name}"] * (last - first - 1)
+            layer[first:last] = mention_tags(slug(entity.label), last - first)
         return "\n".join(f"Layer {i}: {' '.join(layer)}" for i, layer in enumerate(layers, 1))
 
     def read(self, tree: Tree[Token], reader: Reader, labels: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,8 @@ from constrained_ner.formats.grammar import Level
 from constrained_ner.labels import names_of
 from constrained_ner.pipeline.segments import sections
 from constrained_ner.words import Span
+
+_log = logging.getLogger(__name__)
 
 # ---- records: what is written to files, and what the server sends
 
@@ -465,6 +468,20 @@ class Prediction:
             ) from None
 
 
+def warn_of_failures(predictions: Iterable[Prediction], what: str) -> None:
+    """Say how many documents have no answer, where each counts as one in which nothing was found.
+
+    Parameters
+    ----------
+    what: was asked.
+    """
+    errors = [prediction.error for prediction in predictions if prediction.error is not None]
+    if errors:
+        count = counted(len(errors), "document")
+        said = "%s: %s could not be answered, and %s as if nothing was found; the first: %s"
+        _log.warning(said, what, count, "counts" if len(errors) == 1 else "count", errors[0])
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 document`, `2 documents`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
@@ -529,16 +546,22 @@ class Summary:
         self.entities += len(prediction.entities)
         self.health += prediction.health
 
-    def lines(self) -> list[str]:
+    def lines(self, *, decoded: bool = True) -> list[str]:
+        """The report.
+
+        Parameters
+        ----------
+        decoded: whether the time is that of decoding.
+        """
         seconds = perf_counter() - self.started
         health = self.health
+        speed = f" in {seconds:.1f} s ({health.tokens / seconds:.1f} tokens/s)" if decoded else ""
         problems = ", ".join(f"{n} {kind}" for kind, n in sorted(health.problems.items()))
         before = f" (and {self.before} done before)" if self.before else ""
         return [
             f"{counted(self.documents, 'document')}{before}, "
             f"{counted(self.entities, 'entity', 'entities')}, "
-            f"{counted(health.answers, 'answer')}; {health.tokens} tokens in {seconds:.1f} s "
-            f"({health.tokens / seconds:.1f} tokens/s)",
+            f"{counted(health.answers, 'answer')}; {health.tokens} tokens{speed}",
             f"answers that do not parse strictly: {health.answers - health.parsed}; cut off: "
             f"{health.cut_off}; closed by the budget: {health.forced}",
             f"problems: {problems or 'none'}",

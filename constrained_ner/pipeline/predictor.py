@@ -14,7 +14,7 @@ from itertools import chain, groupby, product
 from statistics import fmean
 
 from constrained_ner.documents import Document, Entity, text_order
-from constrained_ner.engines import DEFAULT_ENGINE, choose_engine
+from constrained_ner.engines import DEFAULT_ENGINE, check_without_grammars, choose_engine
 from constrained_ner.engines.base import Answer, Chosen, Engine, Request
 from constrained_ner.engines.chat import Message
 from constrained_ner.engines.costs import Costs
@@ -163,17 +163,8 @@ class Predictor:
         self._check_formats()
         self._check_thresholds()
         if not self._chosen.capabilities.grammars:
-            if self.level != Level.SYNTAX:
-                raise UnknownNameError(
-                    f"the engine {self._chosen.name} knows the syntax level only (--level syntax): "
-                    "it takes no grammar made from a text"
-                )
-            for format in self.formats:
-                if format.schema(format.questions(self.targets[0].labels)[0]) is None:
-                    raise UnknownNameError(
-                        f"the engine {self._chosen.name} takes JSON schemas, and {format.name} "
-                        "has none"
-                    )
+            labels = self.targets[0].labels
+            check_without_grammars(self._chosen.name, self.formats, labels, self.level)
         elif self.level != Level.FREE:
             self._check_spelling()
 
@@ -221,6 +212,36 @@ class Predictor:
                         f"label {label!r} cannot be asked for in {format.name}: the model's "
                         f"tokens cannot spell {written[at]!r}"
                     )
+
+    def check_room(self) -> None:
+        """See that the model has room for each of the questions, before there is a text.
+
+        Raises
+        ------
+        InputError: it has none for one of them.
+        """
+        for reason in self._crowded.values():
+            raise InputError(reason)
+
+    @cached_property
+    def _crowded(self) -> dict[tuple[str, tuple[str, ...], tuple[str, ...]], str]:
+        """By format, labels of the conversation and of the turn: why there is no room for it."""
+        found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], str] = {}
+        context = self.model.context
+        if context is None:
+            return found
+        for format, target in product(self.formats, self.targets):
+            for labels in format.conversations(target.labels):
+                for number, asked in enumerate(format.turns(labels)):
+                    chat = self._messages(format, "", target.of(labels), [""] * number)
+                    taken = len(self.model.encode(chat)) + self._shortest(format, "", asked)
+                    if taken > context:
+                        found[format.name, labels, asked] = (
+                            f"{format.name}: the question about {', '.join(asked):.80} takes "
+                            f"{taken} tokens without a text, and the model has room for {context}: "
+                            "expected shorter labels, guidelines or examples"
+                        )
+        return found
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
@@ -289,7 +310,8 @@ class Predictor:
         replies = tuple(turn.outcome for turn in turns if isinstance(turn.outcome, Reply))
         failed = [turn for turn in turns if isinstance(turn.outcome, CnerError)]
         if not replies:
-            return prediction(document.id, document.text, error=str(failed[0].outcome))
+            more = f" (and {len(failed) - 1} more of its questions)" if len(failed) > 1 else ""
+            return prediction(document.id, document.text, error=f"{failed[0].outcome}{more}")
         agreed = self._agreed(document, turns) if len(self.formats) > 1 else []
         verdicts = self._verdicts(replies, agreed)
         prediction = partial(
@@ -437,23 +459,34 @@ class Predictor:
         if self.model.context is None:
             return True
         for target in self.targets:
-            conversations = format.conversations(target.labels)
-            turns = [format.turns(labels) for labels in conversations]
+            chats, asked = [], []
+            for labels in format.conversations(target.labels):
+                # What the model has no room for would make a text be cut into words.
+                turns = [
+                    turn
+                    for turn in format.turns(labels)
+                    if (format.name, labels, turn) not in self._crowded
+                ]
+                if turns:
+                    earlier = [""] * (len(turns) - 1)
+                    chats.append(self._messages(format, text, target.of(labels), earlier))
+                    asked.append(turns)
+            if not asked:
+                continue
             # Labels and guidelines are what conversations differ in: of several, the longest.
-            chat = max(
-                (
-                    self._messages(format, text, target.of(labels), [""] * (len(asked) - 1))
-                    for labels, asked in zip(conversations, turns, strict=True)
-                ),
-                key=lambda messages: sum(len(message["content"]) for message in messages),
-            )
-            longest = max(chain.from_iterable(turns), key=lambda labels: sum(map(len, labels)))
+            chat = max(chats, key=lambda chat: sum(len(message["content"]) for message in chat))
+            longest = max(chain.from_iterable(asked), key=lambda labels: sum(map(len, labels)))
             answer = derived_budget(format, text, longest, self.model.vocabulary)
             # What a user allows is no more than a bound.
             answer = min(answer, self.max_new_tokens or answer)
-            if len(self.model.encode(chat)) + len(turns[0]) * answer > self.model.context:
+            most = max(map(len, asked))
+            if len(self.model.encode(chat)) + most * answer > self.model.context:
                 return False
         return True
+
+    def _shortest(self, format: Format, text: str, labels: Sequence[str]) -> int:
+        """How many tokens the answer that finds nothing takes, its end included."""
+        return len(self.model.vocabulary.tokenize(format.write(text, (), labels))) + 1
 
     def request(self, turn: Turn) -> Request:
         """The request to an engine for a turn.
@@ -464,6 +497,8 @@ class Predictor:
         InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
         format, text, model, place = turn.format, turn.text, self.model, turn.place
+        if reason := self._crowded.get((format.name, turn.about.labels, turn.labels)):
+            raise InputError(f"{place}: {reason}")
         chat = self._messages(format, text, turn.about, turn.answers)
         prompt = model.encode(chat)
         grammar = schema = None
@@ -476,8 +511,7 @@ class Predictor:
         if budget is None:
             budget = derived_budget(format, text, turn.labels, model.vocabulary)
         if model.context is not None:
-            empty = format.write(text, (), turn.labels)
-            shortest = len(model.vocabulary.tokenize(empty)) + 1
+            shortest = self._shortest(format, text, turn.labels)
             if len(prompt) + shortest > model.context:
                 raise InputError(
                     f"{place}: the text is too long: the prompt takes {len(prompt)} tokens and the "

@@ -21,13 +21,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from constrained_ner.atomic import check_writable, whole
+from constrained_ner.atomic import whole
 from constrained_ner.corpora.files import File
 from constrained_ner.corpora.json_records import json_line, read_records
 from constrained_ner.documents import Document
 from constrained_ner.errors import CnerError, InputError
+from constrained_ner.locks import locked, unlock
 from constrained_ner.pipeline.prediction import Prediction, Summary
 
 CHUNK = 64  # documents
@@ -279,25 +278,6 @@ def fingerprint_of(document: Document | InputError, settings: str) -> str:
     else:
         source = document.reason
     return sha256(json.dumps([settings, source]).encode()).hexdigest()[:16]
-
-
-def locked(path: Path) -> FileLock:
-    """The lock of an output, which ends with the process at the latest."""
-    check_writable(path)  # a lock would make the folder
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError("another run is writing it: expected another output", path) from None
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", path) from None
-    return lock
-
-
-def unlock(lock: FileLock) -> None:
-    """Leave an output to others."""
-    Path(lock.lock_file).unlink(missing_ok=True)
-    lock.release()
 
 
 def check_unfinished(path: Path, ways: str = GO_ON, *, resume: bool) -> None:

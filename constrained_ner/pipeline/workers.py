@@ -145,7 +145,14 @@ class Workers:
         Raises
         ------
         CnerError: what a worker raises that is no fault of a document; or all workers are lost.
+        ModelError: the cluster is gone.
         """
+        try:
+            yield from self._predict_chunks(chunks)
+        except ConnectionError as error:  # an error of the system, as a full disk is one
+            raise ModelError(f"the cluster is gone: {reason_of(error, kind=True)}") from error
+
+    def _predict_chunks(self, chunks: Iterable[Chunk]) -> Iterator[list[Prediction]]:
         left = iter(chunks)
         free = deque(self._ready)
         waiting: deque[_Piece] = deque()  # chunks

@@ -23,12 +23,12 @@ from starlette.requests import ClientDisconnect
 from constrained_ner.documents import Document
 from constrained_ner.engines import DEFAULT_ENGINE, choose_engine
 from constrained_ner.errors import CnerError, InputError
-from constrained_ner.formats import FORMATS
+from constrained_ner.formats import FORMATS, Feature
 from constrained_ner.pages import render, script_data
 from constrained_ner.pipeline.extractor import Extractor
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.predictor import Predictor
-from constrained_ner.pipeline.task import default_format, task_for, together
+from constrained_ner.pipeline.task import COMBINATIONS, default_format, task_for, together
 from constrained_ner.serve.guard import HEADERS, Guard, waiting
 from constrained_ner.serve.messages import (
     Ask,
@@ -151,6 +151,12 @@ def _add_answers(app: FastAPI, extractor: Extractor, limits: Limits) -> None:
         task = task_for(
             extractor.manifest, ask.labels, ask.format, options=options, combine=ask.combine
         )
+        names = ", ".join(format.name for format in task.formats)
+        can_divide = any(Feature.DISCONTINUOUS in format.expresses for format in task.formats)
+        if (ask.max_fragments or 1) > 1 and not can_divide:
+            raise HTTPException(422, f"max_fragments: {names} has no discontinuous entities")
+        if ask.combine != COMBINATIONS[0] and len(task.formats) == 1:
+            raise HTTPException(422, f"combine is for several formats, and there is {names} alone")
         if ask.min_confidence is not None and ask.precision is not None:
             raise HTTPException(422, "min_confidence and precision exclude each other")
         predictor = extractor.answering(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -36,6 +35,7 @@ class Guard:
         self._app = app
         self._most = most
         self._headers = headers
+        self._inside = 0  # requests whose bodies are read, or that are answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,17 +50,26 @@ class Guard:
             await send(message)
 
         fault = self._fault(scope)
-        app: Any = self._app
         if fault is not None:
             status, reason = fault
-            app = JSONResponse({"detail": reason}, status, waiting(status))
-        await app(scope, receive, answer)
+            await JSONResponse({"detail": reason}, status, waiting(status))(scope, receive, answer)
+        elif not self._has_body(scope):
+            await self._app(scope, receive, answer)
+        else:
+            self._inside += 1
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                self._inside -= 1
+
+    def _has_body(self, scope: Scope) -> bool:
+        return scope["path"] in self._most and scope["method"] == "POST"
 
     def _fault(self, scope: Scope) -> tuple[int, str] | None:
         """A status and why the request is refused, if it is."""
-        most = self._most.get(scope["path"])
-        if most is None or scope["method"] != "POST":
+        if not self._has_body(scope):
             return None
+        most = self._most[scope["path"]]
         headers = Headers(scope=scope)
         length = headers.get("content-length")
         if "transfer-encoding" in headers:  # which counts before a length
@@ -72,7 +81,7 @@ class Guard:
             return 415, f"expected Content-Type: application/json, got {kind or 'none'}"
         worker: Worker = scope["app"].state.worker
         try:
-            worker.check()
+            worker.check(self._inside)
         except RefusedError as error:
             return error.status, str(error)
         return None

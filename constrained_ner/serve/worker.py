@@ -61,8 +61,12 @@ class Worker:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def check(self) -> None:
+    def check(self, others: int = 0) -> None:
         """See that another caller would be admitted.
+
+        Parameters
+        ----------
+        others: how many are on their way already, those who have been admitted included.
 
         Raises
         ------
@@ -70,8 +74,9 @@ class Worker:
         """
         if self._stopping or not self.alive:
             raise StoppingError("the server is stopping")
-        if self.callers >= self._most:
-            raise BusyError(f"{self.callers} requests are being answered: try again later")
+        before = max(self.callers, others)
+        if before >= self._most:
+            raise BusyError(f"{before} requests are being answered: try again later")
 
     def admit(self) -> Caller:
         """A new caller, who leaves at the end of the `with` block.

@@ -44,8 +44,8 @@ def health(view: View, group: Group, names: Sequence[str] | None = None) -> Tabl
         row += [count(draws, _problem(kind)) for kind in PROBLEMS]
         row += [count(draws, of) for of in _BY_BUDGET.values()]
         row.append(count(draws, lambda cells: sum(cell.failed for cell in cells)))
-        row.append(entry([_kept(cells, lambda mass: mass.mean) for cells in draws]))
-        row.append(entry([_kept(cells, lambda mass: mass.least) for cells in draws]))
+        row.append(entry([kept_mass(cells, lambda mass: mass.mean) for cells in draws]))
+        row.append(entry([kept_mass(cells, lambda mass: mass.least) for cells in draws]))
         rows.append(tuple(row))
     of = "All data sets" if names is None else ", ".join(names)
     return Table(
@@ -69,7 +69,7 @@ def _problem(kind: ProblemKind) -> Callable[[Cells], int]:
     return lambda cells: problems(cells, kind)
 
 
-def _kept(cells: Cells, of: Callable[[AllowedMass], float]) -> float | None:
+def kept_mass(cells: Cells, of: Callable[[AllowedMass], float]) -> float | None:
     """The mean allowed mass of data sets, weighted by their numbers of answers."""
     known = [(of(cell.allowed_mass), answers([cell])) for cell in cells if cell.allowed_mass]
     weight = sum(number for _, number in known)
