@@ -359,7 +359,10 @@ def test_brat_divides_what_goes_over_a_line(
     }
     divided = Document("b", text, (Entity("X", ((3, 12), (end, end + 4))),))
     losses = write([divided], tmp_path / "other")
-    assert "1 discontinuous mentions that are read in one piece" in "".join(losses.lines())
+    assert "1 fragments of two lines, which are read in one piece" in "".join(losses.lines())
+    both = replace(divided, entities=(*divided.entities, Entity("X", ((3, end + 4),))))
+    losses = write([both], tmp_path / "both")
+    assert "1 mentions that are read as another one is, left out" in "".join(losses.lines())
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

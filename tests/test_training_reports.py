@@ -23,6 +23,7 @@ from constrained_ner.training.reporting import energy_of
 from constrained_ner.training.run import run
 from constrained_ner.training.scoring import FILE, load_results
 from tests.support.training import silent
+from tests.test_training_run import Stop, StopAt
 
 
 def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> None:
@@ -46,6 +47,8 @@ def test_tensorboard_has_what_the_log_has(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_energy_is_the_sum_of_the_parts(recipe: Recipe, tmp_path: Path) -> None:
     told = replace(recipe, report=Reporting(country="FRA"))
+    with pytest.raises(Stop):
+        train(told, tmp_path, callbacks=[StopAt(4, "save")])
     first = run(told, tmp_path, silent)
     found = energy_of(tmp_path)
     assert found["seconds"] > 0
@@ -55,7 +58,7 @@ def test_energy_is_the_sum_of_the_parts(recipe: Recipe, tmp_path: Path) -> None:
     assert said is not None
     assert said.energy == found
     assert "kg of CO2 equivalents (FRA)" in (tmp_path / "README.md").read_text()
-    # A part more is a row more.
+    # A part more is a row more, and a run that is over has no part more.
     run(told, tmp_path, silent)
     with (tmp_path / reporting.EMISSIONS).open(newline="") as file:
         rows = list(csv.DictReader(file))

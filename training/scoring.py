@@ -20,7 +20,7 @@ from constrained_ner.pipeline.manifest import DevScore
 from constrained_ner.pipeline.prediction import Prediction, warn_of_failures
 from constrained_ner.pipeline.predictor import Predictor
 from constrained_ner.pipeline.scheduling import answer
-from constrained_ner.pipeline.task import MOSTLY
+from constrained_ner.pipeline.task import is_indexed
 
 from .checkpoints import writing
 from .data import Drawn, load_corpus
@@ -100,7 +100,7 @@ def test(
                     level,
                     recipe.evaluation.batch_size,
                     _budget_of(recipe, level),
-                    index=format.by_place and recipe.examples.index >= MOSTLY,
+                    index=is_indexed(format, recipe.examples.index),
                 )
                 what = f"documents of {corpus.name}, {name}, {level}"
                 predictions = list(progress(predictor.predict(documents), what))

@@ -161,11 +161,10 @@ def measure(
     for number in range(2, min(most, len(formats)) + 1):
         told(f"{number} formats together")
         rest = [name for name in formats if name not in chosen]
-        chosen = max(
-            ((*chosen, name) for name in rest),
-            key=lambda names: _highest(scores_of(names), documents),
-        )
-        take(chosen, scores_of(chosen))
+        several = ((*chosen, name) for name in rest)
+        scored = ((names, scores_of(names)) for names in several)
+        chosen, scores = max(scored, key=lambda one: _highest(one[1], documents))
+        take(chosen, scores)
     for names in map(tuple, together):
         if set(names) not in [set(known) for known in counts]:
             told(", ".join(names))

@@ -39,7 +39,7 @@ from constrained_ner.pipeline.manifest import Manifest, load_manifest
 from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import line_of, predictions_in
-from constrained_ner.pipeline.task import MOSTLY
+from constrained_ner.pipeline.task import is_indexed
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
 # For each format with offsets the one with terms that asks in the same way.
@@ -86,7 +86,7 @@ class Variant:
     @classmethod
     def as_trained(cls, format: str, index: float) -> Variant:
         """How a model is asked for a format, of whose prompts in training a share was indexed."""
-        return cls(format, INDEX if index >= MOSTLY and format in SUFFIXES[INDEX] else "")
+        return cls(format, INDEX if is_indexed(get_format(format), index) else "")
 
     def __str__(self) -> str:
         return f"{self.format}+{self.suffix}" if self.suffix else self.format

@@ -30,7 +30,7 @@ from constrained_ner.corpora.annotations import (
 from constrained_ner.corpora.conversion_losses import ConversionLosses, Names
 from constrained_ner.corpora.files import BOM, LOGGER, File, FileSet, encodable, group_by
 from constrained_ner.corpora.text import text_and_mark
-from constrained_ner.documents import Document
+from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.words import LINE_BREAKS, Span, trimmed
 
@@ -276,11 +276,16 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
         mark = BOM if text.startswith(BOM) else ""
         path.with_name(path.name + ".txt").write_bytes((mark + text).encode())
         with open(path.with_name(path.name + ".ann"), "w", encoding="utf-8", newline="\n") as file:
+            written: set[Entity] = set()
             for number, entity in enumerate(document.entities, 1):
                 label = labels.name(entity.label, "_".join(entity.label.split()) or "_", document)
-                if _joined(entity.fragments, text) != entity.fragments:
-                    kind = "discontinuous mentions that are read in one piece, over several lines"
-                    losses.add(kind, document)
+                whole = replace(entity, fragments=_joined(entity.fragments, text))
+                if whole != entity and (whole in document.entities or whole in written):
+                    losses.drop("mentions that are read as another one is", document, entity)
+                    continue
+                if whole != entity:
+                    losses.add("fragments of two lines, which are read in one piece", document)
+                written.add(whole)
                 fragments = _divided(entity.fragments, text)
                 offsets = ";".join(
                     f"{start + len(mark)} {end + len(mark)}" for start, end in fragments

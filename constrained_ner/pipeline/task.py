@@ -136,11 +136,16 @@ def task_for(
         formats,
         targets,
         notes,
-        trained.index >= MOSTLY and any(format.by_place for format in formats),
+        any(is_indexed(format, trained.index) for format in formats),
         replace(trained.conflicts, order=labels),
         Agreement(trained.weights(names), vote=combine == "vote"),
         trained.calibrations,
     )
+
+
+def is_indexed(format: Format, share: float) -> bool:
+    """Whether a model is shown the words indexed, as they were in such a share of its training."""
+    return format.by_place and share >= MOSTLY
 
 
 def is_best(name: str) -> bool:
