@@ -172,8 +172,9 @@ def calibrate(
         warn(f"not calibrated: {failure}")
     if found.given_up:
         warn(
-            f"measured on another sample, and so not kept: {', '.join(found.given_up)}: measure "
-            "them together with these, if they are to be compared"
+            "measured on another sample, or put together with other weights, and so not kept: "
+            f"{', '.join(found.given_up)}: measure them together with these, if they are to be "
+            "compared"
         )
     for line in save(model, found.trained):
         say(line)

@@ -168,9 +168,7 @@ def _replayed(
 def _finished(
     begun: LLMatcher, text: str, tokens: list[int], grammar: Grammar, vocabulary: Vocabulary
 ) -> tuple[list[int], int, list[int]]:
-    """An answer that was cut, as far as it is kept, and the tokens that end it.
-
-    Between them: of how many of the former the model's own tokens have the probabilities.
+    """An answer that was cut, as far as it is kept, see `_first`; and the tokens that end it.
 
     An item that was cut is taken back, since to finish it would be to write what nobody wrote. So
     the answer ends at the last place of `Grammar.whole_items` behind which the end of an empty
@@ -207,8 +205,8 @@ def _first(
 
     Returns
     -------
-    With of how many the model's own tokens have the probabilities: what is kept of one that goes on
-    is as likely as it is, or more.
+    These tokens, and how many of them have a probability among the model's own. What is kept of a
+    token that goes on has that of the whole token, and is more likely.
     """
     wanted = vocabulary.prefix(tokens) + len(text[:end].encode())
     size = bisect_right(written, wanted)

@@ -45,6 +45,8 @@ from constrained_ner.pipeline.view import View, view_of
 from constrained_ner.words import Span
 
 _PREFIX = "Answer:"
+# The name of a format, the labels of a conversation, and those of a turn.
+_Question = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(eq=False)
@@ -224,9 +226,9 @@ class Predictor:
             raise InputError(reason)
 
     @cached_property
-    def _crowded(self) -> dict[tuple[str, tuple[str, ...], tuple[str, ...]], str]:
-        """By format, labels of the conversation and of the turn: why there is no room for it."""
-        found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], str] = {}
+    def _crowded(self) -> dict[_Question, str]:
+        """The questions for which the model has no room, and why."""
+        found: dict[_Question, str] = {}
         context = self.model.context
         if context is None:
             return found
