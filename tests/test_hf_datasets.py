@@ -91,6 +91,25 @@ def test_tags_of_a_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert "1 empty tokens, passed over" in said
 
 
+@pytest.mark.parametrize("tags", [[1, 0], ["B-X", "B_Y"], ["B-X"]])
+def test_wrong_tags_of_a_text_are_no_text_without_entities(tmp_path: Path, tags: list[Any]) -> None:
+    row = {"text": "a b", "tokens": ["a", "b"], "ner_tags": tags}
+    Dataset.from_list([row]).save_to_disk(str(tmp_path / "set"))
+    found, (error,) = read_all(tmp_path / "set")
+    assert found == []
+    assert "row 1: " in str(error)
+
+
+@pytest.mark.parametrize("text", [["a cold"], "Panacea for a cold", "acold"])
+def test_tokens_are_not_looked_for_inside_other_words(tmp_path: Path, text: Any) -> None:
+    row = {"text": text, "tokens": ["a", "cold"], "ner_tags": ["O", "B-X"]}
+    Dataset.from_list([row]).save_to_disk(str(tmp_path / "set"))
+    (found,), _ = read_all(tmp_path / "set")
+    at = found.text.index("cold")
+    assert found.text in ("a cold", "acold")
+    assert found.entities == (Entity("X", ((at, at + 4),)),)
+
+
 def test_words_of_the_user_are_no_tags(tmp_path: Path) -> None:
     row = {"text": "No pain.", "tokens": ["No", "pain", "."], "tags": ["B", "ward 3", "O"]}
     Dataset.from_list([row]).save_to_disk(str(tmp_path / "set"))

@@ -477,6 +477,40 @@ def test_bodies_that_are_on_their_way_are_counted(extractor: Extractor) -> None:
         server.state.worker.close()
 
 
+def test_a_body_that_does_not_come_gives_its_place_back(
+    extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("constrained_ner.serve.guard.BODY_SECONDS", 0.2)
+    seen: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(await receive())
+        seen.append(await receive())
+
+    pieces = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def stalled() -> Message:
+        for piece in pieces:
+            return piece
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits so long")
+
+    async def send(_: Message) -> None:
+        pass
+
+    server = FastAPI()
+    server.state.worker = Worker(1)
+    guard = Guard(app, {"/predict": 100}, {})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+    scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers}
+    try:
+        asyncio.run(guard({**scope, "app": server}, stalled, send))
+    finally:
+        server.state.worker.close()
+    assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
+    assert guard._inside == 0
+
+
 class Panic(BaseException):
     """As pyo3 has it for libraries in Rust."""
 

@@ -336,6 +336,14 @@ def test_marks_between_fragments(
 # ---- surfaces over several lines
 
 
+def test_white_space_is_no_mention_of_brat(tmp_path: Path) -> None:
+    blank = Document("a", "ab\ncd", (Entity("X", ((2, 3),)), Entity("X", ((0, 2),))))
+    losses = write([blank], tmp_path / "out")
+    assert "1 mentions of white space alone, left out" in "".join(losses.lines())
+    rows = (tmp_path / "out" / "a.ann").read_text().splitlines()
+    assert [row.split("\t")[2] for row in rows] == ["ab"]
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\t", " \n\n  "])
 def test_brat_divides_what_goes_over_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line_end: str

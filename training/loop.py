@@ -433,7 +433,7 @@ def _compile_layers(model: Any) -> None:
     ------
     TrainingError: the model keeps them otherwise than as a list of modules.
     """
-    size = getattr(model.config, "num_hidden_layers", None)
+    size = model.config.get_text_config(decoder=True).num_hidden_layers
     lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == size)
     layers = next(lists, None)
     if layers is None:

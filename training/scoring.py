@@ -64,7 +64,7 @@ def score(model: LoadedModel, questions: Sequence[Question], recipe: Recipe) -> 
     # A batch takes as long as its longest answer; formats may be mixed in it.
     ordered = sorted(questions, key=length)
     predictions = list(answer((predictor(question), question.document) for question in ordered))
-    warn_of_failures(predictions, "questions of dev")
+    warn_of_failures(predictions, "dev", "question")
     counts: dict[str, Counts] = {}
     for question, prediction in zip(ordered, predictions, strict=True):
         found = _counted([question.document], [prediction], question.target.labels)

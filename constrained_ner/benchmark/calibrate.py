@@ -221,6 +221,10 @@ def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float
     return best
 
 
+def _text_of(card: Path) -> str:
+    return card.read_text(encoding="utf-8", errors="replace")
+
+
 def save(model: str, trained: Manifest) -> list[str]:
     """Tell a model of it; its card, too, unless somebody has written into that.
 
@@ -232,7 +236,7 @@ def save(model: str, trained: Manifest) -> list[str]:
     readme, ours = folder / CARD, not has_edited_card(folder)
     trained.save(folder)
     said = [f"written: {folder / MANIFEST}"]
-    if readme.exists() and ours and not (folder / FILE).exists() and RESULTS in readme.read_text():
+    if readme.exists() and ours and not (folder / FILE).exists() and RESULTS in _text_of(readme):
         said.append(f"left as it is, since it has results that are not in {FILE}: {readme}")
     elif readme.exists() and ours:
         readme.write_text(card(trained, load_results(folder / FILE)), encoding="utf-8")

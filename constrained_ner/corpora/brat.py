@@ -224,14 +224,14 @@ def _joined(fragments: Fragments, text: str) -> Fragments:
 
 
 def _divided(fragments: Fragments, text: str) -> Fragments:
-    """Fragments that go over no line break and no TAB, as brat has them."""
+    """Fragments that go over no line break and no TAB, as brat has them; none of white space."""
     found: list[Span] = []
     for start, end in fragments:
         breaks = (run.span() for run in _SPACE.finditer(text, start, end) if _BREAK.search(run[0]))
         cuts = [start, *chain.from_iterable(breaks), end]
         pieces = (trimmed(text, *piece) for piece in zip(cuts[::2], cuts[1::2], strict=True))
         found += filter(None, pieces)
-    return tuple(found) or fragments
+    return tuple(found)
 
 
 # ---- writing ------------------------------------------------------------------------------------
@@ -280,13 +280,16 @@ def write(documents: Iterable[Document], folder: Path, losses: ConversionLosses)
             for number, entity in enumerate(document.entities, 1):
                 label = labels.name(entity.label, "_".join(entity.label.split()) or "_", document)
                 whole = replace(entity, fragments=_joined(entity.fragments, text))
+                fragments = _divided(entity.fragments, text)
+                if not fragments:
+                    losses.drop("mentions of white space alone", document, entity)
+                    continue
                 if whole != entity and (whole in document.entities or whole in written):
                     losses.drop("mentions that are read as another one is", document, entity)
                     continue
                 if whole != entity:
                     losses.add("fragments of two lines, which are read in one piece", document)
                 written.add(whole)
-                fragments = _divided(entity.fragments, text)
                 offsets = ";".join(
                     f"{start + len(mark)} {end + len(mark)}" for start, end in fragments
                 )

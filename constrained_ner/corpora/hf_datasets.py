@@ -33,7 +33,14 @@ from constrained_ner.corpora.json_records import json_value
 from constrained_ner.corpora.jsonl import ENTITY_KEYS, document_from_json, entity_keys
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, reason_of, require
-from constrained_ner.words import Span, covering, joined, mention_tags, tokens_cut_at
+from constrained_ner.words import (
+    Span,
+    covering,
+    is_word_character,
+    joined,
+    mention_tags,
+    tokens_cut_at,
+)
 
 Row = dict[str, Any]
 
@@ -127,12 +134,13 @@ def _named(value: Any, feature: Any) -> Any:
 
 def _document(row: Row, id: str, place: str, repairs: Counter[str]) -> Document:
     present = {key: _items(value, key) for key, value in row.items() if value is not None}
-    text = row.get("text")
+    text = row.get("text") if isinstance(row.get("text"), str) else None
     tags = [key for key in _TAGS if _are_tags(present.get(key), present.get(_TOKENS))]
-    if isinstance(text, str):
+    if text is not None:
         plain = {key: value for key, value in present.items() if key not in (_TOKENS, *tags)}
-        # Tags are a view of the entities, if there are any such.
-        if not tags or entity_keys(plain):
+        # Tags are a view of the entities, if there are any. Of this name they are tags, or wrong.
+        tagged = bool(tags) or {_TOKENS, _TAGS[0]} <= present.keys()
+        if not tagged or entity_keys(plain):
             return document_from_json((plain if tags else present) | _meta(present), id)
     elif "passages" in row:
         return bigbio.document_of_record(present, place, repairs)
@@ -204,12 +212,12 @@ def _tagged(
 
 
 def _places(words: Sequence[str], text: str) -> list[Span] | None:
-    """Where words stand in a text, one after the other; None where one does not."""
+    """Where words stand in a text, one after the other; None where there are others between."""
     found: list[Span] = []
     at = 0
     for word in words:
         start = text.find(word, at)
-        if start < 0:
+        if start < 0 or any(map(is_word_character, text[at:start])):
             return None
         at = start + len(word)
         found.append((start, at))

@@ -20,6 +20,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
+from constrained_ner.engines.costs import Costs
 from constrained_ner.engines.models import turn_of
 from constrained_ner.words import shared_prefix
 
@@ -190,6 +191,7 @@ class RaggedKVCache:
     ----------
     model: a causal language model of transformers; see `speculative.unsupported_reason`.
     rows: how many rows there are room for.
+    costs: what to count the calls of the model in.
 
     Attributes
     ----------
@@ -197,8 +199,9 @@ class RaggedKVCache:
     windows: how far back layers saw, of those that do not see everything.
     """
 
-    def __init__(self, model: Any, rows: int):
+    def __init__(self, model: Any, rows: int, costs: Costs | None = None):
         self.model = model
+        self._costs = costs or Costs()
         config = model.config.get_text_config(decoder=True)
         self._layers = [_Layer(rows) for _ in range(config.num_hidden_layers)]
         layers: Any = self._layers  # of the cache's own kind by what they can do
@@ -321,6 +324,7 @@ class RaggedKVCache:
                 layout=layout,
                 **{self._argument: self._cache},
             )
+        self._costs.calls += 1
         self.windows |= {window for window, _ in layout.masks if window is not None}
         for i, block in enumerate(blocks):
             self.contents[first + i] += block

@@ -201,7 +201,7 @@ class SpeculativeEngine(Engine):
     ):
         super().__init__(model, rows, record=record, costs=costs)
         self.temperature = temperature
-        self._cache = RaggedKVCache(model.steerable.model, rows)
+        self._cache = RaggedKVCache(model.steerable.model, rows, self.costs)
         self._masks = Masks(model.vocabulary)
         self._statistics: dict[str, DraftStatistics] = defaultdict(DraftStatistics)
         self._active: list[_ActiveSequence] = []
@@ -210,7 +210,7 @@ class SpeculativeEngine(Engine):
         self._random = torch.Generator(device).manual_seed(seed)
 
     def _free_memory(self) -> None:
-        self._cache = RaggedKVCache(self.model.steerable.model, self.rows)
+        self._cache = RaggedKVCache(self.model.steerable.model, self.rows, self.costs)
         super()._free_memory()
 
     def _decode(self, requests: Requests) -> Iterator[Answered]:
@@ -275,7 +275,6 @@ class SpeculativeEngine(Engine):
         if len(new) > 1 and common - known >= _WORTH:
             cache.copy(donor, known, first)
             cache.call([new[0].request.prompt[known:common]], [0], first)
-            self.costs.calls += 1
         for i, sequence in enumerate(new, first):
             cache.copy(*self._donor(sequence), i)
 
@@ -369,7 +368,6 @@ class SpeculativeEngine(Engine):
             blocks.append([*ahead, *sequence.draft.tokens])
         sizes = [len(sequence.draft.tokens) + 1 for sequence in sequences]
         logits = self._cache.call(blocks, sizes, first)
-        self.costs.calls += 1
         raw = finite(logits).log_softmax(-1) if self.record else None
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         unmasked = self._mask(sequences, starts, logits)

@@ -468,16 +468,16 @@ class Prediction:
             ) from None
 
 
-def warn_of_failures(predictions: Iterable[Prediction], what: str) -> None:
-    """Say how many documents have no answer, where each counts as one in which nothing was found.
+def warn_of_failures(predictions: Iterable[Prediction], what: str, unit: str = "document") -> None:
+    """Say how many have no answer, where each counts as one in which nothing was found.
 
     Parameters
     ----------
-    what: was asked.
+    what: was asked. `unit`: what each prediction is about.
     """
     errors = [prediction.error for prediction in predictions if prediction.error is not None]
     if errors:
-        count = counted(len(errors), "document")
+        count = counted(len(errors), unit)
         said = "%s: %s could not be answered, and %s as if nothing was found; the first: %s"
         _log.warning(said, what, count, "counts" if len(errors) == 1 else "count", errors[0])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -20,6 +22,9 @@ HEADERS = {
     "'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'",
 }
+
+
+BODY_SECONDS = 60.0  # within which a body has to be there
 
 
 class Guard:
@@ -58,7 +63,7 @@ class Guard:
         else:
             self._inside += 1
             try:
-                await self._app(scope, receive, answer)
+                await self._app(scope, _in_time(receive), answer)
             finally:
                 self._inside -= 1
 
@@ -85,6 +90,28 @@ class Guard:
         except RefusedError as error:
             return error.status, str(error)
         return None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """What comes of a request, as if its sender was gone where the body is not whole in time.
+
+    Else whoever sends none would take a place for ever.
+    """
+    until, whole = monotonic() + BODY_SECONDS, False
+
+    async def received() -> Message:
+        nonlocal whole
+        if whole:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - monotonic()))
+        except TimeoutError:
+            whole = True
+            return {"type": "http.disconnect"}
+        whole = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def waiting(status: int) -> dict[str, str] | None:
