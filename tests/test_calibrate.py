@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,18 @@ from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constrained_ner.benchmark import calibrate as calibrate_module
+from constrained_ner.benchmark import gather as gather_module
 from constrained_ner.benchmark.calibrate import _highest, measure
-from constrained_ner.benchmark.grid import CorpusSample
+from constrained_ner.benchmark.grid import Cell, CellCosts, CorpusSample, Grid
 from constrained_ner.benchmark.results import load_results
-from constrained_ner.benchmark.together import Asked, documents_of
+from constrained_ner.benchmark.together import Asked, Confidences, documents_of
 from constrained_ner.corpora.fingerprints import fingerprint, save_fingerprints
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError
 from constrained_ner.evaluation import Counts, strict
 from constrained_ner.evaluation.reliability import Judged, calibrate
-from constrained_ner.formats import FORMATS, get_format
+from constrained_ner.formats import FORMATS, Format, Options, get_format
 from constrained_ner.formats.grammar import Level
 from constrained_ner.pipeline.agreement import Agreement
 from constrained_ner.pipeline.calibration import (
@@ -41,6 +45,8 @@ from constrained_ner.training.scoring import dev_score
 from tests.support.commands import cner
 from tests.support.strategies import examples
 from tests.support.training import LABELS, TEN, write_documents
+
+calibrate_command = sys.modules["constrained_ner.cli.calibrate"]
 
 # ---- fitting ------------------------------------------------------------------------------------
 
@@ -370,6 +376,71 @@ def test_documents_that_could_not_be_answered_are_told_of(
     caplog.clear()
     warn_of_failures(said[1:], "ten, multi_tag")
     assert caplog.messages == []
+
+
+def test_what_could_not_be_answered_is_told_of_where_it_is_measured(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions_of = calibrate_module.predictions_of
+
+    def one_failed(folder: Path, cell: Cell) -> list[Prediction]:
+        first, *rest = predictions_of(folder, cell)
+        return [replace(first, error="document 'd0': too long"), *rest]
+
+    monkeypatch.setattr(calibrate_module, "predictions_of", one_failed)
+    done = run(model, "--formats", "multi_tag", "--documents", "2")
+    assert done.exit_code == 0, done.output
+    assert "ten, multi_tag: 1 document could not be answered" in done.stderr
+
+
+def test_what_another_process_has_measured_meanwhile_stays(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Calibration(("multi_term",), "syntax", ((0.0, 0.1),), (), 0.0, 0.0, 9, 9, 0)
+    answer = calibrate_command.answer
+
+    def and_another(*given: Any, **more: Any) -> None:
+        answer(*given, **more)
+        told = load_manifest(model)
+        assert told is not None
+        replace(told, calibrations=(other,)).save(model)
+
+    monkeypatch.setattr(calibrate_command, "answer", and_another)
+    done = run(model, "--formats", "multi_tag", "--documents", "2")
+    assert done.exit_code == 0, done.output
+    told = load_manifest(model)
+    assert told is not None
+    assert other in told.calibrations
+
+
+def test_each_corpus_is_put_together_with_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a format cannot say of one corpus, it may be able to say of another one."""
+    names = ("multi_term", "multi_brat")
+    trained = Manifest("m", names, (Dataset(("Disease",), "a"),))
+    known = Calibration(names, "faithful", ((0.0, 0.1),), (Threshold(0, 1, 1, 1),), 0, 0, 1, 1, 0)
+    samples = [CorpusSample(name, TEN[:2], LABELS, most) for name, most in (("a", 1), ("b", 3))]
+    here: Any = {
+        name: [
+            SimpleNamespace(
+                format=get_format(name, Options(max_fragments=sample.max_fragments)),
+                summary=SimpleNamespace(costs=CellCosts(1, 1, 1.0)),
+            )
+            for sample in samples
+        ]
+        for name in names
+    }
+    seen: list[list[int]] = []
+
+    def together(_: Asked, formats: Sequence[Format], agreement: Agreement) -> Confidences:
+        seen.append([format.options.max_fragments for format in formats])
+        return {}
+
+    monkeypatch.setattr(Asked, "together", together)
+    documents = [Asked(d, frozenset(LABELS), {}) for sample in samples for d in sample.documents]
+    grid = Grid(("m",), tuple(samples))
+    given = ("m", known, trained, grid, here, documents, gather_module.Resampling(9, 0))
+    assert len(list(gather_module._put_together(*given))) == 1
+    assert seen == [[1, 1]] * 2 + [[3, 3]] * 2
 
 
 def test_a_benchmark_holds_it_against_text(model: Path, tmp_path: Path) -> None:

@@ -537,11 +537,13 @@ def test_what_is_no_number_stays_with_its_answer() -> None:
 def test_a_long_prompt_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rng = tiny("llama"), random.Random(3)
     blocks = [rng.choices(range(300), k=size) for size in (40, 3, 17, 16)]
-    whole = RaggedKVCache(model.steerable.model, 4)
+    once, more = Costs(), Costs()
+    whole = RaggedKVCache(model.steerable.model, 4, once)
     expected = whole.call(blocks, [2, 1, 3, 1])
     monkeypatch.setattr(kv_cache, "_WIDEST", 16)
-    parts = RaggedKVCache(model.steerable.model, 4)
+    parts = RaggedKVCache(model.steerable.model, 4, more)
     found = parts.call(blocks, [2, 1, 3, 1])
+    assert (once.calls, more.calls) == (1, 1 + 2 + 1)
     assert parts.contents == whole.contents == blocks
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 

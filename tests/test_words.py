@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constrained_ner.words import covering, on_boundaries, one_line, tokens, units
+from constrained_ner.words import (
+    covering,
+    joined,
+    on_boundaries,
+    one_line,
+    shared_prefix,
+    tokens,
+    units,
+)
 from tests.support.strategies import strings, texts
 
 EXAMPLE = (
@@ -72,6 +80,24 @@ def test_covering(text: str, data: st.DataObject) -> None:
         if (words[i][0], words[j][1]) == (start, end)
     ]
     assert possible == ([] if found is None else [found])
+
+
+def _alike(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+@given(same=st.text("ab", max_size=40), one=st.text("ab"), other=st.text("ab"))
+def test_what_two_sequences_share(same: str, one: str, other: str) -> None:
+    a, b = same + one, same + other
+    assert shared_prefix(a, b) == shared_prefix(list(a), list(b)) == _alike(a, b) >= len(same)
+
+
+@given(words=st.lists(st.text("ab ", min_size=1)))
+def test_words_stand_in_their_text(words: list[str]) -> None:
+    text, spans = joined(words)
+    assert [text[slice(*span)] for span in spans] == words
+    assert text == " ".join(words)
 
 
 @given(text=strings())

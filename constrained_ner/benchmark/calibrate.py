@@ -221,10 +221,6 @@ def _highest(scores: Sequence[Confidences], documents: Sequence[Asked]) -> float
     return best
 
 
-def _text_of(card: Path) -> str:
-    return card.read_text(encoding="utf-8", errors="replace")
-
-
 def save(model: str, trained: Manifest) -> list[str]:
     """Tell a model of it; its card, too, unless somebody has written into that.
 
@@ -233,14 +229,17 @@ def save(model: str, trained: Manifest) -> list[str]:
     What was written, and what was not.
     """
     folder = Path(folder_of(model))
-    readme, ours = folder / CARD, not has_edited_card(folder)
+    readme = folder / CARD
+    ours = not has_edited_card(folder)
     trained.save(folder)
     said = [f"written: {folder / MANIFEST}"]
-    if readme.exists() and ours and not (folder / FILE).exists() and RESULTS in _text_of(readme):
+    if not readme.exists():
+        return said
+    if not ours:
+        said.append(f"left as it is, since it is not the card that `cner train` wrote: {readme}")
+    elif RESULTS in readme.read_text(encoding="utf-8") and not (folder / FILE).exists():
         said.append(f"left as it is, since it has results that are not in {FILE}: {readme}")
-    elif readme.exists() and ours:
+    else:
         readme.write_text(card(trained, load_results(folder / FILE)), encoding="utf-8")
         said.append(f"written: {readme}")
-    elif readme.exists():
-        said.append(f"left as it is, since it is not the card that `cner train` wrote: {readme}")
     return said

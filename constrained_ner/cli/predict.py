@@ -103,6 +103,7 @@ def predict(
     if filed:
         check_apart(output, given_options["examples"])
     if not confidence and given("confidence"):
+        # Here already, since what comes from a file may exclude each other.
         given_options = without_confidences(given_options)
     asking = Asking.of(**given_options)
     if not filed:

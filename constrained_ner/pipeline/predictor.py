@@ -7,7 +7,7 @@ their answers become one set of entities: see `agreement`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, groupby, product
@@ -458,16 +458,21 @@ class Predictor:
         """Whether the text has grammars, and the model room for questions with long answers."""
         if self.level == Level.FAITHFUL and format.text_obstacle(text) is not None:
             return False
-        if self.model.context is None:
+        if self.model.context is None or self._has_room(format, text):
             return True
+        # A question without room for any text would make this one be cut into words.
+        return bool(self._crowded) and self._has_room(format, text, self._crowded)
+
+    def _has_room(self, format: Format, text: str, without: Collection[_Question] = ()) -> bool:
+        """Whether the context holds the questions about a text, but for some, with long answers."""
+        assert self.model.context is not None
         for target in self.targets:
             chats, asked = [], []
             for labels in format.conversations(target.labels):
-                # What the model has no room for would make a text be cut into words.
                 turns = [
                     turn
                     for turn in format.turns(labels)
-                    if (format.name, labels, turn) not in self._crowded
+                    if (format.name, labels, turn) not in without
                 ]
                 if turns:
                     earlier = [""] * (len(turns) - 1)
@@ -499,8 +504,6 @@ class Predictor:
         InputError: the model's tokens cannot spell the text, or its context is too short for it.
         """
         format, text, model, place = turn.format, turn.text, self.model, turn.place
-        if reason := self._crowded.get((format.name, turn.about.labels, turn.labels)):
-            raise InputError(f"{place}: {reason}")
         chat = self._messages(format, text, turn.about, turn.answers)
         prompt = model.encode(chat)
         grammar = schema = None
@@ -515,9 +518,14 @@ class Predictor:
         if model.context is not None:
             shortest = self._shortest(format, text, turn.labels)
             if len(prompt) + shortest > model.context:
+                crowded = self._crowded.get((format.name, turn.about.labels, turn.labels))
                 raise InputError(
-                    f"{place}: the text is too long: the prompt takes {len(prompt)} tokens and the "
-                    f"shortest answer {shortest}, and the model has room for {model.context}"
+                    f"{place}: "
+                    + (
+                        crowded
+                        or f"the text is too long: the prompt takes {len(prompt)} tokens and the "
+                        f"shortest answer {shortest}, and the model has room for {model.context}"
+                    )
                 )
             budget = min(budget, model.context - len(prompt))
         return Request(
