@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from constrained_ner.benchmark import calibrate as calibrate_module
 from constrained_ner.benchmark import gather as gather_module
 from constrained_ner.benchmark.calibrate import _highest, measure
-from constrained_ner.benchmark.grid import Cell, CellCosts, CorpusSample, Grid
+from constrained_ner.benchmark.grid import Cell, CellCosts, CorpusSample, Grid, predictions_of
 from constrained_ner.benchmark.results import load_results
 from constrained_ner.benchmark.together import Asked, Confidences, documents_of
 from constrained_ner.corpora.fingerprints import fingerprint, save_fingerprints
@@ -381,8 +381,6 @@ def test_documents_that_could_not_be_answered_are_told_of(
 def test_what_could_not_be_answered_is_told_of_where_it_is_measured(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictions_of = calibrate_module.predictions_of
-
     def one_failed(folder: Path, cell: Cell) -> list[Prediction]:
         first, *rest = predictions_of(folder, cell)
         return [replace(first, error="document 'd0': too long"), *rest]

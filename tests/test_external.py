@@ -162,3 +162,26 @@ def test_what_nobody_wrote_is_not_found(vocabulary: Vocabulary, name: str, level
                 assert max(sure.of(settled.places[e]) for e in settled.entities) < 0.9
         most = len(settled.entities)
     assert most >= 2
+
+
+@pytest.mark.model
+def test_an_item_may_end_inside_a_token(smollm2: LoadedModel) -> None:
+    """The model's own tokens, and their probabilities, are kept up to there."""
+    vocabulary = smollm2.vocabulary
+    format, labels = FORMATS["multi_term"], ("cell (x)",)
+    places = (((0, 13),), ((43, 56),))
+    document = Document("d", TEXT, tuple(Entity(labels[0], place) for place in places))
+    whole = format.encode(document, labels, Level.FAITHFUL)
+    request = Request([1], 500, format.grammar(TEXT, labels, Level.FAITHFUL))
+    at = whole.index('"},')
+    (across,) = vocabulary.tokenize('"},')
+    before = vocabulary.tokenize(whole[:at])
+    tokens = [*before, across, *vocabulary.tokenize(whole[at + 3 : at + 20])]
+    logs = [-0.01 * (i + 1) for i in range(len(tokens))]
+    assert tokens != vocabulary.tokenize(whole[: at + 20])  # not as the tokenizer spells it
+    written = Written(whole[: at + 20], False, tuple(tokens), tuple(logs))
+    answer = checked(request, written, vocabulary, by="x")
+    assert isinstance(answer, Answer)
+    assert answer.text.startswith(whole[: at + 2])
+    assert list(answer.tokens[: len(before)]) == before
+    assert [step.masked for step in answer.steps] == logs[: len(before) + 1]

@@ -515,22 +515,50 @@ def test_what_is_no_number_stays_with_its_answer() -> None:
     model = tiny("llama")
     grammar = FORMATS["multi_term"].grammar("knee pain", ("x",), Level.FAITHFUL)
     bad = model.vocabulary.size - 1
+    # The first one fails; another one takes its row, beside a longer one that goes on.
+    broken, *good = [bad] * 30, [7, 8] * 20, [5, 6], [9, 10] * 3
 
     def requests(*prompts: list[int]) -> list[Request]:
-        return [Request(p, 90, grammar, "one", key=i) for i, p in enumerate(prompts)]
+        return [Request(p, 90, grammar, "one", key=len(p)) for p in prompts]
 
-    prompts = [[5, 6], [7, 8] * 20, [9, 10] * 3]
-    expected = ask(SpeculativeEngine(model, 2), requests(*prompts))
+    expected = ask(SpeculativeEngine(model, 2), requests(*good))
     embeddings: Any = model.steerable.model.get_input_embeddings()
     before = embeddings.weight.data[bad].clone()
     embeddings.weight.data[bad] = torch.nan
     try:
-        # It takes a row at first, and the others come into that row one after another.
-        broken = [5, 6, *[bad] * 30]
-        found = ask(SpeculativeEngine(model, 2), requests(*prompts, broken))
+        found = ask(SpeculativeEngine(model, 2), requests(broken, *good))
     finally:
         embeddings.weight.data[bad] = before
-    assert isinstance(found.pop(3), DecodingError)
+    assert isinstance(found.pop(30), DecodingError)
+    assert found == expected
+    assert all(isinstance(answer, Answer) for answer in expected.values())
+
+
+LETTERS = Grammar("x", Level.SYNTAX, "start: /[A-Za-z]{20,30}/\n", "a" * 20, lambda _: (), 0)
+
+
+@pytest.mark.parametrize("grammar", [None, LETTERS])
+def test_what_is_no_number_behind_a_draft_is_forgotten(grammar: Grammar | None) -> None:
+    """A draft changes no answer, also where the model cannot go on from it."""
+    model = tiny("llama")
+    (bad,) = model.vocabulary.tokenize("Q")
+    drafted: list[str] = []
+
+    def propose(written: str) -> str:
+        drafted.append(written)
+        return "QQQ"
+
+    long = Request([7, 8] * 20, 60, grammar, key="long")
+    short = Request([5, 6], 40, grammar, key="short")
+    expected = ask(SpeculativeEngine(model, 2), [long, short])
+    embeddings: Any = model.steerable.model.get_input_embeddings()
+    before = embeddings.weight.data[bad].clone()
+    embeddings.weight.data[bad] = torch.nan
+    try:
+        found = ask(SpeculativeEngine(model, 2), [long, replace(short, propose_draft=propose)])
+    finally:
+        embeddings.weight.data[bad] = before
+    assert drafted
     assert found == expected
 
 

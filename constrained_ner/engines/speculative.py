@@ -57,7 +57,8 @@ class _ActiveSequence:
     Attributes
     ----------
     constrained: where its grammar stands; None for a free one.
-    draft: how it is likely to go on; made anew before each call.
+    draft: how it is likely to go on; made anew before each call. `drafts`: whether it may be more
+        than nothing.
     slack: before the budget cuts in, see `ConstrainedSequence.slack`; where the draft begins.
     places: of the masks along the draft.
     """
@@ -66,6 +67,7 @@ class _ActiveSequence:
     constrained: ConstrainedSequence | None
     drafter: Drafter
     draft: Draft = field(init=False)
+    drafts: bool = True
     tokens: list[int] = field(default_factory=list)
     slack: int | None = None
     places: list[int] = field(default_factory=list)
@@ -300,7 +302,7 @@ class SpeculativeEngine(Engine):
         at = 0
         for sequence in sequences:
             longest = sequence.request.budget - len(sequence.tokens) - 1
-            longest = min(longest, _LONGEST)
+            longest = min(longest, _LONGEST) if sequence.drafts else 0
             if sequence.constrained is None:
                 self._draft_freely(sequence, longest, least)
             else:
@@ -360,6 +362,7 @@ class SpeculativeEngine(Engine):
         """One call for the rows from `first` on, and the tokens that it brings."""
         sequences = self._active[first:]
         blocks = []
+        before = [len(content) for content in self._cache.contents[first:]]
         for i, sequence in enumerate(sequences, first):
             known = len(self._cache.contents[i]) - len(sequence.request.prompt)
             ahead = sequence.tokens[max(0, known) :]
@@ -377,6 +380,12 @@ class SpeculativeEngine(Engine):
             zip(sequences, starts, sizes, strict=True), first
         ):
             places = slice(start, start + size)
+            if chosen[start] == NONE and sequence.draft.tokens:
+                # What is no number behind a drafted token is none in front of it, either.
+                self._ask_without_draft(sequence)
+                self._cache.clear(i, before[i - first])
+                continue
+            sequence.drafts = True
             with sequence.to_itself():
                 if start in unmasked:
                     part = raw[places] if raw is not None else None
@@ -384,9 +393,13 @@ class SpeculativeEngine(Engine):
                 else:
                     self._accept(sequence, chosen[places], steps[places])
             # What of the draft did not hold is forgotten; the newest token is yet to be read.
-            known = len(sequence.request.prompt) + len(sequence.tokens) - 1
-            forget = self._cache.clear if NONE in chosen[places] else self._cache.forget
-            forget(i, known)
+            self._cache.forget(i, len(sequence.request.prompt) + len(sequence.tokens) - 1)
+
+    def _ask_without_draft(self, sequence: _ActiveSequence) -> None:
+        """Be where it was before a call: the next one, without a draft, decides."""
+        sequence.drafts = False
+        if sequence.constrained is not None:
+            sequence.constrained.roll_back(len(sequence.draft.tokens))
 
     def _mask(
         self, sequences: Sequence[_ActiveSequence], starts: Sequence[int], logits: torch.Tensor
