@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,8 @@ from pathlib import Path
 
 from constrained_ner.errors import InputError
 
+# What a rename says where a volume is mounted.
+_MOUNTED = (errno.EBUSY, errno.EXDEV)
 LOCK = ".run.lock"  # in a folder that a process writes to: see `locks.held`
 
 
@@ -18,14 +22,22 @@ LOCK = ".run.lock"  # in a folder that a process writes to: see `locks.held`
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which is renamed to it at the end.
 
-    So no half-written file ever has the name. Where the block fails, `path` is left as it was. A
-    link stays one: the file that it leads to is written.
+    So no half-written file ever has the name, and of two processes that write it at a time the last
+    one counts. Where the block fails, `path` is left as it was. A link stays one: the file that it
+    leads to is written. What replaces a file may be read by those that might read that one.
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target.parent, target.name)
     try:
         yield part
-        os.replace(part, target)
+        if target.exists():
+            shutil.copymode(target, part)
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            if error.errno not in _MOUNTED:
+                raise
+            shutil.copyfile(part, target)
     except OSError as error:
         _rename(error, part, path)
         raise
@@ -35,14 +47,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder, which is new or empty."""
+    """The same for a folder, which is new or empty.
+
+    Raises
+    ------
+    InputError: another process has filled it meanwhile.
+    """
     target = Path(os.path.realpath(path))  # of the working folder, too
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    inside = target.is_dir() and _is_apart(target)
+    part = _part(target if inside else target.parent, target.name)
     try:
         part.mkdir(parents=True)
         yield part
         if target.is_dir():  # it stays the one that it is
+            check_new_folder(path, part.name)
             for one in part.iterdir():
                 one.rename(target / one.name)
         else:
@@ -52,6 +70,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(folder: Path, name: str) -> Path:
+    """A name that nobody else has."""
+    return folder / f".{name}.{secrets.token_hex(4)}.part"
+
+
+def _is_apart(folder: Path) -> bool:
+    """Whether nothing can be moved into a folder from beside it, as where a volume is mounted."""
+    beside = folder.parent
+    return folder.stat().st_dev != beside.stat().st_dev or not os.access(beside, os.W_OK)
 
 
 def _rename(error: OSError, part: Path, path: Path) -> None:
@@ -85,7 +114,11 @@ def whole_lines(path: Path) -> list[str]:
     kept = data.rfind(b"\n") + 1
     if kept < len(data):
         os.truncate(path, kept)
-    return data[:kept].decode("utf-8").split("\n")[:-1]
+    try:
+        return data[:kept].decode("utf-8").split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"is damaged: line {line} is not UTF-8", path) from None
 
 
 def check_writable(path: Path) -> None:
@@ -103,7 +136,9 @@ def check_writable(path: Path) -> None:
         raise InputError("cannot be written: a folder has this name", path)
     if path.exists() and not path.is_file():
         raise InputError("cannot be written: it is a pipe or a device: expected a file", path)
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    real = Path(os.path.realpath(path))
+    # What is not whole yet stands beside it.
+    if not all(os.access(one, os.W_OK) for one in (real.parent, real) if one.exists()):
         raise InputError("cannot be written: permission denied", path)
 
 
@@ -112,8 +147,12 @@ def _check_named(path: Path) -> None:
         raise InputError("cannot be written: expected a path, not standard output", path)
 
 
-def check_new_folder(folder: Path) -> None:
+def check_new_folder(folder: Path, *ours: str) -> None:
     """See that a folder can be filled here.
+
+    Parameters
+    ----------
+    ours: names of what may be in it, beside a lock.
 
     Raises
     ------
@@ -121,7 +160,7 @@ def check_new_folder(folder: Path) -> None:
     """
     _check_named(folder)
     if folder.exists() and (
-        not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())
+        not folder.is_dir() or any(path.name not in (LOCK, *ours) for path in folder.iterdir())
     ):
         raise InputError("exists: expected a new or an empty folder", folder)
 

@@ -26,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     InputError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path) from None
     except ValueError as error:

@@ -285,8 +285,9 @@ def test_a_long_and_foreign_surface_is_given_up() -> None:
         ("a " * 1000 + "b " + "a " * 1000, ["a " * k + "b b" for k in range(100, 120)]),
         ("a " * 500 + "x " + "a " * 500, ["a " * k + "b" for k in range(900)]),
         (" ".join(f"w{i % 50} x" for i in range(2000)), [f"w{i} w{i + 1}" for i in range(49)]),
+        ("a b c d " * 5, ["a b c d " * k + "a" for k in range(1500)]),
     ],
-    ids=["repeats", "long", "in fragments", "foreign", "many"],
+    ids=["repeats", "long", "in fragments", "foreign", "many", "longer than the text"],
 )
 def test_long_answers_are_read_in_time(text: str, surfaces: list[str]) -> None:
     """Not a timing: one that was cubic took minutes and more."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import click
 import pytest
@@ -475,3 +477,57 @@ def test_what_the_system_refuses_is_no_traceback(
     result = cner("check", data, "--format", "multi_term", "--model", tiny_folder, "-o", out)
     assert result.exit_code == 1
     assert f"Error: {out}: No space left on device" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        (">/dev/full", 1, "Error: No space left on device\n"),
+        (">&-", 0, ""),
+        ("2>&- >/dev/null", 0, ""),
+    ],
+)
+def test_where_nothing_can_be_printed(where: str, code: int, said: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m constrained_ner formats {where}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (code, said)
+
+
+def test_an_output_without_a_standard_error(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-m", "constrained_ner", "convert", str(data), str(out)]
+    ran = subprocess.run(["bash", "-c", f"{shlex.join(command)} >&- 2>&-"], check=False)
+    assert ran.returncode == 0
+    assert out.exists()
+
+
+def test_names_in_messages_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.zip"
+    with ZipFile(path, "w") as archive:
+        archive.writestr("\x1b[2Ja.jsonl", '{"id": "a", "text": "knee"}\n')
+        archive.writestr("b.csv", "text\nknee\n")
+    result = cner("convert", path, tmp_path / "out.json")
+    assert result.exit_code == 1
+    assert "\N{SYMBOL FOR ESCAPE}[2Ja.jsonl" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_one_file_by_two_names_is_the_input_too(data: Path, tmp_path: Path) -> None:
+    source, link = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(data.read_bytes())
+    link.hardlink_to(source)
+    result = cner("predict", source, "--labels", "D", "-o", link, "--overwrite")
+    assert result.exit_code == 1
+    assert "is the input, too" in result.stderr
+    assert source.read_bytes() == data.read_bytes()
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    command = (
+        f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m constrained_ner formats'
+    )
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("Error: the working folder is not there any more\n")

@@ -52,6 +52,21 @@ def test_white_space_stands_nowhere_else() -> None:
     assert voted({blank: 1.0, fever: 0.9})[fever] == pytest.approx(0.9 / 4)
 
 
+@pytest.mark.parametrize("broken", ["post-\noperative pain", "post-operative\npain"])
+def test_words_are_the_same_where_a_line_ends_inside_them(broken: str) -> None:
+    text = f"post-operative pain. Then {broken} and post-operative pain."
+    every = dict.fromkeys(
+        (
+            entity("post-operative pain", text=text),
+            entity(broken, text=text),
+            entity("post-operative pain", 1, text=text),
+        ),
+        pytest.approx(0.3),
+    )
+    for marked in every:
+        assert voted({marked: 0.9}, text) == every
+
+
 def test_names_are_the_same_as_they_are_written_only() -> None:
     assert voted({entity("ALL"): 0.8}) == {entity("ALL"): 0.8}
     assert voted({entity("all"): 0.8}) == dict.fromkeys(

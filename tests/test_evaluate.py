@@ -384,6 +384,22 @@ def test_ceilings() -> None:
         ceiling(GOLD, (" x",), Setting("multi_tag"))
 
 
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("a\r\npain", (2, 7)),
+        ("a pain", (1, 6)),
+        ("post-\noperative", (5, 15)),
+        ("pre-\nop", (0, 5)),
+    ],
+)
+def test_what_no_answer_gives_back_is_not_returned(text: str, span: tuple[int, int]) -> None:
+    """A line shows one space of white space, or none: exactly this can be in no answer."""
+    found = ceiling([Document("d", text, (Entity("x", (span,)),))], ("x",), Setting("multi_span"))
+    assert (found.entities, found.expressible, found.returned) == (1, 0, 0)
+    assert found.dropped == {"begins or ends with white space": 1}
+
+
 @pytest.mark.parametrize("name", ["multi_term", "multi_tag", "multi_span", "single_term"])
 @pytest.mark.parametrize("level", [Level.SYNTAX, Level.FAITHFUL])
 def test_ceilings_are_what_check_measures(

@@ -440,6 +440,16 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole == parts
 
 
+def test_without_resamples_nothing_is_known() -> None:
+    assert paired_test(DOCUMENTS, BETTER, resamples=0) is None
+
+
+def test_a_line_end_inside_a_surface_is_a_space() -> None:
+    text = "knee\npain, then knee pain"
+    gold, predicted = [entity("x", (16, 25))], [entity("x", (0, 9))]
+    assert text_set(text, gold, predicted) == Counts(1, 1, 1, 1)
+
+
 def test_a_system_does_not_differ_from_itself() -> None:
     found = paired_test(DOCUMENTS, DOCUMENTS, resamples=200)
     assert found is not None

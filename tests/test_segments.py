@@ -68,12 +68,57 @@ def test_windows_are_the_fewest_that_fit(text: str, most: int) -> None:
         ["The level was raised, e.g. in Fig. 2 of Smith et al. (2010).", "It fell later."],
         ["IL-2, i.e. interleukin 2, was given vs. placebo.", "Dr. Miller agreed."],
         ["E. coli and S. aureus were found.", "Growth of E. coli stopped at 0.5 mM."],
+        ["PU . 1 and a 7 . 2 - kb fragment were found .", "It fell later ."],
     ],
 )
 @pytest.mark.parametrize("between", [" ", "\n\n", "\r\n \r\n"])
 def test_sentences(expected: list[str], between: str) -> None:
     text = between.join(expected)
     assert [text[start:end] for start, end in sentences(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "The blood culture of the patient grew methicillin-resistant\n"
+            "S. aureus, and he was treated with vancomycin for ten days.",
+            [0],
+        ),
+        (
+            "- the wound of the patient grew methicillin-resistant\nS. aureus and some E. coli\n"
+            "- wound care for two weeks, at home",
+            [0, 81],
+        ),
+        (
+            "The patient has had hypertension and diabetes mellitus type\n"
+            "2. He also has asthma and was admitted with chest pain.",
+            [0, 63],
+        ),
+        # Items, whose lines may be as long.
+        (
+            "1. Aspirin 81 mg daily, and clopidogrel until the follow up\n"
+            "2. Metoprolol 25 mg twice daily, with meals and some water",
+            [0, 60],
+        ),
+        (
+            "A. fever and chills for two weeks, with some sweats at night\n"
+            "B. cough without any sputum for two weeks, and some wheezes",
+            [0, 61],
+        ),
+        ("He takes the following drugs every day:\n1. aspirin\n2. metoprolol", [0, 40, 51]),
+        ("He was admitted today with chest pain\n1. aspirin 81 mg daily\n2. heparin", [0, 38, 61]),
+    ],
+)
+def test_what_begins_like_an_item(text: str, expected: list[int]) -> None:
+    assert [start for start, _ in sentences(text)] == expected
+
+
+def test_genes_are_asked_about_wherever_they_stand() -> None:
+    text = "Marker\tResult\nS100\tpositive\nP53\tnegative\n\nAP-1: high.\n"
+    for by in ("sentence", "window"):
+        asked = " ".join(text[slice(*span)] for span in segments(text, by, short(100)))
+        assert {"S100", "P53", "AP-1:"} <= {*asked.split()}
 
 
 def test_a_heading_ends_at_a_blank_line() -> None:
@@ -224,6 +269,10 @@ def test_line_ends_are_alike(lines: list[tuple[str, str]]) -> None:
         ("Collected: today", False, True),
         ("Discharged.", False, True),
         ("and", False, False),
+        ("P53", False, False),  # a gene
+        ("S100:", True, False),
+        ("AP-1 and E2:", True, False),
+        ("5S", False, False),
     ],
 )
 def test_headings(line: str, heading: bool, silent: bool) -> None:

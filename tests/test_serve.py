@@ -481,13 +481,9 @@ def test_a_body_that_does_not_come_gives_its_place_back(
     extractor: Extractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("constrained_ner.serve.guard.BODY_SECONDS", 0.2)
-    seen: list[Message] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(await receive())
-        seen.append(await receive())
-
+    app = create_app(extractor, replace(LIMITS, waiting=1))
     pieces = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+    sent: list[Message] = []
 
     async def stalled() -> Message:
         for piece in pieces:
@@ -495,20 +491,16 @@ def test_a_body_that_does_not_come_gives_its_place_back(
         await asyncio.sleep(60)
         raise AssertionError("nobody waits so long")
 
-    async def send(_: Message) -> None:
-        pass
+    async def send(message: Message) -> None:
+        sent.append(message)
 
-    server = FastAPI()
-    server.state.worker = Worker(1)
-    guard = Guard(app, {"/predict": 100}, {})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
     scope = {"type": "http", "path": "/predict", "method": "POST", "headers": headers}
-    try:
-        asyncio.run(guard({**scope, "app": server}, stalled, send))
-    finally:
-        server.state.worker.close()
-    assert [message["type"] for message in seen] == ["http.request", "http.disconnect"]
-    assert guard._inside == 0
+    with TestClient(app) as client:
+        asyncio.run(app({**scope, "query_string": b"", "app": app}, stalled, send))
+        assert sent[0]["status"] == 408
+        assert b"not whole in 0.2 s" in sent[1]["body"]
+        assert ask(client)[0] == 200  # there is a place again
 
 
 class Panic(BaseException):

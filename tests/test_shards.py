@@ -153,7 +153,8 @@ def test_what_is_replaced_goes_with_what_a_killed_run_left_beside_it(
 ) -> None:
     folder = tmp_path / "shards"
     predict(folder, "--shard-size", "3", "--limit", "3")
-    left = (".part-00001.jsonl.run", ".part-00001.jsonl.lock", "..part-00001.jsonl.run.part")
+    beside = ("run", "lock", "0a1b2c3d.part", "run.0a1b2c3d.part")
+    left = [f".part-00001.jsonl.{name}" for name in beside]
     for name in left:
         (folder / name).write_text("left")
     predict(folder, "--shard-size", "3", "--limit", "3", "--overwrite")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import Any
 
 from constrained_ner.engines.language_model import LanguageModel
 from constrained_ner.engines.vocabulary import Vocabulary
+from constrained_ner.process_pool import process_pool
 
 from .examples import Example, Question, make_examples
 
@@ -55,11 +54,7 @@ def build(
         return [make_examples(question, model) for question in progress(questions)]
     vocabulary = model.vocabulary
     begin = model.tokenizer, vocabulary.size, vocabulary.ends, model.context
-    # Spawned, not forked: libraries that have threads do not survive a fork.
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin) as pool,
-    ):
+    with _one_thread_each(), process_pool(processes, _begin, begin) as pool:
         made = pool.map(_make, questions, chunksize=64)
         return [examples for examples, _ in zip(made, progress(questions), strict=True)]
 

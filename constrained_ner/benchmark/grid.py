@@ -15,12 +15,11 @@ import re
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +39,7 @@ from constrained_ner.pipeline.prediction import Prediction
 from constrained_ner.pipeline.prompts import Target
 from constrained_ner.pipeline.runs import line_of, predictions_in
 from constrained_ner.pipeline.task import is_indexed
+from constrained_ner.process_pool import process_pool
 
 PACKAGES = ("constrained_ner", "torch", "transformers", "outlines", "llguidance")
 # For each format with offsets the one with terms that asks in the same way.
@@ -394,8 +394,19 @@ def done(folder: Path, cell: Cell) -> bool:
 
 
 def predictions_of(folder: Path, cell: Cell) -> list[Prediction]:
-    """The answers of a cell, document by document."""
-    return list(predictions_in(folder / cell.answers))
+    """The answers of a cell that is done, document by document.
+
+    Raises
+    ------
+    InputError: there are more or fewer than it has documents.
+    """
+    found = list(predictions_in(folder / cell.answers))
+    expected = answered_cell(folder, cell).documents
+    if len(found) != expected:
+        reason = f"{len(found)} answers: expected {expected}"
+        anew = f"without {cell.summary} they are made anew"
+        raise InputError(f"{reason}; {anew}", folder / cell.answers)
+    return found
 
 
 def answered_cell(folder: Path, cell: Cell) -> AnsweredCell:
@@ -462,15 +473,10 @@ def _run(grid: Grid, folder: Path, progress: Progress, processes: int) -> None:
 def _run_side_by_side(
     grid: Grid, waiting: Sequence[Cell], folder: Path, progress: Progress, processes: int
 ) -> None:
-    given = grid, folder, processes
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, given) as pool:
-        jobs = [pool.submit(_answer_quietly, cell) for cell in waiting]
-        try:
-            for job in as_completed(jobs):
-                cell = job.result()
-                deque(progress(grid.data_of(cell).documents, str(cell)), maxlen=0)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with process_pool(processes, _begin, (grid, folder, processes)) as pool:
+        for job in as_completed([pool.submit(_answer_quietly, cell) for cell in waiting]):
+            cell = job.result()
+            deque(progress(grid.data_of(cell).documents, str(cell)), maxlen=0)
 
 
 _job: tuple[Grid, Path, Loaded]  # of a process that answers cells beside others

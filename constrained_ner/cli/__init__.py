@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from typing import Any
@@ -18,7 +19,7 @@ from constrained_ner.cli.evaluate import evaluate
 from constrained_ner.cli.exchange import export_requests, import_answers
 from constrained_ner.cli.experiment import experiment
 from constrained_ner.cli.formats import formats
-from constrained_ner.cli.messages import INTERRUPTED, messages, verbosity_options
+from constrained_ner.cli.messages import INTERRUPTED, messages, verbosity_options, visible
 from constrained_ner.cli.page import page
 from constrained_ner.cli.predict import predict
 from constrained_ner.cli.serve import serve
@@ -33,6 +34,7 @@ class Group(click.Group):
     """Prints our errors as a message, with exit status 1, and what readers of files remark."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _open_streams()
         _write_utf_8()
         try:
             with messages():
@@ -43,11 +45,19 @@ class Group(click.Group):
             click.echo("\nstopped", err=True)
             sys.exit(INTERRUPTED)
         except CnerError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(visible(str(error))) from error
         except OSError as error:
-            if error.filename is None:  # such as a broken pipe, which click sees to
+            if isinstance(error, BrokenPipeError):  # click sees to it
                 raise
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+            named = [str(part) for part in (error.filename, error.strerror) if part is not None]
+            raise click.ClickException(visible(": ".join(named) or str(error))) from error
+
+
+def _open_streams() -> None:
+    """Let what is printed go nowhere where a stream is closed, as some daemons have it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _write_utf_8() -> None:

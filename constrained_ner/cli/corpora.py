@@ -132,7 +132,7 @@ def _progress(corpus: PublishedCorpus) -> Iterator[Callable[[Download, int], Non
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -333,7 +333,7 @@ def _terminal(sections: Sequence[Section]) -> str:
 def _markdown(sections: Sequence[Section]) -> str:
     blocks = []
     for section in sections:
-        blocks.append(f"## {section.title}")
+        blocks.append(f"## {markdown.escape(section.title)}")
         blocks.append(markdown.table(section.header, section.rows))
         blocks += section.remarks
     return "\n\n".join(blocks)

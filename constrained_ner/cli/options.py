@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import islice
 from math import isnan
@@ -365,14 +366,14 @@ def check_apart(output: Path | None, *inputs: Path | None) -> None:
     """
     if output is None:
         return
-    target = output.resolve()
+    target = Path(os.path.realpath(output))  # which a loop of links does not end
     for input in filter(None, inputs):
-        source = input.resolve()
+        source = Path(os.path.realpath(input))
         if target in source.parents:
             raise InputError(
                 f"holds the input {str(input)!r}: expected another path for the output", output
             )
-        if source == target:
+        if source == target or (output.exists() and input.exists() and output.samefile(input)):
             raise InputError("is the input, too: expected another path for the output", output)
         if source in target.parents:
             raise InputError(

@@ -98,7 +98,7 @@ engine_options = options(
     ),
     click.option(
         "--timeout",
-        type=Number(0, min_open=True),
+        type=Number(0, 86_400, min_open=True),
         default=120,
         show_default=True,
         help="Seconds that the server has for an answer.",

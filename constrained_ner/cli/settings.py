@@ -40,10 +40,14 @@ def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, A
 
     Raises
     ------
-    InputError: the file is not TOML, or has a key or a value that no option takes.
+    InputError: the file is not TOML, or has a key or a value that no option takes; or there is no
+        working folder.
     """
     _warn_of_variables(group)
-    path, values = _found(folder or Path.cwd())
+    try:
+        path, values = _found(folder or Path.cwd())
+    except FileNotFoundError:
+        raise InputError("the working folder is not there any more") from None
     if path is None:
         return {}
     return _Reader(path).defaults(group, values)

@@ -168,7 +168,7 @@ class Shards:
         if whole_lines(self._journal):
             name = r"part-\d{5,}" + re.escape(_suffix(kind_of_shards(self.folder)))
             # With what a run leaves beside a file that is not finished.
-            ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part))*")
+            ours = re.compile(rf"{name}|\.{{1,3}}{name}(\.(records|run|lock|part|[0-9a-f]{{8}}))*")
             for path in list(self.folder.iterdir()):
                 if ours.fullmatch(path.name):
                     path.unlink()

@@ -29,10 +29,18 @@ _UNREADABLE = (OSError, ValueError, struct.error)
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `CNER_CACHE`, or the user's cache folder."""
+    """Where converted models are kept: `CNER_CACHE`, or the user's cache folder.
+
+    Raises
+    ------
+    ModelError: the user has none.
+    """
     if folder := os.environ.get("CNER_CACHE"):
         return Path(folder)
-    return user_cache_path("constrained_ner")
+    try:
+        return user_cache_path("constrained_ner")
+    except RuntimeError:
+        raise ModelError("there is no home folder to keep the model in: set CNER_CACHE") from None
 
 
 def packaged_model() -> Path:
@@ -101,8 +109,14 @@ def _kept(gguf: Path, name: str) -> Path:
     """The converted model of this name in the cache; it appears only when it is whole."""
     folder = cache_folder() / name
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder.parent))
+        except OSError as error:
+            raise ModelError(
+                f"{str(folder.parent)!r}, where the converted model is kept, cannot be written: "
+                f"{error.strerror}; set CNER_CACHE to another folder"
+            ) from None
         try:
             with contextlib.ExitStack() as quiet:
                 if not sys.stderr.isatty():  # a progress bar is for a terminal

@@ -75,14 +75,22 @@ def ceiling(
                         read |= {entity_of[entity] for entity in {*kept} & {*decoded.entities}}
         for entity in document.entities:
             if entity.label in labels and entity not in held:
-                blank = is_blank(entity, document.text)
-                cause = "white space" if blank else "in no part of the text that was asked about"
-                lacking.setdefault(entity, cause)
+                lacking.setdefault(entity, _cause(entity, document.text))
         entities += len(held | lacking.keys())
         expressible += len(held)
         returned += len(read)
         causes.update(cause for entity, cause in lacking.items() if entity not in held)
     return Ceiling(setting, entities, expressible, returned, dict(causes))
+
+
+def _cause(entity: Entity, text: str) -> str:
+    """Why an entity could be in no answer."""
+    if is_blank(entity, text):
+        return "white space"
+    pieces = [text[start:end] for start, end in entity.fragments]
+    if any(piece != piece.strip() for piece in pieces):
+        return "begins or ends with white space"
+    return "in no part of the text that was asked about"
 
 
 def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entity]]:
@@ -93,5 +101,7 @@ def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entit
         for entity in document.entities
         if span[0] <= entity.start and entity.end <= span[1]
         if not is_blank(entity, document.text)
+        # Else it begins or ends in white space, of which a line shows one space or none.
+        if view.in_document(view.in_line(entity)) == entity
     }
     return Document(document.id, view.text, tuple(entity_of)), entity_of

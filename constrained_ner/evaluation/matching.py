@@ -90,7 +90,8 @@ def text_set(text: str, gold: Sequence[Entity], predicted: Sequence[Entity]) -> 
 
 
 def _texts(text: str, entities: Iterable[Entity]) -> Counter[tuple[str, str]]:
-    return Counter((entity.label, entity.surface(text)) for entity in entities)
+    # However its lines are wrapped.
+    return Counter((e.label, " ".join(e.surface(text).split())) for e in entities)
 
 
 def _agreement(gold: Counter[tuple[str, str]], predicted: Counter[tuple[str, str]]) -> Counts:

@@ -100,7 +100,7 @@ def paired_test(
     kinds, times = _kinds(first, second)
     a, b = kinds[:, :4], kinds[:, 4:]
     observed = _scores(times @ b) - _scores(times @ a)
-    if np.isnan(observed).any():
+    if np.isnan(observed).any() or not resamples:
         return None
     differences = np.concatenate(
         [

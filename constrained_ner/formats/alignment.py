@@ -258,7 +258,10 @@ def fragmented(
     inside the other the inner one. None are looked for where that would take too long.
     """
     parts = surface.split(" ")
-    if most < 2 or len(parts) < 2 or any(part not in text for part in parts):
+    longest = len(text) + most - 1  # a space between fragments may be none of the text
+    if most < 2 or len(parts) < 2 or len(surface) > longest:
+        return []
+    if any(part not in text for part in parts):
         return []
     places = {part: _places(part, text, boundaries) for part in {*parts}}
     most = min(most, len(parts))

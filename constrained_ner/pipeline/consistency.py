@@ -15,10 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from constrained_ner.documents import Entity
-from constrained_ner.words import Span, on_boundaries, units
+from constrained_ner.pipeline.view import view_of
+from constrained_ner.words import LINE_BREAKS, Span, on_boundaries, units
 
 # Below it what a place has by the others' votes is more often wrong than right.
 LEAST = 0.35
+# Behind a hyphen a word may be broken at the end of a line.
+_INNER_HYPHEN = re.compile("(?<=[\\w+])\\\\?([-\u2010\u00ad])(?=\\w)")
+_BROKEN = rf"\\\1(?:\\s*[{LINE_BREAKS}]\\s*)?"
 _SYMBOL = 3  # letters at most, of a word such as `As` or `Ras`
 
 
@@ -97,7 +101,8 @@ def _length(entity: Entity) -> int:
 
 
 def _surface(entity: Entity, text: str) -> str:
-    return " ".join(entity.surface(text).split())
+    """As a model is shown it, on one line."""
+    return view_of(entity.surface(text)).text
 
 
 def _is_plain(surface: str) -> bool:
@@ -123,6 +128,7 @@ class _Places:
             return
         flags = re.IGNORECASE if any_case else 0
         words = r"\s+".join(map(re.escape, surface.split()))
+        words = _INNER_HYPHEN.sub(_BROKEN, words)
         pattern = re.compile(words, flags)
         first = surface[slice(*units(surface)[0])]
         for start in self._starts.get(first.casefold(), ()):

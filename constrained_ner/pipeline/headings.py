@@ -14,7 +14,8 @@ _WITH_COLON = re.compile(r"[A-Z][^\s:]*(?:[^\S\n\r][^\s:]+){0,5}:$")
 CAPITALS = re.compile(r"(?:[^a-zA-Z]|[A-Z](?![A-Z]))*+[A-Z]{2}[^a-z]*")
 # So ends a sentence, and no heading: `IV CKD.`
 _CLOSED = re.compile(r"[.;,]$")
-_WORD = re.compile(r"[^\W\d_]+(?:['’.][^\W\d_]+)*")
+# With the digits behind it: P53, S-100 and E2 are no words of headings, but P, S and E are.
+_WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’.][^\W\d_]+)*(?:-?\d[\w-]*)?")
 _LINKS = frozenset(
     ["a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "so", "the", "to", "with"]
 )

@@ -42,6 +42,11 @@ _BETWEEN_CELLS = re.compile(r"(?<=\S)(?:[^\S\n\r]*\t[^\S\n\r]*| {3,})(?=\S)")
 WIDEST_ROW = 160
 _GAP = re.compile(r"\S {3,}\S")  # between columns, or in a justified line
 _GOES_ON = re.compile(r"[,(\[/&-]$")
+_ENDS = re.compile(r"[.:;!?][\])\"'”’]*$")
+# What may be a mark, or the end of a sentence (`type\n2. He`), or a genus (`grew\nS. aureus`).
+_NUMBER = re.compile(r"[0-9]{1,2}\.[^\S\n\r]")
+_GENUS = re.compile(r"[A-Z]\.[^\S\n\r]+[a-z]")
+_LETTERED = re.compile(r"\(?[A-Za-z][.)][^\S\n\r]")
 # A paragraph whose longest line is shorter is no wrapped text, but a list without bullets.
 NARROWEST = 40
 
@@ -116,9 +121,9 @@ def _asked(some: Iterable[Part]) -> Iterator[Span]:
 
 def _windows(text: str, some: Sequence[Part]) -> Iterator[Span]:
     """Windows in which something is asked; there headings and keys stay, as what is around it."""
-    asked = list(_asked(some))
+    starts = [start for start, _ in _asked(some)]
     for start, end in together(text, [part.span for part in some]):
-        if any(start <= at < end for at, _ in asked):
+        if bisect_left(starts, start) < bisect_left(starts, end):
             yield start, end
 
 
@@ -183,11 +188,12 @@ def _sentences(view: View) -> Iterator[Span]:
 
 def _unfinished(text: str, found: Span, following: Span) -> bool:
     """Whether a sentence that was found goes on: it is the mark of an item, or ends with an
-    abbreviation, or what follows begins no sentence.
+    abbreviation or inside a number, or what follows begins no sentence.
     """
     sentence = text[slice(*found)]
     mark = found[0] == 0 and re.fullmatch(_MARK, sentence) is not None
-    return mark or text.startswith(_NO_BEGINNING, following[0]) or _abbreviated(sentence)
+    decimal = sentence.endswith(" .") and text[following[0]].isdigit()  # of tokens: `PU . 1`
+    return mark or decimal or text.startswith(_NO_BEGINNING, following[0]) or _abbreviated(sentence)
 
 
 def _abbreviated(sentence: str) -> bool:
@@ -230,7 +236,8 @@ def _blocks(text: str, lines: list[Span]) -> Iterator[Block]:
     wrapped: list[Span] = []
     for span in lines:
         line = text[slice(*span)]
-        if wrapped and not _goes_on(text[slice(*wrapped[-1])], line, width, capitals):
+        begun = text[slice(*wrapped[0])] if wrapped else ""
+        if wrapped and not _goes_on(begun, text[slice(*wrapped[-1])], line, width, capitals):
             yield from _block(text, wrapped, capitals)
             wrapped = []
         wrapped.append(span)
@@ -258,15 +265,21 @@ def _block(text: str, lines: list[Span], capitals: bool) -> Iterator[Block]:
     yield (start, end), "cell"
 
 
-def _goes_on(line: str, following: str, width: int, capitals: bool) -> bool:
+def _goes_on(begun: str, line: str, following: str, width: int, capitals: bool) -> bool:
     """Whether a line is wrapped, so that the following one goes on with it.
 
     Parameters
     ----------
+    begun: the line with which its block begins.
     width: of the longest line of the paragraph.
     capitals: whether the whole paragraph is in capitals.
     """
-    if _ITEM.match(following) or KEY.match(following) or is_heading(line, capitals=capitals):
+    # Whoever wraps puts a word on a line that has room for it.
+    word = following.split(maxsplit=1)[0]
+    full = width >= NARROWEST and len(line) + 1 + len(word) > width
+    if _ITEM.match(following) and not (full and _is_no_mark(begun, line, following)):
+        return False
+    if KEY.match(following) or is_heading(line, capitals=capitals):
         return False
     if _ROW.search(line) or _ROW.search(following):
         return False
@@ -276,9 +289,16 @@ def _goes_on(line: str, following: str, width: int, capitals: bool) -> bool:
         return False
     if following[0].islower() or following[0] in _NO_BEGINNING or _GOES_ON.search(line):
         return True
-    # Whoever wraps puts a word on a line that has room for it.
-    word = following.split(maxsplit=1)[0]
-    return width >= NARROWEST and len(line) + 1 + len(word) > width
+    return full
+
+
+def _is_no_mark(begun: str, line: str, following: str) -> bool:
+    """Whether what looks like the mark of an item is a part of the sentence before it."""
+    if _ENDS.search(line):
+        return False
+    if _NUMBER.match(following):
+        return not _ITEM.match(begun)
+    return bool(_GENUS.match(following)) and not _LETTERED.match(begun)
 
 
 # ---- windows

@@ -86,6 +86,7 @@ class Limits:
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refused, "description": "The body cannot be read."},
+    408: {"model": Refused, "description": "The body did not come in time."},
     411: {"model": Refused, "description": "The body does not say how long it is."},
     413: {"model": Refused, "description": "The body, or a text, is too long."},
     415: {"model": Refused, "description": "The body is not said to be JSON."},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from time import monotonic
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -93,9 +94,13 @@ class Guard:
 
 
 def _in_time(receive: Receive) -> Receive:
-    """What comes of a request, as if its sender was gone where the body is not whole in time.
+    """What comes of a request, so long as its body comes in time.
 
     Else whoever sends none would take a place for ever.
+
+    Raises
+    ------
+    HTTPException: the body is not whole in time.
     """
     until, whole = monotonic() + BODY_SECONDS, False
 
@@ -106,8 +111,7 @@ def _in_time(receive: Receive) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), max(0.0, until - monotonic()))
         except TimeoutError:
-            whole = True
-            return {"type": "http.disconnect"}
+            raise HTTPException(408, f"the body was not whole in {BODY_SECONDS:g} s") from None
         whole = not message.get("more_body", False)
         return message
 

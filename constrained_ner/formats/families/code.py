@@ -38,7 +38,7 @@ _AFTER_ECHO = """\"
 _ITEM = "    entity_list.append({item})\n"
 _CLOSING = "```"
 # What a free model may write of it.
-_APPEND = re.compile(r"entity_list\.append\((?P<item>.*?)\)[ \t\r]*$", re.MULTILINE)
+_APPEND = re.compile(r"entity_list\.append\(\s*")
 _ECHO = re.compile(r"^[ \t]*input_text = (?P<text>\".*\")[ \t\r]*$", re.MULTILINE)
 
 
@@ -96,11 +96,15 @@ class CodeFormat(JsonFormat):
         if not answer.rstrip().endswith("```"):
             reader.problem(ProblemKind.TRUNCATED, f"the code ends with {answer[-40:]!r}")
         items = []
+        decoder = json.JSONDecoder()
         for match in _APPEND.finditer(answer):
             try:
-                value = json.loads(match["item"])
-            except (ValueError, RecursionError):  # a number may be too long, too
-                reader.problem(ProblemKind.UNPARSABLE, match["item"])
+                value, _ = decoder.raw_decode(answer, match.end())
+            except (ValueError, RecursionError) as error:  # a number may be too long, too
+                if getattr(error, "pos", 0) >= len(answer.rstrip()):
+                    continue  # cut off, which is said above
+                line = answer[match.end() : match.end() + 200].partition("\n")[0]
+                reader.problem(ProblemKind.UNPARSABLE, line.rstrip())
                 continue
             if item := salvage_object(value, reader, labels):
                 items.append(item)

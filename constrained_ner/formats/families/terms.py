@@ -211,7 +211,12 @@ def salvage_object(value: Any, reader: Reader, labels: Sequence[str]) -> tuple[s
             return None
         label = labels[0]
     text = value["text"].strip()
+    if not text:
+        reader.problem(ProblemKind.UNPARSABLE, f"{value!r}: the text is empty")
     return (label, text) if label and text else None
+
+
+_NO_COMMA = re.compile(r"\s*[\[{\"]")
 
 
 def salvage_list(answer: str, reader: Reader) -> Iterator[Any]:
@@ -238,6 +243,8 @@ def salvage_list(answer: str, reader: Reader) -> Iterator[Any]:
         try:
             value, position = decoder.raw_decode(answer, position)
             yield value
+            if _NO_COMMA.match(answer, position):
+                reader.problem(ProblemKind.UNPARSABLE, f"no comma behind {value!r}")
         except RecursionError:  # brackets, over and over: no use in trying each of them
             reader.problem(ProblemKind.UNPARSABLE, f"{answer[position:]!r}")
             return
