@@ -23,6 +23,11 @@ def locked(path: Path) -> FileLock:
     return _locked(path.with_name(f".{path.name}.lock"), path)
 
 
+def locked_in(folder: Path, name: str) -> FileLock:
+    """The same for what a folder holds: `.NAME.lock` in it."""
+    return _locked(folder / f".{name}.lock", folder)
+
+
 def unlock(lock: FileLock) -> None:
     """Leave an output to others."""
     Path(lock.lock_file).unlink(missing_ok=True)

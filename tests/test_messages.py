@@ -159,6 +159,7 @@ def test_after_ctrl_c_it_says_how_to_go_on(tiny_folder: Path, tmp_path: Path) ->
     notes.write_text("\n".join(f"Case {i}: left knee pain, no fever." for i in range(400)))
     command = [sys.executable, "-m", "constrained_ner", "predict", str(notes), "-o", str(out)]
     command += ["--input-format", "lines", "--labels", "Disease", "--model", str(tiny_folder)]
+    command.append("--overwrite")
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -174,7 +175,7 @@ def test_after_ctrl_c_it_says_how_to_go_on(tiny_folder: Path, tmp_path: Path) ->
     *_, last = said.decode().splitlines()
     there = re.fullmatch(
         rf"stopped: there are (\d+) records for {re.escape(str(out))}, and the same command with "
-        "--resume goes on",
+        "--resume in place of --overwrite goes on",
         last,
     )
     assert there is not None, last

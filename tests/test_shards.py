@@ -123,7 +123,7 @@ def test_nothing_of_others_is_replaced(
     with locked(folder / "shards"):
         for again in ("--resume", "--overwrite"):
             result = predict(folder, "--shard-size", "60", "--limit", "100", again)
-            assert "another run is writing it" in result.output
+            assert f"{folder}: another run is writing it" in result.output
     result = predict(folder, "--shard-size", "60", "--resume", "--output-format", "csv")
     assert "holds shards of" in result.output
     result = cner("predict", folder / "part-00000.jsonl", "-o", folder, "--shard-size", "5")

@@ -183,7 +183,8 @@ def predict(
         labels = [label for target in made.targets for label in target.labels]
         return _printed(made.predict(asking.documents()), labels, as_text, terminal)
 
-    with interruptible(lambda: _how_to_go_on(output if filed else None, summary)), bar:
+    again = "--resume in place of --overwrite" if overwrite else "--resume"
+    with interruptible(lambda: _how_to_go_on(output if filed else None, summary, again)), bar:
         for prediction in predictions():
             summary.add(prediction)
             bar.add(1, len(prediction.text) if running.workers else 0)
@@ -222,11 +223,11 @@ def _progress(
     return Progress("documents", len(sizes), sum(sizes), console)
 
 
-def _how_to_go_on(output: Path | None, summary: Summary) -> str:
+def _how_to_go_on(output: Path | None, summary: Summary, again: str) -> str:
     if output is None:
         return f"{summary.documents} documents were answered"
     done = summary.before + summary.documents
-    return f"there are {done} records for {output}, and the same command with --resume goes on"
+    return f"there are {done} records for {output}, and the same command with {again} goes on"
 
 
 def _printed(

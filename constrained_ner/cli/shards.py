@@ -26,7 +26,7 @@ from constrained_ner.corpora import OUTPUT_FORMATS, ConversionLosses, check_outp
 from constrained_ner.corpora.json_records import json_line
 from constrained_ner.documents import Document
 from constrained_ner.errors import InputError
-from constrained_ner.locks import locked, unlock
+from constrained_ner.locks import locked_in, unlock
 from constrained_ner.pipeline.prediction import Prediction, Summary
 from constrained_ner.pipeline.runs import (
     RECORDS,
@@ -101,7 +101,7 @@ class Shards:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", folder) from None
-        lock = locked(folder / "shards")
+        lock = locked_in(folder, "shards")
         shards = cls(folder, kind, size, settings, resume, overwrite, from_columns, lock)
         try:
             shards._check()
