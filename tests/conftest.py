@@ -34,6 +34,10 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else a library says at the end that what was passed over has leaked
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     from tests.support.models import small_vocabulary

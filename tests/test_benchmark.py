@@ -243,6 +243,10 @@ def test_a_grid_goes_on_cell_by_cell(tiny_folder: Path, tmp_path: Path) -> None:
     for before, after in zip(whole["cells"], again["cells"], strict=True):
         assert before["scores"] == after["scores"]
     # A file that is damaged is named.
+    kept = (tmp_path / cell.answers).read_text().splitlines(keepends=True)
+    (tmp_path / cell.answers).write_text("".join(kept[1:]))
+    with pytest.raises(InputError, match=rf"{len(kept) - 1} answers: expected {len(kept)}; "):
+        results_of(grid, tmp_path)
     (tmp_path / cell.summary).write_text("{}")
     with pytest.raises(InputError, match=rf"{re.escape(str(cell.summary))}: not what a benchmark"):
         run(grid, tmp_path, silent)

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -46,6 +47,7 @@ from constrained_ner.benchmark.results import (
 )
 from constrained_ner.benchmark.summary import seen
 from constrained_ner.benchmark.tables import paper
+from constrained_ner.benchmark.tables.accuracy import by_label
 from constrained_ner.benchmark.tables.cost import slowdowns
 from constrained_ner.benchmark.tables.fields import verdict
 from constrained_ner.benchmark.tables.overview import main_table
@@ -57,7 +59,7 @@ from constrained_ner.corpora.fingerprints import FILE as FINGERPRINTS
 from constrained_ner.corpora.fingerprints import fingerprint, save_fingerprints
 from constrained_ner.documents import Document, Entity
 from constrained_ner.errors import InputError, MissingExtraError
-from constrained_ner.evaluation import Difference
+from constrained_ner.evaluation import Counts, Difference
 from constrained_ner.evaluation.resampling import corrected
 from constrained_ner.formats import get_format
 from constrained_ner.formats.grammar import Level
@@ -757,6 +759,31 @@ def test_draws_become_mean_and_standard_deviation(
     for table in tables.values():
         assert table.caption in "".join(Page(page).shown)
         assert escape(table.caption) in text
+
+
+def test_gold_entities_of_labels_are_those_of_the_first_draw(made: Callable[..., Value]) -> None:
+    """As in the setup, which says how many the data sets have."""
+    results = of_runs(made("multi_term", right=tuple(Level)))
+
+    cells = tuple(
+        replace(
+            result,
+            breakdowns={
+                by: tuple((name, replace(score, counts=Counts(1, 1, 1, 1))) for name, score in rows)
+                for by, rows in result.breakdowns.items()
+            },
+        )
+        if result.cell.model.endswith("draw 2")
+        else result
+        for result in results.cells
+    )
+    (data,) = results.data
+    expected = Counter(e.label for document in DATA.documents for e in document.entities)
+    view = View(replace(results, cells=cells))
+    columns = by_label(view, view.groups[0], data).columns[-len(data.labels) :]
+    assert [column.name for column in columns] == [
+        f"{label} ({expected[label]})" for label in data.labels
+    ]
 
 
 def test_differences_are_of_the_same_draws(made: Callable[..., Value]) -> None:

@@ -239,6 +239,11 @@ def test_a_variable_that_no_option_takes_is_named(
     ]
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "cner.toml").write_text('[predict]\nlabels = ["D"]\n', encoding="utf-8-sig")
+    assert defaults(tmp_path)["predict"]["labels"] == "D"
+
+
 def test_help_comes_whatever_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cner.toml").write_bytes(b"\xff\x00")
     monkeypatch.setattr("sys.argv", ["cner", "predict", "--help"])

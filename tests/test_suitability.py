@@ -214,6 +214,23 @@ def write_gguf(path: Path) -> Any:
     return model
 
 
+def test_where_a_model_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    write_gguf(model)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CNER_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ModelError, match=r"file/cache', .* cannot be written: Not a directory"):
+        load_model(model)
+
+    def homeless(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("CNER_CACHE")
+    monkeypatch.setattr("constrained_ner.engines.converted.user_cache_path", homeless)
+    with pytest.raises(ModelError, match=r"there is no home folder .*: set CNER_CACHE"):
+        load_model(model)
+
+
 def test_a_gguf_file_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a folder that holds one; it is converted once."""
     monkeypatch.setenv("CNER_CACHE", str(tmp_path / "cache"))

@@ -45,9 +45,10 @@ def load_settings(group: click.Group, folder: Path | None = None) -> dict[str, A
     """
     _warn_of_variables(group)
     try:
-        path, values = _found(folder or Path.cwd())
+        folder = folder or Path.cwd()
     except FileNotFoundError:
         raise InputError("the working folder is not there any more") from None
+    path, values = _found(folder)
     if path is None:
         return {}
     return _Reader(path).defaults(group, values)

@@ -97,11 +97,11 @@ def _piece(document: Document, span: Span) -> tuple[Document, dict[Entity, Entit
     """A part of a document as a model is shown it, and of its entities those of the document."""
     view = view_of(document.text, span)
     entity_of = {
-        view.in_line(entity): entity
+        shown: entity
         for entity in document.entities
         if span[0] <= entity.start and entity.end <= span[1]
         if not is_blank(entity, document.text)
         # Else it begins or ends in white space, of which a line shows one space or none.
-        if view.in_document(view.in_line(entity)) == entity
+        if view.in_document(shown := view.in_line(entity)) == entity
     }
     return Document(document.id, view.text, tuple(entity_of)), entity_of

@@ -16,13 +16,10 @@ from itertools import accumulate
 
 from constrained_ner.documents import Entity
 from constrained_ner.pipeline.view import view_of
-from constrained_ner.words import LINE_BREAKS, Span, on_boundaries, units
+from constrained_ner.words import Span, on_boundaries, units
 
 # Below it what a place has by the others' votes is more often wrong than right.
 LEAST = 0.35
-# Behind a hyphen a word may be broken at the end of a line.
-_INNER_HYPHEN = re.compile("(?<=[\\w+])\\\\?([-\u2010\u00ad])(?=\\w)")
-_BROKEN = rf"\\\1(?:\\s*[{LINE_BREAKS}]\\s*)?"
 _SYMBOL = 3  # letters at most, of a word such as `As` or `Ras`
 
 
@@ -114,27 +111,24 @@ def _is_plain(surface: str) -> bool:
 
 
 class _Places:
-    """Where words stand in a text."""
+    """Where words stand in a text, however its lines are wrapped."""
 
     def __init__(self, text: str):
-        self._text = text
+        self._view = view_of(text)
         self._starts: dict[str, list[int]] = defaultdict(list)  # of a word, or another character
-        for start, end in units(text):
-            self._starts[text[start:end].casefold()].append(start)
+        for start, end in units(self._view.text):
+            self._starts[self._view.text[start:end].casefold()].append(start)
 
     def of(self, surface: str, *, any_case: bool) -> Iterator[Span]:
-        """The places of a surface between word boundaries, however its spaces are written."""
+        """The places in the text of a surface on one line, between word boundaries."""
         if not surface:  # of white space, as an answer without a mask may have it
             return
-        flags = re.IGNORECASE if any_case else 0
-        words = r"\s+".join(map(re.escape, surface.split()))
-        words = _INNER_HYPHEN.sub(_BROKEN, words)
-        pattern = re.compile(words, flags)
+        pattern = re.compile(re.escape(surface), re.IGNORECASE if any_case else 0)
         first = surface[slice(*units(surface)[0])]
         for start in self._starts.get(first.casefold(), ()):
-            match = pattern.match(self._text, start)
-            if match and on_boundaries(*match.span(), self._text):
-                yield match.span()
+            match = pattern.match(self._view.text, start)
+            if match and on_boundaries(*match.span(), self._view.text):
+                yield self._view.span(*match.span())
 
 
 class _Parts:
