@@ -106,6 +106,12 @@ def test_sentences(expected: list[str], between: str) -> None:
             "B. cough without any sputum for two weeks, and some wheezes",
             [0, 61],
         ),
+        (
+            "He was admitted to the ward of the hospital with chest pain.\n"
+            "1. Aspirin 81 mg daily with breakfast, and clopidogrel",
+            [0, 61],
+        ),
+        ("He takes these drugs, at home and here,\n1. aspirin 81 mg daily, with meals", [0, 40]),
         ("He takes the following drugs every day:\n1. aspirin\n2. metoprolol", [0, 40, 51]),
         ("He was admitted today with chest pain\n1. aspirin 81 mg daily\n2. heparin", [0, 38, 61]),
     ],
